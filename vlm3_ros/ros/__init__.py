@@ -1,0 +1,1 @@
+"""What ROS needs: messages to arrays and back, parameters, diagnostics, the lifecycle base node."""
