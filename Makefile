@@ -1,0 +1,48 @@
+# The two commands of a new checkout are `make demo` and `make test`; the first run sets up $(VENV).
+
+# A Python of 3.10 to 3.12.
+PYTHON ?= python3
+VENV ?= .venv
+# Left alone where $(PYTHON) has a torch that reaches a GPU. TORCH_INDEX: one more package index,
+# for instance the one that PyTorch's installation page names for CPU builds.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+
+bin := $(VENV)/bin
+
+# The environment brings its own ROS 2: one that is sourced would shine through.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH RMW_IMPLEMENTATION
+ifdef AMENT_PREFIX_PATH
+unexport LD_LIBRARY_PATH
+endif
+# Demo and tests talk to nobody else's robots, and small models are slower on several threads.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup:  ## ROS 2 from PyPI, torch and this package into $(VENV)
+	@command -v $(PYTHON) >/dev/null || { echo "set-up: Python is missing: sudo apt install python3 python3-venv python3-dev" >&2; exit 1; }
+	@$(PYTHON) tools/ros_from_pypi/setup_venv.py --venv $(VENV) --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)"
+
+.PHONY: demo
+demo: setup  ## the sample bag through the depth node; results in out/demo
+	$(bin)/vlm3 demo --out out/demo
+
+.PHONY: lint
+lint: setup  ## style, types and import contracts
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+.PHONY: test
+test: setup lint  ## lint and the whole test suite
+	$(bin)/python -m pytest
+
+.PHONY: clean
+clean:  ## remove results and build folders, keep $(VENV)
+	rm -rf out build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

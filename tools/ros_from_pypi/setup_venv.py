@@ -1,0 +1,196 @@
+"""Make a virtual environment in which this package runs, with ROS 2 from PyPI.
+
+Needs nothing beyond Python's standard library. A second run finds its stamps and does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import message_package
+import preflight
+from preflight import SetupError
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+REQUIREMENTS = HERE / "requirements.txt"
+TF2_MSGS = HERE / "tf2_msgs"
+TF_MESSAGE_HASH = "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
+MODULES = "rclpy, sensor_msgs.msg, tf2_msgs.msg, torch, transformers, cv2, rosbags"
+
+ENVIRONMENT_FILES = (*sorted(HERE.glob("*.py")), REQUIREMENTS, *sorted(TF2_MSGS.rglob("*.*")))
+PACKAGE_FILES = tuple(ROOT / name for name in ("package.xml", "setup.py", "setup.cfg"))
+
+# What pip writes when the cause is not in the requirements: (text, what to tell).
+_PIP_CAUSES = (
+    ("No space left on device", "the disk is full: free some, or choose another with VENV=/folder"),
+    ("NewConnectionError", "there is no network: pip cannot reach the package index"),
+    ("ConnectTimeout", "there is no network: pip cannot reach the package index"),
+    ("ProxyError", "pip cannot reach the package index through the proxy"),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where the environment goes, which torch goes in, and where the commands' output goes."""
+
+    venv: Path
+    torch: str
+    torch_index: str
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def python(self) -> Path:
+        """The environment's interpreter."""
+        return self.venv / "bin" / "python"
+
+    @property
+    def log(self) -> Path:
+        """What the commands of the set-up wrote."""
+        return self.venv / "setup.log"
+
+    def say(self, text: str) -> None:
+        """Tell the user what begins now, and the seconds since the start."""
+        print(f"[set-up {time.monotonic() - self.started:4.0f} s] {text}", flush=True)
+
+    def run(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
+        """Run a command with its output in the log; SetupError names the cause of a failure."""
+        with self.log.open("a+b") as log:
+            log.write(f"\n$ {' '.join(map(str, command))}\n".encode())
+            log.flush()
+            start = log.tell()
+            status = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            ).returncode
+            if status == 0:
+                return
+            log.seek(start)
+            output = log.read().decode(errors="replace")
+        for text, cause in _PIP_CAUSES:
+            if text in output:
+                raise SetupError(f"{cause} (details: {self.log})")
+        last = (output.strip().splitlines() or [f"exit status {status}"])[-1]
+        raise SetupError(f"`{Path(command[0]).name}` failed: {last} (details: {self.log})")
+
+    def pip(self, *arguments: str | Path) -> None:
+        """Run the environment's own pip."""
+        self.run([self.python, "-m", "pip", "--disable-pip-version-check", *arguments])
+
+
+def cuda_torch() -> str | None:
+    """The version of the torch that this Python already has and that reaches a GPU."""
+    probe = "import torch; print(torch.__version__ if torch.cuda.is_available() else '')"
+    answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    return answer.stdout.strip() or None
+
+
+def make_environment(setup: Setup) -> None:
+    """The virtual environment: torch, the requirements and the generated tf2_msgs."""
+    preflight.check_machine()
+    preflight.check_python()
+    preflight.check_venv_module()
+    preflight.check_build_tools()
+    preflight.check_folder(setup.venv)
+
+    own_torch = cuda_torch()
+    options = ["--system-site-packages"] if own_torch else []
+    subprocess.run([sys.executable, "-m", "venv", "--clear", *options, setup.venv], check=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        # A small download first: without a network, pip's retries over everything take minutes.
+        setup.pip("download", "--retries=1", "--no-deps", "-d", scratch, "ros-wheels-bootstrapper")
+
+        if own_torch:
+            setup.say(f"torch {own_torch} of {sys.executable} reaches a GPU and stays in use")
+            torch = f"torch=={own_torch}"
+        else:
+            setup.say(f"{setup.torch} (a CPU build takes 0.8 GB, a CUDA build several)")
+            torch = setup.torch
+        index = ["--extra-index-url", setup.torch_index] if setup.torch_index else []
+        setup.pip("install", *index, torch)
+        setup.say("ROS 2, transformers and the checks (1.2 GB, about a minute)")
+        setup.pip("install", "-r", REQUIREMENTS, torch)
+
+        setup.say("tf2_msgs, generated and compiled")
+        numpy_include = subprocess.check_output(
+            [setup.python, "-c", "import numpy; print(numpy.get_include())"], text=True
+        ).strip()
+        message_package.point_wheels_here(setup.venv, sysconfig.get_path("include"), numpy_include)
+        message_package.build(TF2_MSGS, Path(scratch) / "tf2_msgs", setup.venv, setup.run)
+    message_package.check_type_hash(setup.venv, "tf2_msgs/msg/TFMessage", TF_MESSAGE_HASH)
+    setup.run([setup.python, "-c", f"import {MODULES}"])
+
+
+def install_package(setup: Setup) -> None:
+    """This package itself: commands in bin, and linked where ROS looks for it."""
+    setup.say("vlm3_ros itself")
+    setup.pip("install", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    # An editable installation leaves out setup.py's data_files.
+    share = setup.venv / "share"
+    link(share / "ament_index/resource_index/packages/vlm3_ros", ROOT / "resource/vlm3_ros")
+    for name in ("package.xml", "config", "launch", "models", "rviz"):
+        link(share / "vlm3_ros" / name, ROOT / name)
+    for node in ("bag_player", "depth_node"):
+        link(setup.venv / "lib/vlm3_ros" / node, setup.venv / "bin" / node)
+
+
+def link(place: Path, target: Path) -> None:
+    """Make `place` a symbolic link to `target`, in folders that are made as needed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(target)
+
+
+def fingerprint(files: Sequence[Path], *settings: str) -> str:
+    """A hash that changes when a file or a setting does."""
+    digest = hashlib.sha256("\n".join(settings).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def unless_stamped(stamp: Path, state: str, work: Callable[[], None]) -> bool:
+    """Do the work unless the stamp says that it was done in this state; say whether it was."""
+    if stamp.is_file() and stamp.read_text() == state:
+        return False
+    stamp.unlink(missing_ok=True)
+    work()
+    stamp.write_text(state)
+    return True
+
+
+def main() -> int:
+    """Make or complete the environment; 1 and one line on stderr where that is impossible."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where to make it")
+    parser.add_argument("--torch", default="torch", help="the torch to install, as pip names it")
+    parser.add_argument("--torch-index", default="", help="one more package index for torch")
+    arguments = parser.parse_args()
+    setup = Setup(arguments.venv.absolute(), arguments.torch, arguments.torch_index)
+
+    python = f"{sys.executable} {sys.version}"
+    environment = fingerprint(ENVIRONMENT_FILES, python, setup.torch, setup.torch_index)
+    package = fingerprint(PACKAGE_FILES, environment, str(ROOT))
+    try:
+        made = unless_stamped(setup.venv / ".made", environment, lambda: make_environment(setup))
+        installed = unless_stamped(
+            setup.venv / ".installed", package, lambda: install_package(setup)
+        )
+    except SetupError as error:
+        print(f"set-up: {error}", file=sys.stderr)
+        return 1
+    if made or installed:
+        setup.say(f"done: {setup.venv}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
