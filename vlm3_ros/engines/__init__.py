@@ -1,0 +1,1 @@
+"""Who answers questions: one small protocol and its implementations."""

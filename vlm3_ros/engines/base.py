@@ -1,0 +1,139 @@
+"""Who answers questions: what every engine offers, and what a checkpoint was trained for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.geometry.camera import Fit, ImageLimits
+from vlm3_ros.language.prompts import PromptError, PromptSet, load_prompt_set, parse_prompt_set
+
+PROFILE_FILE = "vlm3.json"
+AUTHORS_FOCAL = 1000.0
+AUTHORS_PROMPTS = "vlm3"
+
+
+class EngineError(RuntimeError):
+    """A model that cannot be loaded or asked; the message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a checkpoint was trained for.
+
+    Attributes:
+        focal: unified focal length, px (paper 3.1).
+        fit: how image sides become multiples of the model's patch, see `unify_focal`.
+        prompts: the wording of its questions and answers.
+    """
+
+    focal: float
+    fit: Fit
+    prompts: PromptSet
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to one question.
+
+    Attributes:
+        text: the answer, greedily decoded.
+        value: estimate of the answer's number from the decode's own distribution over numbers,
+            in the answer's unit; None if that distribution is unknown.
+        std: standard deviation of that distribution; None if it is unknown.
+    """
+
+    text: str
+    value: float | None = None
+    std: float | None = None
+
+
+class Engine(Protocol):
+    """A loaded model. Methods may be called from any thread."""
+
+    @property
+    def name(self) -> str:
+        """The model, as diagnostics show it."""
+        ...
+
+    @property
+    def profile(self) -> Profile:
+        """What the checkpoint was trained for."""
+        ...
+
+    @property
+    def limits(self) -> ImageLimits:
+        """The image sizes that the engine takes."""
+        ...
+
+    def ask(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        questions: Sequence[str],
+        answer_template: str | None = None,
+    ) -> list[Answer]:
+        """Answer each question about the images as if it were asked alone.
+
+        Args:
+            images: RGB, shape (height, width, 3) each, in the order in which the chat shows them.
+            questions: any number, of any length.
+            answer_template: the form of every answer, with {value} where its non-negative number
+                stands: answers that keep to it come with `value` and `std`. None: free text.
+
+        Returns:
+            One answer per question, in their order.
+
+        Raises:
+            EngineError: when an image or a question cannot enter the model, or the model fails.
+        """
+        ...
+
+    def memory_bytes(self) -> int | None:
+        """Device memory in use, bytes; None where the device has none of its own."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model; the engine answers nothing afterwards."""
+        ...
+
+
+def load_profile(folder: Path | str) -> Profile:
+    """The profile beside a checkpoint's weights; the authors' where there is none.
+
+    Raises:
+        EngineError: naming the file and what is wrong with it.
+    """
+    path = Path(folder) / PROFILE_FILE
+    if not path.exists():
+        return Profile(AUTHORS_FOCAL, "scale", load_prompt_set(AUTHORS_PROMPTS))
+    try:
+        return _parse_profile(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path}: {error}") from error
+
+
+def write_profile(folder: Path | str, profile: Profile) -> None:
+    """Write a profile beside a checkpoint's weights, its prompt set included."""
+    path = Path(folder) / PROFILE_FILE
+    path.write_text(json.dumps(asdict(profile), indent=2) + "\n", encoding="utf-8")
+
+
+def _parse_profile(data: object) -> Profile:
+    if not isinstance(data, dict) or set(data) != {"focal", "fit", "prompts"}:
+        raise ValueError("it must be an object that holds focal, fit and prompts")
+    focal, fit, prompts = data["focal"], data["fit"], data["prompts"]
+    if isinstance(focal, bool) or not isinstance(focal, (int, float)) or not focal > 0:
+        raise ValueError(f"focal must be a positive number of pixels, not {focal!r}")
+    if fit not in ("scale", "pad"):
+        raise ValueError(f'fit must be "scale" or "pad", not {fit!r}')
+    if isinstance(prompts, str):
+        if prompts.endswith(".json"):
+            raise PromptError("prompts must be the name of a shipped prompt set, or the set itself")
+        return Profile(float(focal), fit, load_prompt_set(prompts))
+    return Profile(float(focal), fit, parse_prompt_set(prompts))

@@ -1,0 +1,260 @@
+"""A small checkpoint of the real classes, with random weights: where training from nothing starts.
+
+The folder holds what a Qwen3-VL checkpoint of the Hugging Face hub holds (config, safetensors,
+tokenizer with Qwen's special tokens and chat template, processor), so that every tool that takes
+Qwen3-VL takes it, and `vlm3.json`, the profile that its questions are asked with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from transformers import (
+    GenerationConfig,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+from vlm3_ros.engines.base import Profile, write_profile
+from vlm3_ros.engines.processor import ImageOnlyQwen3VLProcessor
+from vlm3_ros.language.prompts import PromptSet
+
+PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 16, 2, 2
+# One merged patch: an image as small as a question can be about enters without resizing.
+MIN_PIXELS = (PATCH_SIZE * MERGE_SIZE) ** 2
+MAX_PIXELS = 16_777_216
+IMAGE_MEAN = IMAGE_STD = (0.5, 0.5, 0.5)
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+# Added, yet part of what decoding with skip_special_tokens keeps, as in Qwen3's own tokenizer.
+PLAIN_ADDED_TOKENS = ("<think>", "</think>")
+
+# Those branches of Qwen3-VL's template that chats of images and text take.
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' }}
+{%- if message.content is string %}
+{{- message.content }}
+{%- else %}
+{%- for part in message.content %}
+{%- if part.type in ('image', 'image_url') or 'image' in part or 'image_url' in part %}
+{{- '<|vision_start|><|image_pad|><|vision_end|>' }}
+{%- elif 'text' in part %}
+{{- part.text }}
+{%- endif %}
+{%- endfor %}
+{%- endif %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+
+@dataclass(frozen=True)
+class TinyShape:
+    """Sizes of a small model.
+
+    Attributes:
+        deepstack: vision layers whose features also enter the first text layers.
+        position_grid: side of the learned grid of position embeddings, resampled to each image.
+    """
+
+    vision_hidden: int = 96
+    vision_depth: int = 4
+    vision_heads: int = 4
+    deepstack: tuple[int, ...] = (1,)
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 32
+    intermediate: int = 384
+    position_grid: int = 32
+
+
+def build_checkpoint(folder: Path | str, shape: TinyShape, profile: Profile, seed: int = 0) -> None:
+    """Write a checkpoint with random weights to `folder`, which is made if it is missing.
+
+    Args:
+        profile: how the checkpoint is to be asked; its prompts shape the tokenizer.
+        seed: of the weights.
+    """
+    folder = Path(folder)
+    tokenizer = build_tokenizer(profile.prompts)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3VLForConditionalGeneration(model_config(shape, tokenizer))
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        bos_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
+    )
+    model.save_pretrained(folder)
+    save_processor(build_processor(tokenizer), folder)
+    write_profile(folder, profile)
+
+
+def build_tokenizer(prompts: PromptSet) -> Qwen2Tokenizer:
+    """A byte level tokenizer whose added tokens are the constant words of the prompt set.
+
+    Any text round trips; digits are one token each, as in Qwen's own. A question and its answer
+    are the same strings as ever, in a quarter of the tokens: the words around the numbers are a
+    token each. The chat's own strings stay ordinary.
+    """
+    templates = [prompts.depth.question, prompts.depth.answer]
+    trained = _train_bpe([*templates, "system\nuser\nassistant\n"])
+    tokenizer = Qwen2Tokenizer(
+        vocab=trained["vocab"],
+        merges=trained["merges"],
+        bos_token=None,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=[
+            token for token in SPECIAL_TOKENS if token not in ("<|endoftext|>", "<|im_end|>")
+        ],
+        model_max_length=32768,
+        errors="replace",
+    )
+    words = dict.fromkeys(part for template in templates for part in constant_parts(template))
+    tokenizer.add_tokens(
+        [AddedToken(t, special=False, normalized=False) for t in (*PLAIN_ADDED_TOKENS, *words)]
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def constant_parts(template: str) -> list[str]:
+    """The worded parts of a template between its placeholders; mere punctuation is left out."""
+    parts = re.split(r"\{\w+\}", template)
+    return [part for part in parts if re.search(r"[^\W\d]", part)]
+
+
+def build_processor(tokenizer: Qwen2Tokenizer) -> ImageOnlyQwen3VLProcessor:
+    """Processor of a small checkpoint, image half only."""
+    image_processor = Qwen2VLImageProcessorPil(
+        patch_size=PATCH_SIZE,
+        temporal_patch_size=TEMPORAL_PATCH_SIZE,
+        merge_size=MERGE_SIZE,
+        image_mean=list(IMAGE_MEAN),
+        image_std=list(IMAGE_STD),
+        size={"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS},
+    )
+    return ImageOnlyQwen3VLProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
+
+
+def save_processor(processor: ImageOnlyQwen3VLProcessor, folder: Path | str) -> None:
+    """Save a processor so that stock loaders, which ask for its video half, take the folder."""
+    folder = Path(folder)
+    processor.save_pretrained(folder)
+    path = folder / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["processor_class"] = "Qwen3VLProcessor"
+    config["image_processor"]["image_processor_type"] = "Qwen2VLImageProcessor"
+    config["video_processor"] = {
+        "video_processor_type": "Qwen3VLVideoProcessor",
+        "patch_size": PATCH_SIZE,
+        "temporal_patch_size": TEMPORAL_PATCH_SIZE,
+        "merge_size": MERGE_SIZE,
+        "image_mean": list(IMAGE_MEAN),
+        "image_std": list(IMAGE_STD),
+        "size": {"shortest_edge": 4096, "longest_edge": 25_165_824},
+    }
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["processor_class"] = "Qwen3VLProcessor"
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def model_config(shape: TinyShape, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
+    """Configuration of Qwen3VLForConditionalGeneration at this shape for this vocabulary."""
+    vocabulary = tokenizer.get_vocab()
+    # Height and width take 5/16 of the rotary frequencies each, time the rest: as in Qwen3-VL.
+    side = round(shape.head_dim / 2 * 5 / 16)
+    return Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.intermediate,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads,
+            "head_dim": shape.head_dim,
+            "max_position_embeddings": 32768,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_interleaved": True,
+                "mrope_section": [shape.head_dim // 2 - 2 * side, side, side],
+            },
+            "bos_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": shape.vision_depth,
+            "hidden_size": shape.vision_hidden,
+            "intermediate_size": shape.vision_hidden * 3,
+            "num_heads": shape.vision_heads,
+            "patch_size": PATCH_SIZE,
+            "spatial_merge_size": MERGE_SIZE,
+            "temporal_patch_size": TEMPORAL_PATCH_SIZE,
+            "out_hidden_size": shape.hidden,
+            "num_position_embeddings": shape.position_grid**2,
+            "deepstack_visual_indexes": list(shape.deepstack),
+        },
+        image_token_id=vocabulary["<|image_pad|>"],
+        video_token_id=vocabulary["<|video_pad|>"],
+        vision_start_token_id=vocabulary["<|vision_start|>"],
+        vision_end_token_id=vocabulary["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+
+
+def _train_bpe(texts: list[str], vocabulary: int = 448) -> dict[str, Any]:
+    """Vocabulary and merges of a byte level BPE; every byte is in, so nothing is unknown."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return {"vocab": model["vocab"], "merges": [tuple(pair) for pair in model["merges"]]}
