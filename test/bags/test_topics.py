@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlm3_ros.bags.errors import BagError
+from vlm3_ros.bags.messages import (
+    camera_info_message,
+    compressed_depth_message,
+    depth_message,
+    image_message,
+    jpeg_image_message,
+)
+from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.topics import RgbdTopics, find_rgbd_topics
+from vlm3_ros.bags.writing import BagWriter, write_bag
+from vlm3_ros.geometry.camera import PinholeCamera
+
+IMAGE = np.zeros((6, 8, 3), np.uint8)
+DEPTH = np.ones((6, 8))
+CAMERA = PinholeCamera(8, 6, 5, 5, 3.5, 2.5)
+
+
+def write_camera(writer: BagWriter, namespace: str) -> None:
+    writer.write(f"{namespace}/image_raw", image_message(IMAGE, 1, "c"), 1)
+    writer.write(f"{namespace}/image_raw/compressed", jpeg_image_message(IMAGE, 1, "c"), 1)
+    writer.write(f"{namespace}/camera_info", camera_info_message(CAMERA, 1, "c"), 1)
+
+
+def test_colour_depth_and_calibration_are_told_apart(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/robot/front")
+        writer.write("/aligned/image", depth_message(DEPTH, "16UC1", 1, "c"), 1)
+        writer.write("/aligned/image/compressedDepth", compressed_depth_message(DEPTH, 1, "c"), 1)
+        writer.write("/aligned/camera_info", camera_info_message(CAMERA, 1, "c"), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        assert find_rgbd_topics(bag) == RgbdTopics(
+            "/robot/front/image_raw", "/robot/front/camera_info", "/aligned/image"
+        )
+        chosen = find_rgbd_topics(bag, depth="/aligned/image/compressedDepth")
+        assert chosen.depth == "/aligned/image/compressedDepth"
+
+
+def test_a_bag_without_depth_says_what_it_has(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/camera")
+    with open_bag(tmp_path / "bag") as bag:
+        with pytest.raises(BagError, match=r"no depth topic; the bag has .*/camera/image_raw"):
+            find_rgbd_topics(bag)
+        with pytest.raises(BagError, match="no topic '/depth'"):
+            find_rgbd_topics(bag, depth="/depth")
+
+
+def test_two_cameras_must_be_named(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/left")
+        write_camera(writer, "/right")
+        writer.write("/depth", depth_message(DEPTH, "32FC1", 1, "c"), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        with pytest.raises(BagError, match=r"several.*/left/image_raw, /right/image_raw; name one"):
+            find_rgbd_topics(bag)
+        found = find_rgbd_topics(bag, image="/right/image_raw/compressed")
+        assert found.camera_info == "/right/camera_info"

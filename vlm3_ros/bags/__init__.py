@@ -1,0 +1,1 @@
+"""Bags without a ROS installation: rosbag2 (mcap, sqlite3) and ROS 1, through `rosbags`."""

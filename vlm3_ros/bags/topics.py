@@ -1,0 +1,71 @@
+"""Which topics of a bag hold colour, depth and calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlm3_ros.bags.errors import BagError
+from vlm3_ros.bags.messages import is_depth_message
+from vlm3_ros.bags.reading import CAMERA_INFO_TYPE, IMAGE_TYPES, Bag
+
+_TRANSPORTS = ("compressed", "compressedDepth")
+
+
+@dataclass(frozen=True)
+class RgbdTopics:
+    """Names of the topics that make an RGB-D stream."""
+
+    image: str
+    camera_info: str
+    depth: str
+
+
+def find_rgbd_topics(
+    bag: Bag, image: str | None = None, camera_info: str | None = None, depth: str | None = None
+) -> RgbdTopics:
+    """The topics given, checked, and what is not given found by type and content.
+
+    Depth is told from colour by the encoding of a topic's first message; the calibration is the
+    `camera_info` beside the image, as image_transport has it.
+
+    Raises:
+        BagError: when a topic is missing, or when several would do; lists what the bag has.
+    """
+    colours, depths = _image_topics(bag)
+    image = _choose(bag, "image", colours, image)
+    depth = _choose(bag, "depth", depths, depth)
+    if camera_info is None:
+        sibling = f"{base_topic(image).rpartition('/')[0]}/camera_info"
+        infos = [topic.name for topic in bag.topics_of_type(CAMERA_INFO_TYPE)]
+        camera_info = sibling if sibling in infos else _choose(bag, "camera_info", infos, None)
+    bag.topic(camera_info, [CAMERA_INFO_TYPE])
+    return RgbdTopics(image, camera_info, depth)
+
+
+def base_topic(topic: str) -> str:
+    """The topic without the suffix of its image_transport."""
+    base, _, last = topic.rpartition("/")
+    return base if last in _TRANSPORTS else topic
+
+
+def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
+    """Topics of colour images and of depth images, one of each base topic, raw ones first."""
+    colours: dict[str, str] = {}
+    depths: dict[str, str] = {}
+    for topic in bag.topics_of_type(*IMAGE_TYPES):
+        first = next(bag.messages([topic.name])).content
+        kind = depths if is_depth_message(first) else colours
+        kind.setdefault(base_topic(topic.name), topic.name)
+    return list(colours.values()), list(depths.values())
+
+
+def _choose(bag: Bag, what: str, candidates: list[str], given: str | None) -> str:
+    if given is not None:
+        return bag.topic(given, [CAMERA_INFO_TYPE] if what == "camera_info" else IMAGE_TYPES).name
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise BagError(f"{bag.path}: no {what} topic; {bag.contents()}")
+    raise BagError(
+        f"{bag.path}: several topics could be the {what}: {', '.join(candidates)}; name one"
+    )

@@ -1,0 +1,81 @@
+"""How much of an interrupted mcap recording is whole.
+
+An mcap file is a list of records: one byte of type, eight of length, then the content. A
+recording that was cut off lacks the index at its end, and its last record; what stands before is
+whole (https://mcap.dev/spec).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_MAGIC = b"\x89MCAP0\r\n"
+_RECORD_HEAD = struct.Struct("<BQ")
+_FOOTER, _MESSAGE, _CHUNK, _MESSAGE_INDEX = 0x02, 0x05, 0x06, 0x07
+
+
+@dataclass(frozen=True)
+class WholePart:
+    """The whole records at the start of a file.
+
+    `messages` counts those whose index or own record is whole, `start_ns` and `end_ns` (0 where
+    there is none) are the recording times of the chunks and messages among them.
+    """
+
+    file_bytes: int
+    whole_bytes: int
+    messages: int
+    start_ns: int
+    end_ns: int
+    has_footer: bool
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the end of the file is missing."""
+        return not self.has_footer
+
+    def __str__(self) -> str:
+        seconds = (self.end_ns - self.start_ns) / 1e9
+        return (
+            f"{self.whole_bytes:,} of its {self.file_bytes:,} bytes are whole records, "
+            f"with {self.messages} messages over {seconds:.1f} s"
+        )
+
+
+def whole_part(path: Path) -> WholePart:
+    """Measure how much of an mcap file can still be read.
+
+    Raises:
+        OSError: when the file cannot be opened.
+    """
+    size = path.stat().st_size
+    messages, whole, footer = 0, 0, False
+    stamps: list[int] = []
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) == _MAGIC:
+            whole = len(_MAGIC)
+            while not footer and (record := _next_record(file, size)) is not None:
+                kind, length = record
+                start = file.tell()
+                if kind == _CHUNK and length >= 16:
+                    stamps += struct.unpack("<QQ", file.read(16))
+                elif kind == _MESSAGE and length >= 14:
+                    stamps.append(struct.unpack("<6xQ", file.read(14))[0])
+                    messages += 1
+                elif kind == _MESSAGE_INDEX and length >= 6:
+                    messages += struct.unpack("<2xI", file.read(6))[0] // 16
+                whole = file.seek(start + length)
+                footer = kind == _FOOTER
+    return WholePart(size, whole, messages, min(stamps, default=0), max(stamps, default=0), footer)
+
+
+def _next_record(file: BinaryIO, size: int) -> tuple[int, int] | None:
+    """Type and content length of the next record, None where it is not whole."""
+    head = file.read(_RECORD_HEAD.size)
+    if len(head) < _RECORD_HEAD.size:
+        return None
+    kind, length = _RECORD_HEAD.unpack(head)
+    return (kind, length) if file.tell() + length <= size else None
