@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vlm3_ros.evaluation.pictures import DepthFrame, draw_depth_frames
+
+MAGENTA = (255, 0, 255)
+
+
+@pytest.fixture
+def frame() -> DepthFrame:
+    """A picture in a colour that nothing else has; depth grows from 1 m above to 8 m below."""
+    u, v = np.meshgrid(np.arange(10, 160, 20), np.arange(10, 120, 20))
+    truth = np.repeat(np.linspace(1, 8, 120, dtype=np.float32)[:, None], 160, axis=1)
+    return DepthFrame(
+        title="frame",
+        image=np.full((120, 160, 3), MAGENTA, np.uint8),
+        pixels=np.stack([u.ravel(), v.ravel()], -1).astype(float),
+        depth=truth[v.ravel(), u.ravel()],
+        dense=truth * np.float32(1.3),
+        truth=truth,
+    )
+
+
+def panels(path: Path) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The picture (RGB), and the column ranges of its panels, from where they are not white."""
+    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    row = (picture[picture.shape[0] - 40] != 255).any(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
+    spans = [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return picture, [(a, b) for a, b in spans if b - a > 150]
+
+
+def test_five_panels_show_image_answers_truth_and_error(frame: DepthFrame, tmp_path: Path) -> None:
+    draw_depth_frames([frame], tmp_path / "a.png", "title")
+    picture, spans = panels(tmp_path / "a.png")
+    assert len(spans) == 5
+    middle = picture.shape[0] // 2
+    centres = [picture[middle, (a + b) // 2].astype(int) for a, b in spans]
+    assert tuple(centres[0]) == MAGENTA
+    # 30 % too far everywhere: the error panel is blue.
+    assert centres[4][2] > centres[4][0] + 50
+    # Near (above) is red, far (below) is blue.
+    a, b = spans[3]
+    near, far = (picture[middle + offset, (a + b) // 2].astype(int) for offset in (-90, 90))
+    assert near[0] > near[2]
+    assert far[2] > far[0]
+
+
+def test_what_is_unknown_has_no_panel(frame: DepthFrame, tmp_path: Path) -> None:
+    draw_depth_frames([replace(frame, truth=None)], tmp_path / "a.png", "title")
+    assert len(panels(tmp_path / "a.png")[1]) == 3
+    draw_depth_frames([replace(frame, truth=None, dense=None)], tmp_path / "b.png", "title")
+    assert len(panels(tmp_path / "b.png")[1]) == 2
+
+
+def test_a_frame_without_any_answer_is_drawn(frame: DepthFrame, tmp_path: Path) -> None:
+    silent = replace(frame, depth=np.full(len(frame.depth), np.nan), dense=None, truth=None)
+    draw_depth_frames([silent], tmp_path / "a.png", "title")
+    assert len(panels(tmp_path / "a.png")[1]) == 2
+
+
+def test_truth_with_sky_and_nothing_else_is_drawn(frame: DepthFrame, tmp_path: Path) -> None:
+    sky = replace(frame, truth=np.full((120, 160), np.inf, np.float32))
+    draw_depth_frames([sky, frame], tmp_path / "a.png", "title")
+    assert len(panels(tmp_path / "a.png")[1]) == 5

@@ -1,0 +1,231 @@
+"""Pictures of depth answers, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, LogNorm
+    from matplotlib.figure import Figure
+
+_ERROR_COLOURS = "RdBu"
+_ERROR_RANGE = 0.5
+_NOTHING = "#d9d9d9"
+_PANEL_WIDTH, _GAP, _LEFT, _MARGIN = 3.2, 0.06, 0.5, 0.2  # inches
+_HEAD, _SCALE_WIDTH = 0.62, 0.9
+_DPI = 110
+
+
+@dataclass(frozen=True)
+class DepthFrame:
+    """An image, what was asked about it, and what is true.
+
+    Attributes:
+        title: one or two short lines, stand beside the image.
+        image: RGB, shape (height, width, 3), uint8.
+        pixels: the asked (u, v), shape (n, 2).
+        depth: the answers in metres, shape (n,), NaN where unanswered.
+        dense: the answers interpolated, shape (height, width), metres, NaN outside; None where
+            there are too few.
+        truth: shape (height, width), metres, not finite where unknown or sky; None if unknown.
+    """
+
+    title: str
+    image: NDArray[np.uint8]
+    pixels: NDArray[np.float64]
+    depth: NDArray[np.floating[Any]]
+    dense: NDArray[np.float32] | None
+    truth: NDArray[np.float32] | None
+
+
+def draw_depth_frames(frames: Sequence[DepthFrame], path: Path | str, title: str) -> None:
+    """Draw one row for each frame, all depths on one scale in metres, as a PNG.
+
+    From left to right: the image, the asked pixels as dots in the colour of their depth, the
+    interpolated depth, the true depth, the relative error (columns that no frame has are left
+    out).
+
+    Args:
+        frames: at least one.
+        path: of the PNG.
+        title: stands above.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = ["image", "asked pixels"]
+    columns += ["interpolated"] if any(f.dense is not None for f in frames) else []
+    columns += ["ground truth"] if any(f.truth is not None for f in frames) else []
+    columns += ["relative error"] if {"interpolated", "ground truth"} <= set(columns) else []
+
+    heights = [_PANEL_WIDTH * f.image.shape[0] / f.image.shape[1] for f in frames]
+    scales = 2 if "relative error" in columns else 1
+    width = _LEFT + _MARGIN + len(columns) * (_PANEL_WIDTH + _GAP) + scales * _SCALE_WIDTH
+    height = _HEAD + sum(heights) + _GAP * len(frames) + _MARGIN
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.text(
+        _LEFT / width, 1 - 0.12 / height, title, fontsize=12, weight="bold", va="top", ha="left"
+    )
+    norm = _depth_scale(frames)
+    top = height - _HEAD
+    for row, (frame, panel_height) in enumerate(zip(frames, heights, strict=True)):
+        for column, name in enumerate(columns):
+            left = _LEFT + column * (_PANEL_WIDTH + _GAP)
+            box = (left, top - panel_height, _PANEL_WIDTH, panel_height)
+            axes = _axes(figure, box)
+            _draw_panel(axes, frame, name, norm)
+            if row == 0:
+                axes.set_title(name, fontsize=10, pad=4)
+            if column == 0:
+                axes.set_ylabel(frame.title, fontsize=9, labelpad=4)
+        top -= panel_height + _GAP
+    bottom = top + _GAP
+    left = _LEFT + len(columns) * (_PANEL_WIDTH + _GAP) + 0.12
+    scale_box = (left, bottom, 0.16, height - _HEAD - bottom)
+    _depth_bar(figure, scale_box, norm)
+    if scales == 2:
+        _error_bar(figure, (left + _SCALE_WIDTH, *scale_box[1:]))
+    figure.savefig(path)
+
+
+def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
+    """Axes at (left, bottom, width, height) in inches."""
+    width, height = figure.get_size_inches()
+    left, bottom, box_width, box_height = box
+    axes = figure.add_axes(
+        (left / width, bottom / height, box_width / width, box_height / height),
+        xticks=[],
+        yticks=[],
+    )
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def _draw_panel(axes: Axes, frame: DepthFrame, name: str, norm: LogNorm) -> None:
+    axes.set_facecolor(_NOTHING)
+    height, width = frame.image.shape[:2]
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    if name == "image":
+        axes.imshow(frame.image, aspect="auto")
+    elif name == "asked pixels":
+        _draw_dots(axes, frame, norm)
+    elif name == "interpolated" and frame.dense is not None:
+        axes.imshow(_finite(frame.dense), norm=norm, cmap=_depth_colours(), aspect="auto")
+    elif name == "ground truth" and frame.truth is not None:
+        axes.imshow(_finite(frame.truth), norm=norm, cmap=_depth_colours(), aspect="auto")
+    elif name == "relative error" and frame.dense is not None and frame.truth is not None:
+        truth = _finite(frame.truth)
+        axes.imshow(
+            (frame.dense - truth) / truth,
+            vmin=-_ERROR_RANGE,
+            vmax=_ERROR_RANGE,
+            cmap=_ERROR_COLOURS,
+            aspect="auto",
+        )
+
+
+def _draw_dots(axes: Axes, frame: DepthFrame, norm: LogNorm) -> None:
+    height, width = frame.image.shape[:2]
+    grey = frame.image.mean(axis=2) * 0.55 + 60
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    count = max(1, len(frame.pixels))
+    # A dot covers half of the spacing of a grid, but stays a dot when there are few.
+    spacing = np.sqrt(width * height / count) / width * _PANEL_WIDTH * 72
+    area = float(np.clip((0.55 * spacing) ** 2, 4, 120))
+    answered = np.isfinite(frame.depth)
+    u, v = frame.pixels[:, 0], frame.pixels[:, 1]
+    axes.scatter(
+        u[answered],
+        v[answered],
+        c=frame.depth[answered],
+        norm=norm,
+        cmap=_depth_colours(),
+        s=area,
+        linewidths=0.4,
+        edgecolors="black",
+    )
+    axes.scatter(u[~answered], v[~answered], c="white", marker="x", s=area, linewidths=1)
+    if count <= 12:
+        for x, y, depth in zip(u, v, frame.depth, strict=True):
+            _label(axes, x, y, f"{depth:.2f} m" if np.isfinite(depth) else "no answer")
+
+
+def _label(axes: Axes, u: float, v: float, text: str) -> None:
+    on_right = u > np.mean(axes.get_xlim())
+    axes.annotate(
+        text,
+        (u, v),
+        xytext=(-8 if on_right else 8, 0),
+        textcoords="offset points",
+        ha="right" if on_right else "left",
+        va="center",
+        fontsize=8,
+        bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "alpha": 0.85, "linewidth": 0},
+    )
+
+
+def _depth_scale(frames: Sequence[DepthFrame]) -> LogNorm:
+    """One scale for all frames: of the true depths, of the answers where nothing is true."""
+    from matplotlib.colors import LogNorm
+
+    depths = [f.depth if f.truth is None else f.truth for f in frames]
+    pooled = np.concatenate([d[np.isfinite(d) & (d > 0)].ravel() for d in depths])
+    if not pooled.size:
+        return LogNorm(0.5, 20)
+    near, far = np.percentile(pooled, [1, 99])
+    return LogNorm(near / 1.05, max(far, near * 1.5) * 1.05)
+
+
+@lru_cache(maxsize=1)
+def _depth_colours() -> Colormap:
+    """Near is red, far is blue; without the ends, which are both nearly black."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["turbo_r"](np.linspace(0.06, 0.94, 256)))
+
+
+def _depth_bar(figure: Figure, box: tuple[float, float, float, float], norm: LogNorm) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    bar = figure.colorbar(ScalarMappable(norm, _depth_colours()), cax=_axes(figure, box))
+    near, far = float(norm.vmin or 0.1), float(norm.vmax or 100)
+    ticks = np.outer(10.0 ** np.arange(-2, 4), [1, 1.5, 2, 3, 5, 7]).ravel()
+    ticks = ticks[(ticks >= near) & (ticks <= far)]
+    if len(ticks) < 4:
+        ticks = np.geomspace(near, far, 5)
+    bar.set_ticks(list(ticks), labels=[f"{tick:.2g}" for tick in ticks])
+    bar.minorticks_off()
+    bar.ax.invert_yaxis()
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.outline.set_visible(False)
+    bar.set_label("depth along Z in m", fontsize=9, labelpad=2)
+
+
+def _error_bar(figure: Figure, box: tuple[float, float, float, float]) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(-_ERROR_RANGE, _ERROR_RANGE), _ERROR_COLOURS),
+        cax=_axes(figure, box),
+    )
+    ticks = np.linspace(-_ERROR_RANGE, _ERROR_RANGE, 5)
+    bar.set_ticks(list(ticks), labels=["-50 %", "-25 %", "0", "+25 %", "+50 %"])
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.outline.set_visible(False)
+    bar.set_label("too near (red), too far (blue)", fontsize=9, labelpad=2)
+
+
+def _finite(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
