@@ -136,8 +136,9 @@ def install_package(setup: Setup) -> None:
     # An editable installation leaves out setup.py's data_files.
     share = setup.venv / "share"
     link(share / "ament_index/resource_index/packages/vlm3_ros", ROOT / "resource/vlm3_ros")
-    for name in ("package.xml", "config", "launch", "models", "rviz"):
-        link(share / "vlm3_ros" / name, ROOT / name)
+    for pattern in ("package.xml", "config/**/*.*", "launch/*.py", "models/*", "rviz/*"):
+        for file in ROOT.glob(pattern):
+            link(share / "vlm3_ros" / file.relative_to(ROOT), file)
     for node in ("bag_player", "depth_node"):
         link(setup.venv / "lib/vlm3_ros" / node, setup.venv / "bin" / node)
 
