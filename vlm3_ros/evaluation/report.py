@@ -1,0 +1,41 @@
+"""Reports as files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlm3_ros.evaluation.metrics import DepthMetrics
+
+
+def metrics_json(metrics: DepthMetrics) -> dict[str, float | int]:
+    """Depth metrics under the names of their fields."""
+    return {
+        "delta1": metrics.delta1,
+        "abs_rel": metrics.abs_rel,
+        "rmse": metrics.rmse,
+        "log10": metrics.log10,
+        "pixels": metrics.pixels,
+        "unanswered": metrics.unanswered,
+    }
+
+
+def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write nested mappings, lists, numbers and texts as JSON.
+
+    What is not a number becomes null, for JSON knows no NaN; other numbers keep six digits.
+    """
+    Path(path).write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,186 @@
+"""How well a model measures depth in procedural scenes that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.metrics import (
+    DepthMetrics,
+    Guess,
+    abs_rel,
+    constant_baseline,
+    depth_metrics,
+    row_baseline,
+    within_delta,
+)
+from vlm3_ros.evaluation.pictures import DepthFrame
+from vlm3_ros.evaluation.report import metrics_json
+from vlm3_ros.synthetic import KINDS, View, sample_view
+from vlm3_ros.tasks.dense import densify
+from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+
+STREAM = 0xE7A1
+"""First word of the seeds of evaluation: training has other streams, so no scene is in both."""
+
+
+@dataclass(frozen=True)
+class ScoredView:
+    """What was asked about one view: depths in metres and heights in the image, shape (n,)."""
+
+    index: int
+    kind: str
+    predicted: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    rows: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        """AbsRel, infinite where nothing was answered."""
+        error = abs_rel(self.predicted, self.truth)
+        return error if np.isfinite(error) else np.inf
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's metrics, and the guesses that do not look at the image, on the same pixels."""
+
+    model: DepthMetrics
+    constant: Guess
+    row: Guess
+
+
+@dataclass(frozen=True)
+class SyntheticReport:
+    """Scores over all views and over those of each kind."""
+
+    seed: int
+    views: tuple[ScoredView, ...]
+    overall: Scores
+    kinds: dict[str, Scores]
+
+
+def evaluation_view(seed: int, index: int) -> tuple[View, np.random.Generator]:
+    """View `index` of the evaluation `seed`, and the generator that draws its pixels.
+
+    The generator is seeded with `np.random.SeedSequence([0xE7A1, seed, index])`; kinds take turns.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([STREAM, seed, index]))
+    return sample_view(rng, KINDS[index % len(KINDS)]), rng
+
+
+def evaluate_synthetic(
+    engine: Engine,
+    count: int,
+    seed: int,
+    pixels_per_view: int = 10,
+    progress: Callable[[int], None] = lambda done: None,
+) -> SyntheticReport:
+    """Ask for the depth of random pixels in new views of all kinds, and score the answers.
+
+    Views are those of `evaluation_view(seed, 0 .. count - 1)`. Pixels of the sky are not asked.
+
+    Args:
+        engine: who answers.
+        count: number of views.
+        seed: any integer from 0 up.
+        pixels_per_view: how many pixels of a view are asked.
+        progress: told the number of views done.
+
+    Raises:
+        EngineError: when the engine cannot answer at all.
+        ValueError: when there is nothing to score.
+    """
+    views = []
+    for index in range(count):
+        views.append(_score_view(engine, seed, index, pixels_per_view))
+        progress(index + 1)
+    # A view of nothing but sky has nothing to ask.
+    asked = [view for view in views if view.truth.size]
+    of_kind = {kind: [view for view in asked if view.kind == kind] for kind in KINDS}
+    return SyntheticReport(
+        seed=seed,
+        views=tuple(asked),
+        overall=_scores(asked),
+        kinds={kind: _scores(some) for kind, some in of_kind.items() if some},
+    )
+
+
+def best_median_worst(
+    engine: Engine, report: SyntheticReport, columns: int = 16, rows: int = 12
+) -> list[DepthFrame]:
+    """The views of smallest, middle and largest AbsRel, asked again on a grid, as pictures."""
+    ranked = sorted(report.views, key=lambda v: v.error)
+    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    return [_grid_frame(engine, report, name, v, columns, rows) for name, v in chosen.items()]
+
+
+def report_json(report: SyntheticReport) -> dict[str, Any]:
+    """The report as JSON: `depth`, `baseline.constant`, `baseline.row`, and these by kind."""
+    return {
+        "seed": report.seed,
+        "images": report.overall.model.images,
+        "pixels": report.overall.model.pixels,
+        **_scores_json(report.overall),
+        "kinds": {kind: _scores_json(scores) for kind, scores in report.kinds.items()},
+    }
+
+
+def _score_view(engine: Engine, seed: int, index: int, pixels_per_view: int) -> ScoredView:
+    view, rng = evaluation_view(seed, index)
+    known = np.argwhere(np.isfinite(view.depth) & (view.depth > 0))
+    chosen = known[rng.permutation(len(known))[:pixels_per_view]]
+    pixels = chosen[:, ::-1].astype(float)
+    answers = ask_depth(engine, view.image, view.camera, pixels)
+    return ScoredView(
+        index=index,
+        kind=view.kind,
+        predicted=answers.depth.astype(float),
+        truth=view.depth[chosen[:, 0], chosen[:, 1]].astype(float),
+        rows=(pixels[:, 1] + 0.5) / view.camera.height,
+    )
+
+
+def _scores(views: Sequence[ScoredView]) -> Scores:
+    truth = [view.truth for view in views]
+    return Scores(
+        model=depth_metrics([view.predicted for view in views], truth),
+        constant=constant_baseline(truth),
+        row=row_baseline(truth, [view.rows for view in views]),
+    )
+
+
+def _grid_frame(
+    engine: Engine, report: SyntheticReport, name: str, scored: ScoredView, columns: int, rows: int
+) -> DepthFrame:
+    view, _ = evaluation_view(report.seed, scored.index)
+    camera = view.camera
+    answers = ask_depth(engine, view.image, camera, uniform_grid(camera, columns, rows))
+    delta1 = float(within_delta(scored.predicted, scored.truth).mean())
+    return DepthFrame(
+        title=f"{name}: {scored.kind} {scored.index}\nδ1 {delta1:.2f}, AbsRel {scored.error:.2f}",
+        image=view.image,
+        pixels=answers.pixels,
+        depth=answers.depth,
+        dense=densify(answers.pixels, answers.depth, camera.width, camera.height),
+        truth=view.depth,
+    )
+
+
+def _scores_json(scores: Scores) -> dict[str, Any]:
+    return {
+        "depth": metrics_json(scores.model),
+        "baseline": {
+            "constant": _guess_json(scores.constant),
+            "row": _guess_json(scores.row),
+        },
+    }
+
+
+def _guess_json(guess: Guess) -> dict[str, Any]:
+    return {**metrics_json(guess.metrics), "depths": guess.depths.tolist()}
