@@ -25,7 +25,7 @@ help:  ## this list
 
 .PHONY: setup
 setup:  ## ROS 2 from PyPI, torch and this package into $(VENV)
-	@command -v $(PYTHON) >/dev/null || { echo "set-up: Python is missing: sudo apt install python3 python3-venv python3-dev" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "set-up: Python is missing: sudo apt install python3 python3-venv python3-dev build-essential" >&2; exit 1; }
 	@$(PYTHON) tools/ros_from_pypi/setup_venv.py --venv $(VENV) --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)"
 
 .PHONY: demo

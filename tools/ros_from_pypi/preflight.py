@@ -1,7 +1,8 @@
-"""Is this machine able to run ROS 2 from PyPI? Every refusal is one line that says what to do."""
+"""Is this machine able to run ROS 2 from PyPI? Each thing that is missing gets one line."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import platform
@@ -18,7 +19,24 @@ DISK_BYTES = 4_000_000_000  # the environment takes half of it, pip's temporary 
 
 
 class SetupError(Exception):
-    """The environment cannot be made; the text is one line that says what to do."""
+    """The environment cannot be made; the text says in one line what to do about each cause."""
+
+
+def check_all(venv: Path) -> None:
+    """All checks, so that one look shows all that is missing.
+
+    Raises:
+        SetupError: with a line for every check that failed.
+    """
+    machine = (check_machine, check_python, check_venv_module, check_build_tools)
+    problems = []
+    for check in (*machine, functools.partial(check_folder, venv)):
+        try:
+            check()
+        except SetupError as error:
+            problems.append(str(error))
+    if problems:
+        raise SetupError("\n".join(problems))
 
 
 def check_machine() -> None:

@@ -95,12 +95,7 @@ def cuda_torch() -> str | None:
 
 def make_environment(setup: Setup) -> None:
     """The virtual environment: torch, the requirements and the generated tf2_msgs."""
-    preflight.check_machine()
-    preflight.check_python()
-    preflight.check_venv_module()
-    preflight.check_build_tools()
-    preflight.check_folder(setup.venv)
-
+    preflight.check_all(setup.venv)
     own_torch = cuda_torch()
     options = ["--system-site-packages"] if own_torch else []
     subprocess.run([sys.executable, "-m", "venv", "--clear", *options, setup.venv], check=True)
@@ -186,7 +181,8 @@ def main() -> int:
             setup.venv / ".installed", package, lambda: install_package(setup)
         )
     except SetupError as error:
-        print(f"set-up: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"set-up: {line}", file=sys.stderr)
         return 1
     if made or installed:
         setup.say(f"done: {setup.venv}")
