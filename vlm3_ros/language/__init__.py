@@ -1,0 +1,1 @@
+"""Text in, text out: the questions of a checkpoint and the values in its answers."""
