@@ -1,0 +1,1 @@
+"""Cameras and motions: the geometry of the method, without ROS and without a model."""

@@ -1,0 +1,273 @@
+"""Pinhole cameras, the unified focal length of the paper (section 3.1) and text coordinates.
+
+Pixels follow OpenCV and ROS: (u, v) = (0, 0) is the centre of the first pixel, so an image of
+width W covers [-0.5, W - 0.5). Camera axes are those of an optical frame (REP-103): X right,
+Y down, Z forward; depth is measured along Z.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Fit = Literal["scale", "pad"]
+
+MAX_ASPECT = 200
+"""Longest side by shortest side that Qwen's image processors take."""
+
+MAX_SIDE = 1e6
+"""Longest side in px at the unified focal length that a working calibration can mean."""
+
+
+class GeometryError(ValueError):
+    """A camera or an image that no metric answer can be computed for."""
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """A camera without distortion: image size and intrinsics in pixels.
+
+    Raises:
+        GeometryError: when the size or a focal length is not positive, or a value is not finite.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise GeometryError(f"the image size is {self.width}x{self.height}")
+        if not all(map(math.isfinite, (self.fx, self.fy, self.cx, self.cy))):
+            raise GeometryError("the intrinsics hold a value that is not finite")
+        if self.fx <= 0 or self.fy <= 0:
+            raise GeometryError(f"the focal lengths are {self.fx:g} and {self.fy:g} px")
+
+    @classmethod
+    def from_hfov(cls, width: int, height: int, hfov_deg: float) -> PinholeCamera:
+        """A camera with square pixels, a central principal point and this horizontal view.
+
+        Raises:
+            GeometryError: when the field of view does not lie in (0, 180) degrees.
+        """
+        if not 0 < hfov_deg < 180:
+            raise GeometryError(f"a horizontal field of view of {hfov_deg:g} degrees is impossible")
+        focal = width / 2 / math.tan(math.radians(hfov_deg) / 2)
+        return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+    @property
+    def K(self) -> NDArray[np.float64]:
+        """Intrinsic matrix, shape (3, 3), as in sensor_msgs/CameraInfo."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+
+    def project(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Pixels of points in the optical frame.
+
+        Args:
+            points: shape (..., 3), metres.
+
+        Returns:
+            Pixels (u, v), shape (..., 2); NaN for points that do not lie in front of the camera.
+        """
+        points = np.asarray(points, dtype=float)
+        z = np.where(points[..., 2] > 0, points[..., 2], np.nan)
+        return points[..., :2] / z[..., None] * (self.fx, self.fy) + (self.cx, self.cy)
+
+    def rays(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Directions through pixels, shape (..., 3), scaled so that Z = 1."""
+        plane = (np.asarray(pixels, dtype=float) - (self.cx, self.cy)) / (self.fx, self.fy)
+        return np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1)
+
+    def unproject(self, pixels: ArrayLike, depth: ArrayLike) -> NDArray[np.float64]:
+        """Points in the optical frame, metres, shape (..., 3).
+
+        Args:
+            pixels: shape (..., 2).
+            depth: shape (...), metres along Z.
+        """
+        return self.rays(pixels) * np.asarray(depth, dtype=float)[..., None]
+
+    def pixel_grid(self) -> NDArray[np.float64]:
+        """The centre of every pixel, shape (height, width, 2)."""
+        return np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), -1).astype(
+            float
+        )
+
+    def resized(self, width: int, height: int) -> PinholeCamera:
+        """The camera of the same picture at another size (axes scale separately)."""
+        sx, sy = width / self.width, height / self.height
+        return PinholeCamera(
+            width,
+            height,
+            self.fx * sx,
+            self.fy * sy,
+            (self.cx + 0.5) * sx - 0.5,
+            (self.cy + 0.5) * sy - 0.5,
+        )
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What a model's image processor takes without resizing.
+
+    Sides must be multiples of `multiple` px, the area must lie in [min_pixels, max_pixels].
+    """
+
+    multiple: int
+    min_pixels: int
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class UnifiedCamera:
+    """How a source image enters the model: resized to the unified focal length (paper 3.1).
+
+    The content of the source fills the upper left `content_width` x `content_height` pixels of
+    the view; what remains is padding. `focal` is the focal length that the checkpoint learned.
+    """
+
+    source: PinholeCamera
+    view: PinholeCamera
+    content_width: int
+    content_height: int
+    focal: float
+
+    @property
+    def effective_focal(self) -> float:
+        """Focal length of the view in px: the geometric mean of its two axes."""
+        return math.sqrt(self.view.fx * self.view.fy)
+
+    def metric_depth(self, answer: ArrayLike) -> NDArray[np.float64]:
+        """Metres, from answers of a model that takes its input's focal length for `focal`.
+
+        An object at depth z seen with focal length f looks like one at z * focal / f seen with
+        `focal`, hence depth = answer * f / focal.
+        """
+        return np.asarray(answer, dtype=float) * (self.effective_focal / self.focal)
+
+    def to_view(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Pixels of the view, shape (..., 2), from pixels of the source."""
+        return (np.asarray(pixels, dtype=float) + 0.5) * self._scale() - 0.5
+
+    def to_source(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Pixels of the source, shape (..., 2), from pixels of the view."""
+        return (np.asarray(pixels, dtype=float) + 0.5) / self._scale() - 0.5
+
+    def _scale(self) -> NDArray[np.float64]:
+        return np.array(
+            [self.content_width / self.source.width, self.content_height / self.source.height]
+        )
+
+
+def unify_focal(
+    camera: PinholeCamera, focal: float, limits: ImageLimits, fit: Fit
+) -> UnifiedCamera:
+    """Choose the size at which an image enters the model, such that its processor resizes nothing.
+
+    Args:
+        camera: the rectified source camera.
+        focal: unified focal length of the checkpoint, px.
+        limits: of the checkpoint's image processor.
+        fit: how sides become multiples of `limits.multiple`: "scale" stretches each axis to the
+            nearest one (as the stock processor does), "pad" keeps pixels square and pads at the
+            right and at the bottom.
+
+    Raises:
+        GeometryError: when the focal length is not positive and finite, when the intrinsics make
+            the image absurdly small, large or narrow, or no size fits the limits.
+    """
+    if not 0 < focal < math.inf:
+        raise GeometryError(f"the unified focal length is {focal:g} px")
+    width, height = camera.width * focal / camera.fx, camera.height * focal / camera.fy
+    shortest, longest = sorted((width, height))
+    if shortest < 1 or longest > MAX_SIDE or longest > MAX_ASPECT * shortest:
+        raise GeometryError(
+            f"focal lengths of {camera.fx:g} and {camera.fy:g} px make an image of {camera.width}x"
+            f"{camera.height} px {width:.4g}x{height:.4g} px at {focal:g} px: check the calibration"
+        )
+    clamp = _area_clamp(width, height, limits)
+    width, height = width * clamp, height * clamp
+    if fit == "scale":
+        columns, rows = (max(1, round(side / limits.multiple)) for side in (width, height))
+    else:
+        width, height = max(1, round(width)), max(1, round(height))
+        columns, rows = (math.ceil(side / limits.multiple) for side in (width, height))
+    columns, rows = _within_area(columns, rows, width / height, limits)
+    view_width, view_height = columns * limits.multiple, rows * limits.multiple
+    if fit == "scale":
+        content_width, content_height = view_width, view_height
+    else:
+        # At the upper limit of the area the padded sides may be too short for the content.
+        shrink = min(1.0, view_width / width, view_height / height)
+        content_width = max(1, round(width * shrink))
+        content_height = max(1, round(height * shrink))
+    content = camera.resized(content_width, content_height)
+    view = PinholeCamera(view_width, view_height, content.fx, content.fy, content.cx, content.cy)
+    return UnifiedCamera(camera, view, content_width, content_height, focal)
+
+
+def _area_clamp(width: float, height: float, limits: ImageLimits) -> float:
+    """Factor on both sides that brings an area into the limits."""
+    area = width * height
+    if area > limits.max_pixels:
+        return math.sqrt(limits.max_pixels / area)
+    if area < limits.min_pixels:
+        return math.sqrt(limits.min_pixels / area)
+    return 1.0
+
+
+def _within_area(columns: int, rows: int, aspect: float, limits: ImageLimits) -> tuple[int, int]:
+    """Move sides, counted in multiples, step by step until the area fits the limits.
+
+    Each step moves the side that brings the shape closer to `aspect`, width by height.
+    """
+    cell = limits.multiple**2
+    while columns * rows * cell > limits.max_pixels and columns * rows > 1:
+        if rows == 1 or (columns > 1 and columns >= aspect * rows):
+            columns -= 1
+        else:
+            rows -= 1
+    while columns * rows * cell < limits.min_pixels:
+        if columns <= aspect * rows:
+            columns += 1
+        else:
+            rows += 1
+    if columns * rows * cell > limits.max_pixels:
+        raise GeometryError(f"no image of an aspect of {aspect:.3g} fits {limits}")
+    return columns, rows
+
+
+def text_coordinates(
+    pixels: ArrayLike, width: int, height: int, text_range: int
+) -> NDArray[np.int64]:
+    """Pixels as the integers that a question names, in [0, text_range) (paper 3.1).
+
+    Args:
+        pixels: (u, v) in the image that the model sees, shape (..., 2).
+        width: of that image in px.
+        height: of that image in px.
+        text_range: of the checkpoint (2000 for the authors').
+
+    Raises:
+        GeometryError: when a pixel does not lie in the image.
+    """
+    # Multiplied first: whole numbers stay exact, so that rounding down never misses one.
+    scaled = (np.asarray(pixels, dtype=float) + 0.5) * text_range / (width, height)
+    # Negated, so that NaN does not pass; the slack is for the rounding of a resize.
+    if not ((scaled > -1e-6) & (scaled < text_range + 1e-6)).all():
+        raise GeometryError(f"a pixel lies outside of the image of {width}x{height} px")
+    return np.clip(np.floor(scaled), 0, text_range - 1).astype(np.int64)
+
+
+def pixels_from_text(
+    coordinates: ArrayLike, width: int, height: int, text_range: int
+) -> NDArray[np.float64]:
+    """Pixel at the middle of each text coordinate's cell, shape (..., 2)."""
+    return (np.asarray(coordinates, dtype=float) + 0.5) / text_range * (width, height) - 0.5

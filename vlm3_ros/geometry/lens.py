@@ -1,0 +1,431 @@
+"""Real lenses: the calibration of a sensor_msgs/CameraInfo, and what rectifies its images.
+
+Raw pixels are those that the camera delivers, rectified pixels those of the ideal pinhole camera
+`LensCamera.rectified`. Binning and regions of interest follow REP-104 and image_geometry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+
+DistortionModel = Literal["none", "plumb_bob", "rational_polynomial", "equidistant"]
+
+_COEFFICIENTS: dict[DistortionModel, tuple[int, ...]] = {
+    "none": (0,),
+    "plumb_bob": (4, 5),
+    "rational_polynomial": (8, 12, 14),
+    "equidistant": (4,),
+}
+# OpenCV, and so all of ROS, ignores skew. Up to this share of fx that costs a few pixels at most.
+_MAX_SKEW = 0.01
+# cv2.remap interpolates in steps of 1/32 px: half a step outside the image is still inside.
+_EDGE = 1 / 64
+# OpenCV inverts distortion by iteration; a result that does not map back is not a result.
+_INVERSE_TOLERANCE = 0.1
+_NO_MOTION = np.zeros(3)
+
+
+@dataclass(frozen=True, eq=False)
+class LensCamera:
+    """A calibrated camera, already adjusted for binning and region of interest.
+
+    Build it with `lens_from_calibration` or `load_camera_yaml`, which check the values. Equal
+    cameras are one key: rectification maps are computed once for all of them.
+
+    Attributes:
+        width, height: size of the image as it arrives, px.
+        K: intrinsic matrix of the raw image, shape (3, 3), without skew.
+        distortion_model: of sensor_msgs/distortion_models, "none" for a lens without distortion.
+        D: distortion coefficients, shape (n,), in the order of OpenCV.
+        R: rotates raw camera axes to rectified ones, shape (3, 3).
+        P: projection of the rectified image, shape (3, 4). Its fourth column (a stereo pair's
+            baseline) is kept and not used: points are those of this camera's own optical frame.
+    """
+
+    width: int
+    height: int
+    K: NDArray[np.float64]
+    distortion_model: DistortionModel
+    D: NDArray[np.float64]
+    R: NDArray[np.float64]
+    P: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for name in ("K", "D", "R", "P"):
+            values = np.array(getattr(self, name), dtype=float)
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LensCamera) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        matrices = (values.tobytes() for values in (self.K, self.D, self.R, self.P))
+        return (self.width, self.height, self.distortion_model, *matrices)
+
+    @property
+    def rectified(self) -> PinholeCamera:
+        """The camera of the rectified image, from P."""
+        (fx, _, cx, _), (_, fy, cy, _), _ = self.P.tolist()
+        return PinholeCamera(self.width, self.height, fx, fy, cx, cy)
+
+    @property
+    def is_pinhole(self) -> bool:
+        """Whether raw and rectified image are the same, so that rectification does nothing."""
+        straight = self.distortion_model != "equidistant" and not self.D.any()
+        unrotated = np.array_equal(self.R, np.eye(3))
+        return straight and unrotated and np.array_equal(self.rectified.K, self.K)
+
+    def rectify(self, image: NDArray[Any]) -> NDArray[Any]:
+        """The rectified image; black where `rectified_mask` is False.
+
+        Args:
+            image: raw image, shape (height, width) or (height, width, channels).
+
+        Returns:
+            An image of the same shape and dtype; the very same object where `is_pinhole`.
+
+        Raises:
+            GeometryError: when the image has another size.
+        """
+        if image.shape[:2] != (self.height, self.width):
+            raise GeometryError(
+                f"the image is {_shape_text(image.shape)} px, "
+                f"its calibration {self.width}x{self.height} px"
+            )
+        if self.is_pinhole:
+            return image
+        table, fractions, _ = _rectification(self)
+        return cv2.remap(image, table, fractions, cv2.INTER_LINEAR)
+
+    def rectified_mask(self) -> NDArray[np.bool_]:
+        """Which rectified pixels show something, shape (height, width), read-only.
+
+        False where the lens does not image the pixel's ray, or images it outside of the raw image.
+        """
+        return _rectification(self)[2]
+
+    def rectify_pixels(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Rectified pixels, shape (..., 2), from raw ones; NaN where there is none."""
+        raw = np.asarray(pixels, dtype=float)
+        if raw.size == 0:
+            return raw.copy()
+        rectified = _undistort(self, raw.reshape(-1, 1, 2)).reshape(raw.shape)
+        error = np.linalg.norm(self.distort_pixels(rectified) - raw, axis=-1, keepdims=True)
+        return np.where(error < _INVERSE_TOLERANCE, rectified, np.nan)
+
+    def distort_pixels(self, pixels: ArrayLike) -> NDArray[np.float64]:
+        """Raw pixels, shape (..., 2), from rectified ones; NaN where the lens images no such ray.
+
+        The result may lie outside of the raw image.
+        """
+        rectified = np.asarray(pixels, dtype=float)
+        rays = (self.rectified.rays(rectified) @ self.R).reshape(-1, 3)
+        raw = np.full((len(rays), 2), np.nan)
+        imaged = _images_rays(self, rays)
+        if imaged.any():
+            raw[imaged] = _project(self, rays[imaged])
+        return raw.reshape(rectified.shape)
+
+
+def lens_from_calibration(
+    width: int,
+    height: int,
+    K: ArrayLike,
+    D: ArrayLike,
+    model: str,
+    R: ArrayLike,
+    P: ArrayLike,
+    binning: tuple[int, int] = (1, 1),
+    roi: tuple[int, int, int, int] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> LensCamera:
+    """Check a calibration in the terms of sensor_msgs/CameraInfo and adjust it to its images.
+
+    K and P shift by the region's offset, then shrink by the binning: (c - offset) / binning, as
+    image_geometry does it.
+
+    Args:
+        width: size at which the camera was calibrated, px.
+        height: size at which the camera was calibrated, px.
+        K: 9 values, row by row.
+        D: coefficients; none at all means no distortion, except for "equidistant".
+        model: "plumb_bob", "rational_polynomial", "equidistant"; "none" or "" without distortion.
+        R: 9 values, row by row; all zero means no rotation.
+        P: 12 values, row by row; all zero means K.
+        binning: (x, y); 0 means 1.
+        roi: (x_offset, y_offset, width, height) in px of the calibration; all zero means all.
+        image_size: (width, height) of the images that arrive, to compare with; None: unknown.
+
+    Raises:
+        GeometryError: with what is wrong and what to do.
+    """
+    if width < 1 or height < 1:
+        raise GeometryError(f"the calibrated image size is {width}x{height}: calibrate the camera")
+    intrinsics = _matrix("K", K, (3, 3))
+    if intrinsics[0, 0] == 0:
+        state = "K[0]" if intrinsics.any() else "K is all zero: K[0]"
+        raise GeometryError(
+            f"the camera is uncalibrated ({state} = 0): calibrate it or choose fallback intrinsics"
+        )
+    _check_intrinsics("K", intrinsics)
+    distortion_model, coefficients = _checked_distortion(model, D)
+    rotation = _matrix("R", R, (3, 3))
+    if not rotation.any():
+        rotation = np.eye(3)
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise GeometryError("R is not a rotation: calibrate the camera, or set R to the identity")
+    projection = _matrix("P", P, (3, 4))
+    if not projection.any():
+        projection[:, :3] = intrinsics
+    if projection[2, 3] != 0:
+        raise GeometryError("P moves the camera along Z (P[11] is not 0): calibrate the camera")
+    _check_intrinsics("P", projection[:, :3])
+
+    x, y, region_width, region_height = _checked_region(roi, width, height)
+    binning_x, binning_y = (max(1, factor) for factor in binning)
+    size = (region_width // binning_x, region_height // binning_y)
+    if 0 in size or (image_size is not None and tuple(image_size) != size):
+        arriving = "" if image_size is None else f", but the images are {_size_text(image_size)} px"
+        raise GeometryError(
+            f"the calibration stands for images of {_size_text(size)} px (calibrated at "
+            f"{width}x{height}, region {region_width}x{region_height} at ({x}, {y}), binning "
+            f"{binning_x}x{binning_y}){arriving}: correct the calibration's size, "
+            "region or binning"
+        )
+    for matrix in (intrinsics, projection):
+        matrix[0, 1] = 0
+        matrix[:2, 2] -= (x, y)
+        matrix[:2] /= [[binning_x], [binning_y]]
+    lens = LensCamera(*size, intrinsics, distortion_model, coefficients, rotation, projection)
+    if not _overlaps(lens):
+        raise GeometryError(
+            "no pixel of the rectified image lies in the raw image: K, D, R and P do not belong "
+            "together; calibrate the camera"
+        )
+    return lens
+
+
+def load_camera_yaml(path: str | Path) -> LensCamera:
+    """Read a calibration file of ROS (camera_calibration, camera_info_manager).
+
+    A file without distortion model means "plumb_bob", as in camera_calibration_parsers; missing
+    rectification and projection matrices mean a monocular camera.
+
+    Raises:
+        GeometryError: with the file's name, when it cannot be read or its values are wrong.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return _lens_from_yaml(content)
+    except OSError as error:
+        raise GeometryError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise GeometryError(f"{path} is no YAML file: {error}") from error
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from error
+
+
+def _lens_from_yaml(content: object) -> LensCamera:
+    required = ("image_width", "image_height", "camera_matrix", "distortion_coefficients")
+    missing = [key for key in required if not isinstance(content, Mapping) or key not in content]
+    if missing or not isinstance(content, Mapping):
+        raise GeometryError(f"not a camera calibration of ROS: it has no {', '.join(missing)}")
+    width, height = content["image_width"], content["image_height"]
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise GeometryError("image_width and image_height must be integers")
+    return lens_from_calibration(
+        width,
+        height,
+        K=_yaml_matrix(content, "camera_matrix"),
+        D=_yaml_matrix(content, "distortion_coefficients"),
+        # camera_calibration of ROS Melodic wrote the model under the other name.
+        model=str(content.get("distortion_model", content.get("camera_model", "plumb_bob"))),
+        R=_yaml_matrix(content, "rectification_matrix", default=np.eye(3)),
+        P=_yaml_matrix(content, "projection_matrix", default=np.zeros((3, 4))),
+    )
+
+
+def _yaml_matrix(
+    content: Mapping[str, Any], key: str, default: NDArray[np.float64] | None = None
+) -> ArrayLike:
+    if default is not None and key not in content:
+        return default
+    matrix = content[key]
+    if not isinstance(matrix, Mapping) or "data" not in matrix:
+        raise GeometryError(f"{key} must have rows, cols and data")
+    return cast(ArrayLike, matrix["data"])
+
+
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        numbers = np.array(values, dtype=float).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"{name} must hold numbers: {error}") from error
+    if not np.isfinite(numbers).all():
+        raise GeometryError(f"{name} holds a value that is not finite: calibrate the camera")
+    return numbers
+
+
+def _matrix(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+    numbers = _numbers(name, values)
+    if numbers.size != shape[0] * shape[1]:
+        raise GeometryError(f"{name} must hold {shape[0] * shape[1]} values, not {numbers.size}")
+    return numbers.reshape(shape)
+
+
+def _check_intrinsics(name: str, matrix: NDArray[np.float64]) -> None:
+    (fx, skew, _), (lower, fy, _), bottom = matrix
+    if fx <= 0 or fy <= 0:
+        raise GeometryError(f"{name} has focal lengths {fx:g} and {fy:g} px: calibrate the camera")
+    if lower != 0 or not np.array_equal(bottom, (0, 0, 1)) or abs(skew) > _MAX_SKEW * fx:
+        raise GeometryError(
+            f"{name} is not [fx 0 cx; 0 fy cy; 0 0 1], row by row: correct the calibration"
+        )
+
+
+def _checked_distortion(model: str, D: ArrayLike) -> tuple[DistortionModel, NDArray[np.float64]]:
+    coefficients = _numbers("D", D)
+    if model in ("", "none"):
+        if coefficients.any():
+            raise GeometryError(
+                f"D holds coefficients, but the distortion model is {model!r}: name the model"
+            )
+        return "none", np.zeros(0)
+    if model not in _COEFFICIENTS:
+        known = ", ".join(repr(name) for name in _COEFFICIENTS)
+        raise GeometryError(
+            f"the distortion model {model!r} is unknown: use one of {known}, or rectify the images "
+            "before they arrive"
+        )
+    if model != "equidistant" and coefficients.size == 0:
+        return "none", coefficients
+    allowed = _COEFFICIENTS[model]
+    if coefficients.size not in allowed:
+        raise GeometryError(
+            f"{model!r} takes {' or '.join(map(str, allowed))} coefficients, D holds "
+            f"{coefficients.size}: correct D or the distortion model"
+        )
+    return model, coefficients
+
+
+def _checked_region(
+    roi: tuple[int, int, int, int] | None, width: int, height: int
+) -> tuple[int, int, int, int]:
+    if roi is None or not any(roi):
+        return 0, 0, width, height
+    x, y, region_width, region_height = roi
+    fits = 0 <= x < x + region_width <= width and 0 <= y < y + region_height <= height
+    if not fits:
+        raise GeometryError(
+            f"the region of interest ({region_width}x{region_height} at ({x}, {y})) does not lie "
+            f"in the calibrated image of {width}x{height} px: correct roi, or set it to zero"
+        )
+    return x, y, region_width, region_height
+
+
+def _size_text(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return _size_text(shape[1::-1])
+
+
+def _overlaps(lens: LensCamera) -> bool:
+    """Whether the rectified image shows anything of the raw one, looked at on a coarse grid."""
+    columns = np.linspace(0, lens.width - 1, 32)
+    rows = np.linspace(0, lens.height - 1, 32)
+    raw = lens.distort_pixels(np.stack(np.meshgrid(columns, rows), -1))
+    return bool(_inside(raw, lens).any())
+
+
+def _inside(raw: NDArray[Any], lens: LensCamera) -> NDArray[np.bool_]:
+    u, v = raw[..., 0], raw[..., 1]
+    columns = (u >= -_EDGE) & (u <= lens.width - 1 + _EDGE)
+    return columns & (v >= -_EDGE) & (v <= lens.height - 1 + _EDGE)
+
+
+@lru_cache(maxsize=4)
+def _rectification(
+    lens: LensCamera,
+) -> tuple[NDArray[np.int16], NDArray[np.uint16], NDArray[np.bool_]]:
+    """Tables for cv2.remap, shapes (H, W, 2) and (H, W), and the mask, shape (H, W)."""
+    camera = lens.rectified
+    size = (lens.width, lens.height)
+    init = (
+        cv2.fisheye.initUndistortRectifyMap
+        if lens.distortion_model == "equidistant"
+        else cv2.initUndistortRectifyMap
+    )
+    raw_u, raw_v = init(lens.K, lens.D, lens.R, camera.K, size, cv2.CV_32FC1)
+    mask = _inside(np.dstack([raw_u, raw_v]), lens)
+    mask &= _images_rays(lens, camera.rays(camera.pixel_grid()) @ lens.R)
+    mask.setflags(write=False)
+    # What the lens does not image must come out black, not as the polynomial's mirror image.
+    raw_u[~mask] = raw_v[~mask] = -2
+    table, fractions = cv2.convertMaps(raw_u, raw_v, cv2.CV_16SC2)
+    return cast("NDArray[np.int16]", table), cast("NDArray[np.uint16]", fractions), mask
+
+
+def _images_rays(lens: LensCamera, rays: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the lens images rays in raw camera axes, shape (..., 3) -> (...).
+
+    Rays from behind are not imaged, nor those beyond the angle at which the distortion polynomial
+    turns back: it would place them, mirrored, among those that are.
+    """
+    ahead = rays[..., 2] > 0
+    z = np.where(ahead, rays[..., 2], np.nan)
+    return ahead & (np.hypot(rays[..., 0], rays[..., 1]) / z < _largest_radius(lens))
+
+
+@lru_cache(maxsize=64)
+def _largest_radius(lens: LensCamera) -> float:
+    """Distance from the axis, at Z = 1, up to which the radial distortion grows steadily."""
+    radial = lens.D.copy()
+    if lens.distortion_model != "equidistant":
+        # k1 k2 p1 p2 k3 k4 k5 k6 s1 ...: only the k are radial.
+        radial[2:4] = 0
+        radial[8:] = 0
+    profile = replace(lens, K=np.eye(3), D=radial)
+    radii = np.tan(np.radians(np.linspace(0, 89.9, 4000)))
+    rays = np.stack([radii, np.zeros_like(radii), np.ones_like(radii)], axis=-1)
+    distorted = _project(profile, rays)[:, 0]
+    grows = np.diff(distorted) > 0
+    return float("inf") if grows.all() else float(radii[np.argmin(grows)])
+
+
+def _project(lens: LensCamera, rays: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Raw pixels, shape (N, 2), of rays in raw camera axes, shape (N, 3)."""
+    if lens.distortion_model == "equidistant":
+        pixels, _ = cv2.fisheye.projectPoints(rays[None], _NO_MOTION, _NO_MOTION, lens.K, lens.D)
+    else:
+        pixels, _ = cv2.projectPoints(rays, _NO_MOTION, _NO_MOTION, lens.K, lens.D)
+    return pixels.reshape(-1, 2).astype(float, copy=False)
+
+
+def _undistort(lens: LensCamera, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rectified pixels of raw ones, shape (N, 1, 2), as far as OpenCV's iteration gets."""
+    new_K = lens.rectified.K
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
+    if lens.distortion_model == "equidistant":
+        pixels = cv2.fisheye.undistortPoints(raw, lens.K, lens.D, R=lens.R, P=new_K)
+    else:
+        # OpenCV 5 has one function where OpenCV 4 has two.
+        undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
+        pixels = undistort(raw, lens.K, lens.D, R=lens.R, P=new_K, criteria=criteria)
+    return pixels.astype(float, copy=False)
