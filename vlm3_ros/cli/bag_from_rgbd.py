@@ -1,0 +1,47 @@
+"""`vlm3 bag-from-rgbd`: a folder of RGB-D frames becomes a rosbag2."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "bag-from-rgbd",
+        help="make a rosbag2 of a folder of RGB-D frames",
+        description="Make a rosbag2 (mcap) of a folder that holds rgb/ID.jpg or .png, depth/ID.png "
+        "(16 bit, 0 for none, registered to the image), intrinsics.json (fx, fy, cx, cy, width, "
+        "height), meta.json (depth_scale: metres per unit) and poses.txt (ID tx ty tz qx qy qz qw, "
+        "camera to world, optical axes, world y up). ID is the frame's number in the recording.",
+    )
+    parser.add_argument("folder", type=Path, help="folder of frames")
+    parser.add_argument("bag", type=Path, help="folder of the new bag")
+    parser.add_argument(
+        "--frame-rate",
+        type=_rate,
+        default=30.0,
+        metavar="HZ",
+        help="of the recording: the stamp of a frame is ID / HZ (default: 30)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from vlm3_ros.bags.rgbd import bag_from_rgbd
+
+    frames = bag_from_rgbd(options.folder, options.bag, options.frame_rate)
+    print(f"wrote {frames} frames to {options.bag}")
+    return 0
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is no frame rate in Hz")
+    return value

@@ -1,0 +1,61 @@
+"""`vlm3 train`: train a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+VALIDATION_SEED = 1_000_003
+"""Seed of the views that score a run while it goes on; evaluations afterwards take others."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "train",
+        help="train a checkpoint",
+        description="Train a checkpoint as a YAML file says (config/training/*.yaml). A run that "
+        "was cut off goes on where it stopped when the same command is given again.",
+        epilog="example: vlm3 train config/training/tiny_depth.yaml --out out/training",
+    )
+    parser.add_argument("config", type=Path, help="YAML file of the run")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of checkpoints, log.json and, at the end, final/",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from vlm3_ros.training.config import load_config
+
+    config = load_config(options.config)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    # After the configuration: torch takes seconds, an error in a file should not.
+    from vlm3_ros.training.sft import train
+
+    def score(checkpoint: Path) -> dict[str, float]:
+        return score_checkpoint(checkpoint, config.evaluation_views)
+
+    final = train(config, options.out, score if config.evaluation_views else None)
+    print(f"wrote {final}")
+    return 0
+
+
+def score_checkpoint(checkpoint: Path, views: int) -> dict[str, float]:
+    """`delta1` and `abs_rel` of a checkpoint on that many unseen procedural views."""
+    from vlm3_ros.engines.load import load_engine
+    from vlm3_ros.engines.settings import EngineSettings
+    from vlm3_ros.evaluation.synthetic import evaluate_synthetic
+
+    engine = load_engine(EngineSettings(model=str(checkpoint), offline=True))
+    try:
+        model = evaluate_synthetic(engine, views, VALIDATION_SEED).overall.model
+    finally:
+        engine.close()
+    return {"delta1": model.delta1, "abs_rel": model.abs_rel}
