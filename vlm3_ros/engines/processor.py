@@ -1,4 +1,4 @@
-"""The checkpoint's own processor, with or without torchvision.
+"""From images and questions to what enters the model, through the checkpoint's own processor.
 
 Stock `AutoProcessor` of Qwen3-VL demands torchvision for its video half. Where torchvision is
 missing, the same processor is assembled without that half, with the image processor that needs
@@ -8,12 +8,19 @@ only PIL.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 from transformers import AutoProcessor
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
+from vlm3_ros.engines.base import EngineError
 from vlm3_ros.geometry.camera import ImageLimits
 
 
@@ -32,6 +39,23 @@ class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+
+@dataclass(frozen=True)
+class EncodedQuestions:
+    """Questions about images as tokens: what they share, once, and what is each one's own.
+
+    Attributes:
+        prefix: tokens that every chat begins with, all image tokens among them.
+        suffixes: the rest of each chat, at least one token.
+        pixel_values: patches of all images, shape (patches, values).
+        image_grid_thw: of each image, in patches, shape (images, 3), int64.
+    """
+
+    prefix: list[int]
+    suffixes: list[list[int]]
+    pixel_values: Tensor
+    image_grid_thw: Tensor
 
 
 def load_processor(model: Path | str, local_files_only: bool = True) -> Qwen3VLProcessor:
@@ -55,3 +79,90 @@ def image_limits(processor: Qwen3VLProcessor) -> ImageLimits:
         min_pixels=image_processor.size["shortest_edge"],
         max_pixels=image_processor.size["longest_edge"],
     )
+
+
+def encode_questions(
+    processor: Qwen3VLProcessor, images: Sequence[NDArray[np.uint8]], questions: Sequence[str]
+) -> EncodedQuestions:
+    """Tokens of a chat per question: the images first, then the question.
+
+    Args:
+        images: RGB, shape (height, width, 3) each, within `image_limits`; one at least.
+        questions: one at least.
+
+    Raises:
+        EngineError: when an image or a question cannot enter the model as it is.
+    """
+    check_images(images, image_limits(processor))
+    tokenizer = processor.tokenizer
+    chats = [_chat(processor, len(images), question) for question in questions]
+    first = processor(
+        text=[chats[0]],
+        images=[Image.fromarray(image) for image in images],
+        images_kwargs={"do_resize": False},
+        return_tensors="pt",
+    )
+    patch = processor.image_processor.patch_size
+    expected = [[1, image.shape[0] // patch, image.shape[1] // patch] for image in images]
+    if first["image_grid_thw"].tolist() != expected:
+        raise EngineError(
+            f"the processor made patches of {first['image_grid_thw'].tolist()} where the images "
+            f"have {expected}: it resized them, and answers would not be metric"
+        )
+    # Tokens never reach across the end of an image, so what follows the last one stands alone.
+    tails = tokenizer(
+        [chat.split(processor.vision_end_token, len(images))[-1] for chat in chats],
+        add_special_tokens=False,
+    )["input_ids"]
+    tokens = first["input_ids"][0].tolist()
+    head = tokens[: len(tokens) - len(tails[0])]
+    if head + tails[0] != tokens or head[-1] != processor.vision_end_token_id:
+        raise EngineError("the checkpoint's chat template does not end with images and question")
+    shared = min(_common_length(tails), min(map(len, tails)) - 1)
+    return EncodedQuestions(
+        prefix=head + tails[0][:shared],
+        suffixes=[tail[shared:] for tail in tails],
+        pixel_values=first["pixel_values"],
+        image_grid_thw=first["image_grid_thw"],
+    )
+
+
+def check_images(images: Sequence[NDArray[np.uint8]], limits: ImageLimits) -> None:
+    """Raise an EngineError unless all images are such as enter the model without resizing."""
+    if not images:
+        raise EngineError("a question needs at least one image")
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise EngineError(
+                f"an image must be of shape (height, width, 3) and uint8, not {image.shape} and "
+                f"{image.dtype}"
+            )
+        height, width, _ = image.shape
+        if (
+            width % limits.multiple
+            or height % limits.multiple
+            or not limits.min_pixels <= width * height <= limits.max_pixels
+        ):
+            raise EngineError(
+                f"an image of {width}x{height} px would be resized: the model takes sides that "
+                f"are multiples of {limits.multiple} px and {limits.min_pixels} to "
+                f"{limits.max_pixels} px in all (see vlm3_ros.geometry.camera.unify_focal)"
+            )
+
+
+def _common_length(sequences: Sequence[list[int]]) -> int:
+    """Length of the longest beginning that all sequences share."""
+    first, last = min(sequences), max(sequences)
+    pairs = zip(first, last, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), len(first))
+
+
+def _chat(processor: Qwen3VLProcessor, images: int, question: str) -> str:
+    for token in processor.tokenizer.all_special_tokens:
+        if token in question:
+            raise EngineError(f"a question holds {token!r}, which the model reads as control")
+    content: Any = [{"type": "image"}] * images + [{"type": "text", "text": question}]
+    chat: str = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    return chat

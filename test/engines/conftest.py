@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.processor import load_processor
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.transformers import TransformersEngine
+from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
+from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
+
+PROMPTS = load_prompt_set("vlm3")
+PROFILE = Profile(focal=250.0, fit="pad", prompts=PROMPTS)
+SHAPES = {
+    "one deepstack layer, heads share keys": TinyShape(
+        vision_hidden=32, vision_depth=2, vision_heads=2, hidden=64, layers=2, head_dim=16
+    ),
+    "two deepstack layers, a key head per head": TinyShape(
+        vision_hidden=48,
+        vision_depth=3,
+        vision_heads=3,
+        deepstack=(0, 2),
+        hidden=96,
+        layers=3,
+        heads=2,
+        kv_heads=2,
+        head_dim=32,
+        position_grid=8,
+    ),
+}
+
+
+class TinyModel(SimpleNamespace):
+    """A checkpoint folder with its loaded model and processor."""
+
+    folder: Path
+    model: torch.nn.Module
+    processor: object
+
+    def engine(self, **settings: object) -> TransformersEngine:
+        return TransformersEngine(
+            self.model,
+            self.processor,
+            PROFILE,
+            EngineSettings(model=str(self.folder), **settings),
+        )
+
+    def inputs(self, images: Sequence[NDArray[np.uint8]], question: str) -> dict[str, torch.Tensor]:
+        """One chat, as transformers' own documentation prepares it."""
+        content = [{"type": "image", "image": Image.fromarray(image)} for image in images]
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"images_kwargs": {"do_resize": False}},
+        )
+
+    def generate(
+        self, images: Sequence[NDArray[np.uint8]], question: str, max_new_tokens: int
+    ) -> str:
+        """The answer of stock `generate` to one question alone."""
+        inputs = self.inputs(images, question)
+        output = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        return self.processor.tokenizer.decode(
+            output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+
+
+def _roughen(model: torch.nn.Module) -> None:
+    """Scale random weights: as initialised, a model gives all questions the same answer."""
+    generator = torch.Generator().manual_seed(7)
+    head = torch.randn(model.lm_head.weight.shape, generator=generator)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.ndim > 1:
+                weights *= 4 * (8 if "embed_tokens" in name else 3 if "o_proj" in name else 1)
+        # Of its own: where it is the embedding, a rough model only repeats the last token.
+        model.lm_head.weight = torch.nn.Parameter(head)
+
+
+@pytest.fixture(scope="session", params=SHAPES, ids=lambda name: name.replace(" ", "-"))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """A random model whose answers depend on question and image."""
+    folder = tmp_path_factory.mktemp("rough")
+    build_checkpoint(folder, SHAPES[request.param], PROFILE, seed=1)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    _roughen(model)
+    return TinyModel(folder=folder, model=model, processor=load_processor(folder))
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., NDArray[np.uint8]]:
+    def make(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+        cells = np.random.default_rng(seed).integers(0, 256, (height // 16, width // 16, 3))
+        return np.kron(cells, np.ones((16, 16, 1))).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[str]:
+    """Depth questions of one to four digits a coordinate, and two of another wording."""
+    rng = np.random.default_rng(5)
+    pixels = np.concatenate([rng.integers(0, high, (4, 2)) for high in (10, 100, 1000, 2000)])
+    return [
+        *(depth_question(PROMPTS, pixel) for pixel in pixels),
+        "How far?",
+        "Given this image, how far is the red door? Answer in metres, please, and be brief.",
+    ]
+
+
+@pytest.fixture(scope="session")
+def fluent(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """A model that learned, in a few seconds, to answer x / 200 m, give or take, in its form."""
+    folder = tmp_path_factory.mktemp("fluent")
+    shape = SHAPES["one deepstack layer, heads share keys"]
+    build_checkpoint(folder, shape, PROFILE, seed=2)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    processor = load_processor(folder)
+    tiny = TinyModel(folder=folder, model=model, processor=processor)
+    rng = np.random.default_rng(0)
+    image = np.zeros((32, 32, 3), np.uint8)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    for _ in range(150):
+        batch = [_example(tiny, image, rng) for _ in range(16)]
+        inputs = {name: torch.cat([example[name] for example in batch]) for name in batch[0]}
+        model(**inputs).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    return tiny
+
+
+def _example(tiny: TinyModel, image: NDArray[np.uint8], rng: np.random.Generator) -> dict:
+    x, y = rng.integers(1000, 2000, 2)
+    inputs = tiny.inputs([image], depth_question(PROMPTS, (x, y)))
+    answer = depth_answer(PROMPTS, x / 200 * rng.uniform(0.9, 0.999)) + "<|im_end|>"
+    tokens = tiny.processor.tokenizer(answer, return_tensors="pt")["input_ids"]
+    asked = inputs["input_ids"]
+    return {
+        "input_ids": torch.cat([asked, tokens], 1),
+        "labels": torch.cat([torch.full_like(asked, -100), tokens], 1),
+        "mm_token_type_ids": torch.cat([inputs["mm_token_type_ids"], 0 * tokens], 1),
+        "pixel_values": inputs["pixel_values"],
+        "image_grid_thw": inputs["image_grid_thw"],
+    }

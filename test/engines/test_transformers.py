@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.numbers import NumberTree, answer_form
+from vlm3_ros.language.prompts import depth_question, load_prompt_set
+
+PROMPTS = load_prompt_set("vlm3")
+LENGTH = 12
+
+
+def texts(answers):
+    return [answer.text for answer in answers]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (256, 192), (160, 224), (320, 256)])
+def test_answers_are_those_of_one_generate_per_question(tiny, picture, questions, size):
+    images = [picture(*size)]
+    expected = [tiny.generate(images, question, LENGTH) for question in questions]
+    assert len(set(expected)) > len(questions) // 2, "the model must be rough enough to tell"
+    answers = tiny.engine(max_new_tokens=LENGTH, chunk=7).ask(images, questions)
+    assert texts(answers) == expected
+    assert {(answer.value, answer.std) for answer in answers} == {(None, None)}
+
+
+def test_two_images_are_one_prefix(tiny, picture, questions):
+    images = [picture(128, 96, seed=1), picture(64, 160, seed=2)]
+    expected = [tiny.generate(images, question, LENGTH) for question in questions]
+    engine = tiny.engine(max_new_tokens=LENGTH)
+    assert texts(engine.ask(images, questions)) == expected
+    assert texts(engine.ask(images[::-1], questions)) != expected
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data(), chunk=st.integers(1, 20))
+def test_neither_order_nor_company_nor_chunk_matters(tiny, picture, questions, data, chunk):
+    images = [picture(96, 64)]
+    alone = {
+        question: tiny.generate(images, question, LENGTH)
+        for question in data.draw(st.lists(st.sampled_from(questions), min_size=1, max_size=5))
+    }
+    asked = data.draw(st.lists(st.sampled_from(sorted(alone)), min_size=1, max_size=12))
+    answers = tiny.engine(max_new_tokens=LENGTH, chunk=chunk).ask(images, asked)
+    assert texts(answers) == [alone[question] for question in asked]
+
+
+@pytest.fixture(scope="module")
+def depth_questions():
+    rng = np.random.default_rng(11)
+    return [depth_question(PROMPTS, pixel) for pixel in rng.integers(1000, 2000, (24, 2))]
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.zeros((32, 32, 3), np.uint8)
+
+
+def test_forced_answers_are_the_free_ones(fluent, image, depth_questions, caplog):
+    expected = [fluent.generate([image], question, 32) for question in depth_questions]
+    answers = fluent.engine(chunk=5).ask([image], depth_questions, PROMPTS.depth.answer)
+    assert len(set(expected)) > 5
+    assert texts(answers) == expected
+    assert not caplog.records
+
+
+def test_the_distribution_is_what_full_forward_passes_give(fluent, image, depth_questions):
+    engine = fluent.engine()
+    answers = engine.ask([image], depth_questions[:3], PROMPTS.depth.answer)
+    tokenizer, model = fluent.processor.tokenizer, fluent.model
+    form = answer_form(
+        PROMPTS.depth.answer, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+    )
+
+    def scores(question, number):
+        inputs = dict(fluent.inputs([image], question))
+        opened = tokenizer(form.opening + number, return_tensors="pt")["input_ids"]
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], opened], 1)
+        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], 0 * opened], 1)
+        del inputs["attention_mask"]
+        with torch.no_grad():
+            logits = model(**inputs).logits[0, -1]
+        return logits[form.symbol_tokens].numpy()
+
+    for question, answer in zip(depth_questions, answers, strict=False):
+        tree = NumberTree()
+        while tree.frontier:
+            tree.grow(np.stack([scores(question, number.text) for number in tree.frontier]))
+        assert answer.text == form.text(tree.text)
+        assert answer.value == pytest.approx(tree.histogram().mean, rel=1e-4)
+        assert answer.std == pytest.approx(tree.histogram().std, rel=1e-3)
+
+
+def test_the_spread_is_that_of_the_training_answers(fluent, image):
+    """They were uniform over [0.9, 0.999] of x / 200, so the std is 0.0286 of that."""
+    x = np.arange(1100, 2000, 50)
+    answers = fluent.engine().ask(
+        [image], [depth_question(PROMPTS, (u, 1500)) for u in x], PROMPTS.depth.answer
+    )
+    values = np.array([answer.value for answer in answers]) / (x / 200)
+    spread = np.array([answer.std for answer in answers]) / (x / 200)
+    assert np.median(np.abs(values - 0.95)) < 0.05
+    assert 0.01 < np.median(spread) < 0.1
+
+
+def test_forcing_can_be_turned_off(fluent, image, depth_questions):
+    forced = fluent.engine().ask([image], depth_questions, PROMPTS.depth.answer)
+    free = fluent.engine(force_answers=False).ask([image], depth_questions, PROMPTS.depth.answer)
+    assert texts(free) == texts(forced)
+    assert {answer.std for answer in free} == {None}
+
+
+def test_answers_of_another_form_are_left_free(tiny, picture, questions, caplog):
+    images = [picture(64, 64)]
+    engine = tiny.engine(max_new_tokens=LENGTH)
+    with caplog.at_level(logging.WARNING):
+        answers = engine.ask(images, questions, PROMPTS.depth.answer)
+        engine.ask(images, questions, PROMPTS.depth.answer)
+    assert answers == engine.ask(images, questions)
+    assert len(caplog.records) == 1, "it is said once"
+    assert repr(answers[0].text) in caplog.text
+
+
+def test_an_answer_that_never_ends_is_cut(tiny, picture, questions):
+    for length in (1, 3):
+        answers = tiny.engine(max_new_tokens=length).ask([picture(64, 64)], questions)
+        expected = [tiny.generate([picture(64, 64)], question, length) for question in questions]
+        assert texts(answers) == expected
+
+
+def test_no_questions_no_answers(tiny, picture):
+    assert tiny.engine().ask([picture(64, 64)], []) == []
+
+
+def test_threads_share_an_engine(tiny, picture, questions):
+    """M-RoPE offsets are state of the model in transformers: images of other shapes meet here."""
+    engine = tiny.engine(max_new_tokens=4, chunk=4)
+    pictures = [picture(*size) for size in ((64, 64), (192, 32), (32, 256))] * 4
+    expected = [texts(engine.ask([image], questions)) for image in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda image: texts(engine.ask([image], questions)), pictures))
+    assert answers == expected
+
+
+def test_generate_works_as_before_on_the_same_model(tiny, picture, questions):
+    before = tiny.generate([picture(96, 64)], questions[0], LENGTH)
+    tiny.engine(max_new_tokens=4).ask([picture(32, 256)], questions)
+    assert tiny.generate([picture(96, 64)], questions[0], LENGTH) == before
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((64, 65, 3), np.uint8), "65x64 px would be resized"),
+        (np.zeros((0, 64, 3), np.uint8), "64x0 px would be resized"),
+        (np.zeros((64, 64), np.uint8), "must be of shape"),
+        (np.zeros((64, 64, 4), np.uint8), "must be of shape"),
+        (np.zeros((64, 64, 3), np.float32), "must be of shape"),
+    ],
+)
+def test_images_that_the_processor_would_change_are_refused(tiny, image, message):
+    with pytest.raises(EngineError, match=message):
+        tiny.engine().ask([image], ["How far?"])
+
+
+def test_a_question_needs_an_image(tiny):
+    with pytest.raises(EngineError, match="at least one image"):
+        tiny.engine().ask([], ["How far?"])
+
+
+@pytest.mark.parametrize("token", ["<|image_pad|>", "<|vision_end|>", "<|im_end|>"])
+def test_a_question_cannot_speak_for_the_chat(tiny, picture, token):
+    with pytest.raises(EngineError, match="control"):
+        tiny.engine().ask([picture(64, 64)], [f"How {token} far?"])
+
+
+def test_a_closed_engine_says_so(tiny, picture):
+    engine = tiny.engine()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.ask([picture(64, 64)], ["How far?"])
+
+
+def test_the_prefix_is_never_copied(tiny, picture, questions):
+    """Nothing that a question adds to memory grows with the image."""
+
+    def allocated(image, count):
+        engine = tiny.engine(max_new_tokens=2, chunk=count)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            engine.ask([image], (questions * count)[:count])
+        return sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
+
+    small, large = picture(64, 64), picture(512, 512)
+    per_question = [(allocated(image, 128) - allocated(image, 64)) / 64 for image in (small, large)]
+    assert 0 < per_question[1] < 1.2 * per_question[0]

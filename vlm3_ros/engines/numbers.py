@@ -1,0 +1,240 @@
+"""Numbers in answers: which texts are numbers, and what distribution over them a model holds.
+
+A model that writes a number digit by digit gives, at each digit, probabilities of all others. So
+every partial number stands for an interval ("3.4" for [3.4, 3.5)) whose mass is the product of
+the probabilities along its digits: a histogram of the answer from the decode that writes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+SYMBOLS = "0123456789."
+POINT = SYMBOLS.index(".")
+END = len(SYMBOLS)
+"""Index of what ends a number, after those of its symbols."""
+
+MAX_INTEGER_DIGITS = 4
+MAX_DECIMALS = 4
+MAX_SYMBOLS = MAX_INTEGER_DIGITS + 1 + MAX_DECIMALS
+"""Symbols of the longest number; its end comes on top."""
+
+BIN_WIDTH = 0.05
+"""Width of an interval, relative to its value, below which it is not divided any further."""
+
+MIN_MASS = 2e-3
+"""Mass below which a partial number is given up."""
+
+MAX_BRANCHES = 32
+"""Partial numbers of an answer that are followed at the same time."""
+
+
+def allowed_symbols(number: str) -> tuple[int, ...]:
+    """What may follow a partial number, as indices into SYMBOLS, or END.
+
+    Numbers are those that "%.nf" writes: no sign, no leading zero, digits on both sides of a
+    decimal point.
+    """
+    integer, point, decimals = number.partition(".")
+    digits = tuple(range(10))
+    if point:
+        more = digits if len(decimals) < MAX_DECIMALS else ()
+        return (*more, END) if decimals else more
+    if not integer:
+        return digits
+    more = digits if integer != "0" and len(integer) < MAX_INTEGER_DIGITS else ()
+    return (*more, POINT, END)
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """An answer with a number in it, in a model's tokens.
+
+    Attributes:
+        opening: what comes before the number, as text and as tokens.
+        closing: what comes after it, as text.
+        symbol_tokens: of SYMBOLS and END, shape (len(SYMBOLS) + 1,).
+    """
+
+    opening: str
+    closing: str
+    opening_tokens: list[int]
+    symbol_tokens: list[int]
+
+    def text(self, number: str) -> str:
+        """The whole answer."""
+        return self.opening + number + self.closing
+
+    def fits(self, tokens: Sequence[int]) -> bool:
+        """Whether a model's answer begins with the opening, a number and the closing."""
+        start = len(self.opening_tokens)
+        if list(tokens[:start]) != self.opening_tokens:
+            return False
+        number = ""
+        for token in tokens[start:]:
+            if token not in self.symbol_tokens:
+                return False
+            symbol = self.symbol_tokens.index(token)
+            if symbol not in allowed_symbols(number):
+                return False
+            if symbol == END:
+                return True
+            number += SYMBOLS[symbol]
+        return False
+
+
+def answer_form(template: str, tokenize: Callable[[str], list[int]]) -> AnswerForm | None:
+    """The form of answers of a template, with {value} where the number stands.
+
+    Args:
+        tokenize: text to tokens, nothing added.
+
+    Returns:
+        None where the number's symbols are not tokens of their own in the model's vocabulary, so
+        that numbers cannot be decoded symbol by symbol.
+    """
+    opening, closing = template.split("{value}")
+    tokens = [tokenize(symbol) for symbol in SYMBOLS] + [tokenize(closing)[:1]]
+    if any(len(token) != 1 for token in tokens):
+        return None
+    symbol_tokens = [token for (token,) in tokens]
+    opening_tokens = tokenize(opening)
+    sample = [symbol_tokens[SYMBOLS.index(symbol)] for symbol in "10.25"]
+    is_apart = tokenize(opening + "10.25" + closing) == opening_tokens + sample + tokenize(closing)
+    if not is_apart or len(set(symbol_tokens)) < len(symbol_tokens):
+        return None
+    return AnswerForm(opening, closing, opening_tokens, symbol_tokens)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A distribution over numbers: mass spread evenly over intervals.
+
+    All of shape (bins,), float64; an interval of zero width is a single number. Mass sums to 1.
+    """
+
+    low: NDArray[np.float64]
+    width: NDArray[np.float64]
+    mass: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        """Expected value."""
+        return float(self.mass @ (self.low + self.width / 2))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation."""
+        middle = self.low + self.width / 2
+        return float(np.sqrt(self.mass @ ((middle - self.mean) ** 2 + self.width**2 / 12)))
+
+    @property
+    def median(self) -> float:
+        """The number that half of the mass lies below."""
+        order = np.argsort(self.low)
+        below = np.concatenate([[0.0], np.cumsum(self.mass[order])])
+        i = min(int(np.searchsorted(below, 0.5, side="right")) - 1, len(order) - 1)
+        share = (0.5 - below[i]) / self.mass[order[i]]
+        return float(self.low[order[i]] + share * self.width[order[i]])
+
+
+@dataclass(frozen=True)
+class PartialNumber:
+    """The beginning of a number, in a tree of them.
+
+    Attributes:
+        text: its symbols so far.
+        log_mass: logarithm of its probability.
+        path: which of the tree's decoded symbols lead here, counted in order of decoding.
+        greedy: whether each symbol is the likeliest after those before.
+        counted: whether the histogram holds its mass already; only the text is still of interest.
+    """
+
+    text: str
+    log_mass: float
+    path: tuple[int, ...]
+    greedy: bool
+    counted: bool
+
+    @property
+    def symbol(self) -> int:
+        """Index into SYMBOLS of its last one."""
+        return SYMBOLS.index(self.text[-1])
+
+
+class NumberTree:
+    """The number of one answer: its greedy text and its histogram, from the fewest decodes.
+
+    Each round the decoder looks up what may follow the partial numbers of `frontier`, and `grow`
+    follows those that matter: the greedy one, and those of a mass worth dividing.
+    """
+
+    def __init__(self) -> None:
+        self.frontier = [PartialNumber("", 0.0, (), greedy=True, counted=False)]
+        self.text = ""
+        """The greedy number, complete once the frontier is empty."""
+        self._decoded = 0
+        self._bins: list[tuple[float, float, float]] = []
+
+    def grow(self, log_probabilities: NDArray[np.floating]) -> None:
+        """Go one symbol further.
+
+        Args:
+            log_probabilities: of each symbol and END after each of the frontier's numbers, shape
+                (len(frontier), len(SYMBOLS) + 1); they need not be normalised.
+        """
+        children = [
+            child
+            for number, row in zip(self.frontier, log_probabilities.tolist(), strict=True)
+            for child in self._children(number, row)
+        ]
+        children.sort(key=lambda child: (not child.greedy, -child.log_mass))
+        self.frontier = [
+            replace(child, path=(*child.path, self._decoded + i))
+            for i, child in enumerate(children[:MAX_BRANCHES])
+        ]
+        self._decoded += len(self.frontier)
+
+    def histogram(self) -> Histogram:
+        """The distribution, given that the answer is one of the numbers that were followed."""
+        low, width, log_mass = np.array(self._bins).T
+        mass = np.exp(log_mass - log_mass.max())
+        return Histogram(low, width, mass / mass.sum())
+
+    def _children(self, number: PartialNumber, scores: list[float]) -> Iterator[PartialNumber]:
+        """What follows a number and needs to be followed further; the rest is recorded."""
+        allowed = allowed_symbols(number.text)
+        likeliest = max(allowed, key=lambda symbol: scores[symbol])
+        total = scores[likeliest] + math.log(
+            sum(math.exp(scores[symbol] - scores[likeliest]) for symbol in allowed)
+        )
+        for symbol in allowed:
+            greedy = number.greedy and symbol == likeliest
+            log_mass = number.log_mass + scores[symbol] - total
+            if symbol == END:
+                if greedy:
+                    self.text = number.text
+                if not number.counted:
+                    self._bins.append((float(number.text), 0.0, log_mass))
+                continue
+            text = number.text + SYMBOLS[symbol]
+            counted = number.counted
+            if not counted and (interval := _narrow_interval(text)):
+                self._bins.append((*interval, log_mass))
+                counted = True
+            if greedy or not (counted or log_mass < math.log(MIN_MASS)):
+                yield PartialNumber(text, log_mass, number.path, greedy, counted)
+
+
+def _narrow_interval(number: str) -> tuple[float, float] | None:
+    """(low, width) of the numbers that begin like this, unless they differ too much."""
+    _, point, decimals = number.partition(".")
+    if not point:
+        return None  # digits may still follow before the point
+    low, width = float(number + "0"), 10.0 ** -len(decimals)
+    return (low, width) if width <= BIN_WIDTH * low else None

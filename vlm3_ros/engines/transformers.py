@@ -1,0 +1,341 @@
+"""The in-process engine: transformers' own model, asked hundreds of questions about one image.
+
+Images and whatever text the questions share are computed once. The rest of the questions is
+answered in chunks behind that prefix, whose keys and values are never copied (see `cascade`).
+Answers are those of one greedy `generate` per question.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from vlm3_ros.engines import cascade
+from vlm3_ros.engines.base import Answer, EngineError, Profile
+from vlm3_ros.engines.numbers import AnswerForm, NumberTree, answer_form
+from vlm3_ros.engines.processor import EncodedQuestions, encode_questions, image_limits
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.geometry.camera import ImageLimits
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What all questions share, computed.
+
+    Attributes:
+        layers: keys and values of each layer, shape (1, key heads, tokens, head size).
+        next_position: of the first token behind it. M-RoPE gives an image fewer positions than
+            tokens, so this is not the number of tokens.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    next_position: int
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A decoded token of one question, to be read by the model.
+
+    Attributes:
+        question: its index.
+        token: its id.
+        path: which of the question's decoded tokens lead to it, itself the last: these it sees.
+    """
+
+    question: int
+    token: int
+    path: Sequence[int]
+
+
+class TransformersEngine:
+    """See `vlm3_ros.engines.base.Engine`."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        profile: Profile,
+        settings: EngineSettings,
+    ) -> None:
+        """Take a loaded model of the Qwen3-VL family.
+
+        Args:
+            model: in evaluation mode, on its device.
+            processor: of the same checkpoint.
+            profile: what the checkpoint was trained for.
+            settings: of which only those of answering are used.
+        """
+        self.name = settings.model
+        self.profile = profile
+        self.limits: ImageLimits = image_limits(processor)
+        self._model: PreTrainedModel | None = model
+        self._processor = processor
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._forms: dict[str, AnswerForm | None] = {}
+        text = model.config.text_config
+        head_size = getattr(text, "head_dim", text.hidden_size // text.num_attention_heads)
+        self._attend_prefix = cascade.fastest_attention(model.device, model.dtype, head_size)
+
+    def ask(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        questions: Sequence[str],
+        answer_template: str | None = None,
+    ) -> list[Answer]:
+        """See `Engine.ask`."""
+        if not questions:
+            return []
+        with self._lock, torch.inference_mode():
+            if self._model is None:
+                raise EngineError(f"{self.name} is closed")
+            encoded = encode_questions(self._processor, images, questions)
+            try:
+                return self._answer(self._model, encoded, answer_template)
+            except torch.OutOfMemoryError as error:
+                raise EngineError(
+                    f"{self.name} ran out of device memory with {len(encoded.prefix)} shared "
+                    f"tokens and {min(self._settings.chunk, len(questions))} questions at a time: "
+                    "choose a smaller chunk, a smaller image or a smaller dtype"
+                ) from error
+
+    def memory_bytes(self) -> int | None:
+        """See `Engine.memory_bytes`."""
+        model = self._model
+        if model is None or model.device.type != "cuda":
+            return None
+        return torch.cuda.memory_allocated(model.device)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        with self._lock:
+            self._model = None
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _answer(
+        self, model: PreTrainedModel, encoded: EncodedQuestions, template: str | None
+    ) -> list[Answer]:
+        prefix = _read_prefix(model, encoded)
+        with _attention(model, cascade.ATTENTION):
+            form = self._form(model, prefix, encoded.suffixes[0], template)
+            answers: list[Answer] = []
+            for start in range(0, len(encoded.suffixes), self._settings.chunk):
+                suffixes = encoded.suffixes[start : start + self._settings.chunk]
+                if form is None:
+                    answers += self._answer_freely(model, prefix, suffixes)
+                else:
+                    answers += self._answer_numbers(model, prefix, suffixes, form)
+        return answers
+
+    def _form(
+        self, model: PreTrainedModel, prefix: Prefix, suffix: list[int], template: str | None
+    ) -> AnswerForm | None:
+        """The form to force answers into: the template's, if the model keeps to it unforced."""
+        if template is None or not self._settings.force_answers:
+            return None
+        if template not in self._forms:
+            tokenizer = self._processor.tokenizer
+            form = answer_form(
+                template, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+            )
+            (tokens,) = self._generate(model, prefix, [suffix])
+            if form is None or not form.fits(tokens):
+                logger.warning(
+                    "%s answers %r, which is not of the form %r: its answers are decoded as free "
+                    "text, without standard deviations",
+                    self.name,
+                    self._text(tokens),
+                    template,
+                )
+                form = None
+            self._forms[template] = form
+        return self._forms[template]
+
+    def _answer_freely(
+        self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[list[int]]
+    ) -> list[Answer]:
+        return [Answer(self._text(tokens)) for tokens in self._generate(model, prefix, suffixes)]
+
+    def _text(self, tokens: list[int]) -> str:
+        text: str = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
+
+    def _generate(
+        self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[list[int]]
+    ) -> list[list[int]]:
+        """Tokens of each answer, greedily, until the model ends it or it becomes too long."""
+        chunk = _Chunk(model, prefix, suffixes, self._attend_prefix)
+        ends = _end_tokens(model)
+        answers: list[list[int]] = [[] for _ in suffixes]
+        alive = list(range(len(suffixes)))
+        hidden = chunk.read_suffixes()
+        for length in range(1, self._settings.max_new_tokens + 1):
+            tokens = model.lm_head(hidden).argmax(-1).tolist()
+            for question, token in zip(alive, tokens, strict=True):
+                answers[question].append(token)
+            alive = [question for question in alive if answers[question][-1] not in ends]
+            if not alive or length == self._settings.max_new_tokens:
+                break
+            path = range(length)
+            hidden = chunk.read([Addition(q, answers[q][-1], path) for q in alive])
+        return answers
+
+    def _answer_numbers(
+        self,
+        model: PreTrainedModel,
+        prefix: Prefix,
+        suffixes: Sequence[list[int]],
+        form: AnswerForm,
+    ) -> list[Answer]:
+        """Answers of the form, its number decoded with its distribution."""
+        opened = [suffix + form.opening_tokens for suffix in suffixes]
+        chunk = _Chunk(model, prefix, opened, self._attend_prefix)
+        symbol_weights = model.lm_head.weight[form.symbol_tokens]
+        trees = [NumberTree() for _ in suffixes]
+        hidden = chunk.read_suffixes()
+        while True:
+            scores = torch.nn.functional.linear(hidden, symbol_weights).float().cpu().numpy()
+            start = 0
+            for tree in trees:
+                end = start + len(tree.frontier)
+                tree.grow(scores[start:end])
+                start = end
+            additions = [
+                Addition(question, form.symbol_tokens[number.symbol], number.path)
+                for question, tree in enumerate(trees)
+                for number in tree.frontier
+            ]
+            if not additions:
+                break
+            hidden = chunk.read(additions)
+        return [_number_answer(form, tree) for tree in trees]
+
+
+def _number_answer(form: AnswerForm, tree: NumberTree) -> Answer:
+    histogram = tree.histogram()
+    return Answer(form.text(tree.text), histogram.mean, histogram.std)
+
+
+def _read_prefix(model: PreTrainedModel, encoded: EncodedQuestions) -> Prefix:
+    """Compute the shared part of the questions."""
+    ids = torch.tensor([encoded.prefix], device=model.device)
+    grid = encoded.image_grid_thw.to(model.device)
+    types = (ids == model.config.image_token_id).int()
+    # Positions are given, for what the model remembers of them is another call's.
+    positions, _ = model.model.get_rope_index(ids, mm_token_type_ids=types, image_grid_thw=grid)
+    cache = DynamicCache(config=model.config)
+    model.model(
+        input_ids=ids,
+        mm_token_type_ids=types,
+        pixel_values=encoded.pixel_values.to(model.device, model.dtype),
+        image_grid_thw=grid,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    layers: list[Any] = cache.layers
+    return Prefix(
+        layers=[(layer.keys, layer.values) for layer in layers],
+        next_position=int(positions.max()) + 1,
+    )
+
+
+class _Chunk:
+    """Questions that are answered together behind a prefix."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prefix: Prefix,
+        suffixes: Sequence[list[int]],
+        attend_prefix: cascade.PrefixAttention,
+    ) -> None:
+        self._model = model
+        self._first_position = prefix.next_position
+        self._suffixes = suffixes
+        self._lengths = np.array([len(suffix) for suffix in suffixes])
+        self._decoded = 0
+        self._cascade = cascade.Cascade(prefix.layers, len(suffixes), attend_prefix)
+
+    def read_suffixes(self) -> Tensor:
+        """Read all questions; the hidden state of each one's last token, shape (n, size)."""
+        questions = np.repeat(np.arange(len(self._suffixes)), self._lengths)
+        slots = np.concatenate([np.arange(length) for length in self._lengths])
+        hidden = self._step(
+            tokens=np.concatenate(self._suffixes),
+            questions=questions,
+            slots=slots,
+            steps=slots,
+            visible=np.arange(self._lengths.max()) <= slots[:, None],
+        )
+        return hidden[torch.from_numpy(self._lengths.cumsum() - 1).to(hidden.device)]
+
+    def read(self, additions: Sequence[Addition]) -> Tensor:
+        """Read decoded tokens, by ascending question; their hidden states, shape (n, size)."""
+        questions = np.array([addition.question for addition in additions])
+        lengths = self._lengths[questions]
+        newest = np.array([addition.path[-1] for addition in additions])
+        self._decoded = max(self._decoded, int(newest.max()) + 1)
+        visible = np.arange(self._lengths.max() + self._decoded) < lengths[:, None]
+        for row, length, addition in zip(visible, lengths, additions, strict=True):
+            row[length + np.asarray(addition.path)] = True
+        return self._step(
+            tokens=np.array([addition.token for addition in additions]),
+            questions=questions,
+            slots=lengths + newest,
+            steps=lengths + [len(addition.path) - 1 for addition in additions],
+            visible=visible,
+        )
+
+    def _step(
+        self,
+        tokens: NDArray[np.int64],
+        questions: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        steps: NDArray[np.int64],
+        visible: NDArray[np.bool_],
+    ) -> Tensor:
+        """Read one packed sequence; `steps` are positions behind the prefix."""
+        device = self._model.device
+        self._cascade.place(
+            *(torch.from_numpy(array).to(device) for array in (questions, slots, visible))
+        )
+        positions = torch.from_numpy(self._first_position + steps).to(device)
+        output = self._model.model(
+            input_ids=torch.from_numpy(tokens).to(device)[None],
+            position_ids=positions.expand(3, 1, -1),  # text: time, height and width are the same
+            use_cache=False,
+            cascade=self._cascade,
+        )
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
+
+
+@contextmanager
+def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Let the language half of a model attend in another way for a while."""
+    usual = model.config.text_config._attn_implementation
+    model.set_attn_implementation({"text_config": name})
+    try:
+        yield
+    finally:
+        model.set_attn_implementation({"text_config": usual})
+
+
+def _end_tokens(model: PreTrainedModel) -> set[int]:
+    """Tokens that end an answer."""
+    ends = model.generation_config.eos_token_id
+    return set(ends if isinstance(ends, list) else [ends])
