@@ -1,0 +1,135 @@
+"""The way of a depth question through geometry and language, with an engine that knows the truth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm3_ros.engines.base import Answer, Profile
+from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.tasks.dense import densify
+from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+
+PROMPTS = load_prompt_set("vlm3")
+
+
+class OracleEngine:
+    """Answers from a true depth image, as a model that believes its input has the unified focal
+    length would: it sees only the text coordinates and the size of the image."""
+
+    name = "oracle"
+
+    def __init__(self, profile: Profile, limits: ImageLimits, camera: PinholeCamera, depth_at):
+        self.profile, self.limits = profile, limits
+        self._camera, self._depth_at = camera, depth_at
+
+    def ask(
+        self,
+        images: Sequence[np.ndarray],
+        questions: Sequence[str],
+        answer_template: str | None = None,
+    ) -> list[Answer]:
+        (image,) = images
+        height, width = image.shape[:2]
+        assert width % self.limits.multiple == 0 and height % self.limits.multiple == 0
+        camera, profile = self._camera, self.profile
+        sx, sy = width / camera.width, height / camera.height
+        if profile.fit == "pad":
+            # Content keeps the unified focal length up to half a pixel.
+            sx = round(camera.width * profile.focal / camera.fx) / camera.width
+            sy = round(camera.height * profile.focal / camera.fy) / camera.height
+        answers = []
+        for question in questions:
+            x, y = map(int, re.search(r"\((\d+), (\d+)\)", question).groups())
+            u = ((x + 0.5) / 2000 * width) / sx - 0.5
+            v = ((y + 0.5) / 2000 * height) / sy - 0.5
+            looks_like = (
+                self._depth_at(u, v) * profile.focal / np.sqrt(camera.fx * sx * camera.fy * sy)
+            )
+            answers.append(Answer(f"<think> </think> <answer>{looks_like:.6f}</answer>", std=0.5))
+        return answers
+
+    def memory_bytes(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+@given(
+    width=st.integers(60, 500),
+    height=st.integers(60, 500),
+    fx=st.floats(100, 600),
+    squeeze=st.floats(0.8, 1.25),
+    shift=st.tuples(st.floats(-20, 20), st.floats(-20, 20)),
+    fit=st.sampled_from(["scale", "pad"]),
+    focal=st.sampled_from([160.0, 500.0]),
+)
+def test_metric_depth_comes_back_for_any_camera(width, height, fx, squeeze, shift, fit, focal):
+    camera = PinholeCamera(
+        width, height, fx, fx * squeeze, width / 2 + shift[0], height / 2 + shift[1]
+    )
+
+    def depth_at(u: float, v: float) -> float:  # a smooth slope, told by source pixels
+        return 2.0 + 0.01 * u + 0.005 * v
+
+    limits = ImageLimits(32, 32 * 32, 16 * 1024 * 1024)
+    engine = OracleEngine(Profile(focal, fit, PROMPTS), limits, camera, depth_at)
+    pixels = uniform_grid(camera, 5, 4)
+    answers = ask_depth(engine, np.zeros((height, width, 3), np.uint8), camera, pixels)
+    truth = 2.0 + 0.01 * pixels[:, 0] + 0.005 * pixels[:, 1]
+    # A text coordinate names a cell of 1/2000 of the view.
+    assert np.allclose(answers.depth, truth, atol=0.02 * max(width, height) / 1000 + 1e-3)
+    assert answers.failures == 0
+
+
+def test_answers_that_cannot_be_read_are_nan_and_counted():
+    camera = PinholeCamera.from_hfov(320, 240, 60)
+    limits = ImageLimits(32, 32 * 32, 16 * 1024 * 1024)
+    texts = iter(["<answer>2.50</answer>", "far away", "<answer>nan</answer>"])
+
+    class MumblingEngine(OracleEngine):
+        def ask(self, images, questions, answer_template=None):
+            return [Answer(next(texts)) for _ in questions]
+
+    engine = MumblingEngine(Profile(160.0, "pad", PROMPTS), limits, camera, None)
+    pixels = [[10, 10], [20, 20], [30, 30]]
+    answers = ask_depth(engine, np.zeros((240, 320, 3), np.uint8), camera, pixels)
+    assert np.isfinite(answers.depth).tolist() == [True, False, False]
+    assert np.isnan(answers.std).all()
+    assert answers.failures == 2
+    assert answers.texts[1] == "far away"
+
+
+def test_the_grid_is_the_small_image_of_the_resized_camera():
+    camera = PinholeCamera(641, 479, 500.0, 480.0, 300.0, 250.0)
+    small = camera.resized(16, 12)
+    pixels = uniform_grid(camera, 16, 12)
+    assert np.allclose(camera.rays(pixels), small.rays(small.pixel_grid().reshape(-1, 2)))
+
+
+@pytest.mark.parametrize("tilt", [(0.0, 0.0), (0.3, -0.2)])
+def test_densify_is_exact_on_a_plane_and_empty_outside(tilt):
+    camera = PinholeCamera.from_hfov(120, 90, 70)
+    rays = camera.rays(camera.pixel_grid())
+    plane = 3.0 / (1 + rays[..., 0] * tilt[0] + rays[..., 1] * tilt[1])
+    pixels = uniform_grid(camera, 12, 9)
+    u, v = np.round(pixels).astype(int).T
+    dense = densify(np.stack([u, v], -1), plane[v, u], 120, 90)
+    inside = np.isfinite(dense)
+    assert inside.mean() > 0.75 and not inside[0, 0]
+    assert np.allclose(dense[inside], plane[inside], rtol=1e-5)
+
+
+def test_densify_leaves_out_what_is_unknown():
+    pixels = [[0, 0], [10, 0], [0, 10], [10, 10]]
+    dense = densify(pixels, [1, 1, 1, np.nan], 11, 11)
+    assert dense[2, 2] == pytest.approx(1) and np.isnan(dense[9, 9])
+    assert np.isnan(densify(pixels, [1, 1, np.nan, np.nan], 11, 11)).all()
+    assert np.isnan(densify([[0, 0], [1, 1], [2, 2]], [1, 1, 1], 5, 5)).all()

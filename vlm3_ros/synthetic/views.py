@@ -1,0 +1,93 @@
+"""Single views of procedural scenes, as a robot's camera would take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.synthetic.kinds import KINDS, sample_scene
+from vlm3_ros.synthetic.render import render
+from vlm3_ros.synthetic.scene import Scene, SceneObject
+
+SIZES = ((320, 240), (424, 240), (384, 288), (320, 320), (400, 300), (512, 288), (288, 384))
+"""Image sizes (width, height) in pixels that views are drawn from."""
+
+R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Optical axes (right, down, forward) in body axes (forward, left, up), REP-103."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture with everything that is true of it.
+
+    `image`: RGB, shape (height, width, 3), uint8. `depth`: shape (height, width), float32, metres
+    along Z, inf in the sky. `T_world_camera`: shape (4, 4), takes points of the optical frame to
+    the world.
+    """
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    camera: PinholeCamera
+    T_world_camera: NDArray[np.float64]
+    kind: str
+    objects: tuple[SceneObject, ...]
+
+
+def sample_camera(rng: np.random.Generator) -> PinholeCamera:
+    """Horizontal field of view of 40 to 110 degrees, roughly square pixels, roughly centred."""
+    width, height = SIZES[rng.integers(len(SIZES))]
+    ideal = PinholeCamera.from_hfov(width, height, rng.uniform(40, 110))
+    squeeze = rng.uniform(0.96, 1.04) if rng.random() < 0.3 else 1.0
+    shift = rng.normal(0, 0.015, 2) * (width, height)
+    return PinholeCamera(
+        width, height, ideal.fx, ideal.fx * squeeze, ideal.cx + shift[0], ideal.cy + shift[1]
+    )
+
+
+def camera_pose(
+    position: NDArray[np.float64], yaw: float, pitch: float, roll: float
+) -> NDArray[np.float64]:
+    """T_world_camera of an optical frame from body angles in radians (REP-103: pitch down > 0)."""
+    body = Rotation.from_euler("ZYX", [yaw, pitch, roll]).as_matrix()
+    T_world_camera = np.eye(4)
+    T_world_camera[:3, :3] = body @ R_BODY_OPTICAL
+    T_world_camera[:3, 3] = position
+    return T_world_camera
+
+
+def sample_pose(scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A pose at a robot's camera height, clear of walls and things, that looks where one can go."""
+    low, high = scene.free_min, scene.free_max
+    for _ in range(100):
+        height = float(np.exp(rng.uniform(np.log(0.35), np.log(1.5))))
+        position = np.array([*rng.uniform(low, high), height])
+        if scene.kind == "street":
+            position[0] *= 0.7
+        yaw = rng.uniform(-np.pi, np.pi)
+        if scene.kind in ("corridor", "street") and rng.random() < 0.75:
+            yaw = rng.normal(0, 0.35) + rng.choice([0, np.pi])
+        ahead = position + np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        if scene.is_free(position, 0.35) and scene.is_free(ahead, 0.15):
+            break
+    pitch = np.radians(rng.normal(4, 7))
+    return camera_pose(position, yaw, pitch, np.radians(rng.normal(0, 2)))
+
+
+def sample_view(rng: np.random.Generator, kind: str | None = None) -> View:
+    """One picture of one new scene.
+
+    Args:
+        kind: one of `KINDS`; drawn evenly when None.
+
+    Raises:
+        KeyError: when the kind is unknown.
+    """
+    scene = sample_scene(rng, kind or KINDS[rng.integers(len(KINDS))])
+    camera = sample_camera(rng)
+    T_world_camera = sample_pose(scene, rng)
+    image, depth = render(scene, camera, T_world_camera, rng)
+    return View(image, depth, camera, T_world_camera, scene.kind, tuple(scene.objects))

@@ -1,0 +1,1 @@
+"""What a user wants from a model: images and cameras in, metric arrays out."""

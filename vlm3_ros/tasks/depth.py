@@ -1,0 +1,88 @@
+"""Metric depth of pixels: one question per pixel about one image (paper section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.geometry.camera import PinholeCamera, text_coordinates, unify_focal
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.language.answers import AnswerError, parse_depth
+from vlm3_ros.language.prompts import depth_question
+
+
+@dataclass(frozen=True)
+class DepthAnswers:
+    """Depths of asked pixels.
+
+    `pixels`: (u, v) of the source image, shape (n, 2). `depth`: metres along Z, shape (n,),
+    float32, NaN where the answer could not be read. `std`: its standard deviation in metres,
+    shape (n,), float32, NaN where the engine does not know it. `texts`: the raw answers.
+    """
+
+    pixels: NDArray[np.float64]
+    depth: NDArray[np.float32]
+    std: NDArray[np.float32]
+    texts: tuple[str, ...]
+
+    @property
+    def failures(self) -> int:
+        """Number of answers that could not be read."""
+        return int(np.isnan(self.depth).sum())
+
+
+def uniform_grid(camera: PinholeCamera, columns: int, rows: int) -> NDArray[np.float64]:
+    """Middles of a grid of equal cells, row by row, shape (rows * columns, 2).
+
+    They are the pixel centres of `camera.resized(columns, rows)`, so the grid of their depths is
+    that camera's depth image.
+    """
+    cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
+    cell = np.array([camera.width / columns, camera.height / rows])
+    return (cells + 0.5) * cell - 0.5
+
+
+def ask_depth(
+    engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, pixels: ArrayLike
+) -> DepthAnswers:
+    """Ask for the metric depth of pixels.
+
+    Args:
+        image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
+        camera: its intrinsics.
+        pixels: (u, v), shape (n, 2).
+
+    Raises:
+        GeometryError: when the image does not fit its camera or the engine's limits.
+        EngineError: when the engine cannot answer at all.
+    """
+    pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
+    profile = engine.profile
+    unified = unify_focal(camera, profile.focal, engine.limits, profile.fit)
+    view = unified.view
+    coordinates = text_coordinates(
+        unified.to_view(pixels), view.width, view.height, profile.prompts.text_range
+    )
+    answers = engine.ask(
+        [unify_image(image, unified)],
+        [depth_question(profile.prompts, xy) for xy in coordinates],
+        profile.prompts.depth.answer,
+    )
+    depth = np.full(len(pixels), np.nan)
+    std = np.full(len(pixels), np.nan)
+    for i, answer in enumerate(answers):
+        try:
+            depth[i] = parse_depth(answer.text, profile.prompts)
+        except AnswerError:
+            continue
+        if answer.std is not None:
+            std[i] = answer.std
+    return DepthAnswers(
+        pixels,
+        unified.metric_depth(depth).astype(np.float32),
+        unified.metric_depth(std).astype(np.float32),
+        tuple(answer.text for answer in answers),
+    )

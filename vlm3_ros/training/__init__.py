@@ -1,0 +1,1 @@
+"""Supervised fine-tuning by the paper's recipe, from procedural scenes or a user's own data."""

@@ -1,0 +1,124 @@
+"""The recipe of a training run, read from a YAML file (`config/training/*.yaml`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A training configuration that cannot be used; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """How the checkpoint is asked: unified focal length in px, fit of sides, prompt set."""
+
+    focal: float = 1000.0
+    fit: str = "scale"
+    prompts: str = "vlm3"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is drawn: `kinds` of procedural scenes, all when empty; one stream per `seed`."""
+
+    kinds: tuple[str, ...] = ()
+    questions: int = 10
+    seed: int = 1
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW. The learning rate rises, stays, and falls to zero over the last `decay` share."""
+
+    learning_rate: float = 1e-3
+    batch_size: int = 16
+    steps: int = 10_000
+    warmup: float = 0.03
+    decay: float = 0.3
+    weight_decay: float = 0.01
+    beta2: float = 0.98
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    `model`: a checkpoint to start from; empty for random weights of the sizes in `shape` (the
+    fields of `checkpoint.TinyShape`). `dtype`: precision of matrix products ("float32",
+    "bfloat16"); weights stay float32. `compile`: whether torch compiles the decoder layers (needs
+    a C++ compiler). `evaluate_every`: steps between checkpoints, each scored on
+    `evaluation_views` unseen views.
+    """
+
+    model: str = ""
+    shape: dict[str, Any] = field(default_factory=dict)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    dtype: str = "bfloat16"
+    compile: bool = False
+    seed: int = 0
+    evaluate_every: int = 1000
+    evaluation_views: int = 80
+
+
+def load_config(path: Path | str) -> TrainConfig:
+    """Read a training configuration.
+
+    Raises:
+        ConfigError: when the file cannot be read, or a key or a value does not belong there.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    config: TrainConfig = _build(TrainConfig(), content or {}, str(path))
+    positive = {
+        "data.questions": config.data.questions,
+        "optimiser.batch_size": config.optimiser.batch_size,
+        "optimiser.steps": config.optimiser.steps,
+        "optimiser.learning_rate": config.optimiser.learning_rate,
+        "evaluate_every": config.evaluate_every,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise ConfigError(f"{path}: {key} is {value}; it must be positive")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"{path}: dtype is {config.dtype!r}; use float32 or bfloat16")
+    return config
+
+
+def _build(default: Any, content: Any, where: str) -> Any:
+    """A dataclass of the default's type with the values that a mapping holds."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: expected a mapping, found {content!r}")
+    known = {f.name: getattr(default, f.name) for f in fields(default)}
+    values = {}
+    for key, value in content.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+        values[key] = _value(known[key], value, f"{where}: {key}")
+    return type(default)(**{**known, **values})
+
+
+def _value(default: Any, value: Any, where: str) -> Any:
+    if is_dataclass(default):
+        return _build(default, value, where)
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as a string
+        except ValueError:
+            pass
+    if type(value) is not type(default):
+        raise ConfigError(f"{where} is {value!r}; expected a {type(default).__name__}")
+    return value

@@ -1,0 +1,199 @@
+"""Supervised fine-tuning with transformers' Trainer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForImageTextToText,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from vlm3_ros.engines.base import Profile, load_profile, write_profile
+from vlm3_ros.engines.processor import image_limits, load_processor
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint, save_processor
+from vlm3_ros.training.config import TrainConfig
+from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
+from vlm3_ros.training.samples import ProceduralDepth
+
+logger = logging.getLogger(__name__)
+
+Score = Callable[[Path], dict[str, float]]
+"""Scores a checkpoint folder; the names and values go into the log and the curve."""
+
+
+def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -> Path:
+    """Train a checkpoint, or go on with a run that was cut off in the same folder.
+
+    Args:
+        folder: gets `checkpoint-N` folders, `log.json` and, at the end, `final`, the checkpoint.
+        score: called with every checkpoint.
+
+    Returns:
+        The folder of the final checkpoint.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    start = _start_checkpoint(config, folder)
+    processor = load_processor(start, local_files_only=not config.model)
+    profile = load_profile(start)
+    model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
+    model.set_attn_implementation(PACKED_ATTENTION)
+    model.config.use_cache = False
+    _speed_up(model, config.compile)
+
+    last = get_last_checkpoint(str(folder))
+    step = int(last.rsplit("-", 1)[1]) if last else 0
+    optimiser, data = config.optimiser, config.data
+    dataset = ProceduralDepth(
+        processor,
+        profile,
+        image_limits(processor),
+        kinds=data.kinds,
+        questions=data.questions,
+        seed=data.seed,
+        batch_size=optimiser.batch_size,
+        start=step * optimiser.batch_size,
+    )
+    trainer = _PackedTrainer(
+        model=model,
+        args=_arguments(config, folder),
+        train_dataset=dataset,
+        data_collator=Packer(processor).collate,
+        callbacks=[_FinishCheckpoint(processor, profile, score)],
+    )
+    trainer.train(resume_from_checkpoint=last)
+    final = folder / "final"
+    trainer.save_model(str(final))
+    _complete(final, processor, profile)
+    (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+    return final
+
+
+class _PackedTrainer(Trainer):
+    """The stock Trainer, fed with packed batches; it also logs how long it waited for data."""
+
+    _waited = 0.0
+    _since = 0.0
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        return packed_loss(model, inputs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.monotonic()
+        batches = super().get_batch_samples(*args, **kwargs)
+        self._waited += time.monotonic() - start
+        return batches
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        now = time.monotonic()
+        if "loss" in logs and self._since:
+            logs["data_wait_share"] = round(self._waited / (now - self._since), 3)
+        self._since, self._waited = now, 0.0
+        super().log(logs, *args, **kwargs)
+
+
+class _FinishCheckpoint(TrainerCallback):
+    """Makes every saved folder a whole checkpoint, and scores it."""
+
+    def __init__(self, processor: Any, profile: Profile, score: Score | None):
+        self._processor, self._profile, self._score = processor, profile, score
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        _complete(folder, self._processor, self._profile)
+        if self._score is not None:
+            scores = self._score(folder)
+            state.log_history.append({"step": state.global_step, **scores})
+            logger.info("step %d: %s", state.global_step, scores)
+        log = Path(str(args.output_dir)) / "log.json"
+        log.write_text(json.dumps(state.log_history, indent=1))
+
+
+def _start_checkpoint(config: TrainConfig, folder: Path) -> Path:
+    if config.model:
+        return Path(config.model)
+    start = folder / "start"
+    if not (start / "config.json").is_file():
+        profile = Profile(
+            focal=config.profile.focal,
+            fit=config.profile.fit,  # type: ignore[arg-type]  # Profile checks it
+            prompts=load_prompt_set(config.profile.prompts),
+        )
+        build_checkpoint(start, TinyShape(**config.shape), profile, config.seed)
+    return start
+
+
+def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
+    optimiser = config.optimiser
+    decay = round(optimiser.steps * optimiser.decay)
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=optimiser.steps,
+        per_device_train_batch_size=optimiser.batch_size,
+        learning_rate=optimiser.learning_rate,
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "cosine"},
+        warmup_steps=round(optimiser.steps * optimiser.warmup),
+        weight_decay=optimiser.weight_decay,
+        adam_beta2=optimiser.beta2,
+        max_grad_norm=optimiser.clip,
+        bf16=config.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_num_workers=config.data.workers,
+        dataloader_prefetch_factor=4 if config.data.workers else None,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        # The stream starts where the run resumes; skipping would draw every sample again.
+        ignore_data_skip=True,
+        remove_unused_columns=False,
+        # A packed batch cannot be cut along its first axis, as dispatching from one process does.
+        accelerator_config={"dispatch_batches": False},
+        save_steps=config.evaluate_every,
+        save_total_limit=2,
+        logging_steps=min(50, config.evaluate_every),
+        report_to=[],
+        seed=config.seed,
+    )
+
+
+def _speed_up(model: Any, compile_layers: bool) -> None:
+    """Cheaper ways to the same numbers."""
+    embed = model.model.visual.patch_embed
+
+    def linear_patch_embed(patches: Tensor) -> Tensor:
+        # A convolution whose kernel is the whole patch is a matrix product, and far slower as
+        # a convolution on CPUs.
+        weight = embed.proj.weight
+        flat = patches.reshape(-1, weight[0].numel()).to(weight.dtype)
+        return nn.functional.linear(flat, weight.flatten(1), embed.proj.bias)
+
+    embed.forward = linear_patch_embed
+    if compile_layers:
+        for layer in model.model.language_model.layers:
+            layer.compile(dynamic=True)
+
+
+def _complete(folder: Path, processor: Any, profile: Profile) -> None:
+    save_processor(processor, folder)
+    write_profile(folder, profile)
