@@ -27,7 +27,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        *shared("config", "launch", "models", "rviz"),
+        *shared("bags", "config", "launch", "models", "rviz"),
     ],
     install_requires=["setuptools"],
     extras_require={"test": ["pytest"]},

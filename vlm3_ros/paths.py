@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def share_folder() -> Path:
-    """The folder of launch/, config/, rviz/ and models/: the source tree, else share/vlm3_ros.
+    """The folder of launch/, models/ and so on: the source tree, else share/vlm3_ros.
 
     Raises:
         FileNotFoundError: when the package was copied somewhere without its data.
@@ -27,3 +27,8 @@ def share_folder() -> Path:
 def default_model() -> Path:
     """The checkpoint that ships with the package, vlm3-tiny."""
     return share_folder() / "models" / "vlm3-tiny"
+
+
+def sample_bag() -> Path:
+    """The rosbag2 that ships with the package: a drive through an unseen synthetic scene."""
+    return share_folder() / "bags" / "sample"
