@@ -138,7 +138,7 @@ def fluent(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         model(**inputs).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    model.eval()
+    model.eval().save_pretrained(folder)
     return tiny
 
 

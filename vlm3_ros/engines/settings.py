@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class EngineSettings:
         model: checkpoint folder, or id on the Hugging Face hub.
         dtype: of the weights; "auto" is bfloat16 on CUDA, float32 on the CPU.
         device: "auto" (CUDA where torch can use it), "cpu", "cuda" or "cuda:<index>".
-        attn_implementation: of the image encoder and the shared prompt, as transformers names
-            it ("sdpa", "eager", "flash_attention_2", ...); "auto" leaves the choice to it.
+        attn_implementation: of the image encoder and the shared prompt, one of Attention, as
+            transformers names it; "auto" leaves the choice to it.
         offline: whether a hub id must be on this machine already.
         force_answers: feed the constant words of answers instead of decoding them, and decode
             their numbers under a grammar, if the model answers in that form by itself. Answers

@@ -12,18 +12,26 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import AutoModelForImageTextToText, DynamicCache, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from vlm3_ros.engines import cascade
-from vlm3_ros.engines.base import Answer, EngineError, Profile
+from vlm3_ros.engines.base import Answer, EngineError, Profile, load_profile
+from vlm3_ros.engines.checkpoint import Preflight
 from vlm3_ros.engines.numbers import AnswerForm, NumberTree, answer_form
-from vlm3_ros.engines.processor import EncodedQuestions, encode_questions, image_limits
+from vlm3_ros.engines.processor import (
+    EncodedQuestions,
+    encode_questions,
+    image_limits,
+    load_processor,
+)
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 
@@ -57,6 +65,69 @@ class Addition:
     question: int
     token: int
     path: Sequence[int]
+
+
+def load_transformers_engine(settings: EngineSettings, checked: Preflight) -> TransformersEngine:
+    """Load a checkpoint that passed its preflight.
+
+    Raises:
+        EngineError: when its files do not fit together.
+    """
+    folder = checked.folder
+    profile = load_profile(folder)
+    attention = settings.attn_implementation
+    try:
+        with _quiet_transformers():
+            processor = load_processor(folder)
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                folder,
+                dtype=checked.dtype,
+                attn_implementation=None if attention == "auto" else attention,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below
+                output_loading_info=True,
+            )
+            model, report = loaded
+            model = model.eval().requires_grad_(False).to(checked.device)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(f"{checked}: it ran out of memory while loading") from error
+    except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise EngineError(f"{folder} cannot be loaded: {reason}") from error
+    _check_parts(folder, model, processor, report)
+    return TransformersEngine(model, processor, profile, settings)
+
+
+def _check_parts(
+    folder: Path, model: PreTrainedModel, processor: Any, report: dict[str, Any]
+) -> None:
+    """What transformers would fill with random numbers or leave to fail later is an error now."""
+    mismatched = [name for name, *_ in report["mismatched_keys"]]
+    if absent := sorted([*report["missing_keys"], *mismatched]):
+        raise EngineError(
+            f"the weights in {folder} do not fit its config.json: {len(absent)} are missing or of "
+            f"another shape, such as {absent[0]}; fetch the checkpoint again"
+        )
+    vision, image_processor = model.config.vision_config, processor.image_processor
+    expected = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    actual = tuple(
+        getattr(image_processor, name)
+        for name in ("patch_size", "merge_size", "temporal_patch_size")
+    )
+    if actual != expected:
+        raise EngineError(
+            f"the image processor in {folder} cuts patches of (size, merge, frames) {actual}, but "
+            f"its model takes {expected}"
+        )
+    if len(processor.tokenizer) > model.config.text_config.vocab_size:
+        raise EngineError(
+            f"the tokenizer in {folder} has {len(processor.tokenizer)} tokens, but its model knows "
+            f"{model.config.text_config.vocab_size}"
+        )
+    if processor.chat_template is None:
+        raise EngineError(f"{folder} has no chat template, such as chat_template.jinja")
 
 
 class TransformersEngine:
@@ -169,6 +240,13 @@ class TransformersEngine:
     ) -> list[Answer]:
         return [Answer(self._text(tokens)) for tokens in self._generate(model, prefix, suffixes)]
 
+    def _end_tokens(self, model: PreTrainedModel) -> set[int]:
+        """Tokens that end an answer."""
+        ends = model.generation_config.eos_token_id
+        if ends is None:
+            ends = self._processor.tokenizer.eos_token_id
+        return set(ends if isinstance(ends, list) else [ends])
+
     def _text(self, tokens: list[int]) -> str:
         text: str = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
         return text
@@ -178,7 +256,7 @@ class TransformersEngine:
     ) -> list[list[int]]:
         """Tokens of each answer, greedily, until the model ends it or it becomes too long."""
         chunk = _Chunk(model, prefix, suffixes, self._attend_prefix)
-        ends = _end_tokens(model)
+        ends = self._end_tokens(model)
         answers: list[list[int]] = [[] for _ in suffixes]
         alive = list(range(len(suffixes)))
         hidden = chunk.read_suffixes()
@@ -335,7 +413,16 @@ def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
         model.set_attn_implementation({"text_config": usual})
 
 
-def _end_tokens(model: PreTrainedModel) -> set[int]:
-    """Tokens that end an answer."""
-    ends = model.generation_config.eos_token_id
-    return set(ends if isinstance(ends, list) else [ends])
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Leave progress bars and warnings about loading to our own messages."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bar:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vlm3_ros.engines.base import EngineError, Profile, load_profile, write_profile
+from vlm3_ros.language.prompts import DepthPrompt, PromptSet, load_prompt_set
+
+AUTHORS = Profile(1000.0, "scale", load_prompt_set("vlm3"))
+
+
+def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
+    assert load_profile(tmp_path) == AUTHORS
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    focal=st.floats(1, 1e5),
+    fit=st.sampled_from(["scale", "pad"]),
+    words=st.text(min_size=1).filter(lambda text: text.strip() and "{" not in text),
+    text_range=st.integers(1, 10_000),
+)
+def test_a_profile_comes_back_as_it_was_written(tmp_path, focal, fit, words, text_range):
+    prompts = PromptSet(words, text_range, DepthPrompt(words + "{x}{y}", words + "{value} m", 3))
+    profile = Profile(focal, fit, prompts)
+    write_profile(tmp_path, profile)
+    assert load_profile(tmp_path) == profile
+
+
+def test_prompts_can_be_named(tmp_path):
+    (tmp_path / "vlm3.json").write_text('{"focal": 500, "fit": "pad", "prompts": "vlm3"}')
+    assert load_profile(tmp_path) == Profile(500.0, "pad", AUTHORS.prompts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"focal": 0}, "focal must be a positive number"),
+        ({"focal": "500"}, "focal must be a positive number"),
+        ({"focal": True}, "focal must be a positive number"),
+        ({"focal": float("nan")}, "focal must be a positive number"),
+        ({"fit": "crop"}, "fit must be"),
+        ({"prompts": "unheard-of"}, "no prompt set is called 'unheard-of'"),
+        ({"prompts": "../elsewhere.json"}, "shipped prompt set"),
+        ({"prompts": {"name": "x"}}, "the prompt set must hold"),
+        ({"prompts": None}, "the prompt set must be an object"),
+        ({"extra": 1}, "holds focal, fit and prompts"),
+    ],
+)
+def test_what_is_wrong_with_a_profile_is_said(tmp_path, changes, message):
+    path = tmp_path / "vlm3.json"
+    path.write_text(json.dumps({**asdict(AUTHORS), **changes}))
+    with pytest.raises(EngineError, match=message) as refused:
+        load_profile(tmp_path)
+    assert str(refused.value).startswith(str(path))

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.checkpoint import preflight
+from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.settings import EngineSettings
+
+
+@pytest.fixture
+def folder(fluent, tmp_path):
+    """A whole checkpoint, to be damaged."""
+    shutil.copytree(fluent.folder, tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+@pytest.fixture
+def sharded(folder):
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="200KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    return folder
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def refusal(folder, **settings):
+    """The message of the error that loading ends with."""
+    with pytest.raises(EngineError) as refused:
+        load_engine(EngineSettings(model=str(folder), **settings))
+    assert "\n" not in str(refused.value), "one clear message is one line"
+    return str(refused.value)
+
+
+def test_a_whole_checkpoint_passes(folder, fluent):
+    checked = preflight(EngineSettings(model=str(folder), device="cpu"))
+    parameters = sum(p.numel() for p in fluent.model.parameters())
+    assert checked.parameters == parameters
+    assert parameters * 4 <= checked.needed_bytes <= parameters * 4 * 1.5
+    assert (checked.device, checked.dtype) == (torch.device("cpu"), torch.float32)
+    assert "Qwen3VLForConditionalGeneration" in str(checked)
+    assert "float32 on cpu" in str(checked)
+
+
+def test_half_the_bytes_need_half_the_memory(folder):
+    needed = [
+        preflight(EngineSettings(model=str(folder), device="cpu", dtype=dtype)).needed_bytes
+        for dtype in ("float32", "bfloat16", "float16")
+    ]
+    assert needed[0] == pytest.approx(2 * needed[1], abs=1)
+    assert needed[1] == needed[2]
+
+
+def test_shards_count_together(sharded, fluent):
+    checked = preflight(EngineSettings(model=str(sharded), device="cpu"))
+    assert checked.parameters == sum(p.numel() for p in fluent.model.parameters())
+    image = np.zeros((32, 32, 3), np.uint8)
+    assert load_engine(EngineSettings(model=str(sharded), device="cpu")).ask([image], ["How far?"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("attention", ["auto", "sdpa", "eager"])
+def test_a_loaded_engine_answers(folder, fluent, dtype, attention):
+    said: list[str] = []
+    engine = load_engine(
+        EngineSettings(model=str(folder), device="cpu", dtype=dtype, attn_implementation=attention),
+        said.append,
+    )
+    image = np.zeros((32, 32, 3), np.uint8)
+    template = engine.profile.prompts.depth.answer
+    question = engine.profile.prompts.depth.question.replace("{x}", "1500").replace("{y}", "1200")
+    (answer,) = engine.ask([image], [question], template)
+    if dtype == "float32":
+        stock = AutoModelForImageTextToText.from_pretrained(folder).eval()
+        inputs = fluent.inputs([image], question)
+        output = stock.generate(**inputs, max_new_tokens=40, do_sample=False)
+        new = output[0, inputs["input_ids"].shape[1] :]
+        assert answer.text == fluent.processor.tokenizer.decode(new, skip_special_tokens=True)
+    else:
+        (free,) = engine.ask([image], [question])
+        assert answer.text == free.text
+    assert engine.memory_bytes() is None, "the CPU has no memory of its own"
+    assert engine.name == str(folder)
+    assert said[0] == f"checking {folder}"
+    assert "loading" in said[-1]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    assert f"the model folder {tmp_path / 'nothing'} does not exist" in refusal(
+        tmp_path / "nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ("config.json", "config.json"),
+        ("tokenizer.json", "tokenizer.json or vocab.json"),
+        ("tokenizer_config.json", "tokenizer_config.json"),
+        ("processor_config.json", "processor_config.json or preprocessor_config.json"),
+        ("model.safetensors", "model.safetensors or model.safetensors.index.json"),
+    ],
+)
+def test_a_file_is_missing(folder, lost, named):
+    (folder / lost).unlink()
+    assert refusal(folder) == f"{folder} is not a whole checkpoint: it lacks {named}"
+
+
+def test_shards_are_missing(sharded):
+    shards = sorted(sharded.glob("*.safetensors"))
+    shards[1].unlink()
+    assert refusal(sharded).endswith(f"it lacks {shards[1].name}")
+    for shard in shards[2:]:
+        shard.unlink()
+    assert f"of its {len(shards)} weight files" in refusal(sharded)
+
+
+def test_pickled_weights_are_none(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "it lacks model.safetensors" in refusal(folder)
+
+
+def test_an_index_that_names_nothing(sharded):
+    edit(sharded / "model.safetensors.index.json", weight_map={})
+    assert "model.safetensors.index.json names no weight files" in refusal(sharded)
+
+
+@pytest.mark.parametrize("architecture", ["LlavaForConditionalGeneration", None])
+def test_another_architecture(folder, architecture):
+    edit(folder / "config.json", architectures=architecture and [architecture])
+    message = refusal(folder)
+    assert message.startswith(f"{folder / 'config.json'} names {architecture or 'no architecture'}")
+    assert "Qwen3-VL" in message
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\xff"])
+@pytest.mark.parametrize("name", ["config.json", "vlm3.json"])
+def test_json_that_is_none(folder, name, content):
+    (folder / name).write_text(content, encoding="latin-1")
+    assert refusal(folder).startswith(f"{folder / name}")
+
+
+def test_a_tokenizer_that_is_none(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    assert str(folder) in refusal(folder)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_weights_are_truncated(folder, share):
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert refusal(folder).startswith(f"{path} is truncated or corrupt")
+
+
+def test_weights_are_garbage(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(np.random.default_rng(0).bytes(100_000))
+    assert refusal(folder).startswith(f"{path} is truncated or corrupt")
+
+
+@pytest.mark.parametrize("change", ["drop", "reshape"])
+def test_weights_of_another_model(folder, change):
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    name = "model.language_model.layers.1.mlp.up_proj.weight"
+    tensor = weights.pop(name)
+    if change == "reshape":
+        weights[name] = tensor[:-1].clone()
+    save_file(weights, path, metadata={"format": "pt"})
+    message = refusal(folder)
+    assert str(folder) in message
+    assert name in message
+
+
+def test_a_processor_of_another_model(folder):
+    path = folder / "processor_config.json"
+    config = json.loads(path.read_text())
+    config["image_processor"]["patch_size"] = 14
+    path.write_text(json.dumps(config))
+    assert "cuts patches" in refusal(folder)
+
+
+def test_a_tokenizer_of_a_larger_model(folder):
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    last = max(tokenizer["added_tokens"], key=lambda token: token["id"])
+    tokenizer["added_tokens"].append({**last, "id": last["id"] + 1, "content": "<more>"})
+    path.write_text(json.dumps(tokenizer))
+    assert "the tokenizer in" in refusal(folder)
+
+
+def test_no_chat_template(folder):
+    for path in folder.glob("chat_template*"):
+        path.unlink()
+    assert "chat template" in refusal(folder)
+
+
+def test_more_memory_than_there_is(folder):
+    """A file of four terabytes, all of them holes."""
+    path = folder / "model.safetensors"
+    shape = [1024, 1024, 1024, 1024]
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 << 40]}})
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header.encode())
+        file.truncate(8 + len(header) + (4 << 40))
+    message = refusal(folder, device="cpu")
+    assert "1,099,511.6 M parameters as float32 on cpu" in message
+    assert "needs about 5,277.66 GB" in message
+    assert "choose dtype bfloat16" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the test lacks")
+def test_no_cuda(folder):
+    for device in ("cuda", "cuda:1"):
+        message = refusal(folder, device=device)
+        assert message.startswith(f"device is '{device}', but torch {torch.__version__}")
+    assert "needs a CUDA device" in refusal(folder, attn_implementation="flash_attention_2")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "CPU", "", "0"])
+def test_an_unknown_device(folder, device):
+    assert f"device is {device!r}, it must be auto, cpu" in refusal(folder, device=device)
+
+
+def test_an_unknown_dtype_or_attention(folder):
+    assert "dtype is 'int8', it must be one of auto" in refusal(folder, dtype="int8")
+    for name in ("fast", "kernels-community/flash-attn"):
+        message = refusal(folder, attn_implementation=name)
+        assert f"attn_implementation is {name!r}, it must be one of auto" in message
+
+
+@pytest.fixture
+def hub_cache(monkeypatch, tmp_path):
+    """An empty cache of the hub, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("offline", [True, False], ids=["by parameter", "by environment"])
+def test_a_hub_id_offline(hub_cache, offline):
+    message = refusal("someone/some-model", offline=offline)
+    assert message.startswith("someone/some-model is not on this machine (missing: its files)")
+
+
+def test_a_hub_id_that_was_downloaded_before(hub_cache, folder):
+    repository = hub_cache / "models--someone--some-model"
+    shutil.copytree(folder, repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    checked = preflight(EngineSettings(model="someone/some-model"))
+    assert checked.folder == repository / "snapshots" / "abc"
+    (repository / "snapshots" / "abc" / "model.safetensors").unlink()
+    assert "(missing: model.safetensors or" in refusal("someone/some-model")
+
+
+@pytest.mark.parametrize("name", ["some-model", "a/b/c", "some one/model", "./a/b", "../a"])
+def test_neither_a_folder_nor_a_hub_id(hub_cache, name):
+    assert "does not exist" in refusal(name)

@@ -1,0 +1,292 @@
+"""Will this model load here? Answered before loading, with one clear message if it will not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import huggingface_hub
+import torch
+import transformers
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from packaging.version import Version
+from safetensors import SafetensorError, safe_open
+
+from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.settings import Attention, Dtype, EngineSettings
+
+ARCHITECTURES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
+
+MIN_TRANSFORMERS = "5.4"
+MIN_TRANSFORMERS_WITHOUT_TORCHVISION = "5.19"
+"""First to have image processors that do with PIL alone."""
+
+SMALL_FILES = ("*.json", "*.txt", "*.jinja")
+WEIGHT_FILES = ("*.safetensors",)
+INDEX_FILE = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+OTHER_FILES = (
+    ("config.json",),
+    ("tokenizer_config.json",),
+    ("tokenizer.json", "vocab.json"),
+    ("processor_config.json", "preprocessor_config.json"),
+)
+"""What a checkpoint must hold beside its weights: one file of each row."""
+
+MEMORY_MARGIN = 1.2
+"""Memory that a model needs, relative to its weights: what it computes comes on top."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A checkpoint that fits this machine.
+
+    Attributes:
+        folder: where its files are.
+        architecture: transformers' class of the model.
+        device: that it will run on.
+        dtype: that its weights will have.
+        parameters: how many it has.
+        needed_bytes: of memory on the device, about.
+        free_bytes: of memory on the device, now.
+    """
+
+    folder: Path
+    architecture: str
+    device: torch.device
+    dtype: torch.dtype
+    parameters: int
+    needed_bytes: int
+    free_bytes: int
+
+    def __str__(self) -> str:
+        """All of it in one line, for people."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"{self.folder.name}: {self.architecture} of {self.parameters / 1e6:,.1f} M parameters "
+            f"as {dtype} on {self.device}, needs about {_gigabytes(self.needed_bytes)} of "
+            f"{_gigabytes(self.free_bytes)} free memory"
+        )
+
+
+def preflight(
+    settings: EngineSettings, progress: Callable[[str], None] = lambda message: None
+) -> Preflight:
+    """Find a checkpoint and check that it is whole and that it fits; a hub id may be downloaded.
+
+    Args:
+        progress: is told what takes time.
+
+    Raises:
+        EngineError: what does not fit, and what to do about it.
+    """
+    _check_versions()
+    device, dtype = _device(settings.device), settings.dtype
+    if dtype not in get_args(Dtype):
+        raise EngineError(f"dtype is {dtype!r}, it must be one of {', '.join(get_args(Dtype))}")
+    if dtype == "auto":
+        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    _check_attention(settings.attn_implementation, device)
+    folder = _find(settings, progress)
+    architecture = _check_architecture(folder)
+    parameters = sum(_count_parameters(path) for path in _weight_files(folder))
+    torch_dtype: torch.dtype = getattr(torch, dtype)
+    checked = Preflight(
+        folder,
+        architecture,
+        device,
+        torch_dtype,
+        parameters,
+        needed_bytes=int(parameters * torch_dtype.itemsize * MEMORY_MARGIN),
+        free_bytes=_free_memory(device),
+    )
+    if checked.needed_bytes > checked.free_bytes:
+        advice = "another device or a smaller model"
+        if torch_dtype.itemsize > 2:
+            advice = "dtype bfloat16, " + advice
+        raise EngineError(f"{checked}: free some, or choose {advice}")
+    return checked
+
+
+def _check_versions() -> None:
+    installed = Version(transformers.__version__)
+    if installed < Version(MIN_TRANSFORMERS):
+        raise EngineError(
+            f"transformers {installed} is too old for Qwen3-VL: install {MIN_TRANSFORMERS} or newer"
+        )
+    if not importlib.util.find_spec("torchvision") and installed < Version(
+        MIN_TRANSFORMERS_WITHOUT_TORCHVISION
+    ):
+        raise EngineError(
+            f"transformers {installed} needs torchvision to read images: install torchvision, or "
+            f"transformers {MIN_TRANSFORMERS_WITHOUT_TORCHVISION} or newer"
+        )
+
+
+def _device(name: str) -> torch.device:
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
+    if not match:
+        raise EngineError(f"device is {name!r}, it must be auto, cpu, cuda or cuda:<index>")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not count):
+        return torch.device("cpu")
+    index = int(match[1] or 0)
+    if not count:
+        raise EngineError(
+            f"device is {name!r}, but torch {torch.__version__} cannot use CUDA here: install a "
+            "build of torch for this machine's CUDA driver, or set device to cpu"
+        )
+    if index >= count:
+        raise EngineError(f"device is {name!r}, but this machine has {count} CUDA device(s)")
+    return torch.device("cuda", index)
+
+
+def _check_attention(name: str, device: torch.device) -> None:
+    if name not in get_args(Attention):
+        raise EngineError(
+            f"attn_implementation is {name!r}, it must be one of {', '.join(get_args(Attention))}"
+        )
+    if name == "flash_attention_2":
+        if device.type != "cuda":
+            raise EngineError(f"attn_implementation {name} needs a CUDA device, not {device}")
+        # Where the package is missing, transformers would fetch compiled code from the hub.
+        if not importlib.util.find_spec("flash_attn"):
+            raise EngineError(f"attn_implementation {name} needs the package flash-attn")
+
+
+def _find(settings: EngineSettings, progress: Callable[[str], None]) -> Path:
+    """The folder of a checkpoint, whole."""
+    folder = Path(settings.model).expanduser()
+    if folder.is_dir():
+        if missing := _missing_files(folder):
+            raise EngineError(f"{folder} is not a whole checkpoint: it lacks {missing}")
+        return folder
+    try:
+        validate_repo_id(settings.model)
+    except HFValidationError:
+        is_hub_id = False
+    else:
+        is_hub_id = settings.model.count("/") == 1 and not settings.model.startswith((".", "~"))
+    if not is_hub_id:
+        raise EngineError(
+            f"the model folder {folder} does not exist (nor is {settings.model!r} an "
+            "<owner>/<name> of the Hugging Face hub)"
+        )
+    return _find_on_hub(settings, progress)
+
+
+def _find_on_hub(settings: EngineSettings, progress: Callable[[str], None]) -> Path:
+    """The local copy of a checkpoint of the hub; the network is asked only for what is missing."""
+    model = settings.model
+    try:
+        folder = Path(huggingface_hub.snapshot_download(model, local_files_only=True))
+        missing = _missing_files(folder)
+    except FileNotFoundError:
+        missing = "its files"
+    if not missing:
+        return folder
+    if settings.offline or huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise EngineError(
+            f"{model} is not on this machine (missing: {missing}) and offline mode forbids to "
+            "download it: turn offline mode off once, or give the folder of a checkpoint"
+        )
+    try:
+        progress(f"looking for {model} on the Hugging Face hub")
+        folder = Path(huggingface_hub.snapshot_download(model, allow_patterns=list(SMALL_FILES)))
+        if (folder / "config.json").exists():
+            _check_architecture(folder)  # before gigabytes are fetched in vain
+        progress(f"downloading the weights of {model}")
+        huggingface_hub.snapshot_download(model, allow_patterns=list(WEIGHT_FILES))
+    except EngineError:
+        raise
+    except Exception as error:  # of many libraries below: HTTP, sockets, disk, the hub's own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise EngineError(
+            f"{model} cannot be downloaded from the Hugging Face hub: {reason}. Check its name, "
+            "the network and, for a gated model, your access token"
+        ) from error
+    if missing := _missing_files(folder):
+        raise EngineError(f"{model} is not a whole checkpoint on the hub: it lacks {missing}")
+    return folder
+
+
+def _missing_files(folder: Path) -> str:
+    """Names of the files that a checkpoint lacks; empty if it is whole."""
+    missing = [
+        " or ".join(names)
+        for names in OTHER_FILES
+        if not any((folder / name).is_file() for name in names)
+    ]
+    weights = _weight_files(folder)
+    if not weights:
+        missing.append(f"{WEIGHTS_FILE} or {INDEX_FILE}")
+    lost = [path.name for path in weights if not path.is_file()]
+    if len(lost) > 3:
+        lost[3:] = [f"{len(lost) - 3} more of its {len(weights)} weight files"]
+    return ", ".join(missing + lost)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that should be there."""
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        weights = folder / WEIGHTS_FILE
+        return [weights] if weights.is_file() else []
+    names = _read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise EngineError(f"{index} names no weight files: fetch the checkpoint again")
+    return [folder / name for name in sorted(set(names.values()))]
+
+
+def _check_architecture(folder: Path) -> str:
+    path = folder / "config.json"
+    architectures = _read_json(path).get("architectures") or ["no architecture"]
+    if architectures[0] not in ARCHITECTURES:
+        raise EngineError(
+            f"{path} names {architectures[0]}: only models of the Qwen3-VL family "
+            f"({', '.join(ARCHITECTURES)}) can be asked"
+        )
+    if not hasattr(transformers, architectures[0]):
+        raise EngineError(
+            f"transformers {transformers.__version__} has no {architectures[0]}, which {path} "
+            "names: install a newer one"
+        )
+    return str(architectures[0])
+
+
+def _count_parameters(path: Path) -> int:
+    """From the header, which must agree with the size of the file."""
+    try:
+        with safe_open(path, framework="np") as tensors:
+            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise EngineError(f"{path} is truncated or corrupt ({error}): fetch it again") from error
+    return sum(torch.Size(shape).numel() for shape in shapes)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise EngineError(f"{path} does not hold a JSON object")
+    return content
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    memory = Path("/proc/meminfo").read_text(encoding="ascii")
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", memory, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB"
