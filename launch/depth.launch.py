@@ -71,6 +71,7 @@ def depth_node(context: LaunchContext) -> list[Node]:
                 ("camera_info", LaunchConfiguration("camera_info")),
             ],
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            sigterm_timeout="30",  # seconds: at Ctrl-C the node finishes what the model works on
             output="screen",
             emulate_tty=True,
         )

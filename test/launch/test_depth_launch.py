@@ -1,0 +1,231 @@
+"""`ros2 launch` as a user calls it: real processes, a real checkpoint with random weights."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("ros2launch")
+pytest.importorskip("transformers")
+
+import rclpy
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
+
+LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "depth.launch.py"
+ARGUMENTS = {
+    "image",
+    "camera_info",
+    "model",
+    "params_file",
+    "namespace",
+    "use_sim_time",
+    "log_level",
+}
+PATIENCE = 120.0
+"""Seconds for a process to import torch and load a model on a busy machine."""
+
+TWO_CAMERAS = """
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+def camera(side):
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource({launch_file!r}),
+        launch_arguments={{
+            "namespace": side,
+            "image": f"/cameras/{{side}}/image_raw",
+            "camera_info": f"/cameras/{{side}}/camera_info",
+            "model": {model!r},
+            "params_file": {params_file!r},
+        }}.items(),
+    )
+
+def generate_launch_description():
+    return LaunchDescription([camera("left"), camera("right")])
+"""
+
+
+@dataclass
+class Launched:
+    """A running `ros2 launch` and what it printed."""
+
+    process: subprocess.Popen
+    log: Path
+
+    def stop(self) -> int:
+        """What Ctrl-C does in a terminal."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(timeout=PATIENCE)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
+    running: list[Launched] = []
+
+    def start(file: Path, *arguments: str) -> Launched:
+        log = tmp_path / f"launch{len(running)}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                ["ros2", "launch", file, *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "ROS_LOG_DIR": str(tmp_path / "ros_log")},
+            )
+        running.append(Launched(process, log))
+        return running[-1]
+
+    yield start
+    for launched in running:
+        launched.stop()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    profile = Profile(120.0, "pad", load_prompt_set("vlm3"))
+    build_checkpoint(folder, TinyShape(), profile)
+    return folder
+
+
+@pytest.fixture
+def peer(ros: None) -> Iterator[Node]:
+    node = Node("peer")
+    yield node
+    node.destroy_node()
+
+
+def spin_until(peer: Node, launched: Launched, condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert launched.process.poll() is None, f"launch ended:\n{launched.log.read_text()}"
+        assert time.monotonic() < end, f"{what} did not happen:\n{launched.log.read_text()}"
+        rclpy.spin_once(peer, timeout_sec=0.05)
+
+
+def show_arguments() -> str:
+    command = ["ros2", "launch", LAUNCH_FILE, "--show-args"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_every_argument_is_described():
+    described = re.findall(r"'(\w+)':\n\s+(\S.*)\n\s+\(default: ", show_arguments())
+    assert {name for name, _ in described} == ARGUMENTS
+    assert "No description given" not in show_arguments()
+
+
+def test_a_value_that_an_argument_does_not_take_is_refused(launch):
+    launched = launch(LAUNCH_FILE, "use_sim_time:=maybe")
+    assert launched.process.wait(timeout=PATIENCE) != 0
+    assert re.search(r"use_sim_time.*maybe.*\['true', 'false'\]", launched.log.read_text())
+
+
+def test_two_cameras_at_once(launch, peer, model, tmp_path):
+    """Each answers about its own camera, in its own namespace, with the parameters of the file."""
+    params = tmp_path / "params.yaml"
+    params.write_text(
+        yaml.safe_dump({"/**": {"ros__parameters": {"grid_columns": 3, "grid_rows": 2}}})
+    )
+    both = tmp_path / "both.launch.py"
+    both.write_text(
+        TWO_CAMERAS.format(launch_file=str(LAUNCH_FILE), model=str(model), params_file=str(params))
+    )
+    launched = launch(both)
+    answers: dict[str, list[Image]] = {"left": [], "right": []}
+    images, infos = {}, {}
+    for side in answers:
+        peer.create_subscription(Image, f"/{side}/depth/image_rect", answers[side].append, 5)
+        images[side] = peer.create_publisher(Image, f"/cameras/{side}/image_raw", 5)
+        infos[side] = peer.create_publisher(CameraInfo, f"/cameras/{side}/camera_info", 5)
+
+    def send_until_answered() -> bool:
+        for side in answers:
+            header = Header(frame_id=f"{side}_optical", stamp=peer.get_clock().now().to_msg())
+            infos[side].publish(camera_info(header))
+            images[side].publish(gray_image(header))
+        return all(answers.values())
+
+    spin_until(peer, launched, send_until_answered, "an answer about each camera")
+    for side, (depth, *_) in answers.items():
+        assert depth.header.frame_id == f"{side}_optical"
+        assert (depth.width, depth.height) == (3, 2), "the grid of params_file"
+    assert launched.stop() == 0, launched.log.read_text()
+    assert "process has died" not in launched.log.read_text()
+
+
+def test_arguments_reach_the_node(launch, peer, model):
+    launched = launch(
+        LAUNCH_FILE, "namespace:=robot", f"model:={model}", "use_sim_time:=true", "log_level:=warn"
+    )
+    client = peer.create_client(GetParameters, "/robot/depth_node/get_parameters")
+    spin_until(peer, launched, client.service_is_ready, "the node")
+    request = GetParameters.Request(names=["model", "use_sim_time", "grid_columns"])
+    future = client.call_async(request)
+    spin_until(peer, launched, future.done, "an answer of the node")
+    model_value, time_value, columns = future.result().values
+    assert model_value.string_value == str(model)
+    assert time_value.bool_value is True
+    assert columns.integer_value == 16, "the default of config/depth.yaml"
+
+    topics = {"/robot/image", "/robot/camera_info"}
+    spin_until(
+        peer,
+        launched,
+        lambda: all(peer.count_subscribers(topic) for topic in topics),
+        "subscriptions in the namespace",
+    )
+    assert launched.stop() == 0, launched.log.read_text()
+    assert "[INFO] [robot.depth_node]" not in launched.log.read_text()
+
+
+def test_a_missing_model_leaves_one_message_and_a_node_to_be_configured(launch, peer, tmp_path):
+    launched = launch(LAUNCH_FILE, f"model:={tmp_path / 'nothing'}", "namespace:=lost")
+    spin_until(peer, launched, lambda: "[ERROR]" in launched.log.read_text(), "the error")
+    client = peer.create_client(GetParameters, "/lost/depth_node/get_parameters")
+    spin_until(peer, launched, client.service_is_ready, "the node's services")
+    log = launched.log.read_text()
+    assert str(tmp_path / "nothing") in log
+    assert "Traceback" not in log
+    assert launched.stop() == 0
+
+
+def camera_info(header: Header) -> CameraInfo:
+    K = [120.0, 0.0, 80.0, 0.0, 120.0, 60.0, 0.0, 0.0, 1.0]
+    P = [120.0, 0.0, 80.0, 0.0, 0.0, 120.0, 60.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    R = np.eye(3).ravel()
+    return CameraInfo(
+        header=header,
+        width=160,
+        height=120,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=K,
+        r=R,
+        p=P,
+    )
+
+
+def gray_image(header: Header) -> Image:
+    message = Image(header=header, width=160, height=120, encoding="mono8", step=160)
+    message.data = array("B", bytes(range(160)) * 120)
+    return message
