@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +86,21 @@ def test_the_installed_command_runs(prefix):
     usage = run_installed(prefix, prefix / "lib" / "vlm3_ros" / "vlm3", "--help")
     for command in ("ask", "demo", "evaluate"):
         assert command in usage
+
+
+def test_package_xml_names_every_ros_package_that_is_imported():
+    imported = set()
+    for file in (ROOT / "vlm3_ros").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+    of_ros = {name for name in imported if re.search(r"_(msgs|interfaces|py|ros)$|^rclpy$", name)}
+    assert {"rclpy", "sensor_msgs"} <= of_ros
+    manifest = ElementTree.parse(ROOT / "package.xml").getroot()
+    named = {item.text for item in manifest.iter("exec_depend")}
+    assert of_ros - {"vlm3_ros"} <= named
 
 
 def test_package_xml_and_setup_py_agree():
