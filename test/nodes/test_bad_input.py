@@ -1,0 +1,355 @@
+"""Everything that can be wrong with the input: it is told, nothing comes out, the node works on."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from array import array
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from PIL import Image as Pillow
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosbags.image import image_to_cvimage
+from sensor_msgs.msg import CameraInfo, CompressedImage
+
+from vlm3_ros.engines.base import EngineError
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.ros.cameras import camera_info_message
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+BAD_IMAGES = {
+    "empty frame_id": ({"header.frame_id": ""}, "header.frame_id is empty"),
+    "no size": ({"width": 0, "height": 0}, r"the image is empty \(0x0\)"),
+    "small step": ({"step": 320}, "the step of 320 bytes is smaller than a row"),
+    "unknown encoding": ({"encoding": "rgb24"}, "the encoding 'rgb24' is unknown"),
+    "depth": ({"encoding": "32FC1", "width": 240}, "'32FC1' does not say its colours"),
+    "truncated": ({"data": array("B", [0] * 1000)}, "cut off: 1000 bytes of 245760"),
+    "no data": ({"data": array("B")}, "cut off: 0 bytes"),
+    "big-endian and cut off": (
+        {"encoding": "mono16", "is_bigendian": 1, "step": 640, "data": array("B", [0] * 640)},
+        "cut off: 640 bytes of 163840",
+    ),
+    "too large": ({"width": 2**16, "height": 2**16, "step": 2**18}, "65536x65536 is larger"),
+}
+
+
+def assert_only(rig, *stamps):
+    """Nothing came out but what belongs to these frames."""
+    for topic in rig.received:
+        assert set(rig.stamps(topic)) <= set(stamps), topic
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+def test_bad_image(make_rig, bench, case):
+    changes, text = BAD_IMAGES[case]
+    engine = bench.WallEngine()
+    rig = make_rig(engine)
+    rig.wait_active()
+    good = rig.send_good()
+    rig.wait_for_stamp(good)
+    message = bench.rgb_message(bench.now())
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        setattr(getattr(message, path[0]) if path else message, last, value)
+    rig.image.publish(message)
+    rig.wait_for_status("frames", ERROR, f"^{rig.namespace}/image: .*{text}")
+    rig.image.publish(message)
+    rig.wait(lambda: rig.report().failed == 2, "the second failure")
+    rig.wait(lambda: rig.log_lines(text), "a line in the log")
+    assert len(rig.log_lines(text)) == 1  # throttled
+    again = rig.send_good()
+    rig.wait_for_stamp(again)
+    rig.wait_for_status("frames", OK, "Hz")
+    assert re.search(text, rig.value("last error"))
+    assert_only(rig, good, again)
+    assert len(engine.images) == 2
+
+
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 320, 3), np.uint8)
+    Pillow.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (jpeg()[:5000], "corrupt: .*truncated"),
+        (jpeg()[1000:], "are none of JPEG"),
+        (b"", "the data are empty"),
+    ],
+)
+def test_bad_jpeg(make_rig, bench, data, text):
+    rig = make_rig(
+        bench.WallEngine(),
+        parameters={"image_transport": "compressed"},
+        image_type=CompressedImage,
+        image_topic="image/compressed",
+    )
+    rig.wait_active()
+
+    def send(content: bytes) -> float:
+        stamp = bench.now()
+        message = CompressedImage(header=bench.header(stamp), format="rgb8; jpeg compressed bgr8")
+        message.data = array("B", content)
+        rig.send(message)
+        return stamp
+
+    send(data)
+    rig.wait_for_status("frames", ERROR, f"{rig.namespace}/image/compressed: .*{text}")
+    good = send(jpeg())
+    rig.wait_for_stamp(good)
+    rig.wait_for_status("frames", OK, "Hz")
+    assert_only(rig, good)
+
+
+def info_of(bench, **fields):
+    info = camera_info_message(bench.header(bench.now()), bench.CAMERA)
+    for name, value in fields.items():
+        setattr(info, name, value)
+    return info
+
+
+BAD_INFOS = {
+    "uncalibrated": ({"k": [0.0] * 9, "p": [0.0] * 12, "d": []}, r"uncalibrated \(K is all zero\)"),
+    "another size": ({"width": 640, "height": 480}, "640x480.*320x256"),
+    "unknown lens": ({"distortion_model": "thin_prism"}, "thin_prism"),
+    "not finite": ({"k": [float("nan")] * 9}, "not finite"),
+    "negative focal length": ({"k": [-300.0, 0, 150.0, 0, 300.0, 130.0, 0, 0, 1.0]}, "focal"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INFOS)
+def test_bad_camera_info(make_rig, bench, case):
+    fields, text = BAD_INFOS[case]
+    rig = make_rig(bench.WallEngine())
+    rig.wait_active()
+    good = rig.send_good()
+    rig.wait_for_stamp(good)
+    info = info_of(bench, **fields)
+    rig.send(bench.rgb_message(bench.now()), info)
+    if case == "another size":  # the one before fits
+        rig.wait(lambda: len(rig.stamps("points")) == 2, "a cloud from the older calibration")
+        return
+    rig.wait_for_status("frames", ERROR, f"^{rig.namespace}/camera_info: .*{text}")
+    again = rig.send_good()
+    rig.wait_for_stamp(again)
+    rig.wait_for_status("frames", OK, "Hz")
+    assert_only(rig, good, again)
+
+
+@pytest.mark.parametrize("case", BAD_INFOS)
+def test_bad_camera_info_from_the_start(make_rig, bench, case):
+    fields, text = BAD_INFOS[case]
+    engine = bench.WallEngine()
+    rig = make_rig(engine)
+    rig.wait_active()
+    rig.send(bench.rgb_message(bench.now()), info_of(bench, **fields))
+    rig.wait_for_status("frames", ERROR, f"^{rig.namespace}/camera_info: .*{text}")
+    assert not engine.images
+    good = rig.send_good()
+    rig.wait_for_stamp(good)
+    rig.wait_for_status("frames", OK, "Hz")
+    assert_only(rig, good)
+
+
+def test_no_camera_info(make_rig, bench):
+    engine = bench.WallEngine()
+    rig = make_rig(engine, parameters={"camera_info_timeout": 0.5})
+    rig.wait_active()
+    rig.image.publish(bench.rgb_message(bench.now()))
+    text = f"no CameraInfo on {rig.namespace}/camera_info: check the topic"
+    rig.wait_for_status("frames", WARN, text)
+    rig.wait(lambda: rig.log_lines(text), "a line in the log")
+    assert rig.report().skipped == 1
+    assert not engine.images
+    good = rig.send_good()
+    rig.wait_for_stamp(good)
+    rig.wait_for_status("frames", OK, "Hz")
+    assert_only(rig, good)
+
+
+def test_no_image(make_rig, bench):
+    rig = make_rig(bench.WallEngine(), parameters={"image_timeout": 0.5})
+    rig.wait_active()
+    text = f"no image on {rig.namespace}/image for 0.5 s"
+    rig.wait_for_status("frames", WARN, text + r" \(1 publishers")
+    rig.wait(lambda: rig.log_lines(text), "a line in the log")
+    rig.peer.destroy_publisher(rig.image)
+    rig.wait_for_status("frames", WARN, text + ": nobody publishes it")
+
+
+def test_incompatible_qos(make_rig, bench):
+    rig = make_rig(
+        bench.WallEngine(),
+        qos=QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+        qos_overrides={("image", "subscription", "reliability"): "reliable"},
+        parameters={"image_timeout": 0.5},
+    )
+    rig.wait_for_status("frames", WARN, f"no image on {rig.namespace}/image.*QoS")
+    rig.wait(lambda: rig.log_lines("incompatible QoS.*RELIABILITY"), "rclpy's line in the log")
+
+
+def test_camera_info_of_another_frame_is_told(make_rig, bench):
+    rig = make_rig(bench.WallEngine())
+    rig.wait_active()
+    info = info_of(bench)
+    info.header.frame_id = "camera_link"
+    stamp = bench.now()
+    rig.send(bench.rgb_message(stamp), info)
+    rig.wait_for_stamp(stamp)
+    assert rig.received["points"][-1].header.frame_id == bench.FRAME
+    rig.wait(lambda: rig.log_lines(f"'camera_link'.*'{bench.FRAME}', which is used"), "a line")
+
+
+@pytest.mark.parametrize("info", [None, CameraInfo(width=320, height=256)])
+def test_fallback_to_a_field_of_view(make_rig, bench, info):
+    rig = make_rig(
+        bench.WallEngine(),
+        parameters={
+            "fallback_intrinsics": "hfov",
+            "fallback_hfov": 90.0,
+            "camera_info_timeout": 0.2,
+        },
+    )
+    rig.wait_active()
+    if info:
+        rig.send_info(info)
+
+    def answered() -> bool:
+        rig.image.publish(bench.rgb_message(bench.now()))
+        return bool(rig.received["depth/camera_info"])
+
+    rig.wait(answered, "an answer")
+    K = rig.received["depth/camera_info"][-1].k
+    assert K[0] == pytest.approx(160 * 4 / 320)
+    if info is None:
+        rig.wait_for_status("frames", WARN, r"fallback_intrinsics \(hfov\) are used")
+
+
+CALIBRATION = """\
+image_width: {width}
+image_height: 256
+camera_name: camera
+camera_matrix: {{rows: 3, cols: 3, data: [200, 0, 150, 0, 200, 130, 0, 0, 1]}}
+distortion_model: plumb_bob
+distortion_coefficients: {{rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}}
+rectification_matrix: {{rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}}
+projection_matrix: {{rows: 3, cols: 4, data: [200, 0, 150, 0, 0, 200, 130, 0, 0, 0, 1, 0]}}
+"""
+
+
+def test_fallback_to_a_file(make_rig, bench, tmp_path):
+    path, narrow = tmp_path / "camera.yaml", tmp_path / "narrow.yaml"
+    path.write_text(CALIBRATION.format(width=320))
+    narrow.write_text(CALIBRATION.format(width=300))
+    rig = make_rig(
+        bench.WallEngine(),
+        parameters={"fallback_intrinsics": "file", "fallback_file": str(narrow)},
+    )
+    rig.wait_active()
+    rig.send(bench.rgb_message(bench.now()), CameraInfo(width=320, height=256))
+    rig.wait_for_status("frames", ERROR, f"{narrow}: is for images of 300x256, not 320x256")
+    missing = rig.set_parameters(fallback_file=str(tmp_path / "none.yaml"))
+    assert not missing.successful
+    assert "'fallback_file'" in missing.reason
+    assert "none.yaml" in missing.reason
+    assert rig.set_parameters(fallback_file=str(path)).successful
+    stamp = bench.now()
+    rig.image.publish(bench.rgb_message(stamp))
+    rig.wait_for_stamp(stamp, "depth/camera_info")
+    assert rig.received["depth/camera_info"][-1].k[0] == pytest.approx(200 * 4 / 320)
+    assert_only(rig, stamp)
+
+
+def test_some_answers_that_cannot_be_read(make_rig, bench):
+    rig = make_rig(bench.WallEngine(unread=5))
+    rig.wait_active()
+    stamp = rig.send_good()
+    rig.wait_for_status("frames", WARN, "5 of 12 answers about the last frame cannot be read")
+    rig.wait(lambda: rig.log_lines("5 of 12 answers.*'somewhere over there'"), "a line in the log")
+    rig.wait_for_stamp(stamp, "depth/image_rect")
+    depth = image_to_cvimage(rig.received["depth/image_rect"][-1]).ravel()
+    assert np.isnan(depth[:5]).all()
+    assert np.isfinite(depth[5:]).all()
+    assert rig.received["points"][-1].width == 7
+    assert rig.report().unread == 5
+
+
+def test_no_answer_that_can_be_read(make_rig, bench):
+    engine = bench.WallEngine(unread=12)
+    rig = make_rig(engine)
+    rig.wait_active()
+    rig.send_good()
+    rig.wait_for_status("frames", ERROR, "12 of 12 answers about the last frame cannot be read")
+    assert all(message.width == 0 for message in rig.received["points"])
+    assert all(
+        np.isnan(image_to_cvimage(message)).all()
+        for topic in ("depth/image_rect", "depth_registered/image_rect")
+        for message in rig.received[topic]
+    )
+    engine.unread = 0
+    rig.wait_for_stamp(rig.send_good())
+    rig.wait_for_status("frames", OK, "Hz")
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (EngineError("out of device memory: ask less"), "^out of device memory: ask less"),
+        (ZeroDivisionError("never thought of"), "ZeroDivisionError: never thought of"),
+    ],
+)
+def test_an_engine_that_fails(make_rig, bench, fault, text):
+    engine = bench.WallEngine(fault=fault)
+    rig = make_rig(engine)
+    rig.wait_active()
+    rig.send_good()
+    rig.wait_for_status("frames", ERROR, text)
+    rig.send_good()
+    rig.wait(lambda: rig.report().failed == 2, "the second failure")
+    message = text.strip("^").rpartition(": ")[2]
+    assert len(rig.log_lines(message)) == 1
+    assert bool(rig.log_lines("Traceback")) == isinstance(fault, ZeroDivisionError)
+    engine.fault = None
+    good = rig.send_good()
+    rig.wait_for_stamp(good)
+    rig.wait_for_status("frames", OK, "Hz")
+    assert_only(rig, good)
+
+
+def test_an_image_that_the_model_cannot_take(make_rig, bench):
+    engine = bench.WallEngine()
+    rig = make_rig(engine)
+    rig.wait_active()
+    thin = PinholeCamera(320, 1, 300.0, 3.0, 150.0, 0.0)
+    message = bench.rgb_message(bench.now(), np.zeros((1, 320, 3), np.uint8))
+    rig.send(message, camera_info_message(message.header, thin))
+    rig.wait(lambda: rig.report().received == 1, "arrival")
+    rig.wait_for_stamp(rig.send_good())
+
+
+def test_rubbish_does_not_stop_the_worker(make_rig, bench):
+    """Many bad frames of every kind, from several threads of the executor, then a good one."""
+    rig = make_rig(bench.WallEngine(), parameters={"process_every_frame": True})
+    rig.wait_active()
+    rig.send_info(info_of(bench))
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        changes, _ = BAD_IMAGES[random.choice(list(BAD_IMAGES))]
+        message = bench.rgb_message(bench.now())
+        for name, value in changes.items():
+            if "." not in name:
+                setattr(message, name, value)
+        if "header.frame_id" in changes:
+            message.header.frame_id = ""
+        rig.image.publish(message)
+    good = rig.send_good()
+    rig.wait_for_stamp(good)
+    assert_only(rig, good)
+    assert sum(thread.name.endswith("worker") for thread in threading.enumerate()) == 1

@@ -1,0 +1,684 @@
+"""The lifecycle node under every node that asks a model about a camera's images."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import threading
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from numpy.typing import NDArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.lifecycle import (
+    LifecycleNodeMixin,
+    LifecyclePublisher,
+    LifecycleState,
+    TransitionCallbackReturn,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.settings import Attention, Dtype, EngineSettings
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
+from vlm3_ros.paths import default_model
+from vlm3_ros.ros.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
+from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics, Throttle, diagnostic_status
+from vlm3_ros.ros.images import MessageError, rgb_from_message
+from vlm3_ros.ros.parameters import (
+    ParameterError,
+    ParameterTable,
+    changed,
+    declare_parameters,
+    parameter,
+)
+from vlm3_ros.ros.worker import FrameWorker
+
+EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]
+"""Makes an engine, and tells of its progress in words."""
+
+DIAGNOSTICS_PERIOD = 1.0
+"""Seconds between two messages on /diagnostics."""
+
+LOG_PERIOD = 10.0
+"""Seconds in which a message is logged once, however often its cause comes back."""
+
+TF_BUFFER = 10.0
+"""Seconds that a tf2 buffer keeps by default: who transforms an older cloud drops it."""
+
+_QOS_OVERRIDES = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+)
+
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
+
+
+class FrameError(Exception):
+    """A frame that cannot be answered; the text names the topic and what to do."""
+
+
+@dataclass(frozen=True)
+class CameraModelParameters(ParameterTable):
+    """Parameters of every node that asks a model about a camera's images."""
+
+    autostart: bool = parameter(True, "Configure and activate the node at start.", changes="start")
+    model: str = parameter(
+        "",
+        "Checkpoint: a folder or a Hugging Face id; empty for the embedded vlm3-tiny.",
+        changes="unconfigured",
+    )
+    device: str = parameter(
+        "auto",
+        "Device of the model: auto (CUDA where torch can use it), cpu, cuda or cuda:<index>.",
+        changes="unconfigured",
+    )
+    dtype: str = parameter(
+        "auto",
+        "Number type of the model's weights.",
+        choices=get_args(Dtype),
+        changes="unconfigured",
+    )
+    attn_implementation: str = parameter(
+        "auto",
+        "Attention implementation, as transformers names it.",
+        choices=get_args(Attention),
+        changes="unconfigured",
+    )
+    offline: bool = parameter(
+        False, "Never look for the model on the network.", changes="unconfigured"
+    )
+    force_answers: bool = parameter(
+        True,
+        "Decode only the numbers of answers, under a grammar: faster, and with an uncertainty.",
+        changes="unconfigured",
+    )
+    chunk: int = parameter(
+        64,
+        "Questions that are answered at the same time: more are faster and take more memory.",
+        minimum=1,
+        maximum=4096,
+        changes="unconfigured",
+    )
+    image_transport: str = parameter(
+        "raw",
+        "Whether to subscribe to `image` or to `image/compressed`.",
+        choices=("raw", "compressed"),
+        changes="unconfigured",
+    )
+    image_is_rectified: bool = parameter(
+        False, "The image topic is rectified already: P of its CameraInfo describes it."
+    )
+    process_every_frame: bool = parameter(
+        False,
+        "For replay: let frames wait for the model, instead of the newest frame only.",
+        changes="unconfigured",
+    )
+    queue_size: int = parameter(
+        100,
+        "Frames that may wait with process_every_frame.",
+        minimum=1,
+        maximum=10_000,
+        changes="unconfigured",
+    )
+    lazy: bool = parameter(True, "Ask the model only while someone subscribes to an output.")
+    max_frame_age: float = parameter(
+        0.0,
+        "Refuse frames whose stamp is older than this, in seconds; 0 for any age.",
+        minimum=0.0,
+        maximum=1e6,
+    )
+    image_timeout: float = parameter(
+        5.0, "Warn after this many seconds without an image.", minimum=0.1, maximum=1e6
+    )
+    camera_info_timeout: float = parameter(
+        5.0,
+        "Warn, or take fallback_intrinsics, after this many seconds without a CameraInfo.",
+        minimum=0.0,
+        maximum=1e6,
+    )
+    fallback_intrinsics: str = parameter(
+        "none",
+        "Intrinsics for a camera that is uncalibrated or sends no CameraInfo.",
+        choices=("none", "hfov", "file"),
+    )
+    fallback_hfov: float = parameter(
+        60.0,
+        "Horizontal field of view in degrees, for fallback_intrinsics: hfov.",
+        minimum=1.0,
+        maximum=179.0,
+    )
+    fallback_file: str = parameter(
+        "", "Calibration in camera_calibration's YAML format, for fallback_intrinsics: file."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fallback_intrinsics != "file":
+            return
+        if not self.fallback_file:
+            raise ParameterError("fallback_intrinsics: file needs parameter 'fallback_file'")
+        try:
+            _load_camera(self.fallback_file)
+        except GeometryError as error:
+            raise ParameterError(f"parameter 'fallback_file': {error}") from None
+
+
+@dataclass(frozen=True)
+class CameraFrame:
+    """A rectified image with its camera.
+
+    header: of the source image.
+    image: shape (camera.height, camera.width, 3), uint8 RGB.
+    visible: which of its pixels show something, shape (camera.height, camera.width); rectification
+        leaves the others black.
+    """
+
+    header: Header
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    visible: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of a frame: questions asked, and the texts that could not be read."""
+
+    questions: int
+    unread: Sequence[str]
+
+
+class CameraModelNode(LifecycleNodeMixin, Node, ABC):
+    """Wires a camera's topics to a model; derived nodes say what to ask and what to publish.
+
+    The model loads in `on_configure`, which fails with one message where it cannot; the node then
+    stays unconfigured. Publishers live from configure, subscriptions from activate. Frames are
+    answered in a thread of their own, so that parameters, services and shutdown never wait for
+    the model; while it is busy the newest frame waits and the others are dropped.
+
+    Needs an executor with two threads (`run_node`): one may be loading the model.
+    """
+
+    parameters: CameraModelParameters
+
+    def __init__(
+        self,
+        name: str,
+        table: type[CameraModelParameters],
+        engine_loader: EngineLoader = load_engine,
+        **node_arguments: Any,
+    ) -> None:
+        """Declare parameters, and start the life cycle.
+
+        Args:
+            name: of the node.
+            table: its parameters.
+            engine_loader: makes the engine, in `on_configure`.
+            node_arguments: of rclpy.node.Node.
+
+        Raises:
+            ParameterError: when the node was started with values that it does not take.
+        """
+        # Before anything can fail: rclpy destroys what was made half.
+        self.engine: Engine | None = None
+        self._outputs: list[LifecyclePublisher] = []
+        self._inputs: list[Subscription] = []
+        self._worker: FrameWorker[tuple[float, Image | CompressedImage]] | None = None
+        Node.__init__(self, name, **node_arguments)
+        lifecycle_group = MutuallyExclusiveCallbackGroup()
+        LifecycleNodeMixin.__init__(self, callback_group=lifecycle_group)
+        self.parameters = declare_parameters(self, table)
+        self.add_on_set_parameters_callback(self._set_parameters)
+        self._engine_loader = engine_loader
+        self._is_configured = False
+        self._load_fault: str | None = None
+        self._image_topic = self.resolve_topic_name("image")
+        if self.parameters.image_transport == "compressed":
+            self._image_topic += "/compressed"
+        self._camera_info_topic = self.resolve_topic_name("camera_info")
+        self._calibrations = CalibrationHistory()
+        self._statistics = FrameStatistics()
+        self._log_throttle = Throttle(LOG_PERIOD)
+        self._activated = 0.0
+        # Nodes of one name in several namespaces share /diagnostics.
+        self._diagnostic_name = self.get_fully_qualified_name().removeprefix("/")
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Simulated time may stand still, health does not.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(
+            DIAGNOSTICS_PERIOD,
+            self._publish_diagnostics,
+            MutuallyExclusiveCallbackGroup(),
+            clock=steady,
+        )
+        if self.parameters.autostart:
+            self._autostart = self.create_timer(0.0, self._start, lifecycle_group, clock=steady)
+
+    @abstractmethod
+    def create_outputs(self) -> None:
+        """Create the publishers with `create_output`, while configuring."""
+
+    @abstractmethod
+    def answer(self, frame: CameraFrame) -> Published:
+        """Ask `self.engine` about a frame and publish, in the worker's thread."""
+
+    def create_output(self, message_type: type, topic: str) -> LifecyclePublisher:
+        """A publisher of answers: reliable, depth 5, its QoS overridable."""
+        publisher: LifecyclePublisher = self.create_lifecycle_publisher(
+            message_type,
+            topic,
+            QoSProfile(depth=5),
+            qos_overriding_options=QoSOverridingOptions(_QOS_OVERRIDES),
+        )
+        self._outputs.append(publisher)
+        return publisher
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model, create the publishers, start the worker."""
+        parameters = self.parameters
+        self._is_configured = True
+        self._load_fault = None
+        try:
+            self.engine = self._engine_loader(
+                EngineSettings(
+                    model=parameters.model or str(default_model()),
+                    dtype=cast(Dtype, parameters.dtype),
+                    device=parameters.device,
+                    attn_implementation=cast(Attention, parameters.attn_implementation),
+                    offline=parameters.offline,
+                    force_answers=parameters.force_answers,
+                    chunk=parameters.chunk,
+                ),
+                self._log_progress,
+            )
+        except Exception as error:
+            self._is_configured = False
+            self._load_fault = _text(error)
+            self.get_logger().error(
+                f"cannot load the model: {self._load_fault}\nThe node stays unconfigured: set its "
+                f"parameters, then `ros2 lifecycle set {self.get_fully_qualified_name()} configure`"
+            )
+            if not isinstance(error, EngineError):
+                self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.FAILURE
+        self.create_outputs()
+        room = parameters.queue_size if parameters.process_every_frame else 1
+        self._worker = FrameWorker(self._work, room, name=f"{self.get_name()} worker")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the camera."""
+        self._calibrations.clear()
+        self._statistics.reset()
+        self._activated = time.monotonic()
+        result = super().on_activate(state)
+        parameters = self.parameters
+        compressed = parameters.image_transport == "compressed"
+        image_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        if parameters.process_every_frame:
+            image_qos = QoSProfile(
+                depth=parameters.queue_size, reliability=ReliabilityPolicy.RELIABLE
+            )
+        self._inputs = [
+            self.create_subscription(
+                message_type,
+                topic,
+                callback,
+                qos,
+                qos_overriding_options=QoSOverridingOptions(_QOS_OVERRIDES),
+            )
+            for message_type, topic, callback, qos in (
+                (
+                    CameraInfo,
+                    self._camera_info_topic,
+                    self._calibrations.add,
+                    QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+                ),
+                (
+                    CompressedImage if compressed else Image,
+                    self._image_topic,
+                    self._receive,
+                    image_qos,
+                ),
+            )
+        ]
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe. The frame that the model works on is not published any more."""
+        self._unsubscribe()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model and the publishers."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything; the node becomes unconfigured."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Let go of everything, whatever the state."""
+        self._release()
+        super().destroy_node()
+
+    def _log_progress(self, message: str) -> None:
+        self.get_logger().info(message)
+
+    def _start(self) -> None:
+        self._autostart.cancel()
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def _unsubscribe(self) -> None:
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs = []
+        if self._worker:
+            self._worker.clear()
+
+    def _release(self) -> None:
+        self._unsubscribe()
+        if self._worker:
+            self._worker.stop()
+            self._worker = None
+        for publisher in self._outputs:
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = []
+        if self.engine:
+            self.engine.close()
+            self.engine = None
+        self._is_configured = False
+
+    def _set_parameters(self, parameters: Iterable[Parameter]) -> SetParametersResult:
+        try:
+            self.parameters = changed(
+                self.parameters, parameters, is_configured=self._is_configured
+            )
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _has_listeners(self) -> bool:
+        return any(publisher.get_subscription_count() for publisher in self._outputs)
+
+    def _receive(self, message: Image | CompressedImage) -> None:
+        self._statistics.received()
+        if self.parameters.lazy and not self._has_listeners():
+            self._statistics.skipped()
+        elif self._worker and self._worker.put((time.monotonic(), message)):
+            self._statistics.dropped()
+
+    def _work(self, arrival: tuple[float, Image | CompressedImage]) -> None:
+        """Answer a frame; whatever happens, the thread lives on."""
+        arrived, message = arrival
+        try:
+            frame = self._camera_frame(message)
+            if frame is None:
+                self._statistics.skipped()
+                return
+            published = self.answer(frame)
+            if not self._inputs:  # deactivated meanwhile: the publishers kept silent
+                self._statistics.skipped()
+                return
+            latency = time.monotonic() - arrived
+            questions, unread = published.questions, published.unread
+            self._statistics.answered(latency, self._age(frame.header), questions, len(unread))
+        except Exception as error:
+            if not self.context.ok():
+                return
+            text = _text(error)
+            self._statistics.failed(text)
+            if self._log_throttle.passes(text):
+                is_known = isinstance(error, (FrameError, EngineError, GeometryError))
+                self.get_logger().error(text if is_known else traceback.format_exc())
+            return
+        if unread and self._log_throttle.passes("unread answers"):
+            self.get_logger().warning(
+                f"{len(unread)} of {questions} answers cannot be read, such as {unread[0]!r}"
+            )
+
+    def _camera_frame(self, message: Image | CompressedImage) -> CameraFrame | None:
+        """The frame in a message; None while its camera is not known yet."""
+        header, parameters = message.header, self.parameters
+        if not header.frame_id:
+            raise FrameError(
+                f"{self._image_topic}: header.frame_id is empty: set the frame of the camera "
+                "in its driver"
+            )
+        if 0 < parameters.max_frame_age < self._age(header):
+            raise FrameError(
+                f"{self._image_topic}: the frame is older than max_frame_age "
+                f"({parameters.max_frame_age:g} s): compare the clocks (use_sim_time?), or raise it"
+            )
+        try:
+            image = rgb_from_message(message)
+        except MessageError as error:
+            raise FrameError(f"{self._image_topic}: {error}") from None
+        lens = self._lens(header, (image.shape[1], image.shape[0]), parameters)
+        if lens is None:
+            return None
+        if parameters.image_is_rectified or lens.is_pinhole:
+            return CameraFrame(header, image, lens.rectified, np.ones(image.shape[:2], bool))
+        return CameraFrame(header, lens.rectify(image), lens.rectified, lens.rectified_mask())
+
+    def _lens(
+        self, header: Header, size: tuple[int, int], parameters: CameraModelParameters
+    ) -> LensCamera | None:
+        try:
+            found = self._calibrations.find(header, size)
+        except UncalibratedError as error:
+            if parameters.fallback_intrinsics == "none":
+                raise FrameError(f"{self._camera_info_topic}: {error}") from None
+            return _fallback_lens(parameters, size)
+        except GeometryError as error:
+            raise FrameError(f"{self._camera_info_topic}: {error}") from None
+        if found:
+            info, lens = found
+            if info.header.frame_id != header.frame_id:
+                self.get_logger().warning(
+                    f"{self._camera_info_topic} has the frame {info.header.frame_id!r}, "
+                    f"{self._image_topic} has {header.frame_id!r}, which is used",
+                    once=True,
+                )
+            return lens
+        waited = time.monotonic() - self._activated
+        if parameters.fallback_intrinsics == "none" or waited < parameters.camera_info_timeout:
+            return None
+        return _fallback_lens(parameters, size)
+
+    def _age(self, header: Header) -> float:
+        return (self.get_clock().now().nanoseconds - stamp_nanoseconds(header)) / 1e9
+
+    def _publish_diagnostics(self) -> None:
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [self._model_status(), self._frames_status()]
+        self._diagnostics.publish(message)
+
+    def _model_status(self) -> DiagnosticStatus:
+        engine = self.engine
+        level, text, values = DiagnosticStatus.OK, "not loaded: the node is unconfigured", {}
+        if engine:
+            text = f"{engine.name} is loaded"
+            values["model"] = engine.name
+            memory = engine.memory_bytes()
+            if memory is not None:
+                values["device memory (MB)"] = f"{memory / 1e6:.0f}"
+        elif self._is_configured:
+            level, text = DiagnosticStatus.WARN, "loading"
+        elif self._load_fault:
+            level, text = DiagnosticStatus.ERROR, self._load_fault
+        return diagnostic_status(
+            f"{self._diagnostic_name}: model", self.parameters.device, level, text, values
+        )
+
+    def _frames_status(self) -> DiagnosticStatus:
+        report = self._statistics.report()
+        problems = self._frame_problems(report) if self._inputs else []
+        for _, problem in problems:
+            if problem != report.fault and self._log_throttle.passes(problem):
+                self.get_logger().warning(problem)
+        if problems:
+            level = max(level for level, _ in problems)
+            text = "; ".join(problem for _, problem in problems)
+        else:
+            level, text = DiagnosticStatus.OK, f"{report.rate:.2f} Hz"
+            if not self._inputs:
+                text = "not active"
+            elif self.parameters.lazy and not self._has_listeners():
+                text = "idle: nobody subscribes to an output"
+        return diagnostic_status(
+            f"{self._diagnostic_name}: frames", self._image_topic, level, text, report.values()
+        )
+
+    def _frame_problems(self, report: FrameReport) -> list[tuple[bytes, str]]:
+        parameters, now = self.parameters, time.monotonic()
+        warning, error = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+        problems = []
+        if report.is_failing and report.fault:
+            problems.append((error, report.fault))
+        if now - (report.arrived or self._activated) > parameters.image_timeout:
+            publishers = self.count_publishers(self._image_topic)
+            problems.append(
+                (
+                    warning,
+                    f"no image on {self._image_topic} for {parameters.image_timeout:g} s "
+                    f"({publishers} publishers; compare their QoS with `ros2 topic info -v`)"
+                    if publishers
+                    else f"no image on {self._image_topic} for {parameters.image_timeout:g} s: "
+                    "nobody publishes it",
+                )
+            )
+        elif self._calibrations.is_empty and now - self._activated > parameters.camera_info_timeout:
+            remedy = "check the topic, or set fallback_intrinsics"
+            if parameters.fallback_intrinsics != "none":
+                remedy = f"fallback_intrinsics ({parameters.fallback_intrinsics}) are used"
+            problems.append(
+                (warning, f"images, but no CameraInfo on {self._camera_info_topic}: {remedy}")
+            )
+        if parameters.process_every_frame and report.dropped:
+            problems.append(
+                (
+                    warning,
+                    f"dropped {report.dropped} of {report.received} frames: the queue is full; "
+                    "play slower, or raise queue_size",
+                )
+            )
+        if report.unread_in_last:
+            problems.append(
+                (
+                    error if report.unread_in_last == report.asked_in_last else warning,
+                    f"{report.unread_in_last} of {report.asked_in_last} answers about the last "
+                    "frame cannot be read",
+                )
+            )
+        if report.age is not None and report.age > TF_BUFFER:
+            problems.append(
+                (
+                    warning,
+                    f"answers come more than {TF_BUFFER:g} s after the frame's stamp, so that TF "
+                    "has forgotten it: ask less, or compare the clocks (use_sim_time?)",
+                )
+            )
+        return problems
+
+
+def _fallback_lens(parameters: CameraModelParameters, size: tuple[int, int]) -> LensCamera:
+    if parameters.fallback_intrinsics == "hfov":
+        return _pinhole_lens(*size, parameters.fallback_hfov)
+    lens = _load_camera(parameters.fallback_file)
+    if (lens.width, lens.height) != size:
+        raise FrameError(
+            f"{parameters.fallback_file}: is for images of {lens.width}x{lens.height}, "
+            f"not {size[0]}x{size[1]}"
+        )
+    return lens
+
+
+@functools.lru_cache(maxsize=1)
+def _pinhole_lens(width: int, height: int, hfov_deg: float) -> LensCamera:
+    K = PinholeCamera.from_hfov(width, height, hfov_deg).K
+    return lens_from_calibration(width, height, K, [], "none", np.eye(3), np.zeros((3, 4)))
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, (FrameError, EngineError, GeometryError)):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def run_node(make_node: Callable[[], Node], arguments: list[str] | None = None) -> int:
+    """Run a node until SIGINT or SIGTERM; the `main` of the executables.
+
+    rclpy's own signal handlers end the context at once, under callbacks that still publish; here
+    the node is taken down first.
+
+    Returns:
+        the exit status: 1 when the node could not be made or a callback raised.
+    """
+    stop = threading.Event()
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        try:
+            node = make_node()
+        except ParameterError as error:
+            rclpy.logging.get_logger("vlm3_ros").fatal(str(error))
+            return 1
+        failures: list[BaseException] = []
+        executor = MultiThreadedExecutor(num_threads=2)
+        executor.add_node(node)
+
+        def spin() -> None:
+            try:
+                executor.spin()
+            except BaseException as failure:
+                failures.append(failure)
+            stop.set()
+
+        spinner = threading.Thread(target=spin, name="executor")
+        spinner.start()
+        stop.wait()
+        executor.shutdown()
+        spinner.join()
+        node.destroy_node()
+        for failure in failures:
+            traceback.print_exception(failure)
+        return 1 if failures else 0
+    finally:
+        rclpy.try_shutdown()
+        # Python restores the default handlers at its end, where one more SIGINT would kill it.
+        for number in _ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
