@@ -81,43 +81,54 @@ class Setup:
         last = (output.strip().splitlines() or [f"exit status {status}"])[-1]
         raise SetupError(f"`{Path(command[0]).name}` failed: {last} (details: {self.log})")
 
+    def evaluate(self, imports: str, expression: str) -> str:
+        """What an expression gives in the environment's Python, as text."""
+        command: list[str | Path] = [self.python, "-c", f"import {imports}; print({expression})"]
+        return subprocess.check_output(command, text=True).strip()
+
     def pip(self, *arguments: str | Path) -> None:
         """Run the environment's own pip."""
         self.run([self.python, "-m", "pip", "--disable-pip-version-check", *arguments])
 
 
-def cuda_torch() -> str | None:
-    """The version of the torch that this Python already has and that reaches a GPU."""
-    probe = "import torch; print(torch.__version__ if torch.cuda.is_available() else '')"
+def cuda_torch() -> tuple[str, Path] | None:
+    """Version and site-packages folder of a torch that this Python has and that reaches a GPU."""
+    probe = """\
+import pathlib, torch
+if torch.cuda.is_available():
+    print(torch.__version__, pathlib.Path(torch.__file__).parents[1], sep="\\n")
+"""
     answer = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
-    return answer.stdout.strip() or None
+    if answer.returncode != 0 or not answer.stdout:
+        return None
+    version, folder = answer.stdout.splitlines()
+    return version, Path(folder)
 
 
 def make_environment(setup: Setup) -> None:
     """The virtual environment: torch, the requirements and the generated tf2_msgs."""
     preflight.check_all(setup.venv)
-    own_torch = cuda_torch()
-    options = ["--system-site-packages"] if own_torch else []
-    subprocess.run([sys.executable, "-m", "venv", "--clear", *options, setup.venv], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", setup.venv], check=True)
     with tempfile.TemporaryDirectory() as scratch:
         # A small download first: without a network, pip's retries over everything take minutes.
         setup.pip("download", "--retries=1", "--no-deps", "-d", scratch, "ros-wheels-bootstrapper")
 
-        if own_torch:
-            setup.say(f"torch {own_torch} of {sys.executable} reaches a GPU and stays in use")
-            torch = f"torch=={own_torch}"
+        torch = setup.torch
+        if own_torch := cuda_torch():
+            version, folder = own_torch
+            setup.say(f"torch {version} in {folder} reaches a GPU and stays in use")
+            site_packages = setup.evaluate("sysconfig", "sysconfig.get_path('purelib')")
+            Path(site_packages, "own_torch.pth").write_text(f"{folder}\n")
+            torch = f"torch=={version}"
         else:
-            setup.say(f"{setup.torch} (a CPU build takes 0.8 GB, a CUDA build several)")
-            torch = setup.torch
+            setup.say(f"{torch} (a CPU build takes 0.8 GB, a CUDA build several)")
         index = ["--extra-index-url", setup.torch_index] if setup.torch_index else []
         setup.pip("install", *index, torch)
         setup.say("ROS 2, transformers and the checks (1.2 GB, about a minute)")
         setup.pip("install", "-r", REQUIREMENTS, torch)
 
         setup.say("tf2_msgs, generated and compiled")
-        numpy_include = subprocess.check_output(
-            [setup.python, "-c", "import numpy; print(numpy.get_include())"], text=True
-        ).strip()
+        numpy_include = setup.evaluate("numpy", "numpy.get_include()")
         message_package.point_wheels_here(setup.venv, sysconfig.get_path("include"), numpy_include)
         message_package.build(TF2_MSGS, Path(scratch) / "tf2_msgs", setup.venv, setup.run)
     message_package.check_type_hash(setup.venv, "tf2_msgs/msg/TFMessage", TF_MESSAGE_HASH)
