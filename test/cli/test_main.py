@@ -31,7 +31,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["ask", "a.jpg", "--hfov", "60", "--grid", "0x3"], "'0x3' is no grid size"),
         (["evaluate", "--synthetic", "0", "--out", "x"], "'0' is no whole number from 1 up"),
         (["evaluate", "--synthetic", "5", "--seed", "-1", "--out", "x"], "no whole number from 0"),
-        (["bag-from-rgbd", "a", "b", "--frame-rate", "no"], "'no' is no frame rate"),
+        (["bag-from-rgbd", "a", "b", "--frame-rate", "no"], "'no' is no number above 0"),
     ],
 )
 def test_wrong_usage_is_explained(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.cli.arguments import grid_size
 from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import add_model_options, loaded_engine
 from vlm3_ros.geometry.camera import PinholeCamera
@@ -52,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="column and row of a pixel of the photo, from 0; may be repeated",
     )
     where.add_argument(
-        "--grid", type=_grid_size, metavar="CxR", help="a grid of C columns and R rows: 16x12"
+        "--grid", type=grid_size, metavar="CxR", help="a grid of C columns and R rows: 16x12"
     )
     parser.add_argument(
         "--out",
@@ -78,24 +78,18 @@ def run(options: argparse.Namespace) -> int:
         pixels = None if options.pixel is None else np.array(options.pixel)
     if pixels is None:
         pixels = uniform_grid(camera, *options.grid)
-    _check_inside(pixels, camera)
+    else:
+        _check_inside(pixels, camera, options)
     with loaded_engine(options) as engine:
         answers = ask_depth(engine, image, camera, pixels)
     if options.grid:
         print(_summary(answers))
     else:
-        for (u, v), line in zip(options.pixel, _lines(answers, camera), strict=True):
+        for (u, v), line in zip(options.pixel, answer_lines(answers, camera), strict=True):
             print(f"pixel ({u:g}, {v:g}): {line}")
     if options.out:
         _write(options.out, options.photo.name, image, camera, answers)
     return 0
-
-
-def _grid_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d{0,3})[xX]([1-9]\d{0,3})", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"'{text}' is no grid size such as 16x12")
-    return int(found[1]), int(found[2])
 
 
 def _rectified(
@@ -114,16 +108,18 @@ def _rectified(
     return lens.rectify(photo), lens.rectified, rectified
 
 
-def _check_inside(pixels: NDArray[np.float64], camera: PinholeCamera) -> None:
-    outside = ~((pixels >= -0.5) & (pixels < (camera.width - 0.5, camera.height - 0.5))).all(axis=1)
-    if outside.any():
-        u, v = pixels[outside][0]
-        raise CommandError(
-            f"pixel ({u:g}, {v:g}) lies outside of the {camera.width}x{camera.height} image"
-        )
+def _check_inside(
+    pixels: NDArray[np.float64], camera: PinholeCamera, options: argparse.Namespace
+) -> None:
+    for (u, v), pixel in zip(options.pixel, pixels, strict=True):
+        if not (-0.5 <= pixel[0] < camera.width - 0.5 and -0.5 <= pixel[1] < camera.height - 0.5):
+            size = f"{camera.width}x{camera.height} image"
+            where = f"rectified {size}" if options.camera_info else size
+            raise CommandError(f"pixel ({u:g}, {v:g}) lies outside of the {where}")
 
 
-def _lines(answers: DepthAnswers, camera: PinholeCamera) -> list[str]:
+def answer_lines(answers: DepthAnswers, camera: PinholeCamera) -> list[str]:
+    """For each pixel its depth, its point in the optical frame and the raw answer, in words."""
     points = camera.unproject(answers.pixels, answers.depth)
     lines = []
     for depth, std, (x, y, z), text in zip(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vlm3_ros.cli.arguments import positive_number
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -20,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("bag", type=Path, help="folder of the new bag")
     parser.add_argument(
         "--frame-rate",
-        type=_rate,
+        type=positive_number,
         default=30.0,
         metavar="HZ",
         help="of the recording: the stamp of a frame is ID / HZ (default: 30)",
@@ -31,17 +33,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from vlm3_ros.bags.rgbd import bag_from_rgbd
+    from vlm3_ros.cli.progress import progress_bar
 
-    frames = bag_from_rgbd(options.folder, options.bag, options.frame_rate)
+    with progress_bar("frames") as progress:
+        frames = bag_from_rgbd(options.folder, options.bag, options.frame_rate, progress)
     print(f"wrote {frames} frames to {options.bag}")
     return 0
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"'{text}' is no frame rate in Hz")
-    return value

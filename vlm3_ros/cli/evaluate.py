@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm3_ros.cli.model_options import add_model_options, loaded_engine
+from vlm3_ros.cli.arguments import natural_number, positive_integer
+from vlm3_ros.cli.model_options import add_model_options, loaded_engine, model_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,14 +26,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog="example: vlm3 evaluate --synthetic 500 --seed 1 --out out/evaluation",
     )
     parser.add_argument(
-        "--synthetic", type=_positive, required=True, metavar="N", help="number of views"
+        "--synthetic", type=positive_integer, required=True, metavar="N", help="number of views"
     )
     parser.add_argument(
-        "--seed", type=_not_negative, default=0, metavar="S", help="which views (default: 0)"
+        "--seed", type=natural_number, default=0, metavar="S", help="which views (default: 0)"
     )
     parser.add_argument(
         "--pixels",
-        type=_positive,
+        type=positive_integer,
         default=10,
         metavar="N",
         help="pixels asked in each view (default: 10)",
@@ -53,12 +54,12 @@ def run(options: argparse.Namespace) -> int:
 
     options.out.mkdir(parents=True, exist_ok=True)
     with loaded_engine(options) as engine:
-        with progress_bar("views", options.synthetic) as progress:
+        with progress_bar("views") as progress:
             report = evaluate_synthetic(
                 engine, options.synthetic, options.seed, options.pixels, progress
             )
         frames = best_median_worst(engine, report)
-        name = engine.name
+        name = model_name(engine.name)
     write_json(options.out / "metrics.json", {"model": name, **report_json(report)})
     score = report.overall.model
     title = f"{name}: δ1 {score.delta1:.3f}, AbsRel {score.abs_rel:.3f} on {score.images} views"
@@ -95,21 +96,3 @@ def _table(name: str, report: SyntheticReport) -> Table:
             style="bold" if kind == "all" else "",
         )
     return table
-
-
-def _positive(text: str) -> int:
-    return _integer(text, 1)
-
-
-def _not_negative(text: str) -> int:
-    return _integer(text, 0)
-
-
-def _integer(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {least} up")
-    return value

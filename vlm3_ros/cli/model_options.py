@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import get_args
+
+from rich.console import Console
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.settings import Dtype, EngineSettings
@@ -43,6 +46,12 @@ def engine_settings(options: argparse.Namespace) -> EngineSettings:
     )
 
 
+def model_name(model: str) -> str:
+    """How results call a model: a hub id as it is, a folder by its own name."""
+    path = Path(model)
+    return path.resolve().name if path.is_dir() else model
+
+
 @contextmanager
 def loaded_engine(options: argparse.Namespace) -> Iterator[Engine]:
     """The engine that the model options ask for, closed in the end.
@@ -52,7 +61,8 @@ def loaded_engine(options: argparse.Namespace) -> Iterator[Engine]:
     """
     from vlm3_ros.engines.load import load_engine
 
-    engine = load_engine(engine_settings(options))
+    with Console(stderr=True).status("loading") as status:
+        engine = load_engine(engine_settings(options), status.update)
     try:
         yield engine
     finally:

@@ -17,15 +17,27 @@ from rich.progress import (
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr; what is yielded sets the number of steps done."""
-    with Progress(
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; what is yielded takes the number of steps done, and of all.
+
+    It appears with the first step: an error before that is all that there is to read.
+    """
+    progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-    ) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda done: progress.update(task, completed=done)
+    )
+    task = progress.add_task(description, total=None)
+
+    def show(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -79,7 +79,7 @@ def evaluate_synthetic(
     count: int,
     seed: int,
     pixels_per_view: int = 10,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SyntheticReport:
     """Ask for the depth of random pixels in new views of all kinds, and score the answers.
 
@@ -90,7 +90,7 @@ def evaluate_synthetic(
         count: number of views.
         seed: any integer from 0 up.
         pixels_per_view: how many pixels of a view are asked.
-        progress: told the number of views done.
+        progress: told the number of views done, and of all.
 
     Raises:
         EngineError: when the engine cannot answer at all.
@@ -99,7 +99,7 @@ def evaluate_synthetic(
     views = []
     for index in range(count):
         views.append(_score_view(engine, seed, index, pixels_per_view))
-        progress(index + 1)
+        progress(index + 1, count)
     # A view of nothing but sky has nothing to ask.
     asked = [view for view in views if view.truth.size]
     of_kind = {kind: [view for view in asked if view.kind == kind] for kind in KINDS}

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from vlm3_ros.cli import main
+from vlm3_ros.cli.ask import answer_lines
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.tasks.depth import DepthAnswers
+
+K = np.array([[130.0, 0, 82], [0, 131, 57], [0, 0, 1]])
+D = np.array([-0.3, 0.08, 0.001, -0.002, 0.0])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.uint8)
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(pixels).resize((160, 120)).save(path)
+    return path
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    """As camera_calibration writes it."""
+
+    def matrix(values: np.ndarray) -> dict[str, object]:
+        values = np.atleast_2d(values)
+        rows, columns = values.shape
+        return {"rows": rows, "cols": columns, "data": values.ravel().tolist()}
+
+    content = {
+        "image_width": 160,
+        "image_height": 120,
+        "camera_name": "front",
+        "camera_matrix": matrix(K),
+        "distortion_model": "plumb_bob",
+        "distortion_coefficients": matrix(D),
+        "rectification_matrix": matrix(np.eye(3)),
+        "projection_matrix": matrix(np.hstack([K, np.zeros((3, 1))])),
+    }
+    path = tmp_path / "camera.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_each_pixel_gets_a_line_with_the_models_own_words(
+    photo: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = ["--pixel", "10", "20", "--pixel", "100.5", "50"]
+    assert main(["ask", str(photo), "--hfov", "60", *pixels, "--model", str(checkpoint)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["pixel (10, 20)", "pixel (100.5, 50)"]
+    assert all(re.search("answer '.*'$", line) for line in lines)
+
+
+def test_a_line_tells_depth_spread_point_and_text() -> None:
+    camera = PinholeCamera(160, 120, 100.0, 200.0, 80.0, 60.0)
+    answers = DepthAnswers(
+        pixels=np.array([[130.0, 100.0], [80.0, 60.0], [0.0, 0.0]]),
+        depth=np.array([2.0, 3.5, np.nan], np.float32),
+        std=np.array([0.25, np.nan, np.nan], np.float32),
+        texts=("<answer>1.00</answer>", "<answer>3.5</answer>", "far away"),
+    )
+    assert answer_lines(answers, camera) == [
+        "2.00 ± 0.25 m, point (1.00, 0.40, 2.00) m, answer '<answer>1.00</answer>'",
+        "3.50 m, point (0.00, 0.00, 3.50) m, answer '<answer>3.5</answer>'",
+        "no depth in the answer 'far away'",
+    ]
+
+
+def test_a_grid_leaves_a_picture_and_clouds(
+    photo: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "out"
+    command = ["ask", str(photo), "--hfov", "60", "--grid", "4x3", "--out", str(out)]
+    assert main([*command, "--model", str(checkpoint)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("12 pixels, ")
+    assert cv2.imread(str(out / "depth.png")) is not None
+    vertices = re.search(rb"element vertex (\d+)", (out / "points.ply").read_bytes())
+    assert vertices is not None
+    unanswered = re.search(r"(\d+) unanswered|(none) answered", printed)
+    assert unanswered is not None
+    assert int(vertices[1]) == (0 if unanswered[2] else 12 - int(unanswered[1]))
+
+
+def test_pixels_of_a_photo_are_those_before_rectification(
+    photo: Path, calibration: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rectification moves the corner out of the image, and leaves the centre where it is."""
+    corner = np.array([[[1.0, 1.0]]])
+    u, v = cv2.undistortPoints(corner, K, D, P=K).ravel()
+    assert min(u, v) < -0.5
+    command = ["ask", str(photo), "--camera-info", str(calibration), "--model", str(checkpoint)]
+    assert main([*command, "--pixel", "1", "1"]) == 2
+    assert "pixel (1, 1) lies outside of the rectified 160x120 image" in capsys.readouterr().err
+    assert main([*command, "--pixel", "82", "57"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--hfov", "60", "--pixel", "160", "5"], r"pixel (160, 5) lies outside of the 160x120"),
+        (["--hfov", "60", "--pixel", "nan", "5"], r"pixel (nan, 5) lies outside"),
+        (["--hfov", "180", "--pixel", "1", "5"], "field of view of 180 degrees is impossible"),
+        (["--hfov", "60", "--pixel", "1", "5", "--model", "/no/model"], "/no/model"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(
+    photo: Path, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", str(photo), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_calibration_of_another_size_is_refused(
+    photo: Path, calibration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibration.write_text(calibration.read_text().replace("160", "320"))
+    assert main(["ask", str(photo), "--camera-info", str(calibration), "--grid", "4x3"]) == 2
+    assert "calibrates images of 320x120, but the photo is 160x120" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""Types of arguments: what argparse calls to read a text, and to refuse it in words."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+
+
+def positive_integer(text: str) -> int:
+    """A whole number from 1 up."""
+    return _integer(text, 1)
+
+
+def natural_number(text: str) -> int:
+    """A whole number from 0 up."""
+    return _integer(text, 0)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"'{text}' is no number above 0")
+    return value
+
+
+def grid_size(text: str) -> tuple[int, int]:
+    """Columns and rows, written 16x12."""
+    found = re.fullmatch(r"([1-9]\d{0,3})[xX]([1-9]\d{0,3})", text)
+    if not found:
+        raise ArgumentTypeError(f"'{text}' is no grid size such as 16x12")
+    return int(found[1]), int(found[2])
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise ArgumentTypeError(f"'{text}' is no whole number from {least} up")
+    return value
