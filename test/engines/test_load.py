@@ -13,3 +13,25 @@ def test_who_only_imports_does_not_wait_for_torch():
     assert "'vlm3_ros.engines.settings'" in modules
     assert "'torch'" not in modules
     assert "'transformers'" not in modules
+
+
+def test_a_torch_that_does_not_import_is_an_engine_error(tmp_path):
+    """As torchvision built for another torch fails, which is the commonest broken installation."""
+    (tmp_path / "torch.py").write_text("raise RuntimeError('operator nms does not exist')")
+    script = (
+        "from vlm3_ros.engines.base import EngineError\n"
+        "from vlm3_ros.engines.load import load_engine\n"
+        "from vlm3_ros.engines.settings import EngineSettings\n"
+        "try:\n"
+        "    load_engine(EngineSettings('anything'))\n"
+        "except EngineError as error:\n"
+        "    print(error)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{script}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert said.startswith("torch and transformers cannot be imported: operator nms does not exist")
+    assert "fit together" in said
