@@ -121,6 +121,7 @@ def atlas() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         for level in range(LEVELS):
             side = SIDE >> level
             offsets[index, level] = end
-            values.append(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).ravel())
+            small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+            values.append(small.ravel().astype(np.float32))
             end += side * side
     return np.concatenate(values), offsets

@@ -24,10 +24,14 @@ class ProfileConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is drawn: `kinds` of procedural scenes, all when empty; one stream per `seed`."""
+    """What is drawn: `kinds` of procedural scenes, all when empty; one stream per `seed`.
+
+    Every view gives `repeats` samples of `questions` pixels.
+    """
 
     kinds: tuple[str, ...] = ()
     questions: int = 10
+    repeats: int = 1
     seed: int = 1
     workers: int = 1
 
@@ -83,6 +87,7 @@ def load_config(path: Path | str) -> TrainConfig:
     config: TrainConfig = _build(TrainConfig(), content or {}, str(path))
     positive = {
         "data.questions": config.data.questions,
+        "data.repeats": config.data.repeats,
         "optimiser.batch_size": config.optimiser.batch_size,
         "optimiser.steps": config.optimiser.steps,
         "optimiser.learning_rate": config.optimiser.learning_rate,

@@ -21,7 +21,7 @@ TRAINING_STREAM = 0x7A11
 """First word of every training seed; evaluations start theirs with another one."""
 
 WINDOW = 8
-"""Batches that are drawn together and sorted by length, so that little padding is computed."""
+"""Batches whose views are drawn together and sorted by length, so that padding costs little."""
 
 
 def depth_pairs(
@@ -56,8 +56,9 @@ def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[n
 class ProceduralDepth(IterableDataset[PackedSample]):
     """Packed depth samples of endless procedural scenes.
 
-    Sample i of a seed is always the same; `start` skips samples without drawing them, for a run
-    that resumes.
+    View i of a seed is always the same. It gives `repeats` samples of `questions` random pixels,
+    which land in different batches: rendering costs a CPU as much as training on the picture.
+    `start` skips samples without drawing them, for a run that resumes.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ProceduralDepth(IterableDataset[PackedSample]):
         *,
         kinds: Sequence[str] = (),
         questions: int = 10,
+        repeats: int = 1,
         seed: int = 1,
         batch_size: int = 16,
         start: int = 0,
@@ -75,31 +77,53 @@ class ProceduralDepth(IterableDataset[PackedSample]):
         self._packer = Packer(processor)
         self._profile, self._limits = profile, limits
         self._kinds = tuple(kinds) or KINDS
-        self._questions, self._seed = questions, seed
+        self._questions, self._repeats, self._seed = questions, repeats, seed
         self._batch_size, self._start = batch_size, start
 
-    def sample(self, index: int) -> PackedSample:
-        """Sample number `index` of this seed: one view, its questions and their true answers."""
-        rng = np.random.default_rng(np.random.SeedSequence([TRAINING_STREAM, self._seed, index]))
+    def view(self, index: int) -> View:
+        """View number `index` of this seed, with enough pixels to ask about."""
+        rng = self._rng(index)
         while True:
             view = sample_view(rng, self._kinds[rng.integers(len(self._kinds))])
-            pixels = sample_pixels(view, self._questions, rng)
-            if len(pixels) == self._questions:
-                break
-        image, pairs = depth_pairs(view, pixels, self._profile, self._limits)
-        return self._packer.pack([image], pairs)
+            if np.isfinite(view.depth).sum() >= self._questions:
+                return view
+
+    def samples_of_view(self, index: int) -> Iterator[PackedSample]:
+        """The samples that view number `index` gives, each with pixels of its own."""
+        view = self.view(index)
+        for repeat in range(self._repeats):
+            pixels = sample_pixels(view, self._questions, self._rng(index, repeat))
+            image, pairs = depth_pairs(view, pixels, self._profile, self._limits)
+            yield self._packer.pack([image], pairs)
 
     def __iter__(self) -> Iterator[PackedSample]:
+        """The stream of one worker: every n-th window of n workers."""
         worker = get_worker_info()
-        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         # Rendering beside a training process: one thread each, or they starve one another.
         torch.set_num_threads(1)
-        window = WINDOW * self._batch_size
-        number = self._start // window + first
+        # Batches come from the workers in turn; after `done` of them it is another one's turn.
+        done = self._start // self._batch_size
+        number = (number + done) % workers
+        batches_of_window = WINDOW * self._repeats
+        windows, skipped = divmod((done - number + workers - 1) // workers, batches_of_window)
+        number += windows * workers
         while True:
-            samples = [self.sample(number * window + i) for i in range(window)]
-            samples.sort(key=lambda s: len(s.prefix_ids))
-            order = np.random.default_rng([self._seed, number]).permutation(WINDOW)
-            for batch in order:
-                yield from samples[batch * self._batch_size : (batch + 1) * self._batch_size]
-            number += step
+            yield from self._window(number)[skipped * self._batch_size :]
+            number, skipped = number + workers, 0
+
+    def _window(self, number: int) -> list[PackedSample]:
+        """Samples whose batches are of similar length each, the batches in random order."""
+        views = WINDOW * self._batch_size
+        samples = [
+            sample
+            for index in range(number * views, (number + 1) * views)
+            for sample in self.samples_of_view(index)
+        ]
+        samples.sort(key=lambda s: len(s.prefix_ids))
+        order = np.random.default_rng([self._seed, number]).permutation(WINDOW * self._repeats)
+        batches = np.arange(len(samples)).reshape(-1, self._batch_size)[order]
+        return [samples[i] for i in batches.ravel()]
+
+    def _rng(self, *index: int) -> np.random.Generator:
+        return np.random.default_rng([TRAINING_STREAM, self._seed, *index])

@@ -26,6 +26,7 @@ from vlm3_ros.engines.processor import image_limits, load_processor
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint, save_processor
 from vlm3_ros.training.config import TrainConfig
+from vlm3_ros.training.curves import draw_curves
 from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
 from vlm3_ros.training.samples import ProceduralDepth
 
@@ -39,7 +40,8 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     """Train a checkpoint, or go on with a run that was cut off in the same folder.
 
     Args:
-        folder: gets `checkpoint-N` folders, `log.json` and, at the end, `final`, the checkpoint.
+        folder: gets `checkpoint-N` folders, `log.json`, `curves.png` and, at the end, `final`,
+            the checkpoint.
         score: called with every checkpoint.
 
     Returns:
@@ -64,6 +66,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
         image_limits(processor),
         kinds=data.kinds,
         questions=data.questions,
+        repeats=data.repeats,
         seed=data.seed,
         batch_size=optimiser.batch_size,
         start=step * optimiser.batch_size,
@@ -79,7 +82,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     final = folder / "final"
     trainer.save_model(str(final))
     _complete(final, processor, profile)
-    (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1))
+    _write_log(folder, trainer.state.log_history)
     return final
 
 
@@ -127,8 +130,12 @@ class _FinishCheckpoint(TrainerCallback):
             scores = self._score(folder)
             state.log_history.append({"step": state.global_step, **scores})
             logger.info("step %d: %s", state.global_step, scores)
-        log = Path(str(args.output_dir)) / "log.json"
-        log.write_text(json.dumps(state.log_history, indent=1))
+        _write_log(Path(str(args.output_dir)), state.log_history)
+
+
+def _write_log(folder: Path, log: list[dict[str, float]]) -> None:
+    (folder / "log.json").write_text(json.dumps(log, indent=1))
+    draw_curves(log, folder / "curves.png")
 
 
 def _start_checkpoint(config: TrainConfig, folder: Path) -> Path:
