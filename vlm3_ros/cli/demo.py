@@ -59,20 +59,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    try:
-        import rclpy  # noqa: F401
-    except ImportError as error:
-        raise CommandError(
-            f"the demo needs ROS 2 ({error}): source its setup file, or use `make demo`"
-        ) from error
     from rich.console import Console
 
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.pictures import draw_depth_frames
     from vlm3_ros.evaluation.report import write_json
     from vlm3_ros.evaluation.streams import score_stream, true_depths
-    from vlm3_ros.nodes.demo import DemoError, DemoSettings, bag_camera, run_demo
     from vlm3_ros.tasks.depth import uniform_grid
+
+    try:
+        from vlm3_ros.nodes.demo import DemoError, DemoSettings, bag_camera, run_demo
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"the demo needs ROS 2 ({error}): source its setup file, or use `make demo`"
+        ) from error
 
     path, out = options.bag or sample_bag(), options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with progress_bar("images played") as progress:
             recording = run_demo(settings, lambda played: progress(played, images))
+            progress(images, images)
     except DemoError as error:
         raise CommandError(str(error)) from error
     if not recording.frames:
@@ -155,7 +156,7 @@ def _metrics(recording: Recording, played: int, score: DepthMetrics) -> dict[str
     from vlm3_ros.evaluation.report import metrics_json
 
     answered = len(recording.frames)
-    p50, p95 = np.percentile([frame.latency * 1e3 for frame in recording.frames], [50, 95])
+    p50, p95 = np.nanpercentile([frame.latency * 1e3 for frame in recording.frames], [50, 95])
     return {
         "depth": metrics_json(score),
         "frames": {

@@ -63,7 +63,7 @@ class RecordedFrame:
 
     `depth`: depth/image_rect, shape (rows, columns), metres, NaN where unanswered. `points`: the
     number of points in the cloud that have a position. `latency`: seconds from the arrival of the
-    image here to that of the cloud.
+    image here to that of the cloud; NaN where the image did not arrive here.
     """
 
     stamp_ns: int
@@ -111,7 +111,6 @@ def run_demo(
 
             _wait(has_played, "the end of the bag", math.inf, node)
         _wait(recorder.is_settled, "the last answers", _LAST_PATIENCE, node)
-        progress(recorder.images_seen)
         return recorder.recording()
 
 
@@ -188,9 +187,15 @@ class _Recorder(Node):
         """What has been heard."""
         with self._lock:
             frames = tuple(
-                RecordedFrame(stamp, self._depths[stamp], points, arrival - self._seen[stamp])
+                RecordedFrame(
+                    stamp,
+                    self._depths[stamp],
+                    points,
+                    # A busy machine may let an image go by unseen.
+                    arrival - self._seen.get(stamp, math.nan),
+                )
                 for stamp, (points, arrival) in sorted(self._clouds.items())
-                if stamp in self._depths and stamp in self._seen
+                if stamp in self._depths
             )
         return Recording(frames, self._frame_counts().get("failed", 0))
 

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from vlm3_ros.cli import main
+
+pytest.importorskip("rclpy")
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "drive"
+    assert main(["sample-bag", str(path), "--duration", "3", "--frame-rate", "5"]) == 0
+    return path
+
+
+def test_a_bag_goes_through_the_real_node_over_dds(
+    bag: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["demo", "--bag", str(bag), "--out", str(out), "--model", str(checkpoint)]
+    assert main(command) == 0, capsys.readouterr().err
+    metrics = json.loads((out / "metrics.json").read_text())
+    frames = metrics["frames"]
+    assert frames["played"] == 15
+    assert frames["answered"] >= 1
+    assert frames["answered"] + frames["failed"] + frames["dropped"] == 15
+    assert 0 <= metrics["depth"]["delta1"] <= 1
+    # Below the horizon there is ground in every frame of a drive.
+    assert metrics["depth"]["pixels"] >= 16 * 12 / 2 * frames["answered"]
+    assert 0 < metrics["latency_ms"]["p50"] <= metrics["latency_ms"]["p95"]
+    assert cv2.imread(str(out / "overview.png")) is not None
+    assert (out / "cloud.ply").read_bytes().startswith(b"ply\n")
+    assert "image to cloud" in capsys.readouterr().out
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_demo_in_words(bag: Path, tmp_path: Path) -> None:
+    command = ["demo", "--bag", bag, "--out", tmp_path / "out", "--model", tmp_path / "nowhere"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "vlm3_ros.cli", *map(str, command)],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("vlm3: the depth node has no model:")
+    assert str(tmp_path / "nowhere") in line
+
+
+def test_a_bag_without_depth_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.bag").touch()
+    command = ["demo", "--bag", str(tmp_path / "empty.bag"), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "empty.bag: not a readable bag" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.log"))
