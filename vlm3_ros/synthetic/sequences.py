@@ -32,10 +32,10 @@ class Path:
     base's own axes.
     """
 
-    stamps: NDArray[np.float64]
+    stamps: NDArray[np.floating]
     T_world_base: NDArray[np.float64]
-    speed: NDArray[np.float64]
-    yaw_rate: NDArray[np.float64]
+    speed: NDArray[np.floating]
+    yaw_rate: NDArray[np.floating]
 
 
 def sample_path(
