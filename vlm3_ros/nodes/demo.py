@@ -61,14 +61,13 @@ class DemoSettings:
 class RecordedFrame:
     """What the node published about one image.
 
-    `depth`: depth/image_rect, shape (rows, columns), metres, NaN where unanswered. `points`: the
-    number of points in the cloud that have a position. `latency`: seconds from the arrival of the
-    image here to that of the cloud; NaN where the image did not arrive here.
+    `depth`: depth/image_rect, shape (rows, columns), metres, NaN where unanswered. `latency`:
+    seconds from the arrival of the image here to that of the cloud; NaN where the image was not
+    seen here.
     """
 
     stamp_ns: int
     depth: NDArray[np.float32]
-    points: int
     latency: float
 
 
@@ -150,7 +149,7 @@ class _Recorder(Node):
         self._lock = threading.Lock()
         self._seen: dict[int, float] = {}
         self._depths: dict[int, NDArray[np.float32]] = {}
-        self._clouds: dict[int, tuple[int, float]] = {}
+        self._clouds: dict[int, float] = {}
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._settled = 0
         many = QoSProfile(depth=1000)
@@ -190,11 +189,10 @@ class _Recorder(Node):
                 RecordedFrame(
                     stamp,
                     self._depths[stamp],
-                    points,
                     # A busy machine may let an image go by unseen.
                     arrival - self._seen.get(stamp, math.nan),
                 )
-                for stamp, (points, arrival) in sorted(self._clouds.items())
+                for stamp, arrival in sorted(self._clouds.items())
                 if stamp in self._depths
             )
         return Recording(frames, self._frame_counts().get("failed", 0))
@@ -209,12 +207,8 @@ class _Recorder(Node):
             self._depths[header_stamp_ns(message)] = depth
 
     def _on_points(self, message: PointCloud2) -> None:
-        arrival = time.monotonic()
-        offset = next(field.offset for field in message.fields if field.name == "x")
-        rows = np.frombuffer(message.data, np.uint8).reshape(-1, message.point_step)
-        x = rows[:, offset : offset + 4].copy().view(np.float32)
         with self._lock:
-            self._clouds[header_stamp_ns(message)] = (int(np.isfinite(x).sum()), arrival)
+            self._clouds[header_stamp_ns(message)] = time.monotonic()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         before = self._frame_counts()
