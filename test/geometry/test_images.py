@@ -28,8 +28,8 @@ def centroid(values: np.ndarray) -> np.ndarray:
 
 
 # One axis grows while the other shrinks.
-@example(PinholeCamera(131, 60, 196.5, 196.5, 52, 33), 120.0, "scale", 0.5, 0.5)
-@settings(max_examples=60, deadline=None)
+@example(PinholeCamera(131, 60, 245.6, 112.5, 52, 33), 120.0, "scale", 0.5, 0.5)
+@settings(max_examples=60)
 @given(
     cameras(),
     st.sampled_from([120.0, 250.0, 500.0, 1000.0]),
@@ -52,7 +52,9 @@ def test_a_blob_lands_where_the_geometry_says(
     assert view.flags.c_contiguous
     content = view[: unified.content_height, : unified.content_width, 0].astype(float)
     found = unified.to_source(centroid(content))
-    np.testing.assert_allclose(found, centroid(blob.astype(float)), atol=0.03)
+    # A tenth of a pixel of the coarser image: rounding to 8 bits moves the centroid that much.
+    view_pixel = camera.width / unified.content_width, camera.height / unified.content_height
+    np.testing.assert_allclose(found, centroid(blob.astype(float)), atol=0.1 * max(1, *view_pixel))
     assert (view[unified.content_height :] == PADDING).all()
     assert (view[:, unified.content_width :] == PADDING).all()
 

@@ -29,6 +29,8 @@ _COEFFICIENTS: dict[DistortionModel, tuple[int, ...]] = {
 }
 # OpenCV, and so all of ROS, ignores skew. Up to this share of fx that costs a few pixels at most.
 _MAX_SKEW = 0.01
+# Beyond, in px, a value is garbage and products of it overflow.
+_SMALLEST_FOCAL, _LARGEST_INTRINSIC = 0.1, 1e7
 # cv2.remap interpolates in steps of 1/32 px: half a step outside the image is still inside.
 _EDGE = 1 / 64
 # OpenCV inverts distortion by iteration; a result that does not map back is not a result.
@@ -289,9 +291,12 @@ def _matrix(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[np.
 
 
 def _check_intrinsics(name: str, matrix: NDArray[np.float64]) -> None:
-    (fx, skew, _), (lower, fy, _), bottom = matrix
-    if fx <= 0 or fy <= 0:
-        raise GeometryError(f"{name} has focal lengths {fx:g} and {fy:g} px: calibrate the camera")
+    (fx, skew, cx), (lower, fy, cy), bottom = matrix
+    if min(fx, fy) < _SMALLEST_FOCAL or np.abs(matrix).max() > _LARGEST_INTRINSIC:
+        raise GeometryError(
+            f"{name} has focal lengths {fx:g} and {fy:g} px and the centre ({cx:g}, {cy:g}): "
+            "calibrate the camera"
+        )
     if lower != 0 or not np.array_equal(bottom, (0, 0, 1)) or abs(skew) > _MAX_SKEW * fx:
         raise GeometryError(
             f"{name} is not [fx 0 cx; 0 fy cy; 0 0 1], row by row: correct the calibration"
@@ -405,7 +410,7 @@ def _largest_radius(lens: LensCamera) -> float:
     radii = np.tan(np.radians(np.linspace(0, 89.9, 4000)))
     rays = np.stack([radii, np.zeros_like(radii), np.ones_like(radii)], axis=-1)
     distorted = _project(profile, rays)[:, 0]
-    grows = np.diff(distorted) > 0
+    grows = distorted[1:] > distorted[:-1]
     return float("inf") if grows.all() else float(radii[np.argmin(grows)])
 
 
