@@ -20,7 +20,6 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import SetParametersAtomically
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_rosout_default
@@ -35,6 +34,7 @@ from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.ros.cameras import _same_camera, camera_info_message
 from vlm3_ros.ros.diagnostics import FrameReport
 from vlm3_ros.ros.node import EngineLoader
+from vlm3_ros.ros.running import spinning
 
 PATIENCE = 20.0
 """Seconds after which something that should happen is taken not to."""
@@ -178,11 +178,8 @@ class Rig:
         self.peer.create_subscription(Log, "/rosout", self.log.append, qos_profile_rosout_default)
         for topic in listen:
             self.listen(topic)
-        self.executor = MultiThreadedExecutor(num_threads=3)
-        self.executor.add_node(self.node)
-        self.executor.add_node(self.peer)
-        self._spinner = threading.Thread(target=self.executor.spin)
-        self._spinner.start()
+        self._spinning = spinning(self.node, self.peer, threads=3)
+        self._spinning.__enter__()
 
     def listen(self, topic: str) -> None:
         """Subscribe to an output."""
@@ -309,8 +306,7 @@ class Rig:
     def close(self) -> None:
         if isinstance(self.node.engine, WallEngine) and self.node.engine.gate:
             self.node.engine.gate.release(1000)
-        self.executor.shutdown()
-        self._spinner.join()
+        self._spinning.__exit__(None, None, None)
         self.node.destroy_node()
         self.peer.destroy_node()
 

@@ -22,9 +22,9 @@ from vlm3_ros.ros.node import (
     CameraModelParameters,
     EngineLoader,
     Published,
-    run_node,
 )
 from vlm3_ros.ros.parameters import ParameterError, parameter
+from vlm3_ros.ros.running import run_node
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
@@ -127,7 +127,7 @@ class DepthNode(CameraModelNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node: `ros2 run vlm3_ros depth_node`."""
-    return run_node(DepthNode, arguments)
+    return run_node(lambda end: DepthNode(), arguments)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import signal
-import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -13,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import (
     LifecycleNodeMixin,
     LifecyclePublisher,
@@ -30,7 +26,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -71,8 +66,6 @@ _QOS_OVERRIDES = (
     QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY,
 )
-
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
 
@@ -219,7 +212,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     answered in a thread of their own, so that parameters, services and shutdown never wait for
     the model; while it is busy the newest frame waits and the others are dropped.
 
-    Needs an executor with two threads (`run_node`): one may be loading the model.
+    Needs an executor with two threads (`vlm3_ros.ros.running`): one may be loading the model.
     """
 
     parameters: CameraModelParameters
@@ -636,49 +629,3 @@ def _text(error: Exception) -> str:
     if isinstance(error, (FrameError, EngineError, GeometryError)):
         return str(error)
     return f"{type(error).__name__}: {error}"
-
-
-def run_node(make_node: Callable[[], Node], arguments: list[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM; the `main` of the executables.
-
-    rclpy's own signal handlers end the context at once, under callbacks that still publish; here
-    the node is taken down first.
-
-    Returns:
-        the exit status: 1 when the node could not be made or a callback raised.
-    """
-    stop = threading.Event()
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    for number in _ENDING_SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        try:
-            node = make_node()
-        except ParameterError as error:
-            rclpy.logging.get_logger("vlm3_ros").fatal(str(error))
-            return 1
-        failures: list[BaseException] = []
-        executor = MultiThreadedExecutor(num_threads=2)
-        executor.add_node(node)
-
-        def spin() -> None:
-            try:
-                executor.spin()
-            except BaseException as failure:
-                failures.append(failure)
-            stop.set()
-
-        spinner = threading.Thread(target=spin, name="executor")
-        spinner.start()
-        stop.wait()
-        executor.shutdown()
-        spinner.join()
-        node.destroy_node()
-        for failure in failures:
-            traceback.print_exception(failure)
-        return 1 if failures else 0
-    finally:
-        rclpy.try_shutdown()
-        # Python restores the default handlers at its end, where one more SIGINT would kill it.
-        for number in _ENDING_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,102 @@
+"""Running nodes: in the background of a program, and as a program of their own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+
+import rclpy
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+
+from vlm3_ros.ros.parameters import ParameterError
+
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def spinning(
+    *nodes: Node, threads: int = 2, on_end: Callable[[int], None] = lambda status: None
+) -> Iterator[None]:
+    """Call the callbacks of nodes in the background while the body of the `with` runs.
+
+    Args:
+        nodes: the body's end leaves them undestroyed.
+        threads: in which callbacks run.
+        on_end: is called, in the background, with 1 when a callback raised, and with 0 when
+            spinning ended in another way.
+    """
+    executor = MultiThreadedExecutor(num_threads=threads)
+    for node in nodes:
+        executor.add_node(node)
+    # Executor.shutdown() while another thread spins may leave that thread waiting for ever.
+    body_ended: Future = Future()
+
+    def spin() -> None:
+        status = 0
+        while executor.context.ok() and not body_ended.done():
+            try:
+                executor.spin_until_future_complete(body_ended)
+            except InvalidHandle:
+                # rclpy lets this out when a callback destroys a subscription or a publisher while
+                # the executor gathers what to wait for; what was destroyed is gone next time.
+                continue
+            except Exception:
+                sys.excepthook(*sys.exc_info())
+                status = 1
+                break
+        on_end(status)
+
+    spinner = threading.Thread(target=spin, name="executor")
+    spinner.start()
+    try:
+        yield
+    finally:
+        body_ended.set_result(None)
+        spinner.join()
+        executor.shutdown()
+
+
+def run_node(
+    make_node: Callable[[Callable[[int], None]], Node], arguments: list[str] | None = None
+) -> int:
+    """Run a node until SIGINT or SIGTERM, or until it ends itself; the `main` of executables.
+
+    rclpy's own signal handlers end the context at once, under callbacks that still publish; here
+    the node is taken down first.
+
+    Args:
+        make_node: is given a function that ends the run with an exit status.
+        arguments: of the command line; sys.argv by default.
+
+    Returns:
+        the exit status: 1 when the node could not be made or a callback raised.
+    """
+    # Unlike an Event, it may be used in signal handlers.
+    statuses: SimpleQueue[int] = SimpleQueue()
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, lambda *_: statuses.put(0))
+    try:
+        try:
+            node = make_node(statuses.put)
+        except ParameterError as error:
+            get_logger("vlm3_ros").fatal(str(error))
+            return 1
+        with spinning(node, on_end=statuses.put):
+            status = statuses.get()
+        node.destroy_node()
+        return status
+    finally:
+        rclpy.try_shutdown()
+        # Python restores the default handlers at its end, where one more SIGINT would kill it.
+        for number in _ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
