@@ -57,7 +57,11 @@ def test_each_pixel_gets_a_line_with_the_models_own_words(
     assert main(["ask", str(photo), "--hfov", "60", *pixels, "--model", str(checkpoint)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == ["pixel (10, 20)", "pixel (100.5, 50)"]
-    assert all(re.search("answer '.*'$", line) for line in lines)
+    for line in lines:
+        told = re.search(r": ([\d.]+) ± [\d.]+ m, point \(.+, ([\d.]+)\) m, answer '(.*)'$", line)
+        assert told is not None
+        assert told[1] == told[2]  # depth is measured along the camera's axis
+        assert re.fullmatch("<think> </think> <answer>[0-9.]+</answer>", told[3])
 
 
 def test_a_line_tells_depth_spread_point_and_text() -> None:
@@ -82,13 +86,10 @@ def test_a_grid_leaves_a_picture_and_clouds(
     command = ["ask", str(photo), "--hfov", "60", "--grid", "4x3", "--out", str(out)]
     assert main([*command, "--model", str(checkpoint)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("12 pixels, ")
     assert cv2.imread(str(out / "depth.png")) is not None
-    vertices = re.search(rb"element vertex (\d+)", (out / "points.ply").read_bytes())
-    assert vertices is not None
-    unanswered = re.search(r"(\d+) unanswered|(none) answered", printed)
-    assert unanswered is not None
-    assert int(vertices[1]) == (0 if unanswered[2] else 12 - int(unanswered[1]))
+    assert "12 pixels, 0 unanswered" in printed
+    assert b"element vertex 12\n" in (out / "points.ply").read_bytes()
+    assert (out / "cloud.ply").stat().st_size > (out / "points.ply").stat().st_size
 
 
 def test_pixels_of_a_photo_are_those_before_rectification(
