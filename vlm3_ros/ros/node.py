@@ -358,6 +358,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
                 ),
             )
         ]
+        self.get_logger().info(f"ready for images on {self._image_topic}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
