@@ -1,4 +1,4 @@
-"""The way of a depth question through geometry and language, with an engine that knows the truth."""
+"""A depth question through geometry and language and back, with an engine that knows the truth."""
 
 from __future__ import annotations
 

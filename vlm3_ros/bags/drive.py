@@ -50,7 +50,7 @@ def write_sample_bag(
 
     Args:
         path: folder of the new bag.
-        seed: of the scene, the drive and the sensor noise; `np.random.SeedSequence([0x5A3B, seed])`.
+        seed: of the scene, the drive and the noise, as `np.random.SeedSequence([0x5A3B, seed])`.
         kind: of the scene, see `vlm3_ros.synthetic.KINDS`.
         duration: seconds.
         rate: frames a second.

@@ -122,7 +122,7 @@ def frame_images(bag: Bag, topic: str, stamps_ns: Collection[int]) -> dict[int, 
     """
     images = {}
     for message in bag.serialized([topic]):
-        image = deserialize_message(message.cdr, _image_type(topic))
+        image: Image | CompressedImage = deserialize_message(message.cdr, _image_type(topic))
         stamp = header_stamp_ns(image)
         if stamp in stamps_ns:
             images[stamp] = rgb_from_message(image)
