@@ -483,7 +483,8 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         if lens is None:
             return None
         if parameters.image_is_rectified or lens.is_pinhole:
-            return CameraFrame(header, image, lens.rectified, np.ones(image.shape[:2], bool))
+            everything = np.broadcast_to(np.True_, image.shape[:2])
+            return CameraFrame(header, image, lens.rectified, everything)
         return CameraFrame(header, lens.rectify(image), lens.rectified, lens.rectified_mask())
 
     def _lens(
