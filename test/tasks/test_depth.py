@@ -107,6 +107,22 @@ def test_answers_that_cannot_be_read_are_nan_and_counted():
     assert answers.texts[1] == "far away"
 
 
+def test_the_estimate_of_a_known_distribution_comes_before_the_greedy_text():
+    camera = PinholeCamera.from_hfov(320, 240, 60)
+    limits = ImageLimits(32, 32 * 32, 16 * 1024 * 1024)
+
+    class KnowingEngine(OracleEngine):
+        def ask(self, images, questions, answer_template=None):
+            return [Answer("<answer>0.0</answer>", value=1.25, std=0.5) for _ in questions]
+
+    engine = KnowingEngine(Profile(160.0, "pad", PROMPTS), limits, camera, None)
+    answers = ask_depth(engine, np.zeros((240, 320, 3), np.uint8), camera, [[10, 10]])
+    # 320 px at 60 degrees have 277.1 px of focal length, 185 px at the 160 px learned.
+    effective = 277.128 * 185 / 320 * np.sqrt((139 / 240) / (185 / 320))
+    assert answers.depth[0] == pytest.approx(1.25 * effective / 160, rel=1e-3)
+    assert answers.std[0] == pytest.approx(0.5 * effective / 160, rel=1e-3)
+
+
 def test_the_grid_is_the_small_image_of_the_resized_camera():
     camera = PinholeCamera(641, 479, 500.0, 480.0, 300.0, 250.0)
     small = camera.resized(16, 12)
