@@ -19,7 +19,6 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
@@ -31,6 +30,7 @@ from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.ros.cameras import lens_from_message
 from vlm3_ros.ros.images import rgb_from_message
+from vlm3_ros.ros.running import spinning
 
 _NAMESPACE = "/vlm3_demo"
 _STATUS = f"{_NAMESPACE[1:]}/depth_node"
@@ -277,15 +277,10 @@ def _recorder(topics: RgbdTopics) -> Iterator[_Recorder]:
     context = Context()
     context.init(domain_id=_domain_id())
     recorder = _Recorder(topics, context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(recorder)
-    spinner = threading.Thread(target=executor.spin)
-    spinner.start()
     try:
-        yield recorder
+        with spinning(recorder):
+            yield recorder
     finally:
-        executor.shutdown()
-        spinner.join()
         recorder.destroy_node()
         context.try_shutdown()
 

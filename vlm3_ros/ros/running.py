@@ -29,12 +29,12 @@ def spinning(
     """Call the callbacks of nodes in the background while the body of the `with` runs.
 
     Args:
-        nodes: the body's end leaves them undestroyed.
+        nodes: one or more, of one context; the body's end leaves them undestroyed.
         threads: in which callbacks run.
         on_end: is called, in the background, with 1 when a callback raised, and with 0 when
             spinning ended in another way.
     """
-    executor = MultiThreadedExecutor(num_threads=threads)
+    executor = MultiThreadedExecutor(num_threads=threads, context=nodes[0].context)
     for node in nodes:
         executor.add_node(node)
     # Executor.shutdown() while another thread spins may leave that thread waiting for ever.
