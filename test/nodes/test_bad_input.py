@@ -178,7 +178,7 @@ def test_no_image(make_rig, bench):
     rig = make_rig(bench.WallEngine(), parameters={"image_timeout": 0.5})
     rig.wait_active()
     text = f"no image on {rig.namespace}/image for 0.5 s"
-    rig.wait_for_status("frames", WARN, text + r" \(1 publishers")
+    rig.wait_for_status("frames", WARN, text + ": 1 publish it; compare their QoS")
     rig.wait(lambda: rig.log_lines(text), "a line in the log")
     rig.peer.destroy_publisher(rig.image)
     rig.wait_for_status("frames", WARN, text + ": nobody publishes it")

@@ -97,7 +97,7 @@ def test_a_model_that_does_not_load(make_rig, bench):
     rig.wait_for_status("model", ERROR, "^/nowhere/model: there is no such folder")
     assert rig.state() == "unconfigured"
     assert settings_seen[0].device == "cpu"
-    text = "cannot load the model: /nowhere/model: there is no such folder"
+    text = r"/nowhere/model: there is no such folder \(the node stays unconfigured; set its"
     rig.wait(lambda: rig.log_lines(text), "a line in the log")
     assert len(rig.log_lines(text)) == 1
     assert not rig.log_lines("Traceback")
@@ -109,6 +109,44 @@ def test_a_model_that_does_not_load(make_rig, bench):
     rig.wait_active()
     rig.wait_for_stamp(rig.send_good())
     rig.wait_for_status("model", OK, "wall is loaded")
+
+
+def test_topics_follow_the_parameters(make_rig, bench):
+    rig = make_rig(bench.WallEngine(), parameters={"autostart": False})
+    assert rig.set_parameters(image_transport="compressed").successful
+    assert rig.change_state("configure")
+    assert rig.change_state("activate")
+    assert rig.node.count_subscribers("image/compressed") == 1
+    assert rig.node.count_subscribers("image") == 0
+    assert not rig.set_parameters(image_transport="raw").successful
+
+
+@pytest.mark.parametrize(
+    ("entity", "topic", "state", "part"),
+    [
+        ("publisher", "points", "unconfigured", "model"),
+        ("subscription", "image", "inactive", "frames"),
+    ],
+)
+def test_an_impossible_quality_of_service(make_rig, bench, entity, topic, state, part):
+    rig = make_rig(bench.WallEngine(), qos_overrides={(topic, entity, "reliability"): "sometimes"})
+    rig.wait_for_status(part, ERROR, "reliability.*sometimes")
+    assert rig.state() == state
+    rig.wait(lambda: rig.log_lines(f"sometimes(.|\n)*the node stays {state}"), "a line in the log")
+    assert bool(worker_threads()) == (state == "inactive")
+
+
+def test_an_engine_that_does_not_know_its_memory(make_rig, bench):
+    engine = bench.WallEngine()
+
+    def memory_bytes():
+        raise ZeroDivisionError("never thought of")
+
+    engine.memory_bytes = memory_bytes
+    rig = make_rig(engine)
+    rig.wait_active()
+    rig.wait(lambda: rig.log_lines("never thought of"), "a line in the log")
+    rig.wait_for_stamp(rig.send_good())
 
 
 def test_a_loader_that_breaks(make_rig):

@@ -121,6 +121,13 @@ def test_throttle_passes_each_text_once_in_a_period(clock):
     assert not throttle.passes("a")
 
 
+def test_throttle_takes_no_notice_of_numbers(clock):
+    throttle = Throttle(10, clock)
+    assert throttle.passes("dropped 3 of 10 frames")
+    assert not throttle.passes("dropped 4 of 12 frames")
+    assert throttle.passes("dropped 4 of 12 pictures")
+
+
 def test_status_message():
     status = diagnostic_status(
         "depth_node: frames", "/image", DiagnosticStatus.WARN, "slow", {"rate (Hz)": "0.10"}

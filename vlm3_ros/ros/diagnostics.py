@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -140,7 +141,7 @@ class FrameStatistics:
 
 
 class Throttle:
-    """Lets each text pass once in a period. Safe between threads."""
+    """Lets each text pass once in a period, whatever numbers it has. Safe between threads."""
 
     def __init__(self, period: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._period = period
@@ -150,6 +151,7 @@ class Throttle:
 
     def passes(self, text: str) -> bool:
         """Whether this text has not passed for a period; if so, it passes now."""
+        text = re.sub(r"\d+", "#", text)
         with self._lock:
             now = self._clock()
             self._passed = {t: at for t, at in self._passed.items() if now - at < self._period}

@@ -6,7 +6,7 @@ import functools
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -72,6 +72,10 @@ _load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
 
 class FrameError(Exception):
     """A frame that cannot be answered; the text names the topic and what to do."""
+
+
+_TELLING_ERRORS = (FrameError, EngineError, GeometryError)
+"""Whose text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -247,10 +251,8 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self.add_on_set_parameters_callback(self._set_parameters)
         self._engine_loader = engine_loader
         self._is_configured = False
-        self._load_fault: str | None = None
-        self._image_topic = self.resolve_topic_name("image")
-        if self.parameters.image_transport == "compressed":
-            self._image_topic += "/compressed"
+        self._transition_fault: str | None = None
+        self._base_topic = self.resolve_topic_name("image")
         self._camera_info_topic = self.resolve_topic_name("camera_info")
         self._calibrations = CalibrationHistory()
         self._statistics = FrameStatistics()
@@ -293,41 +295,92 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         """Load the model, create the publishers, start the worker."""
         parameters = self.parameters
         self._is_configured = True
-        self._load_fault = None
+        self._transition_fault = None
         try:
-            self.engine = self._engine_loader(
-                EngineSettings(
-                    model=parameters.model or str(default_model()),
-                    dtype=cast(Dtype, parameters.dtype),
-                    device=parameters.device,
-                    attn_implementation=cast(Attention, parameters.attn_implementation),
-                    offline=parameters.offline,
-                    force_answers=parameters.force_answers,
-                    chunk=parameters.chunk,
-                ),
-                self._log_progress,
-            )
+            self.engine = self._engine_loader(self._engine_settings(), self._log_progress)
+            self.create_outputs()
         except Exception as error:
-            self._is_configured = False
-            self._load_fault = _text(error)
-            self.get_logger().error(
-                f"cannot load the model: {self._load_fault}\nThe node stays unconfigured: set its "
-                f"parameters, then `ros2 lifecycle set {self.get_fully_qualified_name()} configure`"
+            self._release()
+            return self._fail(
+                "the node stays unconfigured",
+                error,
+                f"; set its parameters, then `ros2 lifecycle set {self.get_fully_qualified_name()} "
+                "configure`",
             )
-            if not isinstance(error, EngineError):
-                self.get_logger().error(traceback.format_exc())
-            return TransitionCallbackReturn.FAILURE
-        self.create_outputs()
         room = parameters.queue_size if parameters.process_every_frame else 1
         self._worker = FrameWorker(self._work, room, name=f"{self.get_name()} worker")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera."""
+        self._transition_fault = None
         self._calibrations.clear()
         self._statistics.reset()
         self._activated = time.monotonic()
-        result = super().on_activate(state)
+        try:
+            self._subscribe()
+        except Exception as error:
+            return self._fail("the node stays inactive", error)
+        self.get_logger().info(f"ready for images on {self._image_topic}")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe. The frame that the model works on is not published any more."""
+        self._unsubscribe()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model and the publishers."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything; the node becomes unconfigured."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Let go of everything, whatever the state."""
+        self._release()
+        super().destroy_node()
+
+    def _log_progress(self, message: str) -> None:
+        self.get_logger().info(message)
+
+    def _engine_settings(self) -> EngineSettings:
+        parameters = self.parameters
+        return EngineSettings(
+            model=parameters.model or str(default_model()),
+            dtype=cast(Dtype, parameters.dtype),
+            device=parameters.device,
+            attn_implementation=cast(Attention, parameters.attn_implementation),
+            offline=parameters.offline,
+            force_answers=parameters.force_answers,
+            chunk=parameters.chunk,
+        )
+
+    def _fail(self, outcome: str, error: Exception, remedy: str = "") -> TransitionCallbackReturn:
+        self._transition_fault = _text(error)
+        self.get_logger().error(f"{_report(error)} ({outcome}{remedy})")
+        return TransitionCallbackReturn.FAILURE
+
+    @property
+    def _image_topic(self) -> str:
+        # As image_transport names them: remapping `image` moves the compressed topic, too.
+        suffix = "/compressed" if self.parameters.image_transport == "compressed" else ""
+        return self._base_topic + suffix
+
+    def _start(self) -> None:
+        self._autostart.cancel()
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def _subscribe(self) -> None:
         parameters = self.parameters
         compressed = parameters.image_transport == "compressed"
         image_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -358,41 +411,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
                 ),
             )
         ]
-        self.get_logger().info(f"ready for images on {self._image_topic}")
-        return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe. The frame that the model works on is not published any more."""
-        self._unsubscribe()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the model and the publishers."""
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of everything."""
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of everything; the node becomes unconfigured."""
-        self._release()
-        return TransitionCallbackReturn.SUCCESS
-
-    def destroy_node(self) -> None:
-        """Let go of everything, whatever the state."""
-        self._release()
-        super().destroy_node()
-
-    def _log_progress(self, message: str) -> None:
-        self.get_logger().info(message)
-
-    def _start(self) -> None:
-        self._autostart.cancel()
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
 
     def _unsubscribe(self) -> None:
         for subscription in self._inputs:
@@ -454,12 +472,11 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             text = _text(error)
             self._statistics.failed(text)
             if self._log_throttle.passes(text):
-                is_known = isinstance(error, (FrameError, EngineError, GeometryError))
-                self.get_logger().error(text if is_known else traceback.format_exc())
+                self.get_logger().error(_report(error))
             return
         if unread and self._log_throttle.passes("unread answers"):
             self.get_logger().warning(
-                f"{len(unread)} of {questions} answers cannot be read, such as {unread[0]!r}"
+                f"{len(unread)} of {questions} answers cannot be read, such as {unread[0][:100]!r}"
             )
 
     def _camera_frame(self, message: Image | CompressedImage) -> CameraFrame | None:
@@ -518,7 +535,12 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     def _publish_diagnostics(self) -> None:
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [self._model_status(), self._frames_status()]
+        try:
+            message.status = [self._model_status(), self._frames_status()]
+        except Exception as error:  # of an engine that is asked for its memory, say
+            if self._log_throttle.passes(_text(error)):
+                self.get_logger().error(_report(error))
+            return
         self._diagnostics.publish(message)
 
     def _model_status(self) -> DiagnosticStatus:
@@ -532,15 +554,15 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
                 values["device memory (MB)"] = f"{memory / 1e6:.0f}"
         elif self._is_configured:
             level, text = DiagnosticStatus.WARN, "loading"
-        elif self._load_fault:
-            level, text = DiagnosticStatus.ERROR, self._load_fault
+        elif self._transition_fault:
+            level, text = DiagnosticStatus.ERROR, self._transition_fault
         return diagnostic_status(
             f"{self._diagnostic_name}: model", self.parameters.device, level, text, values
         )
 
     def _frames_status(self) -> DiagnosticStatus:
         report = self._statistics.report()
-        problems = self._frame_problems(report) if self._inputs else []
+        problems = list(self._frame_problems(report)) if self._inputs else []
         for _, problem in problems:
             if problem != report.fault and self._log_throttle.passes(problem):
                 self.get_logger().warning(problem)
@@ -551,62 +573,52 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             level, text = DiagnosticStatus.OK, f"{report.rate:.2f} Hz"
             if not self._inputs:
                 text = "not active"
+                if self.engine and self._transition_fault:
+                    level, text = DiagnosticStatus.ERROR, self._transition_fault
             elif self.parameters.lazy and not self._has_listeners():
                 text = "idle: nobody subscribes to an output"
         return diagnostic_status(
             f"{self._diagnostic_name}: frames", self._image_topic, level, text, report.values()
         )
 
-    def _frame_problems(self, report: FrameReport) -> list[tuple[bytes, str]]:
+    def _frame_problems(self, report: FrameReport) -> Iterator[tuple[bytes, str]]:
+        """Levels and texts of what is wrong with the stream of frames."""
         parameters, now = self.parameters, time.monotonic()
         warning, error = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-        problems = []
         if report.is_failing and report.fault:
-            problems.append((error, report.fault))
+            yield error, report.fault
         if now - (report.arrived or self._activated) > parameters.image_timeout:
             publishers = self.count_publishers(self._image_topic)
-            problems.append(
-                (
-                    warning,
-                    f"no image on {self._image_topic} for {parameters.image_timeout:g} s "
-                    f"({publishers} publishers; compare their QoS with `ros2 topic info -v`)"
-                    if publishers
-                    else f"no image on {self._image_topic} for {parameters.image_timeout:g} s: "
-                    "nobody publishes it",
-                )
+            reason = "nobody publishes it"
+            if publishers:
+                reason = f"{publishers} publish it; compare their QoS with `ros2 topic info -v`"
+            yield (
+                warning,
+                f"no image on {self._image_topic} for {parameters.image_timeout:g} s: {reason}",
             )
         elif self._calibrations.is_empty and now - self._activated > parameters.camera_info_timeout:
             remedy = "check the topic, or set fallback_intrinsics"
             if parameters.fallback_intrinsics != "none":
                 remedy = f"fallback_intrinsics ({parameters.fallback_intrinsics}) are used"
-            problems.append(
-                (warning, f"images, but no CameraInfo on {self._camera_info_topic}: {remedy}")
-            )
+            yield warning, f"images, but no CameraInfo on {self._camera_info_topic}: {remedy}"
         if parameters.process_every_frame and report.dropped:
-            problems.append(
-                (
-                    warning,
-                    f"dropped {report.dropped} of {report.received} frames: the queue is full; "
-                    "play slower, or raise queue_size",
-                )
+            yield (
+                warning,
+                f"dropped {report.dropped} of {report.received} frames, for the queue is full: "
+                "play slower, or raise queue_size",
             )
         if report.unread_in_last:
-            problems.append(
-                (
-                    error if report.unread_in_last == report.asked_in_last else warning,
-                    f"{report.unread_in_last} of {report.asked_in_last} answers about the last "
-                    "frame cannot be read",
-                )
+            yield (
+                error if report.unread_in_last == report.asked_in_last else warning,
+                f"{report.unread_in_last} of {report.asked_in_last} answers about the last frame "
+                "cannot be read",
             )
         if report.age is not None and report.age > TF_BUFFER:
-            problems.append(
-                (
-                    warning,
-                    f"answers come more than {TF_BUFFER:g} s after the frame's stamp, so that TF "
-                    "has forgotten it: ask less, or compare the clocks (use_sim_time?)",
-                )
+            yield (
+                warning,
+                f"answers come more than {TF_BUFFER:g} s after the frame's stamp, so that TF has "
+                "forgotten it: ask less, or compare the clocks (use_sim_time?)",
             )
-        return problems
 
 
 def _fallback_lens(parameters: CameraModelParameters, size: tuple[int, int]) -> LensCamera:
@@ -628,6 +640,14 @@ def _pinhole_lens(width: int, height: int, hfov_deg: float) -> LensCamera:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, (FrameError, EngineError, GeometryError)):
+    """What is wrong, in one line."""
+    if isinstance(error, _TELLING_ERRORS):
         return str(error)
     return f"{type(error).__name__}: {error}"
+
+
+def _report(error: Exception) -> str:
+    """What is wrong, for the log; with the way there if the error does not explain itself."""
+    if isinstance(error, _TELLING_ERRORS):
+        return str(error)
+    return "".join(traceback.format_exception(error)).rstrip()
