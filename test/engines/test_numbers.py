@@ -1,21 +1,22 @@
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from vlm3_ros.engines.numbers import (
-    BIN_WIDTH,
     END,
     MAX_BRANCHES,
     MAX_DECIMALS,
     MAX_INTEGER_DIGITS,
     MAX_SYMBOLS,
+    RESOLUTION,
     SYMBOLS,
+    UNKNOWN_WIDTH,
     Histogram,
     NumberTree,
     allowed_symbols,
@@ -42,16 +43,21 @@ def distributions():
     )
 
 
-def next_symbols(distribution, partial):
-    """Log-probabilities of what follows a partial number, -inf where nothing does."""
-    row = np.full(END + 1, -np.inf)
-    for text, p in distribution.items():
-        if text.startswith(partial):
-            following = text[len(partial) :]
-            symbol = SYMBOLS.index(following[0]) if following else END
-            row[symbol] = np.logaddexp(row[symbol], math.log(p))
-    # A real model holds everything for possible.
-    return np.logaddexp(row, -60.0)
+class Oracle:
+    """A model that holds exactly this distribution, and gives log-probabilities of symbols."""
+
+    def __init__(self, distribution):
+        self.whole = distribution
+        self.begun: dict[str, float] = {}
+        for text, p in distribution.items():
+            for length in range(1, len(text) + 1):
+                self.begun[text[:length]] = self.begun.get(text[:length], 0.0) + p
+
+    def __call__(self, partial):
+        masses = [self.begun.get(partial + symbol, 0.0) for symbol in SYMBOLS]
+        masses.append(self.whole.get(partial, 0.0))
+        # A real model holds everything for possible, and knows no more than ratios.
+        return np.log(np.array(masses) + 1e-26)
 
 
 def grown(score):
@@ -79,41 +85,49 @@ def test_what_python_writes_is_allowed(value, decimals):
 
 
 @given(distributions())
-def test_moments_are_those_of_the_distribution(distribution):
-    tree, rounds = grown(lambda partial: next_symbols(distribution, partial))
+def test_mass_lies_where_the_distribution_has_it(distribution):
+    """Below any number, but for intervals around it and the little that is placed by a guess."""
+    tree, rounds = grown(Oracle(distribution))
     histogram = tree.histogram()
+    low, high = histogram.low, histogram.low + histogram.width
     values = np.array([float(text) for text in distribution])
     mass = np.array(list(distribution.values()))
-    mean = mass @ values
-    std = np.sqrt(mass @ (values - mean) ** 2)
-    # A number moves by less than its bin; bins are given up below 2e-3 of the mass, 12 at most.
-    slack = BIN_WIDTH * values.max()
-    lost = 12 * 2e-3 * values.max()
+    guessed = len(values) * RESOLUTION / UNKNOWN_WIDTH
     assert histogram.mass.sum() == pytest.approx(1)
-    assert histogram.mean == pytest.approx(mean, abs=slack + lost)
-    assert histogram.std == pytest.approx(std, abs=slack + math.sqrt(12 * 2e-3) * values.max())
+    for value in values:
+        unsure = histogram.mass[(low <= value) & (value <= high)].sum()
+        below = histogram.mass[high < value].sum()
+        assert (
+            below - guessed - 1e-9 <= mass[values < value].sum() <= below + unsure + guessed + 1e-9
+        )
     assert rounds <= MAX_SYMBOLS + 1
 
 
-@given(distributions())
-def test_the_text_is_the_greedy_one(distribution):
-    tree, _ = grown(lambda partial: next_symbols(distribution, partial))
-    greedy = ""
-    while (
-        symbol := max(allowed_symbols(greedy), key=next_symbols(distribution, greedy).__getitem__)
-    ) != END:
-        greedy += SYMBOLS[symbol]
-    assert tree.text == greedy
+@given(st.floats(0.5, 80), st.floats(0.05, 0.3))
+def test_median_and_spread_of_a_model_that_is_sure_to_some_percent(centre, spread):
+    """As depth is answered: two decimals, an error in proportion."""
+    values = np.arange(round(0.2 * centre, 2), 3 * centre, 0.01).round(2)
+    mass = np.exp(-0.5 * (np.log(values / centre) / spread) ** 2)
+    mass /= mass.sum()
+    distribution = {f"{value:.2f}": p for value, p in zip(values, mass, strict=True) if p > 1e-7}
+    histogram = grown(Oracle(distribution))[0].histogram()
+    below, median, above = values[np.searchsorted(mass.cumsum(), (0.1587, 0.5, 0.8413))]
+    assert histogram.median == pytest.approx(median, rel=0.03)
+    assert histogram.std == pytest.approx((above - below) / 2, rel=0.25)
 
 
 @given(numbers())
 def test_a_certain_number_has_no_spread_beyond_its_bin(text):
-    tree, _ = grown(lambda partial: next_symbols({text: 1.0}, partial))
+    tree, _ = grown(Oracle({text: 1.0}))
     assert tree.text == text
     histogram = tree.histogram()
-    assert abs(histogram.mean - float(text)) <= BIN_WIDTH * float(text)
-    assert histogram.std <= BIN_WIDTH * float(text) + 1e-9
-    assert histogram.low.min() <= histogram.median <= (histogram.low + histogram.width).max()
+    assert histogram.median == pytest.approx(float(text), rel=RESOLUTION, abs=1e-9)
+    assert histogram.std <= RESOLUTION * float(text)
+
+
+def test_a_little_mass_far_away_does_not_widen_a_sure_answer():
+    histogram = grown(Oracle({"2.66": 0.99, "266": 0.01}))[0].histogram()
+    assert histogram.std < 0.05
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -132,9 +146,9 @@ def test_a_model_that_knows_nothing_stays_bounded(seed):
 def test_paths_lead_from_the_first_symbol_to_the_last(distribution):
     """What the decoder relies on: a path names each symbol of the text, in order, once."""
     decoded: list[str] = []
-    tree = NumberTree()
+    tree, oracle = NumberTree(), Oracle(distribution)
     while tree.frontier:
-        tree.grow(np.stack([next_symbols(distribution, n.text) for n in tree.frontier]))
+        tree.grow(np.stack([oracle(number.text) for number in tree.frontier]))
         for number in tree.frontier:
             assert number.path[-1] == len(decoded)
             decoded.append(SYMBOLS[number.symbol])
@@ -142,28 +156,22 @@ def test_paths_lead_from_the_first_symbol_to_the_last(distribution):
 
 
 @given(
-    st.lists(
-        st.tuples(st.floats(0, 100), st.floats(0, 5), st.floats(0.01, 1)), min_size=1, max_size=20
-    )
+    st.dictionaries(st.integers(0, 50), st.floats(0.01, 1), min_size=1, max_size=20),
+    st.lists(st.floats(0, 1), max_size=5),
 )
-def test_moments_of_a_histogram_are_those_of_samples(bins):
-    low, width, mass = np.array(bins).T
-    histogram = Histogram(low, width, mass / mass.sum())
-    # Quantiles of each bin, so many that sums become integrals.
-    samples = low[:, None] + width[:, None] * (np.arange(2000) + 0.5) / 2000
-    weights = np.repeat(histogram.mass[:, None] / 2000, 2000, axis=1)
-    mean = (weights * samples).sum()
-    assert histogram.mean == pytest.approx(mean)
-    variance = (weights * (samples - mean) ** 2).sum()
-    assert histogram.std == pytest.approx(math.sqrt(variance), rel=1e-3, abs=1e-6)
-
-
-@given(st.dictionaries(st.integers(0, 50), st.floats(0.01, 1), min_size=1, max_size=20))
-def test_half_of_the_mass_lies_below_the_median(bins):
+def test_shares_of_the_mass_lie_below_quantiles(bins, shares):
     low, mass = np.array(list(bins.items())).T
-    histogram = Histogram(low, np.full(len(low), 1.0), mass / mass.sum())
-    below = histogram.mass @ np.clip(histogram.median - low, 0, 1)
-    assert below == pytest.approx(0.5)
+    histogram = Histogram(low, np.ones(len(low)), mass / mass.sum())
+    for share, quantile in zip(shares, histogram.quantiles(shares), strict=True):
+        assert histogram.mass @ np.clip(quantile - low, 0, 1) == pytest.approx(share)
+    assert histogram.median == histogram.quantiles([0.5])
+
+
+def test_the_spread_of_a_normal_distribution_is_its_standard_deviation():
+    low = np.arange(0, 10, 0.01)
+    mass = norm(5, 0.7).cdf(low + 0.01) - norm(5, 0.7).cdf(low)
+    histogram = Histogram(low, np.full(1000, 0.01), mass / mass.sum())
+    assert histogram.std == pytest.approx(0.7, rel=1e-4)
 
 
 class TestAnswerForm:

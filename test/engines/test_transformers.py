@@ -98,12 +98,12 @@ def test_the_distribution_is_what_full_forward_passes_give(fluent, image, depth_
         while tree.frontier:
             tree.grow(np.stack([scores(question, number.text) for number in tree.frontier]))
         assert answer.text == form.text(tree.text)
-        assert answer.value == pytest.approx(tree.histogram().mean, rel=1e-4)
+        assert answer.value == pytest.approx(tree.histogram().median, rel=1e-3)
         assert answer.std == pytest.approx(tree.histogram().std, rel=1e-3)
 
 
 def test_the_spread_is_that_of_the_training_answers(fluent, image):
-    """They were uniform over [0.9, 0.999] of x / 200, so the std is 0.0286 of that."""
+    """They were uniform over [0.9, 0.999] of x / 200: half of their central 68 % is 0.034."""
     x = np.arange(1100, 2000, 50)
     answers = fluent.engine().ask(
         [image], [depth_question(PROMPTS, (u, 1500)) for u in x], PROMPTS.depth.answer

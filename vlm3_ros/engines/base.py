@@ -44,9 +44,10 @@ class Answer:
 
     Attributes:
         text: the answer, greedily decoded.
-        value: estimate of the answer's number from the decode's own distribution over numbers,
-            in the answer's unit; None if that distribution is unknown.
-        std: standard deviation of that distribution; None if it is unknown.
+        value: median of the decode's own distribution over numbers, in the answer's unit, which
+            errs less than the greedy number of `text`; None if that distribution is unknown.
+        std: spread of that distribution, as the standard deviation of a normal one with the same
+            central 68 %; None if it is unknown.
     """
 
     text: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,14 @@ MAX_DECIMALS = 4
 MAX_SYMBOLS = MAX_INTEGER_DIGITS + 1 + MAX_DECIMALS
 """Symbols of the longest number; its end comes on top."""
 
-BIN_WIDTH = 0.05
-"""Width of an interval, relative to its value, below which it is not divided any further."""
+RESOLUTION = 0.02
+"""A partial number is followed while its mass times its relative width is above this."""
 
-MIN_MASS = 2e-3
-"""Mass below which a partial number is given up."""
+UNKNOWN_WIDTH = 2.0
+"""Relative width of a partial number before its point, whose length is a guess as yet."""
+
+NORMAL_INTERVAL = (0.158655, 0.841345)
+"""Shares of a normal distribution below its mean minus, and plus, its standard deviation."""
 
 MAX_BRANCHES = 32
 """Partial numbers of an answer that are followed at the same time."""
@@ -122,25 +126,28 @@ class Histogram:
     width: NDArray[np.float64]
     mass: NDArray[np.float64]
 
-    @property
-    def mean(self) -> float:
-        """Expected value."""
-        return float(self.mass @ (self.low + self.width / 2))
-
-    @property
-    def std(self) -> float:
-        """Standard deviation."""
-        middle = self.low + self.width / 2
-        return float(np.sqrt(self.mass @ ((middle - self.mean) ** 2 + self.width**2 / 12)))
+    def quantiles(self, shares: Sequence[float]) -> NDArray[np.float64]:
+        """The numbers that these shares of the mass lie below, shape (shares,)."""
+        order = np.argsort(self.low + self.width / 2)
+        low, width, mass = self.low[order], self.width[order], self.mass[order]
+        below = np.concatenate([[0.0], np.cumsum(mass)])
+        i = np.clip(np.searchsorted(below, shares, side="right") - 1, 0, len(mass) - 1)
+        return low[i] + width[i] * np.clip((shares - below[i]) / mass[i], 0.0, 1.0)
 
     @property
     def median(self) -> float:
         """The number that half of the mass lies below."""
-        order = np.argsort(self.low)
-        below = np.concatenate([[0.0], np.cumsum(self.mass[order])])
-        i = min(int(np.searchsorted(below, 0.5, side="right")) - 1, len(order) - 1)
-        share = (0.5 - below[i]) / self.mass[order[i]]
-        return float(self.low[order[i]] + share * self.width[order[i]])
+        return float(self.quantiles([0.5])[0])
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the normal distribution with the same central 68 %.
+
+        The moment itself would say little: a mass of 0.2 % on "266", where "2.66" is meant, is
+        what models hold, and is all that it would show.
+        """
+        low, high = self.quantiles(NORMAL_INTERVAL)
+        return float(high - low) / 2
 
 
 @dataclass(frozen=True)
@@ -179,7 +186,7 @@ class NumberTree:
         self.text = ""
         """The greedy number, complete once the frontier is empty."""
         self._decoded = 0
-        self._bins: list[tuple[float, float, float]] = []
+        self._counted: list[tuple[str, bool, float]] = []
 
     def grow(self, log_probabilities: NDArray[np.floating]) -> None:
         """Go one symbol further.
@@ -194,6 +201,8 @@ class NumberTree:
             for child in self._children(number, row)
         ]
         children.sort(key=lambda child: (not child.greedy, -child.log_mass))
+        for child in children[MAX_BRANCHES:]:
+            self._counted.append((child.text, False, child.log_mass))
         self.frontier = [
             replace(child, path=(*child.path, self._decoded + i))
             for i, child in enumerate(children[:MAX_BRANCHES])
@@ -201,40 +210,65 @@ class NumberTree:
         self._decoded += len(self.frontier)
 
     def histogram(self) -> Histogram:
-        """The distribution, given that the answer is one of the numbers that were followed."""
-        low, width, log_mass = np.array(self._bins).T
-        mass = np.exp(log_mass - log_mass.max())
+        """The distribution, once the frontier is empty.
+
+        Of the numbers that may have begun with digits that were not followed up to the point,
+        those next to the greedy number are meant.
+        """
+        greedy = float(self.text)
+        intervals = [_interval(text, ended, greedy) for text, ended, _ in self._counted]
+        low, width = np.array(intervals).T
+        mass = np.exp([log_mass for *_, log_mass in self._counted])
         return Histogram(low, width, mass / mass.sum())
 
     def _children(self, number: PartialNumber, scores: list[float]) -> Iterator[PartialNumber]:
         """What follows a number and needs to be followed further; the rest is recorded."""
-        allowed = allowed_symbols(number.text)
-        likeliest = max(allowed, key=lambda symbol: scores[symbol])
-        total = scores[likeliest] + math.log(
-            sum(math.exp(scores[symbol] - scores[likeliest]) for symbol in allowed)
-        )
-        for symbol in allowed:
-            greedy = number.greedy and symbol == likeliest
-            log_mass = number.log_mass + scores[symbol] - total
+        continuations = _continuations(number.text)
+        scores = [scores[symbol] for symbol, *_ in continuations]
+        highest = max(scores)
+        likeliest = scores.index(highest)
+        total = highest + math.log(sum(math.exp(score - highest) for score in scores))
+        for i, (symbol, text, relative_width) in enumerate(continuations):
+            greedy = number.greedy and i == likeliest
+            log_mass = number.log_mass + scores[i] - total
+            counted = number.counted
+            if not counted and math.exp(log_mass) * relative_width <= RESOLUTION:
+                self._counted.append((text, symbol == END, log_mass))
+                counted = True
             if symbol == END:
                 if greedy:
-                    self.text = number.text
-                if not number.counted:
-                    self._bins.append((float(number.text), 0.0, log_mass))
-                continue
-            text = number.text + SYMBOLS[symbol]
-            counted = number.counted
-            if not counted and (interval := _narrow_interval(text)):
-                self._bins.append((*interval, log_mass))
-                counted = True
-            if greedy or not (counted or log_mass < math.log(MIN_MASS)):
+                    self.text = text
+            elif greedy or not counted:
                 yield PartialNumber(text, log_mass, number.path, greedy, counted)
 
 
-def _narrow_interval(number: str) -> tuple[float, float] | None:
-    """(low, width) of the numbers that begin like this, unless they differ too much."""
-    _, point, decimals = number.partition(".")
-    if not point:
-        return None  # digits may still follow before the point
-    low, width = float(number + "0"), 10.0 ** -len(decimals)
-    return (low, width) if width <= BIN_WIDTH * low else None
+@lru_cache(maxsize=100_000)
+def _continuations(number: str) -> tuple[tuple[int, str, float], ...]:
+    """What may follow a partial number: symbol, text with it, relative width of its interval."""
+    return tuple(
+        (symbol, number, 0.0)
+        if symbol == END
+        else (symbol, number + SYMBOLS[symbol], _relative_width(number + SYMBOLS[symbol]))
+        for symbol in allowed_symbols(number)
+    )
+
+
+def _relative_width(number: str) -> float:
+    """Share of the upper end of its interval that the interval of a partial number takes."""
+    if "." not in number:
+        return UNKNOWN_WIDTH
+    low, width = _interval(number, ended=False, near=0.0)
+    return width / (low + width)
+
+
+def _interval(number: str, ended: bool, near: float) -> tuple[float, float]:
+    """(low, width) of the numbers that begin like this, of those of any length the ones near it."""
+    integer, point, decimals = number.partition(".")
+    if ended:
+        return float(number), 0.0
+    if point:
+        return float(number + "0"), 10.0 ** -len(decimals)
+    ratio = near / (int(integer) + 0.5)
+    longer = MAX_INTEGER_DIGITS - len(integer) if integer != "0" else 0
+    scale = 10.0 ** min(longer, round(math.log10(ratio))) if ratio > 1 else 1.0
+    return int(integer) * scale, scale

@@ -304,7 +304,7 @@ class TransformersEngine:
 
 def _number_answer(form: AnswerForm, tree: NumberTree) -> Answer:
     histogram = tree.histogram()
-    return Answer(form.text(tree.text), histogram.mean, histogram.std)
+    return Answer(form.text(tree.text), histogram.median, histogram.std)
 
 
 def _read_prefix(model: PreTrainedModel, encoded: EncodedQuestions) -> Prefix:
