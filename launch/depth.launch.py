@@ -31,6 +31,12 @@ ARGUMENTS = (
         "and where that is empty, too, for the embedded vlm3-tiny",
     ),
     DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="Whether to subscribe to image or to image/compressed; empty for params_file's",
+    ),
+    DeclareLaunchArgument(
         "params_file", default_value=str(CONFIG), description="Parameters of the node"
     ),
     DeclareLaunchArgument(
@@ -57,8 +63,9 @@ def depth_node(context: LaunchContext) -> list[Node]:
     overrides = {
         "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     }
-    if model := LaunchConfiguration("model").perform(context):
-        overrides["model"] = ParameterValue(model, value_type=str)
+    for name in ("model", "image_transport"):
+        if value := LaunchConfiguration(name).perform(context):
+            overrides[name] = ParameterValue(value, value_type=str)
     return [
         Node(
             package="vlm3_ros",

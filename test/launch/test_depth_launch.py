@@ -33,6 +33,7 @@ LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "depth.launch.py"
 ARGUMENTS = {
     "image",
     "camera_info",
+    "image_transport",
     "model",
     "params_file",
     "namespace",
@@ -175,7 +176,12 @@ def test_two_cameras_at_once(launch, peer, model, tmp_path):
 
 def test_arguments_reach_the_node(launch, peer, model):
     launched = launch(
-        LAUNCH_FILE, "namespace:=robot", f"model:={model}", "use_sim_time:=true", "log_level:=warn"
+        LAUNCH_FILE,
+        "namespace:=robot",
+        f"model:={model}",
+        "image_transport:=compressed",
+        "use_sim_time:=true",
+        "log_level:=warn",
     )
     client = peer.create_client(GetParameters, "/robot/depth_node/get_parameters")
     spin_until(peer, launched, client.service_is_ready, "the node")
@@ -187,7 +193,7 @@ def test_arguments_reach_the_node(launch, peer, model):
     assert time_value.bool_value is True
     assert columns.integer_value == 16, "the default of config/depth.yaml"
 
-    topics = {"/robot/image", "/robot/camera_info"}
+    topics = {"/robot/image/compressed", "/robot/camera_info"}
     spin_until(
         peer,
         launched,
