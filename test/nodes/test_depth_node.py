@@ -352,7 +352,7 @@ def test_diagnostics_of_a_working_node(make_rig, bench):
     rig.wait_active()
     stamp = rig.send_good()
     rig.wait_for_stamp(stamp)
-    rig.wait(lambda: rig.report().answered == 1, "the answer's count")
+    rig.wait(lambda: rig.value("frames answered") == "1", "the answer's count")
     status = rig.wait_for_status("frames", OK, "Hz")
     values = {pair.key: pair.value for pair in status.values}
     assert status.hardware_id == f"{rig.namespace}/image"

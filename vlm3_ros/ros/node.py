@@ -317,12 +317,14 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._calibrations.clear()
         self._statistics.reset()
         self._activated = time.monotonic()
+        result = super().on_activate(state)  # before the first frame, whose answers need it
         try:
             self._subscribe()
         except Exception as error:
+            super().on_deactivate(state)
             return self._fail("the node stays inactive", error)
         self.get_logger().info(f"ready for images on {self._image_topic}")
-        return super().on_activate(state)
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe. The frame that the model works on is not published any more."""
