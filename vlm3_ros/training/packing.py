@@ -13,6 +13,7 @@ layout instead of a mask over all pairs of tokens, most of which do not see each
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -250,15 +251,21 @@ def packed_attention(
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    query, key, value = _kernel_dtype(query, key, value)
-    return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+    with _kernel_precision(query.device):
+        query, key, value = _kernel_dtype(query, key, value)
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
 
 
 def _kernel_dtype(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Float32 on CPUs, whose bfloat16 attention kernel is slower."""
+    """Float32 on CPUs, whose bfloat16 attention kernel is slower, backwards above all."""
     if query.device.type == "cpu":
         return query.float(), key.float(), value.float()
     return query, key, value
+
+
+def _kernel_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Keeps autocast from undoing `_kernel_dtype`."""
+    return torch.autocast("cpu", enabled=False) if device.type == "cpu" else nullcontext()
 
 
 def vision_attention(
@@ -273,8 +280,9 @@ def vision_attention(
     for name in ("layout", "prefix_lengths"):
         kwargs.pop(name, None)
     dtype = query.dtype
-    query, key, value = _kernel_dtype(query, key, value)
-    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    with _kernel_precision(query.device):
+        query, key, value = _kernel_dtype(query, key, value)
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     return output.to(dtype), None
 
 
