@@ -209,11 +209,11 @@ class _Canvas:
         with np.errstate(invalid="ignore", divide="ignore"):
             texels = footprint * SIDE / period.min(-1)
             level = np.clip(np.log2(np.maximum(texels, 1)), 0, LEVELS - 1)
-        level = np.nan_to_num(level).astype(np.int64)
+        level = np.nan_to_num(level).astype(np.int32)
         side = SIDE >> level
         u, v = self.u / period[..., 0], self.v / period[..., 1]
-        column = ((u - np.floor(u)) * side).astype(np.int64)
-        row = ((v - np.floor(v)) * side).astype(np.int64)
+        column = ((u - np.floor(u)) * side).astype(np.int32)
+        row = ((v - np.floor(v)) * side).astype(np.int32)
         np.minimum(column, side - 1, out=column)
         np.minimum(row, side - 1, out=row)
         mix = values[offsets[patterns[surface], level] + row * side + column]
@@ -223,8 +223,10 @@ class _Canvas:
         picture *= self.shade[..., None]
         picture[sky] = look.sky
         picture *= (look.exposure / picture.mean() * look.tint).astype(np.float32)
-        picture = np.clip(picture, 0, 1) ** np.float32(look.gamma)
-        picture += rng.normal(0, look.noise, picture.shape[:2]).astype(np.float32)[..., None]
+        response = np.linspace(0, 1, 4096, dtype=np.float32) ** np.float32(look.gamma)
+        picture = response[(np.clip(picture, 0, 1) * 4095).astype(np.int32)]
+        noise = rng.standard_normal(picture.shape[:2], np.float32) * np.float32(look.noise)
+        picture += noise[..., None]
         return (np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 

@@ -13,11 +13,15 @@ from vlm3_ros.synthetic.kinds import KINDS, sample_scene
 from vlm3_ros.synthetic.render import render
 from vlm3_ros.synthetic.scene import Scene, SceneObject
 
-SIZES = ((320, 240), (424, 240), (384, 288), (320, 320), (400, 300), (512, 288), (288, 384))
+SIZES = ((256, 192), (320, 180), (320, 240), (256, 256), (288, 216), (384, 216), (192, 256))
 """Image sizes (width, height) in pixels that views are drawn from."""
 
 R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 """Optical axes (right, down, forward) in body axes (forward, left, up), REP-103."""
+
+
+HEIGHTS = (0.7, 1.3)
+"""Metres above the ground: where most wheeled and legged robots carry their camera."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,17 @@ def sample_pose(scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
     """A pose at a robot's camera height, clear of walls and things, that looks where one can go."""
     low, high = scene.free_min, scene.free_max
     for _ in range(100):
-        height = float(np.exp(rng.uniform(np.log(0.35), np.log(1.5))))
+        height = float(rng.uniform(*HEIGHTS))
         position = np.array([*rng.uniform(low, high), height])
         if scene.kind == "street":
             position[0] *= 0.7
         yaw = rng.uniform(-np.pi, np.pi)
         if scene.kind in ("corridor", "street") and rng.random() < 0.75:
             yaw = rng.normal(0, 0.35) + rng.choice([0, np.pi])
-        ahead = position + np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        ahead = position + 1.5 * np.array([np.cos(yaw), np.sin(yaw), 0.0])
         if scene.is_free(position, 0.35) and scene.is_free(ahead, 0.15):
             break
-    pitch = np.radians(rng.normal(4, 7))
+    pitch = np.radians(rng.normal(6, 5))
     return camera_pose(position, yaw, pitch, np.radians(rng.normal(0, 2)))
 
 
