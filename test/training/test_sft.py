@@ -14,7 +14,13 @@ from vlm3_ros.engines.base import load_profile
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.evaluation.synthetic import evaluate_synthetic
-from vlm3_ros.training.config import DataConfig, OptimiserConfig, ProfileConfig, TrainConfig
+from vlm3_ros.training.config import (
+    DataConfig,
+    OptimiserConfig,
+    ProfileConfig,
+    TrainConfig,
+    WarmupConfig,
+)
 from vlm3_ros.training.sft import train
 
 CONFIG = TrainConfig(
@@ -30,8 +36,11 @@ CONFIG = TrainConfig(
         "position_grid": 8,
     },
     profile=ProfileConfig(focal=80.0, fit="pad", prompts="vlm3-short"),
+    warmup=WarmupConfig(
+        DataConfig(repeats=2, workers=0), OptimiserConfig("muon", batch_size=2, steps=4, warmup=0.2)
+    ),
     data=DataConfig(questions=4, workers=0),
-    optimiser=OptimiserConfig(batch_size=2, steps=6, learning_rate=2e-3, warmup=0.2),
+    optimiser=OptimiserConfig("muon", batch_size=2, steps=6, learning_rate=2e-3, warmup=0.2),
     dtype="float32",
     evaluate_every=3,
 )
@@ -94,7 +103,7 @@ def test_a_resumed_stream_goes_on_with_the_batch_that_comes_next(workers, done, 
     )
 
     def batches(start, count):
-        dataset = ProceduralDepth(Processor(), None, None, batch_size=2, start=start * 2)
+        dataset = ProceduralDepth(Processor(), None, None, DataConfig(), 2, start=start * 2)
         stream = iter(DataLoader(dataset, batch_size=2, num_workers=workers))
         return [next(stream).tolist() for _ in range(count)]
 
@@ -122,7 +131,7 @@ def test_a_view_is_the_same_in_every_worker(whole_run):
     _, final = whole_run
     processor, profile = load_processor(final), load_profile(final)
     first, again = (
-        ProceduralDepth(processor, profile, image_limits(processor), repeats=2, batch_size=2)
+        ProceduralDepth(processor, profile, image_limits(processor), DataConfig(repeats=2), 2)
         for _ in range(2)
     )
     a, b = (list(dataset.samples_of_view(5)) for dataset in (first, again))
@@ -130,4 +139,5 @@ def test_a_view_is_the_same_in_every_worker(whole_run):
     for one, other in zip(a, b, strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(one.blocks, other.blocks, strict=True))
         assert torch.equal(one.pixel_values, other.pixel_values)
+    assert not torch.equal(a[0].pixel_values, a[1].pixel_values), "the second one is mirrored"
     assert any(not np.array_equal(x, y) for x, y in zip(a[0].blocks, a[1].blocks, strict=True))

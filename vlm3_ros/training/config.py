@@ -38,8 +38,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW. The learning rate rises, stays, and falls to zero over the last `decay` share."""
+    """How weights move. The learning rate rises, stays, and falls to zero over the last `decay`
+    share of the steps.
 
+    `name`: "adamw", or "muon" for Muon on matrices and AdamW on the rest.
+    """
+
+    name: str = "adamw"
     learning_rate: float = 1e-3
     batch_size: int = 16
     steps: int = 10_000
@@ -51,19 +56,28 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
+class WarmupConfig:
+    """Dense depth for the vision half of a model from random weights; none where `steps` is 0."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(steps=0))
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run.
 
     `model`: a checkpoint to start from; empty for random weights of the sizes in `shape` (the
-    fields of `checkpoint.TinyShape`). `dtype`: precision of matrix products ("float32",
-    "bfloat16"); weights stay float32. `compile`: whether torch compiles the decoder layers (needs
-    a C++ compiler). `evaluate_every`: steps between checkpoints, each scored on
-    `evaluation_views` unseen views.
+    fields of `checkpoint.TinyShape`), whose vision half gets the `warmup`. `dtype`: precision of
+    matrix products ("float32", "bfloat16"); weights stay float32. `compile`: whether torch
+    compiles the decoder layers (needs a C++ compiler). `evaluate_every`: steps between
+    checkpoints, each scored on `evaluation_views` unseen views.
     """
 
     model: str = ""
     shape: dict[str, Any] = field(default_factory=dict)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     dtype: str = "bfloat16"
@@ -85,14 +99,21 @@ def load_config(path: Path | str) -> TrainConfig:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     config: TrainConfig = _build(TrainConfig(), content or {}, str(path))
-    positive = {
-        "data.questions": config.data.questions,
-        "data.repeats": config.data.repeats,
-        "optimiser.batch_size": config.optimiser.batch_size,
+    positive: dict[str, float] = {
         "optimiser.steps": config.optimiser.steps,
-        "optimiser.learning_rate": config.optimiser.learning_rate,
         "evaluate_every": config.evaluate_every,
     }
+    for prefix, part in (("", config), ("warmup.", config.warmup)):
+        positive |= {
+            f"{prefix}data.questions": part.data.questions,
+            f"{prefix}data.repeats": part.data.repeats,
+            f"{prefix}optimiser.batch_size": part.optimiser.batch_size,
+            f"{prefix}optimiser.learning_rate": part.optimiser.learning_rate,
+        }
+        if part.optimiser.name not in ("adamw", "muon"):
+            raise ConfigError(
+                f"{path}: {prefix}optimiser.name is {part.optimiser.name!r}; use adamw or muon"
+            )
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"{path}: {key} is {value}; it must be positive")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +17,15 @@ from vlm3_ros.geometry.camera import ImageLimits, text_coordinates, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import depth_answer, depth_question
 from vlm3_ros.synthetic import KINDS, View, sample_view
+from vlm3_ros.training.config import DataConfig
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 
 TRAINING_STREAM = 0x7A11
 """First word of every training seed; evaluations start theirs with another one."""
 
-WINDOW = 8
+Sample = TypeVar("Sample")
+
+WINDOW = 4
 """Batches whose views are drawn together and sorted by length, so that padding costs little."""
 
 
@@ -53,50 +58,55 @@ def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[n
     return np.stack([columns[chosen], rows[chosen]], -1).astype(float)
 
 
-class ProceduralDepth(IterableDataset[PackedSample]):
-    """Packed depth samples of endless procedural scenes.
+def mirrored(view: View) -> View:
+    """What the camera would see of the world in a mirror, left and right exchanged.
 
-    View i of a seed is always the same. It gives `repeats` samples of `questions` random pixels,
-    which land in different batches: rendering costs a CPU as much as training on the picture.
-    `start` skips samples without drawing them, for a run that resumes.
+    The pose and the boxes are kept as they were: no depth sample needs them.
+    """
+    camera = view.camera
+    return dataclasses.replace(
+        view,
+        image=np.ascontiguousarray(view.image[:, ::-1]),
+        depth=np.ascontiguousarray(view.depth[:, ::-1]),
+        camera=dataclasses.replace(camera, cx=camera.width - 1 - camera.cx),
+    )
+
+
+class ViewStream(IterableDataset[Sample], ABC, Generic[Sample]):
+    """Samples of endless procedural views.
+
+    View i of a seed is always the same. It gives `data.repeats` samples, every second one of the
+    mirrored view, which land in different batches: rendering costs a CPU as much as training on
+    the picture. `start` skips samples without drawing them, for a run that resumes.
     """
 
-    def __init__(
-        self,
-        processor: Any,
-        profile: Profile,
-        limits: ImageLimits,
-        *,
-        kinds: Sequence[str] = (),
-        questions: int = 10,
-        repeats: int = 1,
-        seed: int = 1,
-        batch_size: int = 16,
-        start: int = 0,
-    ):
-        self._packer = Packer(processor)
-        self._profile, self._limits = profile, limits
-        self._kinds = tuple(kinds) or KINDS
-        self._questions, self._repeats, self._seed = questions, repeats, seed
-        self._batch_size, self._start = batch_size, start
+    def __init__(self, data: DataConfig, batch_size: int, start: int = 0):
+        self._data, self._batch_size, self._start = data, batch_size, start
+        self._kinds = data.kinds or KINDS
+
+    @abstractmethod
+    def sample(self, view: View, rng: np.random.Generator) -> Sample:
+        """One sample of a view."""
+
+    @abstractmethod
+    def length(self, sample: Sample) -> int:
+        """What makes a sample costly: batches are made of samples of similar length."""
 
     def view(self, index: int) -> View:
         """View number `index` of this seed, with enough pixels to ask about."""
         rng = self._rng(index)
         while True:
             view = sample_view(rng, self._kinds[rng.integers(len(self._kinds))])
-            if np.isfinite(view.depth).sum() >= self._questions:
+            if np.isfinite(view.depth).sum() >= self._data.questions:
                 return view
 
-    def samples_of_view(self, index: int) -> Iterator[PackedSample]:
-        """The samples that view number `index` gives, each with pixels of its own."""
+    def samples_of_view(self, index: int) -> Iterator[Sample]:
+        """The samples that view number `index` gives."""
         view = self.view(index)
-        for repeat in range(self._repeats):
-            pixels = sample_pixels(view, self._questions, self._rng(index, repeat))
-            image, pairs = depth_pairs(view, pixels, self._profile, self._limits)
-            yield self._packer.pack([image], pairs)
+        for repeat in range(self._data.repeats):
+            yield self.sample(mirrored(view) if repeat % 2 else view, self._rng(index, repeat))
 
-    def __iter__(self) -> Iterator[PackedSample]:
+    def __iter__(self) -> Iterator[Sample]:
         """The stream of one worker: every n-th window of n workers."""
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -105,14 +115,14 @@ class ProceduralDepth(IterableDataset[PackedSample]):
         # Batches come from the workers in turn; after `done` of them it is another one's turn.
         done = self._start // self._batch_size
         number = (number + done) % workers
-        batches_of_window = WINDOW * self._repeats
+        batches_of_window = WINDOW * self._data.repeats
         windows, skipped = divmod((done - number + workers - 1) // workers, batches_of_window)
         number += windows * workers
         while True:
             yield from self._window(number)[skipped * self._batch_size :]
             number, skipped = number + workers, 0
 
-    def _window(self, number: int) -> list[PackedSample]:
+    def _window(self, number: int) -> list[Sample]:
         """Samples whose batches are of similar length each, the batches in random order."""
         views = WINDOW * self._batch_size
         samples = [
@@ -120,10 +130,39 @@ class ProceduralDepth(IterableDataset[PackedSample]):
             for index in range(number * views, (number + 1) * views)
             for sample in self.samples_of_view(index)
         ]
-        samples.sort(key=lambda s: len(s.prefix_ids))
-        order = np.random.default_rng([self._seed, number]).permutation(WINDOW * self._repeats)
+        rng = self._rng(number)
+        rng.shuffle(samples)  # or the repeats of a view would stay together
+        samples.sort(key=self.length)
+        order = rng.permutation(WINDOW * self._data.repeats)
         batches = np.arange(len(samples)).reshape(-1, self._batch_size)[order]
         return [samples[i] for i in batches.ravel()]
 
     def _rng(self, *index: int) -> np.random.Generator:
-        return np.random.default_rng([TRAINING_STREAM, self._seed, *index])
+        return np.random.default_rng([TRAINING_STREAM, self._data.seed, *index])
+
+
+class ProceduralDepth(ViewStream[PackedSample]):
+    """Packed depth questions, `data.questions` random pixels of every view."""
+
+    def __init__(
+        self,
+        processor: Any,
+        profile: Profile,
+        limits: ImageLimits,
+        data: DataConfig,
+        batch_size: int,
+        start: int = 0,
+    ):
+        super().__init__(data, batch_size, start)
+        self._packer = Packer(processor)
+        self._profile, self._limits = profile, limits
+
+    def sample(self, view: View, rng: np.random.Generator) -> PackedSample:
+        """Questions about random pixels of the view."""
+        pixels = sample_pixels(view, self._data.questions, rng)
+        image, pairs = depth_pairs(view, pixels, self._profile, self._limits)
+        return self._packer.pack([image], pairs)
+
+    def length(self, sample: PackedSample) -> int:
+        """Tokens of the prefix, nearly all of them of the image."""
+        return len(sample.prefix_ids)

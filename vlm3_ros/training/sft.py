@@ -25,10 +25,12 @@ from vlm3_ros.engines.base import Profile, load_profile, write_profile
 from vlm3_ros.engines.processor import image_limits, load_processor
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint, save_processor
-from vlm3_ros.training.config import TrainConfig
+from vlm3_ros.training.config import DataConfig, OptimiserConfig, TrainConfig
 from vlm3_ros.training.curves import draw_curves
+from vlm3_ros.training.optimiser import build_optimiser
 from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
 from vlm3_ros.training.samples import ProceduralDepth
+from vlm3_ros.training.warmup import DenseDepth, DenseHead, collate
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    start = _start_checkpoint(config, folder)
+    start = Path(config.model) if config.model else _first_checkpoint(config, folder)
     processor = load_processor(start, local_files_only=not config.model)
     profile = load_profile(start)
     model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
@@ -58,48 +60,37 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
 
     last = get_last_checkpoint(str(folder))
     step = int(last.rsplit("-", 1)[1]) if last else 0
-    optimiser, data = config.optimiser, config.data
+    optimiser = config.optimiser
     dataset = ProceduralDepth(
         processor,
         profile,
         image_limits(processor),
-        kinds=data.kinds,
-        questions=data.questions,
-        repeats=data.repeats,
-        seed=data.seed,
-        batch_size=optimiser.batch_size,
+        config.data,
+        optimiser.batch_size,
         start=step * optimiser.batch_size,
     )
     trainer = _PackedTrainer(
         model=model,
-        args=_arguments(config, folder),
+        args=_arguments(config, config.data, optimiser, folder),
         train_dataset=dataset,
         data_collator=Packer(processor).collate,
+        optimizers=(build_optimiser(model, optimiser), None),
         callbacks=[_FinishCheckpoint(processor, profile, score)],
     )
     trainer.train(resume_from_checkpoint=last)
     final = folder / "final"
     # Half the size; what the low bits of float32 weights add is far below a decimal of an answer.
-    model.to(torch.bfloat16).save_pretrained(final)
+    model.bfloat16().save_pretrained(final)
     _complete(final, processor, profile)
     _write_log(folder, trainer.state.log_history)
     return final
 
 
-class _PackedTrainer(Trainer):
-    """The stock Trainer, fed with packed batches; it also logs how long it waited for data."""
+class _Trainer(Trainer):
+    """The stock Trainer that also logs how long it waited for data."""
 
     _waited = 0.0
     _since = 0.0
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
-        return packed_loss(model, inputs)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         start = time.monotonic()
@@ -113,6 +104,19 @@ class _PackedTrainer(Trainer):
             logs["data_wait_share"] = round(self._waited / (now - self._since), 3)
         self._since, self._waited = now, 0.0
         super().log(logs, *args, **kwargs)
+
+
+class _PackedTrainer(_Trainer):
+    """Fed with packed batches."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        return packed_loss(model, inputs)
 
 
 class _FinishCheckpoint(TrainerCallback):
@@ -138,9 +142,8 @@ def _write_log(folder: Path, log: list[dict[str, float]]) -> None:
     draw_curves(log, folder / "curves.png")
 
 
-def _start_checkpoint(config: TrainConfig, folder: Path) -> Path:
-    if config.model:
-        return Path(config.model)
+def _first_checkpoint(config: TrainConfig, folder: Path) -> Path:
+    """Random weights whose vision half has had its warm-up, if one is asked for."""
     start = folder / "start"
     if not (start / "config.json").is_file():
         profile = Profile(
@@ -149,11 +152,48 @@ def _start_checkpoint(config: TrainConfig, folder: Path) -> Path:
             prompts=load_prompt_set(config.profile.prompts),
         )
         build_checkpoint(start, TinyShape(**config.shape), profile, config.seed)
-    return start
+    if not config.warmup.optimiser.steps:
+        return start
+    warm = folder / "warmup" / "final"
+    if not (warm / "config.json").is_file():
+        _warm_up(config, start, folder / "warmup")
+    return warm
 
 
-def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
-    optimiser = config.optimiser
+def _warm_up(config: TrainConfig, start: Path, folder: Path) -> None:
+    """Train the vision half of `start` on dense depth; `folder/final` gets the whole model."""
+    processor, profile = load_processor(start), load_profile(start)
+    model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
+    model.set_attn_implementation(PACKED_ATTENTION)
+    _speed_up(model, compile_layers=False)
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    step = int(last.rsplit("-", 1)[1]) if last else 0
+    optimiser = config.warmup.optimiser
+    dataset = DenseDepth(
+        processor,
+        profile,
+        image_limits(processor),
+        config.warmup.data,
+        optimiser.batch_size,
+        start=step * optimiser.batch_size,
+    )
+    learner = DenseHead(model.model.visual, model.config.text_config.hidden_size)
+    trainer = _Trainer(
+        model=learner,
+        optimizers=(build_optimiser(learner, optimiser), None),
+        args=_arguments(config, config.warmup.data, optimiser, folder),
+        train_dataset=dataset,
+        data_collator=collate,
+    )
+    trainer.train(resume_from_checkpoint=last)
+    _write_log(folder, trainer.state.log_history)
+    model.save_pretrained(folder / "final")
+    _complete(folder / "final", processor, profile)
+
+
+def _arguments(
+    config: TrainConfig, data: DataConfig, optimiser: OptimiserConfig, folder: Path
+) -> TrainingArguments:
     decay = round(optimiser.steps * optimiser.decay)
     return TrainingArguments(
         output_dir=str(folder),
@@ -163,13 +203,11 @@ def _arguments(config: TrainConfig, folder: Path) -> TrainingArguments:
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "cosine"},
         warmup_steps=round(optimiser.steps * optimiser.warmup),
-        weight_decay=optimiser.weight_decay,
-        adam_beta2=optimiser.beta2,
         max_grad_norm=optimiser.clip,
         bf16=config.dtype == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
-        dataloader_num_workers=config.data.workers,
-        dataloader_prefetch_factor=4 if config.data.workers else None,
+        dataloader_num_workers=data.workers,
+        dataloader_prefetch_factor=4 if data.workers else None,
         dataloader_pin_memory=torch.cuda.is_available(),
         # The stream starts where the run resumes; skipping would draw every sample again.
         ignore_data_skip=True,

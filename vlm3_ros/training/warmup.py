@@ -1,0 +1,144 @@
+"""Warm-up of a vision half that starts from random weights.
+
+The authors start from a vision language model that has seen the world. A small model from random
+weights has not, and some numbers in text are a weak teacher for it: a picture is asked at a few
+dozen points. Before it learns to answer, its vision half learns from the depth of every cell of a
+view at once, through a linear layer that is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, unify_focal
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.synthetic import View
+from vlm3_ros.training.config import DataConfig
+from vlm3_ros.training.samples import ViewStream
+
+CELLS = 8
+"""Cells along each side of an image token whose depth is learned."""
+
+WAVES = (0.5, 1.0, 2.0)
+"""Periods over the view's side that tell a token's place."""
+
+PLACE_WEIGHT = 0.2
+"""Share of the loss on a token's place: what a question's coordinates will be matched with."""
+
+
+@dataclass(frozen=True)
+class DenseSample:
+    """A view as the image processor returns it, and what is true of its tokens.
+
+    `log_depth`: natural logarithm of metres at the unified focal length, shape (tokens,
+    CELLS * CELLS), NaN where nothing is known. `places`: sine and cosine of each of `WAVES` along
+    both sides, shape (tokens, 4 * len(WAVES)).
+    """
+
+    pixel_values: Tensor
+    image_grid_thw: Tensor
+    log_depth: Tensor
+    places: Tensor
+
+
+class DenseDepth(ViewStream[DenseSample]):
+    """Views with the depth of all their cells."""
+
+    def __init__(
+        self,
+        processor: Any,
+        profile: Profile,
+        limits: ImageLimits,
+        data: DataConfig,
+        batch_size: int,
+        start: int = 0,
+    ):
+        super().__init__(data, batch_size, start)
+        self._image_processor = processor.image_processor
+        self._profile, self._limits = profile, limits
+
+    def sample(self, view: View, rng: np.random.Generator) -> DenseSample:
+        """The whole view."""
+        unified = unify_focal(view.camera, self._profile.focal, self._limits, self._profile.fit)
+        pixels = self._image_processor(
+            [unify_image(view.image, unified)], return_tensors="pt", do_resize=False
+        )
+        cell = self._image_processor.patch_size * self._image_processor.merge_size // CELLS
+        depth = torch.from_numpy(cell_depth(view, unified, cell))
+        rows, columns = (n // CELLS for n in depth.shape)
+        log_depth = depth.log().reshape(rows, CELLS, columns, CELLS).transpose(1, 2)
+        return DenseSample(
+            pixels["pixel_values"],
+            pixels["image_grid_thw"],
+            log_depth.reshape(rows * columns, CELLS**2),
+            _places(rows, columns),
+        )
+
+    def length(self, sample: DenseSample) -> int:
+        """Tokens of the view."""
+        return len(sample.log_depth)
+
+
+def cell_depth(view: View, unified: UnifiedCamera, cell: int) -> NDArray[np.float32]:
+    """Depth at the centres of cells of `cell` x `cell` pixels of the unified view.
+
+    Returns:
+        Metres at the unified focal length, shape (height / cell, width / cell), NaN in the sky
+        and on padding.
+    """
+    rows = (np.arange(unified.view.height // cell) + 0.5) * cell - 0.5
+    columns = (np.arange(unified.view.width // cell) + 0.5) * cell - 0.5
+    centres = np.stack(np.meshgrid(columns, rows), axis=-1)
+    u, v = np.round(unified.to_source(centres)).astype(int).transpose(2, 0, 1)
+    inside = (u >= 0) & (u < view.camera.width) & (v >= 0) & (v < view.camera.height)
+    depth = np.full(inside.shape, np.nan, np.float32)
+    depth[inside] = view.depth[v[inside], u[inside]] / unified.metric_depth(1.0)
+    depth[np.isinf(depth)] = np.nan
+    return depth
+
+
+def _places(rows: int, columns: int) -> Tensor:
+    v, u = torch.meshgrid(
+        (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij"
+    )
+    waves = 2 * torch.pi * torch.tensor(WAVES)
+    phases = torch.cat([u.reshape(-1, 1) * waves, v.reshape(-1, 1) * waves], dim=1)
+    return torch.cat([phases.sin(), phases.cos()], dim=1)
+
+
+def collate(samples: list[DenseSample]) -> dict[str, Tensor]:
+    """A batch as keyword arguments of `DenseHead`."""
+    return {
+        name: torch.cat([getattr(sample, name) for sample in samples])
+        for name in ("pixel_values", "image_grid_thw", "log_depth", "places")
+    }
+
+
+class DenseHead(nn.Module):
+    """A vision half with the linear layer that reads depth and place from its tokens."""
+
+    def __init__(self, visual: nn.Module, width: int):
+        super().__init__()
+        self.visual = visual
+        self.read = nn.Linear(width, CELLS**2 + 4 * len(WAVES))
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+
+    def forward(
+        self, pixel_values: Tensor, image_grid_thw: Tensor, log_depth: Tensor, places: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss: mean absolute error of the logarithm of depth, and of the place."""
+        tokens = self.visual(pixel_values, grid_thw=image_grid_thw).pooler_output
+        read = self.read(tokens if isinstance(tokens, Tensor) else torch.cat(tokens)).float()
+        known = torch.isfinite(log_depth)
+        error = (read[:, : CELLS**2] - torch.nan_to_num(log_depth)).abs()
+        misplaced = (read[:, CELLS**2 :] - places).square().mean()
+        depth_loss = error[known].sum() / known.sum().clamp(min=1)
+        return {"loss": depth_loss + PLACE_WEIGHT * misplaced}
