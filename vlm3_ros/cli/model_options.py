@@ -11,7 +11,7 @@ from typing import get_args
 from rich.console import Console
 
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.engines.settings import Dtype, EngineSettings
+from vlm3_ros.engines.settings import Attention, Dtype, EngineSettings
 from vlm3_ros.paths import default_model
 
 
@@ -28,9 +28,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument(
         "--attn-implementation",
-        metavar="NAME",
+        choices=get_args(Attention),
         default="auto",
-        help="attention as transformers names it: sdpa, eager, flash_attention_2, ...",
+        help="attention of the image encoder and the shared prompt, as transformers names it",
     )
     group.add_argument("--offline", action="store_true", help="never look on the network")
 

@@ -41,11 +41,13 @@ class OptimiserConfig:
     """How weights move. The learning rate rises, stays, and falls to zero over the last `decay`
     share of the steps.
 
-    `name`: "adamw", or "muon" for Muon on matrices and AdamW on the rest.
+    `name`: "adamw", or "muon" for Muon on matrices and AdamW on the rest. `vision_rate`: learning
+    rate of the vision half, as a share of `learning_rate`.
     """
 
     name: str = "adamw"
     learning_rate: float = 1e-3
+    vision_rate: float = 1.0
     batch_size: int = 16
     steps: int = 10_000
     warmup: float = 0.03

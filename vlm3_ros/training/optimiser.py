@@ -16,23 +16,33 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
     """The optimiser that `config.name` asks for, over all parameters that train."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if config.name == "adamw":
-        return _adamw([p for _, p in named], config.learning_rate, config)
-    matrices = [p for name, p in named if _is_matrix(name, p)]
-    others = [p for name, p in named if not _is_matrix(name, p)]
-    return MuonAdamW(
-        Muon(
-            matrices,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            # Steps as large as AdamW's: one learning rate means the same to both.
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        _adamw(others, config.learning_rate, config),
+        return _adamw(_groups(named, config), config)
+    matrices = [(name, p) for name, p in named if _is_matrix(name, p)]
+    others = [(name, p) for name, p in named if not _is_matrix(name, p)]
+    muon = Muon(
+        _groups(matrices, config),
+        weight_decay=config.weight_decay,
+        # Steps as large as AdamW's: one learning rate means the same to both.
+        adjust_lr_fn="match_rms_adamw",
     )
+    return MuonAdamW(muon, _adamw(_groups(others, config), config))
 
 
-def _adamw(parameters: list[nn.Parameter], rate: float, config: OptimiserConfig) -> AdamW:
-    return AdamW(parameters, lr=rate, betas=(0.9, config.beta2), weight_decay=config.weight_decay)
+def _groups(
+    named: list[tuple[str, nn.Parameter]], config: OptimiserConfig
+) -> list[dict[str, Any]]:
+    rate = config.learning_rate
+    return [
+        {"params": [p for name, p in named if "visual." not in name], "lr": rate},
+        {
+            "params": [p for name, p in named if "visual." in name],
+            "lr": rate * config.vision_rate,
+        },
+    ]
+
+
+def _adamw(groups: list[dict[str, Any]], config: OptimiserConfig) -> AdamW:
+    return AdamW(groups, betas=(0.9, config.beta2), weight_decay=config.weight_decay)
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
