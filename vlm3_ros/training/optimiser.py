@@ -28,9 +28,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
     return MuonAdamW(muon, _adamw(_groups(others, config), config))
 
 
-def _groups(
-    named: list[tuple[str, nn.Parameter]], config: OptimiserConfig
-) -> list[dict[str, Any]]:
+def _groups(named: list[tuple[str, nn.Parameter]], config: OptimiserConfig) -> list[dict[str, Any]]:
     rate = config.learning_rate
     return [
         {"params": [p for name, p in named if "visual." not in name], "lr": rate},
