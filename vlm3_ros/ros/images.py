@@ -11,9 +11,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from rosbags.image import ImageError, image_to_cvimage
-from rosbags.image.image import Format, to_cvtype
 from sensor_msgs.msg import CompressedImage, Image
+
+try:
+    from rosbags.image import ImageError, image_to_cvimage
+    from rosbags.image.image import Format, to_cvtype
+except ModuleNotFoundError as error:  # rosdep has no key for it
+    raise ModuleNotFoundError(
+        "rosbags-image is missing: pip install rosbags-image", name=error.name
+    ) from error
 
 MAX_PIXELS = 2**26
 """Largest picture that is decoded, in pixels: a few bytes of PNG can ask for all memory."""
