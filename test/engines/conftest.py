@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.engines.transformers import TransformersEngine
+from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
 from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
 from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
 
@@ -47,12 +47,8 @@ class TinyModel(SimpleNamespace):
     processor: object
 
     def engine(self, **settings: object) -> TransformersEngine:
-        return TransformersEngine(
-            self.model,
-            self.processor,
-            PROFILE,
-            EngineSettings(model=str(self.folder), **settings),
-        )
+        loaded = LoadedModel(self.model, self.processor, PROFILE)
+        return TransformersEngine(loaded, EngineSettings(model=str(self.folder), **settings))
 
     def inputs(self, images: Sequence[NDArray[np.uint8]], question: str) -> dict[str, torch.Tensor]:
         """One chat, as transformers' own documentation prepares it."""

@@ -204,3 +204,44 @@ def test_the_prefix_is_never_copied(tiny, picture, questions):
     small, large = picture(64, 64), picture(512, 512)
     per_question = [(allocated(image, 128) - allocated(image, 64)) / 64 for image in (small, large)]
     assert 0 < per_question[1] < 1.2 * per_question[0]
+
+
+def test_what_fits_into_memory_is_asked_at_the_same_time(tiny, picture, questions):
+    images = [picture(96, 64)]
+    asked = questions * 3
+    expected = texts(tiny.engine(max_new_tokens=LENGTH, chunk=1).ask(images, asked))
+    assert texts(tiny.engine(max_new_tokens=LENGTH, chunk=0).ask(images, asked)) == expected
+
+
+@pytest.mark.parametrize("chunk", [0, 8, 54])
+def test_a_device_that_runs_out_of_memory_gets_smaller_chunks(
+    tiny, picture, questions, chunk, caplog
+):
+    """The device is one with room for the questions' own tokens of three, or fewer, of them."""
+    images, asked = [picture(96, 64)], questions * 3
+    expected = texts(tiny.engine(max_new_tokens=LENGTH).ask(images, asked))
+    engine = tiny.engine(max_new_tokens=LENGTH, chunk=chunk)
+    attend = engine._attend_prefix
+    heads = tiny.model.config.text_config.num_attention_heads
+    key_heads = tiny.model.config.text_config.num_key_value_heads
+    most_tokens = 3 * max(map(len, (tiny.processor.tokenizer(q)["input_ids"] for q in questions)))
+
+    def attend_in_little_memory(query, key, value, scale):
+        if query.shape[2] > most_tokens * heads // key_heads:
+            raise torch.OutOfMemoryError
+        return attend(query, key, value, scale)
+
+    engine._attend_prefix = attend_in_little_memory
+    with caplog.at_level(logging.WARNING):
+        assert texts(engine.ask(images, asked)) == expected
+    assert "ran out of device memory" in caplog.text
+    caplog.clear()
+    assert texts(engine.ask(images, asked)) == expected
+    assert not caplog.records, "what was learned about the device is kept"
+
+    def attend_in_no_memory(query, key, value, scale):
+        raise torch.OutOfMemoryError
+
+    engine._attend_prefix = attend_in_no_memory
+    with pytest.raises(EngineError, match="even with one question"):
+        engine.ask(images, asked)

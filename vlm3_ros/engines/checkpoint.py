@@ -104,7 +104,7 @@ def preflight(
         torch_dtype,
         parameters,
         needed_bytes=int(parameters * torch_dtype.itemsize * MEMORY_MARGIN),
-        free_bytes=_free_memory(device),
+        free_bytes=free_memory(device),
     )
     if checked.needed_bytes > checked.free_bytes:
         advice = "another device or a smaller model"
@@ -280,9 +280,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that a device has left, now."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     memory = Path("/proc/meminfo").read_text(encoding="ascii")
     match = re.search(r"^MemAvailable:\s+(\d+) kB", memory, re.MULTILINE)
     return int(match[1]) * 1024 if match else 0

@@ -25,6 +25,7 @@ class EngineSettings:
             then come with a value and a standard deviation.
         max_new_tokens: after which an answer in free text is cut off.
         chunk: questions that are answered at the same time: more are faster and take more memory.
+            0: as many as fit into the memory that is free.
     """
 
     model: str
@@ -34,4 +35,4 @@ class EngineSettings:
     offline: bool = False
     force_answers: bool = True
     max_new_tokens: int = 128
-    chunk: int = 64
+    chunk: int = 0

@@ -24,8 +24,9 @@ from transformers.utils import logging as transformers_logging
 
 from vlm3_ros.engines import cascade
 from vlm3_ros.engines.base import Answer, EngineError, Profile, load_profile
-from vlm3_ros.engines.checkpoint import Preflight
-from vlm3_ros.engines.numbers import AnswerForm, NumberTree, answer_form
+from vlm3_ros.engines.checkpoint import Preflight, free_memory
+from vlm3_ros.engines.chunking import MAX_CHUNK, TextSizes, chunk_size
+from vlm3_ros.engines.numbers import MAX_SYMBOLS, AnswerForm, NumberTree, answer_form
 from vlm3_ros.engines.processor import (
     EncodedQuestions,
     encode_questions,
@@ -67,7 +68,30 @@ class Addition:
     path: Sequence[int]
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model of the Qwen3-VL family on its device, in evaluation mode, and what goes with it.
+
+    Attributes:
+        processor: of the same checkpoint.
+        profile: what the checkpoint was trained for.
+    """
+
+    model: PreTrainedModel
+    processor: Any
+    profile: Profile
+
+
 def load_transformers_engine(settings: EngineSettings, checked: Preflight) -> TransformersEngine:
+    """Load a checkpoint that passed its preflight, and ask it in process.
+
+    Raises:
+        EngineError: when its files do not fit together.
+    """
+    return TransformersEngine(load_model(settings, checked), settings)
+
+
+def load_model(settings: EngineSettings, checked: Preflight) -> LoadedModel:
     """Load a checkpoint that passed its preflight.
 
     Raises:
@@ -97,7 +121,7 @@ def load_transformers_engine(settings: EngineSettings, checked: Preflight) -> Tr
         reason = " ".join(str(error).split())
         raise EngineError(f"{folder} cannot be loaded: {reason}") from error
     _check_parts(folder, model, processor, report)
-    return TransformersEngine(model, processor, profile, settings)
+    return LoadedModel(model, processor, profile)
 
 
 def _check_parts(
@@ -133,32 +157,26 @@ def _check_parts(
 class TransformersEngine:
     """See `vlm3_ros.engines.base.Engine`."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        processor: Any,
-        profile: Profile,
-        settings: EngineSettings,
-    ) -> None:
-        """Take a loaded model of the Qwen3-VL family.
+    def __init__(self, loaded: LoadedModel, settings: EngineSettings) -> None:
+        """Take a loaded model.
 
         Args:
-            model: in evaluation mode, on its device.
-            processor: of the same checkpoint.
-            profile: what the checkpoint was trained for.
             settings: of which only those of answering are used.
         """
+        model = loaded.model
         self.name = settings.model
-        self.profile = profile
-        self.limits: ImageLimits = image_limits(processor)
+        self.profile = loaded.profile
+        self.limits: ImageLimits = image_limits(loaded.processor)
         self._model: PreTrainedModel | None = model
-        self._processor = processor
+        self._processor = loaded.processor
         self._settings = settings
         self._lock = threading.Lock()
         self._forms: dict[str, AnswerForm | None] = {}
-        text = model.config.text_config
-        head_size = getattr(text, "head_dim", text.hidden_size // text.num_attention_heads)
-        self._attend_prefix = cascade.fastest_attention(model.device, model.dtype, head_size)
+        self._sizes = _text_sizes(model)
+        self._most_at_a_time = settings.chunk or MAX_CHUNK
+        self._attend_prefix = cascade.fastest_attention(
+            model.device, model.dtype, self._sizes.head_size
+        )
 
     def ask(
         self,
@@ -178,8 +196,8 @@ class TransformersEngine:
             except torch.OutOfMemoryError as error:
                 raise EngineError(
                     f"{self.name} ran out of device memory with {len(encoded.prefix)} shared "
-                    f"tokens and {min(self._settings.chunk, len(questions))} questions at a time: "
-                    "choose a smaller chunk, a smaller image or a smaller dtype"
+                    "tokens, even with one question at a time: choose a smaller image or a "
+                    "smaller dtype"
                 ) from error
 
     def memory_bytes(self) -> int | None:
@@ -202,14 +220,58 @@ class TransformersEngine:
         prefix = _read_prefix(model, encoded)
         with _attention(model, cascade.ATTENTION):
             form = self._form(model, prefix, encoded.suffixes[0], template)
+            chunk = self._chunk(model, prefix, encoded.suffixes, form)
             answers: list[Answer] = []
-            for start in range(0, len(encoded.suffixes), self._settings.chunk):
-                suffixes = encoded.suffixes[start : start + self._settings.chunk]
-                if form is None:
-                    answers += self._answer_freely(model, prefix, suffixes)
-                else:
-                    answers += self._answer_numbers(model, prefix, suffixes, form)
+            while len(answers) < len(encoded.suffixes):
+                suffixes = encoded.suffixes[len(answers) : len(answers) + chunk]
+                try:
+                    answers += self._answer_chunk(model, prefix, suffixes, form)
+                    continue
+                except torch.OutOfMemoryError:
+                    if len(suffixes) == 1:
+                        raise
+                # Outside of the handler: until its end, the error keeps what filled the memory.
+                chunk = self._most_at_a_time = len(suffixes) // 2
+                logger.warning(
+                    "%s ran out of device memory with %d questions at a time, and goes on with %d",
+                    self.name,
+                    len(suffixes),
+                    chunk,
+                )
+                if model.device.type == "cuda":
+                    torch.cuda.empty_cache()
         return answers
+
+    def _chunk(
+        self,
+        model: PreTrainedModel,
+        prefix: Prefix,
+        suffixes: Sequence[list[int]],
+        form: AnswerForm | None,
+    ) -> int:
+        """Questions to answer at the same time."""
+        if self._settings.chunk:
+            return self._most_at_a_time
+        answer = (
+            self._settings.max_new_tokens
+            if form is None
+            else len(form.opening_tokens) + 2 * MAX_SYMBOLS  # of other numbers, too
+        )
+        is_fused = self._attend_prefix is not cascade.plain_attention
+        prefix_tokens = 0 if is_fused else prefix.layers[0][0].shape[2]
+        needed = self._sizes.question_bytes(max(map(len, suffixes)) + answer, prefix_tokens)
+        return min(chunk_size(free_memory(model.device), needed), self._most_at_a_time)
+
+    def _answer_chunk(
+        self,
+        model: PreTrainedModel,
+        prefix: Prefix,
+        suffixes: Sequence[list[int]],
+        form: AnswerForm | None,
+    ) -> list[Answer]:
+        if form is None:
+            return self._answer_freely(model, prefix, suffixes)
+        return self._answer_numbers(model, prefix, suffixes, form)
 
     def _form(
         self, model: PreTrainedModel, prefix: Prefix, suffix: list[int], template: str | None
@@ -300,6 +362,20 @@ class TransformersEngine:
                 break
             hidden = chunk.read(additions)
         return [_number_answer(form, tree) for tree in trees]
+
+
+def _text_sizes(model: PreTrainedModel) -> TextSizes:
+    text = model.config.text_config
+    return TextSizes(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        heads=text.num_attention_heads,
+        key_heads=text.num_key_value_heads,
+        head_size=getattr(text, "head_dim", text.hidden_size // text.num_attention_heads),
+        vocabulary=text.vocab_size,
+        itemsize=model.dtype.itemsize,
+    )
 
 
 def _number_answer(form: AnswerForm, tree: NumberTree) -> Answer:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm3_ros.engines.chunking import MAX_CHUNK, MEMORY_SHARE, TextSizes, chunk_size
+
+VLM3 = TextSizes(
+    layers=36,
+    hidden=2560,
+    intermediate=9728,
+    heads=32,
+    key_heads=8,
+    head_size=128,
+    vocabulary=151_936,
+    itemsize=2,
+)
+"""The 4B model in bfloat16."""
+
+GIGABYTE = 2**30
+
+
+def test_keys_and_values_of_the_4b_model():
+    assert VLM3.key_value_bytes == 147_456
+
+
+@given(st.integers(0, 2**40), st.integers(1, 2**34))
+def test_a_chunk_fits_into_its_share_of_the_memory(free, question):
+    chunk = chunk_size(free, question)
+    assert 1 <= chunk <= MAX_CHUNK
+    assert chunk == 1 or chunk * question <= free * MEMORY_SHARE
+    assert chunk == MAX_CHUNK or (chunk + 1) * question > free * MEMORY_SHARE
+
+
+@given(st.integers(1, 500), st.integers(0, 5000), st.integers(1, 100))
+def test_longer_questions_and_wider_numbers_take_more(tokens, prefix, more):
+    taken = VLM3.question_bytes(tokens, prefix)
+    assert VLM3.question_bytes(tokens + more, prefix) > taken
+    assert VLM3.question_bytes(tokens, prefix + more) > taken
+    assert replace(VLM3, itemsize=4).question_bytes(tokens, prefix) > taken
+
+
+def test_a_small_board_asks_fewer_at_a_time_than_a_workstation():
+    question = VLM3.question_bytes(tokens=110, prefix=0)
+    board, workstation = chunk_size(4 * GIGABYTE, question), chunk_size(60 * GIGABYTE, question)
+    assert 16 <= board < workstation == MAX_CHUNK
