@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pytest
 
 from vlm3_ros.cli import main
+from vlm3_ros.engines.base import load_profile, write_profile
 from vlm3_ros.synthetic import KINDS
 
 
@@ -25,3 +28,33 @@ def test_a_checkpoint_is_scored_beside_the_baselines(
     printed = capsys.readouterr().out
     assert all(kind in printed for kind in KINDS)
     assert f"{metrics['baseline']['row']['delta1']:.3f}" in printed
+    assert metrics["calibration"]["pixels"] == 160
+    assert cv2.imread(str(tmp_path / "out" / "reliability.png")) is not None
+
+
+def test_a_scale_of_standard_deviations_is_stored_if_it_holds_on_other_views(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """The checkpoint is one whose standard deviations were made ten times too large."""
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    profile = load_profile(folder)
+    write_profile(folder, replace(profile, std_scale=10.0))
+    command = ["evaluate", "--synthetic", "12", "--calibrate", "--model", str(folder)]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())["calibration"]
+    check = found["check"]
+    assert check["stored"]
+    assert check["seed"] == 1
+    assert check["after"]["deviation"] < check["before"]["deviation"]
+    stored = load_profile(folder)
+    assert stored == replace(profile, std_scale=pytest.approx(10 * found["scale"], rel=1e-4))
+    assert stored.std_scale < 10
+
+
+def test_a_model_without_a_folder_cannot_be_calibrated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--synthetic", "1", "--calibrate", "--model", "owner/name"]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "owner/name" in capsys.readouterr().err

@@ -45,6 +45,7 @@ class TinyModel(SimpleNamespace):
     folder: Path
     model: torch.nn.Module
     processor: object
+    profile: Profile = PROFILE
 
     def engine(self, **settings: object) -> TransformersEngine:
         loaded = LoadedModel(self.model, self.processor, PROFILE)
@@ -136,6 +137,19 @@ def fluent(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         optimizer.zero_grad()
     model.eval().save_pretrained(folder)
     return tiny
+
+
+@pytest.fixture(scope="session")
+def depth_questions() -> list[str]:
+    """Of the kind that the fluent model knows."""
+    rng = np.random.default_rng(11)
+    return [depth_question(PROMPTS, pixel) for pixel in rng.integers(1000, 2000, (24, 2))]
+
+
+@pytest.fixture(scope="session")
+def image() -> NDArray[np.uint8]:
+    """The only image that the fluent model knows."""
+    return np.zeros((32, 32, 3), np.uint8)
 
 
 def _example(tiny: TinyModel, image: NDArray[np.uint8], rng: np.random.Generator) -> dict:

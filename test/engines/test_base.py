@@ -23,10 +23,11 @@ def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
     fit=st.sampled_from(["scale", "pad"]),
     words=st.text(min_size=1).filter(lambda text: text.strip() and "{" not in text),
     text_range=st.integers(1, 10_000),
+    std_scale=st.floats(0.01, 100),
 )
-def test_a_profile_comes_back_as_it_was_written(tmp_path, focal, fit, words, text_range):
+def test_a_profile_comes_back_as_it_was_written(tmp_path, focal, fit, words, text_range, std_scale):
     prompts = PromptSet(words, text_range, DepthPrompt(words + "{x}{y}", words + "{value} m", 3))
-    profile = Profile(focal, fit, prompts)
+    profile = Profile(focal, fit, prompts, std_scale)
     write_profile(tmp_path, profile)
     assert load_profile(tmp_path) == profile
 
@@ -48,6 +49,8 @@ def test_prompts_can_be_named(tmp_path):
         ({"prompts": "../elsewhere.json"}, "shipped prompt set"),
         ({"prompts": {"name": "x"}}, "the prompt set must hold"),
         ({"prompts": None}, "the prompt set must be an object"),
+        ({"std_scale": 0}, "std_scale must be a positive factor"),
+        ({"std_scale": "2"}, "std_scale must be a positive factor"),
         ({"extra": 1}, "holds focal, fit and prompts"),
     ],
 )

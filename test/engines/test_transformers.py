@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.numbers import NumberTree, answer_form
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
 from vlm3_ros.language.prompts import depth_question, load_prompt_set
 
 PROMPTS = load_prompt_set("vlm3")
@@ -54,17 +57,6 @@ def test_neither_order_nor_company_nor_chunk_matters(tiny, picture, questions, d
     asked = data.draw(st.lists(st.sampled_from(sorted(alone)), min_size=1, max_size=12))
     answers = tiny.engine(max_new_tokens=LENGTH, chunk=chunk).ask(images, asked)
     assert texts(answers) == [alone[question] for question in asked]
-
-
-@pytest.fixture(scope="module")
-def depth_questions():
-    rng = np.random.default_rng(11)
-    return [depth_question(PROMPTS, pixel) for pixel in rng.integers(1000, 2000, (24, 2))]
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.zeros((32, 32, 3), np.uint8)
 
 
 def test_forced_answers_are_the_free_ones(fluent, image, depth_questions, caplog):
@@ -112,6 +104,17 @@ def test_the_spread_is_that_of_the_training_answers(fluent, image):
     spread = np.array([answer.std for answer in answers]) / (x / 200)
     assert np.median(np.abs(values - 0.95)) < 0.05
     assert 0.01 < np.median(spread) < 0.1
+
+
+def test_spreads_are_scaled_as_the_profile_says(fluent, image, depth_questions):
+    template = PROMPTS.depth.answer
+    plain = fluent.engine().ask([image], depth_questions, template)
+    loaded = LoadedModel(fluent.model, fluent.processor, replace(fluent.profile, std_scale=1.5))
+    scaled = TransformersEngine(loaded, EngineSettings("fluent")).ask(
+        [image], depth_questions, template
+    )
+    assert [answer.value for answer in scaled] == [answer.value for answer in plain]
+    assert [answer.std for answer in scaled] == pytest.approx([1.5 * a.std for a in plain])
 
 
 def test_forcing_can_be_turned_off(fluent, image, depth_questions):

@@ -31,11 +31,14 @@ class Profile:
         focal: unified focal length, px (paper 3.1).
         fit: how image sides become multiples of the model's patch, see `unify_focal`.
         prompts: the wording of its questions and answers.
+        std_scale: what the spread of its distributions over numbers is multiplied by, to be as
+            large as its errors are (see `vlm3 evaluate --calibrate`).
     """
 
     focal: float
     fit: Fit
     prompts: PromptSet
+    std_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Answer:
         value: median of the decode's own distribution over numbers, in the answer's unit, which
             errs less than the greedy number of `text`; None if that distribution is unknown.
         std: spread of that distribution, as the standard deviation of a normal one with the same
-            central 68 %; None if it is unknown.
+            central 68 %, times the profile's `std_scale`; None if it is unknown.
     """
 
     text: str
@@ -126,15 +129,22 @@ def write_profile(folder: Path | str, profile: Profile) -> None:
 
 
 def _parse_profile(data: object) -> Profile:
-    if not isinstance(data, dict) or set(data) != {"focal", "fit", "prompts"}:
+    needed = {"focal", "fit", "prompts"}
+    if not isinstance(data, dict) or set(data) - {"std_scale"} != needed:
         raise ValueError("it must be an object that holds focal, fit and prompts")
-    focal, fit, prompts = data["focal"], data["fit"], data["prompts"]
-    if isinstance(focal, bool) or not isinstance(focal, (int, float)) or not focal > 0:
-        raise ValueError(f"focal must be a positive number of pixels, not {focal!r}")
+    fit, prompts = data["fit"], data["prompts"]
+    focal = _positive(data["focal"], "focal", "number of pixels")
+    std_scale = _positive(data.get("std_scale", 1.0), "std_scale", "factor")
     if fit not in ("scale", "pad"):
         raise ValueError(f'fit must be "scale" or "pad", not {fit!r}')
     if isinstance(prompts, str):
         if prompts.endswith(".json"):
             raise PromptError("prompts must be the name of a shipped prompt set, or the set itself")
-        return Profile(float(focal), fit, load_prompt_set(prompts))
-    return Profile(float(focal), fit, parse_prompt_set(prompts))
+        return Profile(focal, fit, load_prompt_set(prompts), std_scale)
+    return Profile(focal, fit, parse_prompt_set(prompts), std_scale)
+
+
+def _positive(value: object, name: str, meaning: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{name} must be a positive {meaning}, not {value!r}")
+    return float(value)

@@ -87,28 +87,23 @@ def preflight(
         EngineError: what does not fit, and what to do about it.
     """
     _check_versions()
-    device, dtype = _device(settings.device), settings.dtype
-    if dtype not in get_args(Dtype):
-        raise EngineError(f"dtype is {dtype!r}, it must be one of {', '.join(get_args(Dtype))}")
-    if dtype == "auto":
-        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    device, dtype = choose_device(settings.device), choose_dtype(settings)
     _check_attention(settings.attn_implementation, device)
     folder = _find(settings, progress)
     architecture = _check_architecture(folder)
     parameters = sum(_count_parameters(path) for path in _weight_files(folder))
-    torch_dtype: torch.dtype = getattr(torch, dtype)
     checked = Preflight(
         folder,
         architecture,
         device,
-        torch_dtype,
+        dtype,
         parameters,
-        needed_bytes=int(parameters * torch_dtype.itemsize * MEMORY_MARGIN),
+        needed_bytes=int(parameters * dtype.itemsize * MEMORY_MARGIN),
         free_bytes=free_memory(device),
     )
     if checked.needed_bytes > checked.free_bytes:
         advice = "another device or a smaller model"
-        if torch_dtype.itemsize > 2:
+        if dtype.itemsize > 2:
             advice = "dtype bfloat16, " + advice
         raise EngineError(f"{checked}: free some, or choose {advice}")
     return checked
@@ -129,7 +124,27 @@ def _check_versions() -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def choose_dtype(settings: EngineSettings) -> torch.dtype:
+    """The dtype that settings ask for.
+
+    Raises:
+        EngineError: when there is no such dtype, or no such device.
+    """
+    name = settings.dtype
+    if name not in get_args(Dtype):
+        raise EngineError(f"dtype is {name!r}, it must be one of {', '.join(get_args(Dtype))}")
+    if name == "auto":
+        name = "bfloat16" if choose_device(settings.device).type == "cuda" else "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name, as in `EngineSettings.device`.
+
+    Raises:
+        EngineError: when this machine has no such device, or torch cannot use it.
+    """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
     if not match:
         raise EngineError(f"device is {name!r}, it must be auto, cpu, cuda or cuda:<index>")

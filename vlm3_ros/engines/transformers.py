@@ -124,6 +124,14 @@ def load_model(settings: EngineSettings, checked: Preflight) -> LoadedModel:
     return LoadedModel(model, processor, profile)
 
 
+def end_tokens(model: PreTrainedModel, tokenizer: Any) -> set[int]:
+    """Tokens that end an answer."""
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    return set(ends if isinstance(ends, list) else [ends])
+
+
 def _check_parts(
     folder: Path, model: PreTrainedModel, processor: Any, report: dict[str, Any]
 ) -> None:
@@ -199,6 +207,13 @@ class TransformersEngine:
                     "tokens, even with one question at a time: choose a smaller image or a "
                     "smaller dtype"
                 ) from error
+
+    def force(self, template: str) -> None:
+        """Force answers into a form without asking the model first whether it keeps to it.
+
+        For models with random weights: what they cost, not what they say, is of interest.
+        """
+        self._forms[template] = self._form_of(template)
 
     def memory_bytes(self) -> int | None:
         """See `Engine.memory_bytes`."""
@@ -280,10 +295,7 @@ class TransformersEngine:
         if template is None or not self._settings.force_answers:
             return None
         if template not in self._forms:
-            tokenizer = self._processor.tokenizer
-            form = answer_form(
-                template, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-            )
+            form = self._form_of(template)
             (tokens,) = self._generate(model, prefix, [suffix])
             if form is None or not form.fits(tokens):
                 logger.warning(
@@ -297,17 +309,16 @@ class TransformersEngine:
             self._forms[template] = form
         return self._forms[template]
 
+    def _form_of(self, template: str) -> AnswerForm | None:
+        tokenizer = self._processor.tokenizer
+        return answer_form(
+            template, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+        )
+
     def _answer_freely(
         self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[list[int]]
     ) -> list[Answer]:
         return [Answer(self._text(tokens)) for tokens in self._generate(model, prefix, suffixes)]
-
-    def _end_tokens(self, model: PreTrainedModel) -> set[int]:
-        """Tokens that end an answer."""
-        ends = model.generation_config.eos_token_id
-        if ends is None:
-            ends = self._processor.tokenizer.eos_token_id
-        return set(ends if isinstance(ends, list) else [ends])
 
     def _text(self, tokens: list[int]) -> str:
         text: str = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -318,7 +329,7 @@ class TransformersEngine:
     ) -> list[list[int]]:
         """Tokens of each answer, greedily, until the model ends it or it becomes too long."""
         chunk = _Chunk(model, prefix, suffixes, self._attend_prefix)
-        ends = self._end_tokens(model)
+        ends = end_tokens(model, self._processor.tokenizer)
         answers: list[list[int]] = [[] for _ in suffixes]
         alive = list(range(len(suffixes)))
         hidden = chunk.read_suffixes()
@@ -361,7 +372,7 @@ class TransformersEngine:
             if not additions:
                 break
             hidden = chunk.read(additions)
-        return [_number_answer(form, tree) for tree in trees]
+        return [_number_answer(form, tree, self.profile.std_scale) for tree in trees]
 
 
 def _text_sizes(model: PreTrainedModel) -> TextSizes:
@@ -378,9 +389,9 @@ def _text_sizes(model: PreTrainedModel) -> TextSizes:
     )
 
 
-def _number_answer(form: AnswerForm, tree: NumberTree) -> Answer:
+def _number_answer(form: AnswerForm, tree: NumberTree, std_scale: float) -> Answer:
     histogram = tree.histogram()
-    return Answer(form.text(tree.text), histogram.median, histogram.std)
+    return Answer(form.text(tree.text), histogram.median, histogram.std * std_scale)
 
 
 def _read_prefix(model: PreTrainedModel, encoded: EncodedQuestions) -> Prefix:

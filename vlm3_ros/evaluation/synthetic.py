@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.calibration import (
+    Calibration,
+    ScaleCheck,
+    calibrate,
+    calibration_json,
+)
 from vlm3_ros.evaluation.metrics import (
     DepthMetrics,
     Guess,
@@ -31,11 +37,15 @@ STREAM = 0xE7A1
 
 @dataclass(frozen=True)
 class ScoredView:
-    """What was asked about one view: depths in metres and heights in the image, shape (n,)."""
+    """What was asked about one view: depths in metres and heights in the image, shape (n,).
+
+    `std`: what the engine expects `predicted` to err by, metres, NaN where it does not know.
+    """
 
     index: int
     kind: str
     predicted: NDArray[np.float64]
+    std: NDArray[np.float64]
     truth: NDArray[np.float64]
     rows: NDArray[np.float64]
 
@@ -120,14 +130,43 @@ def best_median_worst(
     return [_grid_frame(engine, report, name, v, columns, rows) for name, v in chosen.items()]
 
 
+def calibration(report: SyntheticReport, std_scale: float = 1.0) -> Calibration | None:
+    """Errors of all views against their standard deviations, these scaled by a factor.
+
+    None where the engine knows no standard deviations.
+    """
+    return calibrate(
+        np.concatenate([view.predicted for view in report.views]),
+        np.concatenate([view.truth for view in report.views]),
+        np.concatenate([view.std for view in report.views]) * std_scale,
+    )
+
+
+def check_std_scale(fitted: SyntheticReport, other: SyntheticReport) -> ScaleCheck | None:
+    """Fit a factor on standard deviations to one set of views, and try it on another.
+
+    None where the engine knows no standard deviations, or they are zero.
+    """
+    fit, before = calibration(fitted), calibration(other)
+    if fit is None or before is None or not 0 < fit.scale < np.inf:
+        return None
+    after = calibration(other, fit.scale)
+    return None if after is None else ScaleCheck(fit.scale, before, after)
+
+
 def report_json(report: SyntheticReport) -> dict[str, Any]:
-    """The report as JSON: `depth`, `baseline.constant`, `baseline.row`, and these by kind."""
+    """The report as JSON: `depth`, `baseline.constant`, `baseline.row`, and these by kind.
+
+    `calibration` compares errors with standard deviations, where the engine knows them.
+    """
+    spread = calibration(report)
     return {
         "seed": report.seed,
         "images": report.overall.model.images,
         "pixels": report.overall.model.pixels,
         **_scores_json(report.overall),
         "kinds": {kind: _scores_json(scores) for kind, scores in report.kinds.items()},
+        "calibration": None if spread is None else calibration_json(spread),
     }
 
 
@@ -141,6 +180,7 @@ def _score_view(engine: Engine, seed: int, index: int, pixels_per_view: int) -> 
         index=index,
         kind=view.kind,
         predicted=answers.depth.astype(float),
+        std=answers.std.astype(float),
         truth=view.depth[chosen[:, 0], chosen[:, 1]].astype(float),
         rows=(pixels[:, 1] + 0.5) / view.camera.height,
     )

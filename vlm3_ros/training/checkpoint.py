@@ -121,15 +121,19 @@ def build_checkpoint(folder: Path | str, shape: TinyShape, profile: Profile, see
     write_profile(folder, profile)
 
 
-def build_tokenizer(prompts: PromptSet) -> Qwen2Tokenizer:
-    """A byte level tokenizer whose added tokens are the constant words of the prompt set.
+def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qwen2Tokenizer:
+    """A byte level tokenizer that knows the words of a prompt set.
 
-    Any text round trips; digits are one token each, as in Qwen's own. A question and its answer
-    are the same strings as ever, in a quarter of the tokens: the words around the numbers are a
-    token each. The chat's own strings stay ordinary.
+    Any text round trips; digits are one token each, as in Qwen's own.
+
+    Args:
+        constants_are_tokens: whether all that stands around the numbers of a question and its
+            answer is one token: the same strings as ever, in a quarter of the tokens. Otherwise
+            each word is one, as in Qwen's own.
     """
     templates = [prompts.depth.question, prompts.depth.answer]
-    trained = _train_bpe([*templates, "system\nuser\nassistant\n"])
+    size = 448 if constants_are_tokens else 2048  # the latter is more than there are words
+    trained = _train_bpe([*templates, "system\nuser\nassistant\n"], size)
     tokenizer = Qwen2Tokenizer(
         vocab=trained["vocab"],
         merges=trained["merges"],
@@ -142,10 +146,10 @@ def build_tokenizer(prompts: PromptSet) -> Qwen2Tokenizer:
         model_max_length=32768,
         errors="replace",
     )
-    words = dict.fromkeys(part for template in templates for part in constant_parts(template))
-    tokenizer.add_tokens(
-        [AddedToken(t, special=False, normalized=False) for t in (*PLAIN_ADDED_TOKENS, *words)]
-    )
+    added = dict.fromkeys(PLAIN_ADDED_TOKENS)
+    if constants_are_tokens:
+        added |= dict.fromkeys(part for text in templates for part in constant_parts(text))
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -239,7 +243,7 @@ def model_config(shape: TinyShape, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
     )
 
 
-def _train_bpe(texts: list[str], vocabulary: int = 448) -> dict[str, Any]:
+def _train_bpe(texts: list[str], vocabulary: int) -> dict[str, Any]:
     """Vocabulary and merges of a byte level BPE; every byte is in, so nothing is unknown."""
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.NFC()
