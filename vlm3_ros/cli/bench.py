@@ -202,7 +202,8 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     columns = max(1, round(subject.visual_tokens / rows))
     side = image_limits(loaded.processor).multiple
     view = sample_view(np.random.default_rng(0), "room")
-    image = cv2.resize(view.image, (columns * side, rows * side), interpolation=cv2.INTER_AREA)
+    size = columns * side, rows * side
+    image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     rng = np.random.default_rng(0)
     prompts = loaded.profile.prompts
     questions = [
@@ -224,7 +225,7 @@ def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
         f"{work.weight_bytes / 1e6:,.1f} MB of weights a step, "
         f"{work.prefix_flops(setting.prefix_tokens) / 1e9:,.1f} GFLOP for image and shared text",
     )
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for column in (
         "questions",
         "ms/frame",

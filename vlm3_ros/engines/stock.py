@@ -38,6 +38,7 @@ def ask_batched(
     loaded: LoadedModel, image: NDArray[np.uint8], questions: Sequence[str], max_new_tokens: int
 ) -> list[str]:
     """One `generate` for all questions, in a batch that repeats the image for each."""
+    model: Any = loaded.model
     picture = Image.fromarray(image)
     chats = [
         [
@@ -62,9 +63,9 @@ def ask_batched(
             "padding_side": "left",
             "images_kwargs": {"do_resize": False},
         },
-    ).to(loaded.model.device)
+    ).to(model.device)
     with torch.inference_mode():
-        output = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
     tokenizer = loaded.processor.tokenizer
     texts: list[str] = tokenizer.batch_decode(
         output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True

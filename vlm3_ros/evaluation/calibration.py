@@ -46,12 +46,12 @@ def calibrate(predicted: ArrayLike, truth: ArrayLike, std: ArrayLike) -> Calibra
     Returns:
         None where there is nothing to compare.
     """
-    predicted, truth, std = (np.asarray(values, float) for values in (predicted, truth, std))
-    known = np.isfinite(predicted) & np.isfinite(truth) & np.isfinite(std)
-    if not known.any():
+    values = np.stack([np.asarray(some, float) for some in (predicted, truth, std)])
+    p, g, s = values[:, np.isfinite(values).all(axis=0)]
+    if not len(p):
         return None
-    error, std = np.abs(predicted - truth)[known], std[known]
-    in_stds = np.divide(error, std, where=std > 0, out=np.where(error > 0, np.inf, 0.0))
+    error = np.abs(p - g)
+    in_stds = np.divide(error, s, where=s > 0, out=np.where(error > 0, np.inf, 0.0))
     coverage = np.array([(in_stds <= norm.ppf((1 + level) / 2)).mean() for level in LEVELS])
     return Calibration(
         pixels=len(error),

@@ -69,8 +69,9 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
     prompts = load_prompt_set(AUTHORS_PROMPTS)
     tokenizer = build_tokenizer(prompts, constants_are_tokens=False)
     vocabulary = tokenizer.get_vocab()
+    sizes: dict[str, Any] = SHAPES[shape]
     config = Qwen3VLConfig(
-        **SHAPES[shape],
+        **sizes,
         image_token_id=vocabulary["<|image_pad|>"],
         video_token_id=vocabulary["<|video_pad|>"],
         vision_start_token_id=vocabulary["<|vision_start|>"],
@@ -78,8 +79,8 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
         tie_word_embeddings=True,
     )
     with torch.device("meta"):
-        sizes = Qwen3VLForConditionalGeneration(config).parameters()
-        needed = int(sum(weights.numel() for weights in sizes) * dtype.itemsize * MEMORY_MARGIN)
+        weights = Qwen3VLForConditionalGeneration(config).parameters()
+        needed = int(sum(some.numel() for some in weights) * dtype.itemsize * MEMORY_MARGIN)
     if needed > (free := free_memory(device)):
         raise EngineError(
             f"a model of shape {shape} as {str(dtype).removeprefix('torch.')} needs about "
@@ -93,13 +94,15 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
         )
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
-        for name, weights in model.named_parameters():
-            if weights.ndim == 1:
-                weights.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+        for name, some in model.named_parameters():
+            if some.ndim == 1:
+                some.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
             else:
-                weights.normal_(std=0.02, generator=generator)
+                some.normal_(std=0.02, generator=generator)
         # Of wide logits: a model that doubts everything would follow every number it might say.
         model.get_output_embeddings().weight.mul_(25)
+        # Nor of tokens that the tokenizer, a small one, cannot spell.
+        model.get_output_embeddings().weight[len(tokenizer) :] = 0.0
     model.generation_config = GenerationConfig(
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
