@@ -133,6 +133,8 @@ def _check_parts(
 class TransformersEngine:
     """See `vlm3_ros.engines.base.Engine`."""
 
+    warning: str | None = None
+
     def __init__(
         self,
         model: PreTrainedModel,
