@@ -6,6 +6,7 @@ For what a model answers through a server see test_served_answers.py.
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import logging
@@ -71,6 +72,7 @@ class Server:
     headers: list[dict[str, str]] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
+    connections: list[socket.socket] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     http: ThreadingHTTPServer | None = None
 
@@ -117,6 +119,10 @@ class Server:
             daemon_threads = True
             request_queue_size = 64
 
+            def process_request(self, request: Any, client_address: object) -> None:
+                outer.connections.append(request)
+                super().process_request(request, client_address)
+
             def handle_error(self, request: object, client_address: object) -> None:
                 pass  # clients that give up
 
@@ -129,6 +135,9 @@ class Server:
             self.http.shutdown()
             self.http.server_close()
             self.http = None
+        while self.connections:  # those that are kept alive, too
+            with contextlib.suppress(OSError):
+                self.connections.pop().shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

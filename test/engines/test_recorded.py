@@ -20,7 +20,7 @@ from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.language.prompts import load_prompt_set
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3)).astype(np.uint8)
+IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3)).astype(np.uint8))
 QUESTIONS = ["How far is the wall?", "Wie weit ist die Tür?\nIn Metern, bitte.", "And then?"]
 TEMPLATE = "<answer>{value}</answer>"
 
