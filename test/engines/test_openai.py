@@ -154,7 +154,8 @@ def connect(server: Server) -> Iterator[Callable[..., OpenAIEngine]]:
     engines = []
 
     def make(**settings: Any) -> OpenAIEngine:
-        given = {"model": "served", "base_url": server.url, **settings}
+        patient = {"request_timeout": 100.0, "frame_timeout": 200.0}
+        given = {"model": "served", "base_url": server.url, **patient, **settings}
         engines.append(load_openai_engine(EngineSettings(engine="openai", **given)))
         return engines[-1]
 
