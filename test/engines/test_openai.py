@@ -340,9 +340,11 @@ def test_a_server_that_is_gone_is_not_asked_until_a_pause_is_over(server, connec
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
+    assert "cannot be reached" in engine.warning
     server.start()
     wait_for(lambda: engine._circuit.fault is None)
     assert texts(engine.ask([IMAGE], QUESTIONS)) == [expected(i) for i in range(12)]
+    assert engine.warning is None
 
 
 def test_a_server_that_dies_in_the_middle_leaves_the_answers_that_came(server, connect):

@@ -76,6 +76,7 @@ def test_a_server_that_is_killed_in_mid_stream(
     rig.send_until(send, lambda: rig.report().failed > 1, "frames that fail")
     status = rig.wait_for_status("frames", ERROR, "cannot be reached")
     assert model_server.url in status.message
+    rig.wait_for_status("model", WARN, "cannot be reached")
     assert rig.state() == "active"
     assert set(published()) <= set(sent[:2])
     cells = published().get(sent[1])
@@ -88,6 +89,7 @@ def test_a_server_that_is_killed_in_mid_stream(
     model_server.start()
     rig.send_until(send, lambda: max(published()) > max(lost), "an answer after the restart")
     rig.wait_for_status("frames", OK, "Hz")
+    rig.wait_for_status("model", OK, "is loaded")
     for stamp in set(published()) - {sent[1]}:
         np.testing.assert_array_equal(published()[stamp], expected)
     assert set(rig.stamps("points")) <= set(published())

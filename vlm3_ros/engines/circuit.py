@@ -10,7 +10,7 @@ class Circuit:
     """Open while a server is known to be gone, so that nobody waits for it.
 
     After a pause one attempt is let through; it closes the circuit, or opens it anew. For use in
-    one thread.
+    one thread; others may read `reason`.
     """
 
     def __init__(self, pause: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,25 +22,25 @@ class Circuit:
         """
         self._pause = pause
         self._clock = clock
-        self._fault: str | None = None
+        self._reason: str | None = None
         self._next_attempt = 0.0
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the server was there when it was last asked."""
-        return self._fault is None
+    def reason(self) -> str | None:
+        """Why the circuit is open; None if the server was there when it was last asked."""
+        return self._reason
 
     @property
     def fault(self) -> str | None:
         """Why not to ask now; None when it is worth a try."""
-        return self._fault if self._clock() < self._next_attempt else None
+        return self._reason if self._clock() < self._next_attempt else None
 
-    def open(self, fault: str) -> None:
-        """The server is gone, for this reason."""
-        self._fault = fault
+    def open(self, reason: str) -> None:
+        """The server is gone."""
+        self._reason = reason
         self._next_attempt = self._clock() + self._pause
 
     def close(self) -> None:
         """The server is there."""
-        self._fault = None
+        self._reason = None
         self._next_attempt = 0.0

@@ -73,8 +73,6 @@ def _profile(path: str) -> tuple[Profile, ImageLimits]:
 class OpenAIEngine:
     """See `vlm3_ros.engines.base.Engine`."""
 
-    warning: str | None = None
-
     def __init__(self, settings: EngineSettings, profile: Profile, limits: ImageLimits) -> None:
         """Connect to nothing yet.
 
@@ -104,6 +102,11 @@ class OpenAIEngine:
             ),
         )
         self._loop = BackgroundLoop(f"requests to {self._url}")
+
+    @property
+    def warning(self) -> str | None:
+        """See `Engine.warning`: that the server was gone when it was last asked."""
+        return self._circuit.reason
 
     def ask(
         self,
@@ -221,7 +224,7 @@ class OpenAIEngine:
 
     async def _retried(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         """The JSON of a response, which is asked for again after failures that pass."""
-        retries = RETRIES if self._circuit.is_closed else 0
+        retries = 0 if self._circuit.reason else RETRIES
         for retry in range(retries + 1):
             if fault := self._circuit.fault:  # another question found out
                 raise _Unanswered(fault)
