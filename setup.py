@@ -30,7 +30,8 @@ setup(
         *shared("bags", "config", "launch", "models", "rviz"),
     ],
     install_requires=["setuptools"],
-    extras_require={"test": ["pytest"]},
+    # The last three are what `transformers serve` imports, the server of the tests.
+    extras_require={"test": ["pytest", "fastapi", "openai", "uvicorn"]},
     zip_safe=True,
     entry_points={
         "console_scripts": [

@@ -25,10 +25,36 @@ ARGUMENTS = (
         description="Topic of its calibration (sensor_msgs/CameraInfo)",
     ),
     DeclareLaunchArgument(
+        "engine",
+        default_value="",
+        choices=["", "transformers", "openai", "recorded"],
+        description="Who answers: a model in the node, a server such as vLLM, or a recording; "
+        "empty for params_file's",
+    ),
+    DeclareLaunchArgument(
         "model",
         default_value="",
         description="Checkpoint: a folder or a Hugging Face id; empty for the one in params_file, "
         "and where that is empty, too, for the embedded vlm3-tiny",
+    ),
+    DeclareLaunchArgument(
+        "base_url", default_value="", description="Server of engine openai; empty for params_file's"
+    ),
+    DeclareLaunchArgument(
+        "profile",
+        default_value="",
+        description="What the server's model was trained for: a vlm3.json, or a folder with one; "
+        "empty for params_file's",
+    ),
+    DeclareLaunchArgument(
+        "recording",
+        default_value="",
+        description="File that engine recorded replays; empty for params_file's",
+    ),
+    DeclareLaunchArgument(
+        "record_to",
+        default_value="",
+        description="File to which all answers are added; empty for params_file's",
     ),
     DeclareLaunchArgument(
         "image_transport",
@@ -58,12 +84,14 @@ ARGUMENTS = (
     ),
 )
 
+_OVERRIDES = ("engine", "model", "base_url", "profile", "recording", "record_to", "image_transport")
+
 
 def depth_node(context: LaunchContext) -> list[Node]:
     overrides = {
         "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     }
-    for name in ("model", "image_transport"):
+    for name in _OVERRIDES:
         if value := LaunchConfiguration(name).perform(context):
             overrides[name] = ParameterValue(value, value_type=str)
     return [

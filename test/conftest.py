@@ -1,10 +1,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import settings
+
+from vlm3_ros.paths import default_model
 
 # Before the first rclpy.init: nobody outside of this run is heard or disturbed. Linux leaves the
 # ports of domains 1 to 101 free.
@@ -16,6 +26,9 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
+VLLM_PYTHON = os.environ.get("VLLM_PYTHON")
+"""Of an environment with vLLM, which is then the server of the tests; see `make test-vllm`."""
+
 
 @pytest.fixture(scope="session")
 def ros() -> Iterator[None]:
@@ -24,3 +37,84 @@ def ros() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
+
+
+@dataclass
+class ModelServer:
+    """A real server with the embedded model, in float32, in a process of its own."""
+
+    log: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def model(self) -> str:
+        """As requests name it."""
+        return str(default_model())
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.address}/v1"
+
+    @property
+    def answered(self) -> int:
+        """Chats that have been answered since the first start."""
+        return self.log.read_text(errors="replace").count("POST /v1/chat/completions HTTP/1.1")
+
+    def start(self) -> None:
+        """Returns when it answers, at once if it runs already."""
+        if self.process:
+            return
+        here = Path(__file__).parent
+        if VLLM_PYTHON:
+            program = [VLLM_PYTHON, here / "serve_vllm.py", "--max-model-len", "4096"]
+            program += ["--enforce-eager", "--limit-mm-per-prompt", '{"image": 2, "video": 0}']
+        else:
+            program = [sys.executable, here / "serve_checkpoint.py", "--device", "cpu"]
+        options = ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(self.port)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*map(str, program), *options, self.model],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
+                start_new_session=True,
+            )
+        end = time.monotonic() + 600
+        while not self.is_up():
+            assert self.process.poll() is None, self.log.read_text(errors="replace")[-3000:]
+            assert time.monotonic() < end, self.log.read_text(errors="replace")[-3000:]
+            time.sleep(0.2)
+
+    def is_up(self) -> bool:
+        try:
+            return httpx.get(f"{self.address}/health", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """As if somebody had pulled the plug."""
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def _the_model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = ModelServer(tmp_path_factory.mktemp("server") / "server.log", port)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def model_server(_the_model_server: ModelServer) -> ModelServer:
+    """A running `transformers serve`, or vLLM, see VLLM_PYTHON. Tests may kill and start it."""
+    _the_model_server.start()
+    return _the_model_server

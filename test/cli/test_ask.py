@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -129,3 +131,24 @@ def test_a_calibration_of_another_size_is_refused(
     calibration.write_text(calibration.read_text().replace("160", "320"))
     assert main(["ask", str(photo), "--camera-info", str(calibration), "--grid", "4x3"]) == 2
     assert "calibrates images of 320x120, but the photo is 160x120" in capsys.readouterr().err
+
+
+def test_a_recording_answers_as_the_model_did_and_needs_no_torch(
+    photo: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = str(tmp_path / "answers.jsonl")
+    pixels = ["--pixel", "10", "20", "--pixel", "100.5", "50", "--pixel", "159", "119"]
+    question = ["ask", str(photo), "--hfov", "60", *pixels]
+    assert main([*question, "--model", str(checkpoint), "--record-to", recording]) == 0
+    live = capsys.readouterr().out
+    program = (
+        "import sys; from vlm3_ros.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    command = [*question, "--engine", "recorded", "--recording", recording]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *command], capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == live
+    assert len(live.splitlines()) == 3

@@ -72,6 +72,7 @@ class WallEngine:
     """That many of its answers are no numbers."""
     fault: Exception | None = None
     is_closed: bool = False
+    warning: str | None = None
     gate: threading.Semaphore | None = None
     """If there is one, every call of `ask` waits to be let through."""
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))

@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"the depth node answered none of {images} images (see {out})")
     predicted = {frame.stamp_ns: frame.depth.ravel() for frame in recording.frames}
     score = score_stream(predicted, truth)
-    name = model_name(settings.model.model)
+    name = model_name(settings.model.model or settings.model.engine)
     with open_bag(path) as bag:
         frames = _shown_frames(bag, topics, camera, recording.frames)
     title = f"{name} on {path.name}"

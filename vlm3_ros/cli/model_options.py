@@ -5,24 +5,40 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
 
+from vlm3_ros.cli.arguments import positive_integer, positive_number
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.engines.settings import Attention, Dtype, EngineSettings
+from vlm3_ros.engines.settings import (
+    API_KEY_VARIABLE,
+    LOCAL_SERVER,
+    Attention,
+    Dtype,
+    EngineKind,
+    EngineSettings,
+)
 from vlm3_ros.paths import default_model
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --dtype, --device, --attn-implementation and --offline."""
+    """Add the options that say which model answers, where and how."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
+        default="",
         metavar="MODEL",
         help="checkpoint of the Qwen3-VL family: a folder, or a Hugging Face id such as "
         "facebook/VLM3-depth, which is downloaded (default: the embedded vlm3-tiny)",
+    )
+    group.add_argument(
+        "--engine",
+        choices=get_args(EngineKind),
+        default="transformers",
+        help="who answers: a model in this process, a server, or a recording",
     )
     group.add_argument("--dtype", choices=get_args(Dtype), default="auto", help="of the weights")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -33,17 +49,58 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="attention of the image encoder and the shared prompt, as transformers names it",
     )
     group.add_argument("--offline", action="store_true", help="never look on the network")
+    server = parser.add_argument_group("server, for --engine openai (see docs/serving.md)")
+    server.add_argument(
+        "--base-url",
+        default=LOCAL_SERVER,
+        metavar="URL",
+        help=f"up to and with /v1 (default: {LOCAL_SERVER}); --model is the server's name for its "
+        "model, if it has several",
+    )
+    server.add_argument(
+        "--api-key-variable",
+        default=API_KEY_VARIABLE,
+        metavar="NAME",
+        help=f"environment variable with the server's key (default: {API_KEY_VARIABLE})",
+    )
+    server.add_argument(
+        "--profile",
+        default="",
+        metavar="PATH",
+        help="what its model was trained for: a vlm3.json, or a folder with one, such as a copy "
+        "of the checkpoint (default: the authors')",
+    )
+    server.add_argument(
+        "--concurrency",
+        type=positive_integer,
+        default=EngineSettings.concurrency,
+        metavar="N",
+        help="questions at the same time (default: %(default)s)",
+    )
+    for name, what in (("request", "one answer"), ("frame", "all answers about an image")):
+        server.add_argument(
+            f"--{name}-timeout",
+            type=positive_number,
+            default=getattr(EngineSettings, f"{name}_timeout"),
+            metavar="SECONDS",
+            help=f"for {what} (default: %(default)g)",
+        )
+    recordings = parser.add_argument_group("recordings")
+    recordings.add_argument(
+        "--recording", default="", metavar="FILE", help="to replay, for --engine recorded"
+    )
+    recordings.add_argument(
+        "--record-to", default="", metavar="FILE", help="add all questions and answers to this file"
+    )
 
 
 def engine_settings(options: argparse.Namespace) -> EngineSettings:
     """The settings that the model options ask for."""
-    return EngineSettings(
-        model=options.model or str(default_model()),
-        dtype=options.dtype,
-        device=options.device,
-        attn_implementation=options.attn_implementation,
-        offline=options.offline,
-    )
+    chosen = vars(options)
+    settings = {f.name: chosen[f.name] for f in fields(EngineSettings) if f.name in chosen}
+    if not settings["model"] and settings["engine"] == "transformers":
+        settings["model"] = str(default_model())
+    return EngineSettings(**settings)
 
 
 def model_name(model: str) -> str:

@@ -51,11 +51,14 @@ class Answer:
             errs less than the greedy number of `text`; None if that distribution is unknown.
         std: spread of that distribution, as the standard deviation of a normal one with the same
             central 68 %, times the profile's `std_scale`; None if it is unknown.
+        fault: why there is no answer, though there may be others; the text is empty then. None
+            where the model has spoken.
     """
 
     text: str
     value: float | None = None
     std: float | None = None
+    fault: str | None = None
 
 
 class Engine(Protocol):
@@ -76,6 +79,11 @@ class Engine(Protocol):
         """The image sizes that the engine takes."""
         ...
 
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the engine although it answers, in words; None if nothing is."""
+        ...
+
     def ask(
         self,
         images: Sequence[NDArray[np.uint8]],
@@ -91,10 +99,12 @@ class Engine(Protocol):
                 stands: answers that keep to it come with `value` and `std`. None: free text.
 
         Returns:
-            One answer per question, in their order.
+            One answer per question, in their order. Where one could not be had although others
+            could, it says so in `fault`.
 
         Raises:
-            EngineError: when an image or a question cannot enter the model, or the model fails.
+            EngineError: when an image or a question cannot enter the model, or no question could
+                be answered.
         """
         ...
 
@@ -107,17 +117,24 @@ class Engine(Protocol):
         ...
 
 
-def load_profile(folder: Path | str) -> Profile:
-    """The profile beside a checkpoint's weights; the authors' where there is none.
+def authors_profile() -> Profile:
+    """What the authors' checkpoints were trained for."""
+    return Profile(AUTHORS_FOCAL, "scale", load_prompt_set(AUTHORS_PROMPTS))
+
+
+def load_profile(path: Path | str) -> Profile:
+    """The profile in a file, or in a checkpoint's folder; the authors' where there is none.
 
     Raises:
         EngineError: naming the file and what is wrong with it.
     """
-    path = Path(folder) / PROFILE_FILE
+    path = Path(path)
+    if path.is_dir():
+        path /= PROFILE_FILE
     if not path.exists():
-        return Profile(AUTHORS_FOCAL, "scale", load_prompt_set(AUTHORS_PROMPTS))
+        return authors_profile()
     try:
-        return _parse_profile(json.loads(path.read_text(encoding="utf-8")))
+        return parse_profile(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise EngineError(f"{path}: {error}") from error
 
@@ -128,7 +145,12 @@ def write_profile(folder: Path | str, profile: Profile) -> None:
     path.write_text(json.dumps(asdict(profile), indent=2) + "\n", encoding="utf-8")
 
 
-def _parse_profile(data: object) -> Profile:
+def parse_profile(data: object) -> Profile:
+    """A profile from its JSON form; `dataclasses.asdict` is the way back.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
     needed = {"focal", "fit", "prompts"}
     if not isinstance(data, dict) or set(data) - {"std_scale"} != needed:
         raise ValueError("it must be an object that holds focal, fit and prompts")

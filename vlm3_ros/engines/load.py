@@ -7,11 +7,15 @@ from collections.abc import Callable
 from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.engines.settings import EngineSettings
 
+Progress = Callable[[str], None]
+"""Is told, in words, what is being done."""
 
-def load_engine(
-    settings: EngineSettings, progress: Callable[[str], None] = lambda message: None
-) -> Engine:
-    """Check a model (see `preflight`), and load it.
+
+def load_engine(settings: EngineSettings, progress: Progress = lambda message: None) -> Engine:
+    """Make the engine that settings ask for, ready to answer.
+
+    A model that runs in process is checked (see `preflight`) and loaded. A server need not be
+    there yet: who asks is told.
 
     Args:
         settings: which model, where and how.
@@ -20,7 +24,24 @@ def load_engine(
     Raises:
         EngineError: with one message that says what is wrong and what to do.
     """
-    # torch takes seconds to import: only who loads a model waits for it.
+    if settings.engine not in _LOADERS:
+        raise EngineError(f"engine is {settings.engine!r}, it must be one of {', '.join(_LOADERS)}")
+    engine = _LOADERS[settings.engine](settings, progress)
+    if not settings.record_to:
+        return engine
+    from vlm3_ros.engines.recorded import RecordingEngine
+
+    try:
+        return RecordingEngine(engine, settings.record_to)
+    except EngineError:
+        engine.close()
+        raise
+
+
+# Each engine brings its libraries: only who loads it waits for them. torch takes seconds.
+
+
+def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
     try:
         from vlm3_ros.engines.checkpoint import preflight
         from vlm3_ros.engines.transformers import load_transformers_engine
@@ -36,3 +57,25 @@ def load_engine(
     checked = preflight(settings, progress)
     progress(f"loading {checked}")
     return load_transformers_engine(settings, checked)
+
+
+def _load_openai(settings: EngineSettings, progress: Progress) -> Engine:
+    try:
+        from vlm3_ros.engines.openai import load_openai_engine
+    except ImportError as error:
+        raise EngineError(f"engine openai needs the package httpx: {error}") from error
+    return load_openai_engine(settings)
+
+
+def _load_recorded(settings: EngineSettings, progress: Progress) -> Engine:
+    from vlm3_ros.engines.recorded import RecordedEngine
+
+    progress(f"reading {settings.recording}")
+    return RecordedEngine(settings.recording)
+
+
+_LOADERS: dict[str, Callable[[EngineSettings, Progress], Engine]] = {
+    "transformers": _load_transformers,
+    "openai": _load_openai,
+    "recorded": _load_recorded,
+}

@@ -21,6 +21,7 @@ from transformers import AutoProcessor
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.images import check_images
 from vlm3_ros.geometry.camera import ImageLimits
 
 
@@ -125,29 +126,6 @@ def encode_questions(
         pixel_values=first["pixel_values"],
         image_grid_thw=first["image_grid_thw"],
     )
-
-
-def check_images(images: Sequence[NDArray[np.uint8]], limits: ImageLimits) -> None:
-    """Raise an EngineError unless all images are such as enter the model without resizing."""
-    if not images:
-        raise EngineError("a question needs at least one image")
-    for image in images:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise EngineError(
-                f"an image must be of shape (height, width, 3) and uint8, not {image.shape} and "
-                f"{image.dtype}"
-            )
-        height, width, _ = image.shape
-        if (
-            width % limits.multiple
-            or height % limits.multiple
-            or not limits.min_pixels <= width * height <= limits.max_pixels
-        ):
-            raise EngineError(
-                f"an image of {width}x{height} px would be resized: the model takes sides that "
-                f"are multiples of {limits.multiple} px and {limits.min_pixels} to "
-                f"{limits.max_pixels} px in all (see vlm3_ros.geometry.camera.unify_focal)"
-            )
 
 
 def _common_length(sequences: Sequence[list[int]]) -> int:

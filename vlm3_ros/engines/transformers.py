@@ -165,6 +165,8 @@ def _check_parts(
 class TransformersEngine:
     """See `vlm3_ros.engines.base.Engine`."""
 
+    warning: str | None = None
+
     def __init__(self, loaded: LoadedModel, settings: EngineSettings) -> None:
         """Take a loaded model.
 

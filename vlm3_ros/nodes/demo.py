@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -301,19 +301,14 @@ def _wait(condition: Callable[[], bool], what: str, patience: float, node: _Proc
 
 
 def _node_command(settings: DemoSettings) -> list[str]:
-    model, topics = settings.model, settings.topics
+    topics = settings.topics
     parameters = {
-        "model": model.model,
-        "dtype": model.dtype,
-        "device": model.device,
-        "offline": model.offline,
+        **asdict(settings.model),
         "grid_columns": settings.columns,
         "grid_rows": settings.rows,
         "image_transport": "compressed" if _is_compressed(topics.image) else "raw",
         "use_sim_time": True,
     }
-    if model.attn_implementation != "auto":
-        parameters["attn_implementation"] = model.attn_implementation
     remaps = {
         "__ns": _NAMESPACE,
         "image": base_topic(topics.image),

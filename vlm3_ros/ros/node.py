@@ -7,8 +7,8 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast, get_args
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -32,7 +32,14 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import Attention, Dtype, EngineSettings
+from vlm3_ros.engines.settings import (
+    API_KEY_VARIABLE,
+    LOCAL_SERVER,
+    Attention,
+    Dtype,
+    EngineKind,
+    EngineSettings,
+)
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
 from vlm3_ros.paths import default_model
@@ -83,9 +90,16 @@ class CameraModelParameters(ParameterTable):
     """Parameters of every node that asks a model about a camera's images."""
 
     autostart: bool = parameter(True, "Configure and activate the node at start.", changes="start")
+    engine: str = parameter(
+        "transformers",
+        "Who answers: a model in this process, a server like vLLM (openai), or a recording.",
+        choices=get_args(EngineKind),
+        changes="unconfigured",
+    )
     model: str = parameter(
         "",
-        "Checkpoint: a folder or a Hugging Face id; empty for the embedded vlm3-tiny.",
+        "Checkpoint: a folder or a Hugging Face id; empty for the embedded vlm3-tiny. For engine "
+        "openai the server's name for it; empty if the server has only one.",
         changes="unconfigured",
     )
     device: str = parameter(
@@ -114,10 +128,63 @@ class CameraModelParameters(ParameterTable):
         changes="unconfigured",
     )
     chunk: int = parameter(
-        64,
-        "Questions that are answered at the same time: more are faster and take more memory.",
+        0,
+        "Questions that are answered at the same time: more are faster and take more memory. "
+        "0: as many as fit into the memory that is free.",
+        minimum=0,
+        maximum=4096,
+        changes="unconfigured",
+    )
+    max_new_tokens: int = parameter(
+        128,
+        "Tokens after which an answer in free text is cut off: models that think need more.",
+        minimum=1,
+        maximum=32_768,
+        changes="unconfigured",
+    )
+    base_url: str = parameter(
+        LOCAL_SERVER,
+        "For engine openai: the server, up to and with /v1.",
+        changes="unconfigured",
+    )
+    api_key_variable: str = parameter(
+        API_KEY_VARIABLE,
+        "For engine openai: the environment variable with the server's key, if it wants one.",
+        changes="unconfigured",
+    )
+    profile: str = parameter(
+        "",
+        "For engine openai: what the server's model was trained for, as a vlm3.json or a folder "
+        "with one, such as a copy of the checkpoint; empty for the authors'.",
+        changes="unconfigured",
+    )
+    concurrency: int = parameter(
+        32,
+        "For engine openai: questions that the server is asked at the same time.",
         minimum=1,
         maximum=4096,
+        changes="unconfigured",
+    )
+    request_timeout: float = parameter(
+        10.0,
+        "For engine openai: seconds for one answer.",
+        minimum=0.01,
+        maximum=3600.0,
+        changes="unconfigured",
+    )
+    frame_timeout: float = parameter(
+        20.0,
+        "For engine openai: seconds for all answers about an image.",
+        minimum=0.01,
+        maximum=3600.0,
+        changes="unconfigured",
+    )
+    recording: str = parameter(
+        "", "For engine recorded: the file whose answers are replayed.", changes="unconfigured"
+    )
+    record_to: str = parameter(
+        "",
+        "File to which all questions and answers are added, for engine recorded; empty for none.",
         changes="unconfigured",
     )
     image_transport: str = parameter(
@@ -355,16 +422,12 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self.get_logger().info(message)
 
     def _engine_settings(self) -> EngineSettings:
-        parameters = self.parameters
-        return EngineSettings(
-            model=parameters.model or str(default_model()),
-            dtype=cast(Dtype, parameters.dtype),
-            device=parameters.device,
-            attn_implementation=cast(Attention, parameters.attn_implementation),
-            offline=parameters.offline,
-            force_answers=parameters.force_answers,
-            chunk=parameters.chunk,
-        )
+        values = {
+            field.name: getattr(self.parameters, field.name) for field in fields(EngineSettings)
+        }
+        if not values["model"] and values["engine"] == "transformers":
+            values["model"] = str(default_model())
+        return EngineSettings(**values)
 
     def _fail(self, outcome: str, error: Exception, remedy: str = "") -> TransitionCallbackReturn:
         self._transition_fault = _text(error)
@@ -551,6 +614,8 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         if engine:
             text = f"{engine.name} is loaded"
             values["model"] = engine.name
+            if engine.warning:
+                level, text = DiagnosticStatus.WARN, engine.warning
             memory = engine.memory_bytes()
             if memory is not None:
                 values["device memory (MB)"] = f"{memory / 1e6:.0f}"

@@ -20,7 +20,8 @@ class DepthAnswers:
 
     `pixels`: (u, v) of the source image, shape (n, 2). `depth`: metres along Z, shape (n,),
     float32, NaN where the answer could not be read. `std`: its standard deviation in metres,
-    shape (n,), float32, NaN where the engine does not know it. `texts`: the raw answers.
+    shape (n,), float32, NaN where the engine does not know it. `texts`: the raw answers; where
+    there is none, the reason in brackets.
     """
 
     pixels: NDArray[np.float64]
@@ -90,5 +91,5 @@ def ask_depth(
         pixels,
         unified.metric_depth(depth).astype(np.float32),
         unified.metric_depth(std).astype(np.float32),
-        tuple(answer.text for answer in answers),
+        tuple(f"[{a.fault}]" if a.fault else a.text for a in answers),
     )

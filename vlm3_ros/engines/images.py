@@ -1,0 +1,83 @@
+"""Images on their way into a model, whoever runs it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vlm3_ros.engines.base import EngineError
+from vlm3_ros.geometry.camera import ImageLimits
+
+QWEN3_VL_LIMITS = ImageLimits(multiple=32, min_pixels=65_536, max_pixels=16_777_216)
+"""What Qwen3-VL's own image processor takes as it is."""
+
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+
+
+def load_limits(folder: Path) -> ImageLimits:
+    """The image sizes that a checkpoint takes as they are, from the files of its processor.
+
+    Qwen3-VL's own where the folder holds none of them.
+
+    Raises:
+        EngineError: naming the file that says something else.
+    """
+    for path in (folder / name for name in _PROCESSOR_FILES):
+        if not path.exists():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            processor = content.get("image_processor", content)
+            return ImageLimits(
+                multiple=processor["patch_size"] * processor["merge_size"],
+                min_pixels=processor["size"]["shortest_edge"],
+                max_pixels=processor["size"]["longest_edge"],
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EngineError(f"{path} does not describe Qwen3-VL's image processor") from error
+    return QWEN3_VL_LIMITS
+
+
+def check_images(images: Sequence[NDArray[np.uint8]], limits: ImageLimits) -> None:
+    """Raise an EngineError unless all images are such as enter the model without resizing."""
+    if not images:
+        raise EngineError("a question needs at least one image")
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise EngineError(
+                f"an image must be of shape (height, width, 3) and uint8, not {image.shape} and "
+                f"{image.dtype}"
+            )
+        height, width, _ = image.shape
+        if (
+            width % limits.multiple
+            or height % limits.multiple
+            or not limits.min_pixels <= width * height <= limits.max_pixels
+        ):
+            raise EngineError(
+                f"an image of {width}x{height} px would be resized: the model takes sides that "
+                f"are multiples of {limits.multiple} px and {limits.min_pixels} to "
+                f"{limits.max_pixels} px in all (see vlm3_ros.geometry.camera.unify_focal)"
+            )
+
+
+def png_url(image: NDArray[np.uint8]) -> str:
+    """An RGB image, shape (height, width, 3), as a data URL that loses nothing."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def image_digest(image: NDArray[np.uint8]) -> str:
+    """What tells an RGB image, shape (height, width, 3), from all others."""
+    height, width, _ = image.shape
+    content = np.ascontiguousarray(image).tobytes()
+    return hashlib.sha256(f"{width}x{height} ".encode() + content).hexdigest()
