@@ -25,9 +25,17 @@ class OracleEngine:
 
     name = "oracle"
 
-    def __init__(self, profile: Profile, limits: ImageLimits, camera: PinholeCamera, depth_at):
+    def __init__(
+        self,
+        profile: Profile,
+        limits: ImageLimits,
+        camera: PinholeCamera,
+        depth_at,
+        view_focal: float | None = None,
+    ):
         self.profile, self.limits = profile, limits
         self._camera, self._depth_at = camera, depth_at
+        self._view_focal = view_focal or profile.focal
 
     def ask(
         self,
@@ -41,9 +49,9 @@ class OracleEngine:
         camera, profile = self._camera, self.profile
         sx, sy = width / camera.width, height / camera.height
         if profile.fit == "pad":
-            # Content keeps the unified focal length up to half a pixel.
-            sx = round(camera.width * profile.focal / camera.fx) / camera.width
-            sy = round(camera.height * profile.focal / camera.fy) / camera.height
+            # Content keeps the focal length at which it enters up to half a pixel.
+            sx = round(camera.width * self._view_focal / camera.fx) / camera.width
+            sy = round(camera.height * self._view_focal / camera.fy) / camera.height
         answers = []
         for question in questions:
             x, y = map(int, re.search(r"\((\d+), (\d+)\)", question).groups())
@@ -70,8 +78,11 @@ class OracleEngine:
     shift=st.tuples(st.floats(-20, 20), st.floats(-20, 20)),
     fit=st.sampled_from(["scale", "pad"]),
     focal=st.sampled_from([160.0, 500.0]),
+    view_focal=st.sampled_from([None, 140.0, 353.5]),
 )
-def test_metric_depth_comes_back_for_any_camera(width, height, fx, squeeze, shift, fit, focal):
+def test_metric_depth_comes_back_for_any_camera(
+    width, height, fx, squeeze, shift, fit, focal, view_focal
+):
     camera = PinholeCamera(
         width, height, fx, fx * squeeze, width / 2 + shift[0], height / 2 + shift[1]
     )
@@ -80,9 +91,10 @@ def test_metric_depth_comes_back_for_any_camera(width, height, fx, squeeze, shif
         return 2.0 + 0.01 * u + 0.005 * v
 
     limits = ImageLimits(32, 32 * 32, 16 * 1024 * 1024)
-    engine = OracleEngine(Profile(focal, fit, PROMPTS), limits, camera, depth_at)
+    engine = OracleEngine(Profile(focal, fit, PROMPTS), limits, camera, depth_at, view_focal)
     pixels = uniform_grid(camera, 5, 4)
-    answers = ask_depth(engine, np.zeros((height, width, 3), np.uint8), camera, pixels)
+    image = np.zeros((height, width, 3), np.uint8)
+    answers = ask_depth(engine, image, camera, pixels, view_focal)
     truth = 2.0 + 0.01 * pixels[:, 0] + 0.005 * pixels[:, 1]
     # A text coordinate names a cell of 1/2000 of the view.
     assert np.allclose(answers.depth, truth, atol=0.02 * max(width, height) / 1000 + 1e-3)

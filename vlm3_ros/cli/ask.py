@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.cli.arguments import grid_size
 from vlm3_ros.cli.errors import CommandError
-from vlm3_ros.cli.model_options import add_model_options, loaded_engine
+from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engine
 from vlm3_ros.geometry.camera import PinholeCamera
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="write depth.png, points.ply and, for a grid, the interpolated cloud.ply there",
     )
+    add_focal_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _check_inside(pixels, camera, options)
     with loaded_engine(options) as engine:
-        answers = ask_depth(engine, image, camera, pixels)
+        answers = ask_depth(engine, image, camera, pixels, options.focal)
     if options.grid:
         print(_summary(answers))
     else:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import natural_number, positive_integer
 from vlm3_ros.cli.errors import CommandError
-from vlm3_ros.cli.model_options import add_model_options, loaded_engine, model_name
+from vlm3_ros.cli.model_options import (
+    add_focal_option,
+    add_model_options,
+    loaded_engine,
+    model_name,
+)
 from vlm3_ros.engines.base import PROFILE_FILE, Engine, write_profile
 from vlm3_ros.paths import default_model
 
@@ -50,6 +55,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "S + 1, and if it does them good, store it in the checkpoint (std_scale in vlm3.json)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    add_focal_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -74,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     with loaded_engine(options) as engine:
         report = _evaluate(engine, options, options.seed)
-        frames = best_median_worst(engine, report)
+        frames = best_median_worst(engine, report, view_focal=options.focal)
         other = _evaluate(engine, options, options.seed + 1) if options.calibrate else None
         profile, name = engine.profile, model_name(engine.name)
     content = {"model": name, **report_json(report)}
@@ -119,7 +125,7 @@ def _evaluate(engine: Engine, options: argparse.Namespace, seed: int) -> Synthet
     from vlm3_ros.evaluation.synthetic import evaluate_synthetic
 
     with progress_bar(f"views of seed {seed}") as progress:
-        return evaluate_synthetic(engine, options.synthetic, seed, options.pixels, progress)
+        return evaluate_synthetic(engine, options.synthetic, seed, options.pixels, progress, options.focal)
 
 
 def _table(name: str, report: SyntheticReport) -> Table:

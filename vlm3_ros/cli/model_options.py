@@ -94,6 +94,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_focal_option(parser: argparse.ArgumentParser) -> None:
+    """Add --focal, the trade of accuracy for speed."""
+    parser.add_argument(
+        "--focal",
+        type=positive_number,
+        metavar="PX",
+        help="unified focal length at which images enter the model (default: the checkpoint's "
+        "own); a smaller one is faster and coarser",
+    )
+
+
 def engine_settings(options: argparse.Namespace) -> EngineSettings:
     """The settings that the model options ask for."""
     chosen = vars(options)

@@ -90,6 +90,7 @@ def evaluate_synthetic(
     seed: int,
     pixels_per_view: int = 10,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    view_focal: float | None = None,
 ) -> SyntheticReport:
     """Ask for the depth of random pixels in new views of all kinds, and score the answers.
 
@@ -101,6 +102,7 @@ def evaluate_synthetic(
         seed: any integer from 0 up.
         pixels_per_view: how many pixels of a view are asked.
         progress: told the number of views done, and of all.
+        view_focal: at which views enter the model, px; None for the checkpoint's own.
 
     Raises:
         EngineError: when the engine cannot answer at all.
@@ -108,7 +110,7 @@ def evaluate_synthetic(
     """
     views = []
     for index in range(count):
-        views.append(_score_view(engine, seed, index, pixels_per_view))
+        views.append(_score_view(engine, seed, index, pixels_per_view, view_focal))
         progress(index + 1, count)
     # A view of nothing but sky has nothing to ask.
     asked = [view for view in views if view.truth.size]
@@ -122,12 +124,19 @@ def evaluate_synthetic(
 
 
 def best_median_worst(
-    engine: Engine, report: SyntheticReport, columns: int = 16, rows: int = 12
+    engine: Engine,
+    report: SyntheticReport,
+    columns: int = 16,
+    rows: int = 12,
+    view_focal: float | None = None,
 ) -> list[DepthFrame]:
     """The views of smallest, middle and largest AbsRel, asked again on a grid, as pictures."""
     ranked = sorted(report.views, key=lambda v: v.error)
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-    return [_grid_frame(engine, report, name, v, columns, rows) for name, v in chosen.items()]
+    return [
+        _grid_frame(engine, report, name, view, columns, rows, view_focal)
+        for name, view in chosen.items()
+    ]
 
 
 def calibration(report: SyntheticReport, std_scale: float = 1.0) -> Calibration | None:
@@ -170,12 +179,14 @@ def report_json(report: SyntheticReport) -> dict[str, Any]:
     }
 
 
-def _score_view(engine: Engine, seed: int, index: int, pixels_per_view: int) -> ScoredView:
+def _score_view(
+    engine: Engine, seed: int, index: int, pixels_per_view: int, view_focal: float | None
+) -> ScoredView:
     view, rng = evaluation_view(seed, index)
     known = np.argwhere(np.isfinite(view.depth) & (view.depth > 0))
     chosen = known[rng.permutation(len(known))[:pixels_per_view]]
     pixels = chosen[:, ::-1].astype(float)
-    answers = ask_depth(engine, view.image, view.camera, pixels)
+    answers = ask_depth(engine, view.image, view.camera, pixels, view_focal)
     return ScoredView(
         index=index,
         kind=view.kind,
@@ -196,11 +207,18 @@ def _scores(views: Sequence[ScoredView]) -> Scores:
 
 
 def _grid_frame(
-    engine: Engine, report: SyntheticReport, name: str, scored: ScoredView, columns: int, rows: int
+    engine: Engine,
+    report: SyntheticReport,
+    name: str,
+    scored: ScoredView,
+    columns: int,
+    rows: int,
+    view_focal: float | None,
 ) -> DepthFrame:
     view, _ = evaluation_view(report.seed, scored.index)
     camera = view.camera
-    answers = ask_depth(engine, view.image, camera, uniform_grid(camera, columns, rows))
+    pixels = uniform_grid(camera, columns, rows)
+    answers = ask_depth(engine, view.image, camera, pixels, view_focal)
     delta1 = float(within_delta(scored.predicted, scored.truth).mean())
     return DepthFrame(
         title=f"{name}: {scored.kind} {scored.index}\nδ1 {delta1:.2f}, AbsRel {scored.error:.2f}",

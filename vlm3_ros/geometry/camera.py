@@ -167,7 +167,11 @@ class UnifiedCamera:
 
 
 def unify_focal(
-    camera: PinholeCamera, focal: float, limits: ImageLimits, fit: Fit
+    camera: PinholeCamera,
+    focal: float,
+    limits: ImageLimits,
+    fit: Fit,
+    view_focal: float | None = None,
 ) -> UnifiedCamera:
     """Choose the size at which an image enters the model, such that its processor resizes nothing.
 
@@ -178,19 +182,23 @@ def unify_focal(
         fit: how sides become multiples of `limits.multiple`: "scale" stretches each axis to the
             nearest one (as the stock processor does), "pad" keeps pixels square and pads at the
             right and at the bottom.
+        view_focal: focal length at which the image enters all the same, px: a smaller one makes
+            fewer visual tokens of it, for coarser answers. None for `focal`.
 
     Raises:
         GeometryError: when the focal length is not positive and finite, when the intrinsics make
             the image absurdly small, large or narrow, or no size fits the limits.
     """
-    if not 0 < focal < math.inf:
-        raise GeometryError(f"the unified focal length is {focal:g} px")
-    width, height = camera.width * focal / camera.fx, camera.height * focal / camera.fy
+    entering = focal if view_focal is None else view_focal
+    for length in (focal, entering):
+        if not 0 < length < math.inf:
+            raise GeometryError(f"the unified focal length is {length:g} px")
+    width, height = camera.width * entering / camera.fx, camera.height * entering / camera.fy
     shortest, longest = sorted((width, height))
     if shortest < 1 or longest > MAX_SIDE or longest > MAX_ASPECT * shortest:
         raise GeometryError(
             f"focal lengths of {camera.fx:g} and {camera.fy:g} px make an image of {camera.width}x"
-            f"{camera.height} px {width:.4g}x{height:.4g} px at {focal:g} px: check the calibration"
+            f"{camera.height} px {width:.4g}x{height:.4g} px at {entering:g} px: check the calibration"
         )
     clamp = _area_clamp(width, height, limits)
     width, height = width * clamp, height * clamp

@@ -47,6 +47,13 @@ class DepthParameters(CameraModelParameters):
     pixel_choice: str = parameter(
         "uniform", "Where in the image the pixels lie.", choices=tuple(PIXEL_CHOICES)
     )
+    unified_focal: float = parameter(
+        0.0,
+        "Focal length at which images enter the model, px; 0 for the checkpoint's own. A smaller "
+        "one is faster and coarser.",
+        minimum=0.0,
+        maximum=1e5,
+    )
     min_depth: float = parameter(
         0.0, "Nearer answers are not published, in metres.", minimum=0.0, maximum=1e6
     )
@@ -107,7 +114,8 @@ class DepthNode(CameraModelNode):
         pixels = PIXEL_CHOICES[parameters.pixel_choice](camera, columns, rows)
         u, v = np.rint(pixels).astype(int).T
         visible = frame.visible[v, u]
-        answers = ask_depth(self.engine, frame.image, camera, pixels[visible])
+        view_focal = parameters.unified_focal or None
+        answers = ask_depth(self.engine, frame.image, camera, pixels[visible], view_focal)
         depth, std = np.full((2, len(pixels)), np.nan, np.float32)
         depth[visible], std[visible] = answers.depth, answers.std
         depth[(depth < parameters.min_depth) | (depth > parameters.max_depth)] = np.nan

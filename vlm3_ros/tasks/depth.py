@@ -47,7 +47,11 @@ def uniform_grid(camera: PinholeCamera, columns: int, rows: int) -> NDArray[np.f
 
 
 def ask_depth(
-    engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, pixels: ArrayLike
+    engine: Engine,
+    image: NDArray[np.uint8],
+    camera: PinholeCamera,
+    pixels: ArrayLike,
+    view_focal: float | None = None,
 ) -> DepthAnswers:
     """Ask for the metric depth of pixels.
 
@@ -58,6 +62,8 @@ def ask_depth(
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
         camera: its intrinsics.
         pixels: (u, v), shape (n, 2).
+        view_focal: unified focal length at which the image enters the model, px; None for the
+            checkpoint's own. See `unify_focal`.
 
     Raises:
         GeometryError: when the image does not fit its camera or the engine's limits.
@@ -65,7 +71,7 @@ def ask_depth(
     """
     pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
     profile = engine.profile
-    unified = unify_focal(camera, profile.focal, engine.limits, profile.fit)
+    unified = unify_focal(camera, profile.focal, engine.limits, profile.fit, view_focal)
     view = unified.view
     coordinates = text_coordinates(
         unified.to_view(pixels), view.width, view.height, profile.prompts.text_range
