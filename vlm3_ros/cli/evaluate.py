@@ -125,7 +125,9 @@ def _evaluate(engine: Engine, options: argparse.Namespace, seed: int) -> Synthet
     from vlm3_ros.evaluation.synthetic import evaluate_synthetic
 
     with progress_bar(f"views of seed {seed}") as progress:
-        return evaluate_synthetic(engine, options.synthetic, seed, options.pixels, progress, options.focal)
+        return evaluate_synthetic(
+            engine, options.synthetic, seed, options.pixels, progress, options.focal
+        )
 
 
 def _table(name: str, report: SyntheticReport) -> Table:

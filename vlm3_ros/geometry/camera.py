@@ -198,7 +198,8 @@ def unify_focal(
     if shortest < 1 or longest > MAX_SIDE or longest > MAX_ASPECT * shortest:
         raise GeometryError(
             f"focal lengths of {camera.fx:g} and {camera.fy:g} px make an image of {camera.width}x"
-            f"{camera.height} px {width:.4g}x{height:.4g} px at {entering:g} px: check the calibration"
+            f"{camera.height} px {width:.4g}x{height:.4g} px at {entering:g} px: check the "
+            "calibration"
         )
     clamp = _area_clamp(width, height, limits)
     width, height = width * clamp, height * clamp

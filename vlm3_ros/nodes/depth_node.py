@@ -19,10 +19,10 @@ from vlm3_ros.ros.depth_images import depth_message
 from vlm3_ros.ros.node import (
     CameraFrame,
     CameraModelNode,
-    CameraModelParameters,
     EngineLoader,
     Published,
 )
+from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.running import run_node
 from vlm3_ros.tasks.dense import densify

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -32,27 +31,14 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import (
-    API_KEY_VARIABLE,
-    LOCAL_SERVER,
-    Attention,
-    Dtype,
-    EngineKind,
-    EngineSettings,
-)
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
-from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
-from vlm3_ros.paths import default_model
+from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.ros.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
 from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics, Throttle, diagnostic_status
 from vlm3_ros.ros.images import MessageError, rgb_from_message
-from vlm3_ros.ros.parameters import (
-    ParameterError,
-    ParameterTable,
-    changed,
-    declare_parameters,
-    parameter,
-)
+from vlm3_ros.ros.node_parameters import CameraModelParameters, engine_settings, fallback_lens
+from vlm3_ros.ros.parameters import ParameterError, changed, declare_parameters
 from vlm3_ros.ros.worker import FrameWorker
 
 EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]
@@ -74,8 +60,6 @@ _QOS_OVERRIDES = (
     QoSPolicyKind.DURABILITY,
 )
 
-_load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
-
 
 class FrameError(Exception):
     """A frame that cannot be answered; the text names the topic and what to do."""
@@ -83,172 +67,6 @@ class FrameError(Exception):
 
 _TELLING_ERRORS = (FrameError, EngineError, GeometryError)
 """Whose text says what to do."""
-
-
-@dataclass(frozen=True)
-class CameraModelParameters(ParameterTable):
-    """Parameters of every node that asks a model about a camera's images."""
-
-    autostart: bool = parameter(True, "Configure and activate the node at start.", changes="start")
-    engine: str = parameter(
-        "transformers",
-        "Who answers: a model in this process, a server like vLLM (openai), or a recording.",
-        choices=get_args(EngineKind),
-        changes="unconfigured",
-    )
-    model: str = parameter(
-        "",
-        "Checkpoint: a folder or a Hugging Face id; empty for the embedded vlm3-tiny. For engine "
-        "openai the server's name for it; empty if the server has only one.",
-        changes="unconfigured",
-    )
-    device: str = parameter(
-        "auto",
-        "Device of the model: auto (CUDA where torch can use it), cpu, cuda or cuda:<index>.",
-        changes="unconfigured",
-    )
-    dtype: str = parameter(
-        "auto",
-        "Number type of the model's weights.",
-        choices=get_args(Dtype),
-        changes="unconfigured",
-    )
-    attn_implementation: str = parameter(
-        "auto",
-        "Attention implementation, as transformers names it.",
-        choices=get_args(Attention),
-        changes="unconfigured",
-    )
-    offline: bool = parameter(
-        False, "Never look for the model on the network.", changes="unconfigured"
-    )
-    force_answers: bool = parameter(
-        True,
-        "Decode only the numbers of answers, under a grammar: faster, and with an uncertainty.",
-        changes="unconfigured",
-    )
-    chunk: int = parameter(
-        0,
-        "Questions that are answered at the same time: more are faster and take more memory. "
-        "0: as many as fit into the memory that is free.",
-        minimum=0,
-        maximum=4096,
-        changes="unconfigured",
-    )
-    max_new_tokens: int = parameter(
-        128,
-        "Tokens after which an answer in free text is cut off: models that think need more.",
-        minimum=1,
-        maximum=32_768,
-        changes="unconfigured",
-    )
-    base_url: str = parameter(
-        LOCAL_SERVER,
-        "For engine openai: the server, up to and with /v1.",
-        changes="unconfigured",
-    )
-    api_key_variable: str = parameter(
-        API_KEY_VARIABLE,
-        "For engine openai: the environment variable with the server's key, if it wants one.",
-        changes="unconfigured",
-    )
-    profile: str = parameter(
-        "",
-        "For engine openai: what the server's model was trained for, as a vlm3.json or a folder "
-        "with one, such as a copy of the checkpoint; empty for the authors'.",
-        changes="unconfigured",
-    )
-    concurrency: int = parameter(
-        32,
-        "For engine openai: questions that the server is asked at the same time.",
-        minimum=1,
-        maximum=4096,
-        changes="unconfigured",
-    )
-    request_timeout: float = parameter(
-        10.0,
-        "For engine openai: seconds for one answer.",
-        minimum=0.01,
-        maximum=3600.0,
-        changes="unconfigured",
-    )
-    frame_timeout: float = parameter(
-        20.0,
-        "For engine openai: seconds for all answers about an image.",
-        minimum=0.01,
-        maximum=3600.0,
-        changes="unconfigured",
-    )
-    recording: str = parameter(
-        "", "For engine recorded: the file whose answers are replayed.", changes="unconfigured"
-    )
-    record_to: str = parameter(
-        "",
-        "File to which all questions and answers are added, for engine recorded; empty for none.",
-        changes="unconfigured",
-    )
-    image_transport: str = parameter(
-        "raw",
-        "Whether to subscribe to `image` or to `image/compressed`.",
-        choices=("raw", "compressed"),
-        changes="unconfigured",
-    )
-    image_is_rectified: bool = parameter(
-        False, "The image topic is rectified already: P of its CameraInfo describes it."
-    )
-    process_every_frame: bool = parameter(
-        False,
-        "For replay: let frames wait for the model, instead of the newest frame only.",
-        changes="unconfigured",
-    )
-    queue_size: int = parameter(
-        100,
-        "Frames that may wait with process_every_frame.",
-        minimum=1,
-        maximum=10_000,
-        changes="unconfigured",
-    )
-    lazy: bool = parameter(True, "Ask the model only while someone subscribes to an output.")
-    max_frame_age: float = parameter(
-        0.0,
-        "Refuse frames whose stamp is older than this, in seconds; 0 for any age.",
-        minimum=0.0,
-        maximum=1e6,
-    )
-    image_timeout: float = parameter(
-        5.0, "Warn after this many seconds without an image.", minimum=0.1, maximum=1e6
-    )
-    camera_info_timeout: float = parameter(
-        5.0,
-        "Warn, or take fallback_intrinsics, after this many seconds without a CameraInfo.",
-        minimum=0.0,
-        maximum=1e6,
-    )
-    fallback_intrinsics: str = parameter(
-        "none",
-        "Intrinsics for a camera that is uncalibrated or sends no CameraInfo.",
-        choices=("none", "hfov", "file"),
-    )
-    fallback_hfov: float = parameter(
-        60.0,
-        "Horizontal field of view in degrees, for fallback_intrinsics: hfov.",
-        minimum=1.0,
-        maximum=179.0,
-    )
-    fallback_file: str = parameter(
-        "", "Calibration in camera_calibration's YAML format, for fallback_intrinsics: file."
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.fallback_intrinsics != "file":
-            return
-        if not self.fallback_file:
-            raise ParameterError("fallback_intrinsics: file needs parameter 'fallback_file'")
-        try:
-            _load_camera(self.fallback_file)
-        except GeometryError as error:
-            raise ParameterError(f"parameter 'fallback_file': {error}") from None
 
 
 @dataclass(frozen=True)
@@ -364,7 +182,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._is_configured = True
         self._transition_fault = None
         try:
-            self.engine = self._engine_loader(self._engine_settings(), self._log_progress)
+            self.engine = self._engine_loader(engine_settings(self.parameters), self._log_progress)
             self.create_outputs()
         except Exception as error:
             self._release()
@@ -420,14 +238,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
 
     def _log_progress(self, message: str) -> None:
         self.get_logger().info(message)
-
-    def _engine_settings(self) -> EngineSettings:
-        values = {
-            field.name: getattr(self.parameters, field.name) for field in fields(EngineSettings)
-        }
-        if not values["model"] and values["engine"] == "transformers":
-            values["model"] = str(default_model())
-        return EngineSettings(**values)
 
     def _fail(self, outcome: str, error: Exception, remedy: str = "") -> TransitionCallbackReturn:
         self._transition_fault = _text(error)
@@ -577,7 +387,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         except UncalibratedError as error:
             if parameters.fallback_intrinsics == "none":
                 raise FrameError(f"{self._camera_info_topic}: {error}") from None
-            return _fallback_lens(parameters, size)
+            return fallback_lens(parameters, size)
         except GeometryError as error:
             raise FrameError(f"{self._camera_info_topic}: {error}") from None
         if found:
@@ -592,7 +402,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         waited = time.monotonic() - self._activated
         if parameters.fallback_intrinsics == "none" or waited < parameters.camera_info_timeout:
             return None
-        return _fallback_lens(parameters, size)
+        return fallback_lens(parameters, size)
 
     def _age(self, header: Header) -> float:
         return (self.get_clock().now().nanoseconds - stamp_nanoseconds(header)) / 1e9
@@ -686,24 +496,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
                 f"answers come more than {TF_BUFFER:g} s after the frame's stamp, so that TF has "
                 "forgotten it: ask less, or compare the clocks (use_sim_time?)",
             )
-
-
-def _fallback_lens(parameters: CameraModelParameters, size: tuple[int, int]) -> LensCamera:
-    if parameters.fallback_intrinsics == "hfov":
-        return _pinhole_lens(*size, parameters.fallback_hfov)
-    lens = _load_camera(parameters.fallback_file)
-    if (lens.width, lens.height) != size:
-        raise FrameError(
-            f"{parameters.fallback_file}: is for images of {lens.width}x{lens.height}, "
-            f"not {size[0]}x{size[1]}"
-        )
-    return lens
-
-
-@functools.lru_cache(maxsize=1)
-def _pinhole_lens(width: int, height: int, hfov_deg: float) -> LensCamera:
-    K = PinholeCamera.from_hfov(width, height, hfov_deg).K
-    return lens_from_calibration(width, height, K, [], "none", np.eye(3), np.zeros((3, 4)))
 
 
 def _text(error: Exception) -> str:
