@@ -90,7 +90,7 @@ def test_metric_depth_comes_back_for_any_camera(
     def depth_at(u: float, v: float) -> float:  # a smooth slope, told by source pixels
         return 2.0 + 0.01 * u + 0.005 * v
 
-    limits = ImageLimits(32, 32 * 32, 16 * 1024 * 1024)
+    limits = ImageLimits(32, 1, 16 * 1024 * 1024)
     engine = OracleEngine(Profile(focal, fit, PROMPTS), limits, camera, depth_at, view_focal)
     pixels = uniform_grid(camera, 5, 4)
     image = np.zeros((height, width, 3), np.uint8)
