@@ -209,7 +209,7 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     questions = [
         depth_question(prompts, rng.integers(0, prompts.text_range, 2)) for _ in range(count)
     ]
-    return Workload(image, questions, is_trained=subject.shape is None)
+    return Workload(image, questions)
 
 
 def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
@@ -220,35 +220,27 @@ def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
         title=f"{name}: {setting.parameters / 1e6:,.1f} M parameters as {setting.dtype} on "
         f"{setting.hardware}, {setting.threads} thread(s); {setting.visual_tokens} visual tokens, "
         f"{setting.question_tokens:.0f} own tokens a question",
-        caption=f"device: {speed.bytes_per_second / 1e9:.1f} GB/s in a copy, "
+        caption="same: answers like the naive way's; forced ones differ where the model does not "
+        f"keep to its form by itself. device: {speed.bytes_per_second / 1e9:.1f} GB/s in a copy, "
         f"{speed.flops_per_second / 1e9:,.0f} GFLOP/s in a product; model: "
         f"{work.weight_bytes / 1e6:,.1f} MB of weights a step, "
         f"{work.prefix_flops(setting.prefix_tokens) / 1e9:,.1f} GFLOP for image and shared text",
     )
     table.add_column("method", no_wrap=True)
-    for column in (
-        "questions",
-        "ms/frame",
-        "questions/s",
-        "x naive",
-        "roofline ms",
-        "peak MB",
-        "added MB",
-        "same answers",
-    ):
-        table.add_column(column, justify="right")
+    for column in ("asked", "ms/frame", "per s", "x naive", "floor ms", "peak MB", "+ MB", "same"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.method,
-            str(row.questions),
-            "out of memory" if row.ms_per_frame is None else f"{row.ms_per_frame:,.1f}",
+            f"{row.questions:,}",
+            "no memory" if row.ms_per_frame is None else f"{row.ms_per_frame:,.0f}",
             "" if row.questions_per_second is None else f"{row.questions_per_second:,.1f}",
             "" if row.ratio_to_naive is None else f"{row.ratio_to_naive:,.1f}",
-            f"{row.roofline_ms:,.1f}",
+            f"{row.roofline_ms:,.0f}",
             f"{row.peak_memory_mb:,.0f}",
             f"{row.added_memory_mb:,.0f}",
             ""
             if row.equal_answers is None
-            else f"{row.equal_answers * row.compared:.0f} of {row.compared}",
+            else f"{row.equal_answers * row.compared:.0f}/{row.compared}",
         )
     return table

@@ -35,13 +35,10 @@ class Workload:
     Attributes:
         image: RGB, shape (height, width, 3), of a size that enters the model as it is.
         questions: any number.
-        is_trained: whether the model has learned to answer. One that has not is not asked whether
-            it keeps to the form of answers, and gets as long as an answer takes.
     """
 
     image: NDArray[np.uint8]
     questions: Sequence[str]
-    is_trained: bool
 
 
 @dataclass(frozen=True)
@@ -140,14 +137,16 @@ def measure(
     """Time a method on a workload, and note the memory that it takes.
 
     One question is asked before, unmeasured, to warm up. Memory means something only in a process
-    that has measured nothing else.
+    that has measured nothing else. Free answers get as many tokens as an answer in the checkpoint's
+    form takes, and forced ones are forced without a look at whether the model keeps to that form:
+    random weights, or an image of a size that the checkpoint never saw, may make it ramble, and
+    the cost of answers is measured here, not their sense.
 
     Args:
         settings: of the engine.
         repeats: of all questions.
     """
-    if not workload.is_trained:
-        settings = replace(settings, max_new_tokens=_answer_tokens(loaded))
+    settings = replace(settings, max_new_tokens=_answer_tokens(loaded))
     device = loaded.model.device
     ask = _asking(loaded, method, workload, settings)
     idle = _start_of_peak(device)
@@ -175,7 +174,7 @@ def _asking(
         return lambda questions: ask(loaded, workload.image, questions, settings.max_new_tokens)
     engine = TransformersEngine(loaded, settings)
     template = loaded.profile.prompts.depth.answer if method == "engine-forced" else None
-    if template is not None and not workload.is_trained:
+    if template is not None:
         engine.force(template)
     return lambda questions: [
         answer.text for answer in engine.ask([workload.image], questions, template)

@@ -213,7 +213,7 @@ class TransformersEngine:
     def force(self, template: str) -> None:
         """Force answers into a form without asking the model first whether it keeps to it.
 
-        For models with random weights: what they cost, not what they say, is of interest.
+        For measurements of what answers cost, whatever they say.
         """
         self._forms[template] = self._form_of(template)
 
