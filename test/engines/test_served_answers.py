@@ -69,7 +69,7 @@ def test_depths_through_a_server_are_those_of_the_model_in_process(local, remote
         np.testing.assert_array_equal(served_metres, metres)
         heard |= set(texts)
     # Else a model that always says the same would pass.
-    assert len(heard) > 2
+    assert len(heard) > 10
 
 
 def test_two_images_and_words_of_ones_own(local, remote):

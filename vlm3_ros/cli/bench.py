@@ -213,6 +213,7 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
 
 
 def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
+    from rich.box import SIMPLE
     from rich.table import Table
 
     speed, work = setting.speed, setting.work
@@ -220,6 +221,9 @@ def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
         title=f"{name}: {setting.parameters / 1e6:,.1f} M parameters as {setting.dtype} on "
         f"{setting.hardware}, {setting.threads} thread(s); {setting.visual_tokens} visual tokens, "
         f"{setting.question_tokens:.0f} own tokens a question",
+        box=SIMPLE,
+        pad_edge=False,
+        collapse_padding=True,
         caption="same: answers like the naive way's; forced ones differ where the model does not "
         f"keep to its form by itself. device: {speed.bytes_per_second / 1e9:.1f} GB/s in a copy, "
         f"{speed.flops_per_second / 1e9:,.0f} GFLOP/s in a product; model: "
@@ -227,7 +231,7 @@ def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
         f"{work.prefix_flops(setting.prefix_tokens) / 1e9:,.1f} GFLOP for image and shared text",
     )
     table.add_column("method", no_wrap=True)
-    for column in ("asked", "ms/frame", "per s", "x naive", "floor ms", "peak MB", "+ MB", "same"):
+    for column in ("asked", "ms/frame", "per s", "x naive", "floor ms", "peak MB", "same"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -238,7 +242,6 @@ def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
             "" if row.ratio_to_naive is None else f"{row.ratio_to_naive:,.1f}",
             f"{row.roofline_ms:,.0f}",
             f"{row.peak_memory_mb:,.0f}",
-            f"{row.added_memory_mb:,.0f}",
             ""
             if row.equal_answers is None
             else f"{row.equal_answers * row.compared:.0f}/{row.compared}",
