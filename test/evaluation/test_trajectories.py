@@ -93,6 +93,14 @@ def test_a_straight_drive_is_aligned_without_complaint(recwarn):
     assert not recwarn.list
 
 
+def test_a_standstill_is_aligned_and_one_pose_is_not():
+    standing, elsewhere = trajectory([at(0, 0)] * 3), trajectory([at(2, 1)] * 3)
+    errors = absolute_pose_error(aligned(standing, elsewhere), elsewhere)
+    assert errors.translation_m.max < 1e-9
+    with pytest.raises(ValueError, match="one pose cannot be aligned"):
+        aligned(trajectory([at(0, 0)]), trajectory([at(2, 1)]))
+
+
 def test_stamps_are_paired_with_the_nearest_within_reach():
     truth = trajectory([at(x, 0) for x in range(10)], first_ns=0)
     stamps = np.array([-5_000_000, 104_000_000, 250_000_000, 395_000_000, 911_000_000])

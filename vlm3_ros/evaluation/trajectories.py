@@ -129,7 +129,12 @@ def aligned(estimate: Trajectory, truth: Trajectory) -> Trajectory:
     Args:
         estimate: associated with the truth.
         truth: of equal length.
+
+    Raises:
+        ValueError: when there is only one pose.
     """
+    if len(estimate.poses) < 2:
+        raise ValueError("one pose cannot be aligned: its turn is open")
     places, goals = estimate.poses[:, :3, 3], truth.poses[:, :3, 3]
     centre, goal = places.mean(0), goals.mean(0)
     with warnings.catch_warnings():
