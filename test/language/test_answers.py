@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import get_args
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vlm3_ros.language.answers import (
@@ -15,8 +17,22 @@ from vlm3_ros.language.answers import (
     AnswerError,
     Reason,
     parse_depth,
+    parse_direction,
+    parse_distance,
+    parse_point,
+    parse_rotation,
 )
-from vlm3_ros.language.prompts import DepthPrompt, PromptSet, depth_answer, load_prompt_set
+from vlm3_ros.language.prompts import (
+    CorrespondencePrompt,
+    DepthPrompt,
+    PosePrompt,
+    PosePrompts,
+    PromptSet,
+    correspondence_answer,
+    depth_answer,
+    load_prompt_set,
+    pose_answers,
+)
 
 VLM3 = load_prompt_set("vlm3")
 
@@ -167,3 +183,185 @@ def test_a_runaway_repetition_is_read_in_one_pass(piece: str) -> None:
     """Quadratic matching of the longest text would run into the suite's timeout."""
     with pytest.raises(AnswerError):
         parse_depth(piece * (MAX_CHARACTERS // len(piece)), VLM3)
+
+
+POSE, MATCH = VLM3.pose, VLM3.correspondence
+assert POSE is not None and MATCH is not None
+
+READERS: dict[str, Callable[[str], object]] = {
+    "distance": lambda text: parse_distance(text, POSE),
+    "direction": lambda text: parse_direction(text, POSE),
+    "rotation": lambda text: parse_rotation(text, POSE),
+    "point": lambda text: parse_point(text, MATCH, 2000),
+}
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "value"),
+    [
+        ("distance", "Translation distance: 0.50 meters.", 0.5),
+        ("distance", "<think>1 m?</think> Translation distance: 0 meters.", 0.0),
+        ("direction", "The camera moves right, unit vector (1.00, 0.00, 0.00).", (1, 0, 0)),
+        ("direction", "It slides, unit  vector ( 0,\n-0.6 , .8 ).", (0, -0.6, 0.8)),
+        ("direction", "x, unit vector (0.0, 0.0, 1.09).", (0, 0, 1)),
+        ("direction", "x, unit vector (0.63, 0.0, -0.84).", (0.6, 0, -0.8)),
+        ("rotation", "Yaw=-1.5, Pitch=2.25, Roll=0.0.", (-1.5, 2.25, 0)),
+        ("rotation", "Yaw=180.0, Pitch=-90.0, Roll=-180.0.", (180, -90, -180)),
+        ("rotation", "Yaw=1, Pitch=2, Roll=3.0. Yaw=1.0, Pitch=2.0, Roll=3.00.", (1, 2, 3)),
+        ("point", "The corresponding pixel is (0, 1999).", (0, 1999)),
+        ("point", "The corresponding pixel is (17.0,4).", (17, 4)),
+    ],
+)
+def test_answers_about_two_views_are_read(reader: str, text: str, value: object) -> None:
+    assert READERS[reader](text) == pytest.approx(np.array(value), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "reason"),
+    [
+        ("distance", "0.5 meters", "no answer"),
+        ("distance", "Translation distance: 0.5", "no answer"),
+        ("distance", "Translation distance: -0.1 meters.", "negative"),
+        ("distance", "Translation distance: nan meters.", "not finite"),
+        ("distance", "Translation distance: 1e9 meters.", "out of range"),
+        ("distance", "Translation distance: short meters.", "not a number"),
+        (
+            "distance",
+            "Translation distance: 1 meters. Translation distance: 2 meters.",
+            "several answers",
+        ),
+        ("direction", "The camera moves right.", "no answer"),
+        ("direction", "right, unit vector (1.0, 0.0).", "no answer"),
+        ("direction", "right, unit vector (1.0, 0.0, 0.0", "no answer"),
+        ("direction", "right, unit vector (0, 0, 0).", "not a unit vector"),
+        ("direction", "right, unit vector (0.5, 0.5, 0.5).", "not a unit vector"),
+        ("direction", "right, unit vector (1, 1, 1).", "not a unit vector"),
+        ("direction", "right, unit vector (1e200, 1e200, 0).", "not a unit vector"),
+        ("direction", "right, unit vector (nan, 0, 1).", "not finite"),
+        ("direction", "right, unit vector (x, y, z).", "not a number"),
+        ("direction", ", unit vector (1, 0, 0). , unit vector (0, 1, 0).", "several answers"),
+        ("rotation", "Yaw=1.0, Pitch=2.0", "no answer"),
+        ("rotation", "Yaw=1.0, Pitch=2.0, Roll=3.4", "no answer"),
+        ("rotation", "Yaw=1.0, Pitch=2.0, Roll=12.", "cut off"),
+        ("rotation", "Yaw=180.1, Pitch=0.0, Roll=0.0.", "out of range"),
+        ("rotation", "Yaw=0.0, Pitch=-90.5, Roll=0.0.", "out of range"),
+        ("rotation", "Yaw=0.0, Pitch=0.0, Roll=-inf.", "not finite"),
+        ("rotation", "Yaw=1.5°, Pitch=0.0, Roll=0.0.", "not a number"),
+        ("point", "The corresponding pixel is (x, y).", "not a number"),
+        ("point", "The corresponding pixel is (2000, 3).", "out of range"),
+        ("point", "The corresponding pixel is (-1, 3).", "out of range"),
+        ("point", "The corresponding pixel is (1.5, 3).", "not a whole number"),
+        ("point", "The corresponding pixel is (1, 3", "no answer"),
+        ("point", " " * (MAX_CHARACTERS + 1), "too long"),
+    ],
+)
+def test_what_is_no_motion_and_no_pixel_is_refused(reader: str, text: str, reason: str) -> None:
+    with pytest.raises(AnswerError) as raised:
+        READERS[reader](text)
+    assert raised.value.reason == reason
+    assert raised.value.text == text
+
+
+angle = st.floats(-179, 179)
+
+
+@given(st.floats(0, 1e5), st.tuples(*[st.floats(-1, 1)] * 3), st.tuples(angle, angle, angle))
+def test_a_worded_motion_is_read_back_within_its_decimals(
+    distance: float, vector: tuple[float, ...], angles: tuple[float, ...]
+) -> None:
+    yaw, pitch, roll = angles[0], angles[1] / 2, angles[2]
+    assume(math.hypot(*vector) > 0.01)
+    direction = np.array(vector) / math.hypot(*vector)
+    texts = pose_answers(POSE, distance, direction, (yaw, pitch, roll))
+    assert parse_distance(texts[0], POSE) == pytest.approx(distance, abs=0.50001e-3)
+    # Rounding moves the vector by 0.0009 at most, its length is then made 1 again.
+    np.testing.assert_allclose(parse_direction(texts[1], POSE), direction, atol=1.5e-3)
+    np.testing.assert_allclose(parse_rotation(texts[2], POSE), (yaw, pitch, roll), atol=0.50001e-2)
+
+
+@given(st.integers(0, 1999), st.integers(0, 1999))
+def test_a_worded_pixel_is_read_back(x: int, y: int) -> None:
+    assert parse_point(correspondence_answer(MATCH, (x, y), 2000), MATCH, 2000).tolist() == [x, y]
+
+
+@pytest.mark.parametrize("length", range(len("Yaw=-12.34, Pitch=5.67, Roll=-8.90.")))
+def test_an_answer_that_was_cut_off_is_never_read(length: int) -> None:
+    with pytest.raises(AnswerError):
+        parse_rotation("Yaw=-12.34, Pitch=5.67, Roll=-8.90."[:length], POSE)
+
+
+two_view_pieces = pieces | st.sampled_from(
+    [
+        "Yaw=",
+        ", Pitch=",
+        ", Roll=",
+        ".",
+        ", unit vector (",
+        ", ",
+        ").",
+        "-0.6",
+        "The corresponding pixel is (",
+        "Translation distance: ",
+        "Yaw=1.0, Pitch=2.0, Roll=3.0.",
+        ", unit vector (0.0, 0.6, 0.8).",
+    ]
+)
+
+
+def what_is_read(reader: str, text: str) -> object:
+    try:
+        return READERS[reader](text)
+    except AnswerError as error:
+        return error
+
+
+@given(st.sampled_from(sorted(READERS)), st.text() | st.lists(two_view_pieces).map("".join))
+def test_any_text_gives_a_sound_value_or_an_answer_error(reader: str, text: str) -> None:
+    outcome = what_is_read(reader, text)
+    if isinstance(outcome, AnswerError):
+        assert outcome.reason in get_args(Reason)
+        assert outcome.text == text
+        return
+    value = np.asarray(outcome)
+    assert np.isfinite(value).all()
+    if reader == "direction":
+        assert np.linalg.norm(value) == pytest.approx(1)
+    elif reader == "rotation":
+        assert (np.abs(value) <= (180, 90, 180)).all()
+    elif reader == "point":
+        assert ((value >= 0) & (value < 2000)).all()
+    else:
+        assert value >= 0
+
+
+@given(templates)
+def test_a_pixel_is_read_back_in_any_wording(template: str) -> None:
+    before, after = template.split("{value}")
+    answer = f"{before}[{{x}};{{y}}]{after}"
+    assume(answer.count("{x}") == answer.count("{y}") == 1)
+    # A wording that holds its own opening inside could be read from there.
+    assume("[" not in before and ";" not in before + after and "]" not in after)
+    prompt = CorrespondencePrompt("{x}{y}", answer)
+    worded = correspondence_answer(prompt, (3, 41), 50)
+    assume("</think>" not in worded.partition("[")[2])
+    assert parse_point(worded, prompt, 50).tolist() == [3, 41]
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+@pytest.mark.parametrize(
+    "piece", ["Yaw=", "Yaw=1, Pitch=", ", unit vector (1, ", "(1, ", "1 ", "Translation distance: "]
+)
+def test_a_runaway_answer_about_two_views_is_read_in_one_pass(reader: str, piece: str) -> None:
+    with pytest.raises(AnswerError):
+        READERS[reader](piece * (MAX_CHARACTERS // len(piece)))
+
+
+def test_a_wording_of_ones_own_is_read() -> None:
+    pose = PosePrompts(
+        PosePrompt("?", "<answer>{value}</answer>", 2),
+        PosePrompt("?", "v = [{x}; {y}; {z}]", 2),
+        PosePrompt("?", "[{yaw} | {pitch} | {roll}]", 0),
+    )
+    assert parse_distance("<answer> 3 m </answer>", pose) == 3
+    assert parse_direction("v = [0;0;1]", pose).tolist() == [0, 0, 1]
+    assert parse_rotation("[ 1 | 2|3 ]", pose).tolist() == [1, 2, 3]

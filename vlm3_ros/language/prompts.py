@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 _SHIPPED = Path(__file__).parent / "prompt_sets"
+
+POINT = ("{x}", "{y}")
+DIRECTION = ("{x}", "{y}", "{z}")
+ROTATION = ("{yaw}", "{pitch}", "{roll}")
+"""Placeholders of answers with several numbers, in the order in which answers hold them."""
+
+COARSE_SHARE = math.sin(math.radians(22.5))
+"""Components of a unit vector above this are named: the eight directions of a compass."""
+
+_COARSE_WORDS = (("left", "right"), ("up", "down"), ("backward", "forward"))
 
 
 class PromptError(ValueError):
@@ -38,18 +49,77 @@ class DepthPrompt:
     decimals: int
 
     def __post_init__(self) -> None:
-        for name, text, placeholders in (
-            ("question", self.question, ("{x}", "{y}")),
-            ("answer", self.answer, ("{value}",)),
-        ):
-            for placeholder in placeholders:
-                if text.count(placeholder) != 1:
-                    raise PromptError(f"the depth {name} must hold {placeholder} once: {text!r}")
-        # Without an end mark, a number that was cut off would pass for a whole one.
-        if not all(part.strip() for part in self.answer.split("{value}")):
-            raise PromptError(f"the depth answer must enclose {{value}} in text: {self.answer!r}")
-        if self.decimals < 0:
-            raise PromptError(f"decimals is {self.decimals}, it must be 0 or more")
+        _check_once("the depth question", self.question, ("{x}", "{y}"))
+        _check_answer("the depth answer", self.answer, ("{value}",))
+        _check_decimals(self.decimals)
+
+
+@dataclass(frozen=True)
+class PosePrompt:
+    """Wording of one of the three questions about a motion; the question is asked as it is.
+
+    Attributes:
+        question: text without placeholders.
+        answer: text with the placeholders of its numbers, see `PosePrompts`.
+        decimals: how many each number of the answer has.
+
+    Raises:
+        PromptError: when there are less than 0 decimals.
+    """
+
+    question: str
+    answer: str
+    decimals: int
+
+    def __post_init__(self) -> None:
+        _check_decimals(self.decimals)
+
+
+@dataclass(frozen=True)
+class PosePrompts:
+    """Wording of relative pose (paper 3.2): one question for each part of T_cam1_cam2.
+
+    Attributes:
+        distance: answered in metres, {value}.
+        direction: answered by a unit vector in the first camera's axes, {x}, {y} and {z}, and
+            where the wording has {coarse} by its direction in words before.
+        rotation: answered in degrees, {yaw}, {pitch} and {roll}.
+
+    Raises:
+        PromptError: when a placeholder is missing, repeated, out of order, or not enclosed in
+            text.
+    """
+
+    distance: PosePrompt
+    direction: PosePrompt
+    rotation: PosePrompt
+
+    def __post_init__(self) -> None:
+        _check_answer("the distance answer", self.distance.answer, ("{value}",))
+        coarse = ("{coarse}",) if "{coarse}" in self.direction.answer else ()
+        _check_answer("the direction answer", self.direction.answer, (*coarse, *DIRECTION))
+        _check_answer("the rotation answer", self.rotation.answer, ROTATION)
+
+
+@dataclass(frozen=True)
+class CorrespondencePrompt:
+    """Wording of pixel correspondence (paper 3.2), in text coordinates.
+
+    Attributes:
+        question: text with {x} and {y}, of the pixel in the first image.
+        answer: text with {x} and {y}, of the pixel in the second image.
+
+    Raises:
+        PromptError: when a placeholder is missing, repeated, or one of the answer is out of order
+            or not enclosed in text.
+    """
+
+    question: str
+    answer: str
+
+    def __post_init__(self) -> None:
+        _check_once("the correspondence question", self.question, POINT)
+        _check_answer("the correspondence answer", self.answer, POINT)
 
 
 @dataclass(frozen=True)
@@ -59,6 +129,9 @@ class PromptSet:
     Attributes:
         name: how the set is called in settings and messages.
         text_range: coordinates in questions and answers lie in [0, text_range).
+        depth: wording of metric depth.
+        pose: wording of relative pose; None where the checkpoint did not learn it.
+        correspondence: wording of correspondence; None where the checkpoint did not learn it.
 
     Raises:
         PromptError: when the range is not positive.
@@ -67,6 +140,8 @@ class PromptSet:
     name: str
     text_range: int
     depth: DepthPrompt
+    pose: PosePrompts | None = None
+    correspondence: CorrespondencePrompt | None = None
 
     def __post_init__(self) -> None:
         if self.text_range < 1:
@@ -106,9 +181,28 @@ def parse_prompt_set(data: object) -> PromptSet:
     Raises:
         PromptError: when a key is missing, unknown or of the wrong type.
     """
-    fields = _fields(data, "the prompt set", {"name": str, "text_range": int, "depth": dict})
-    depth = _fields(fields["depth"], "depth", {"question": str, "answer": str, "decimals": int})
-    return PromptSet(fields["name"], fields["text_range"], DepthPrompt(**depth))
+    fields = _fields(
+        data,
+        "the prompt set",
+        {"name": str, "text_range": int, "depth": dict},
+        {"pose": dict, "correspondence": dict},
+    )
+    wording = {"question": str, "answer": str}
+    counted = {**wording, "decimals": int}
+    depth = DepthPrompt(**_fields(fields["depth"], "depth", counted))
+    pose, correspondence = None, None
+    if fields["pose"] is not None:
+        parts = _fields(
+            fields["pose"], "pose", {"distance": dict, "direction": dict, "rotation": dict}
+        )
+        pose = PosePrompts(
+            **{name: PosePrompt(**_fields(part, name, counted)) for name, part in parts.items()}
+        )
+    if fields["correspondence"] is not None:
+        correspondence = CorrespondencePrompt(
+            **_fields(fields["correspondence"], "correspondence", wording)
+        )
+    return PromptSet(fields["name"], fields["text_range"], depth, pose, correspondence)
 
 
 def depth_question(prompts: PromptSet, coordinates: ArrayLike) -> str:
@@ -121,10 +215,7 @@ def depth_question(prompts: PromptSet, coordinates: ArrayLike) -> str:
     Raises:
         PromptError: when they do not lie in [0, text_range).
     """
-    x, y = (int(value) for value in np.asarray(coordinates))
-    if not (0 <= x < prompts.text_range and 0 <= y < prompts.text_range):
-        raise PromptError(f"({x}, {y}) is outside of the text range [0, {prompts.text_range})")
-    return prompts.depth.question.replace("{x}", str(x)).replace("{y}", str(y))
+    return _worded_point(prompts.depth.question, coordinates, prompts.text_range)
 
 
 def depth_answer(prompts: PromptSet, metres: float) -> str:
@@ -139,12 +230,122 @@ def depth_answer(prompts: PromptSet, metres: float) -> str:
     return prompts.depth.answer.replace("{value}", value)
 
 
-def _fields(data: object, where: str, types: Mapping[str, type]) -> dict[str, Any]:
+def pose_answers(
+    pose: PosePrompts, distance: float, direction: ArrayLike, yaw_pitch_roll_deg: ArrayLike
+) -> tuple[str, str, str]:
+    """The answers to distance, direction and rotation that a model learns to give for a motion.
+
+    Args:
+        pose: wording.
+        distance: metres, at least 0.
+        direction: unit vector in the axes of the first camera, shape (3,).
+        yaw_pitch_roll_deg: shape (3,).
+
+    Raises:
+        PromptError: when a value is not finite, the distance negative or the direction no unit
+            vector.
+    """
+    direction, angles = np.asarray(direction, float), np.asarray(yaw_pitch_roll_deg, float)
+    if not (math.isfinite(distance) and distance >= 0):
+        raise PromptError(f"a distance of {distance} m cannot be worded")
+    if not abs(np.linalg.norm(direction) - 1) < 1e-6:
+        raise PromptError(f"a direction must be a unit vector, not {direction.tolist()}")
+    if not np.isfinite(angles).all():
+        raise PromptError(f"angles of {angles.tolist()} degrees cannot be worded")
+    vector = pose.direction.answer.replace("{coarse}", coarse_direction(direction))
+    return (
+        _worded_numbers(pose.distance.answer, ("{value}",), [distance], pose.distance.decimals),
+        _worded_numbers(vector, DIRECTION, direction, pose.direction.decimals),
+        _worded_numbers(pose.rotation.answer, ROTATION, angles, pose.rotation.decimals),
+    )
+
+
+def coarse_direction(direction: ArrayLike) -> str:
+    """A unit vector (X right, Y down, Z forward) in words, as "right, forward"."""
+    components = zip(np.asarray(direction, dtype=float), _COARSE_WORDS, strict=True)
+    return ", ".join(words[int(c > 0)] for c, words in components if abs(c) > COARSE_SHARE)
+
+
+def correspondence_question(
+    correspondence: CorrespondencePrompt, coordinates: ArrayLike, text_range: int
+) -> str:
+    """The question where a pixel of the first image is in the second one.
+
+    Args:
+        correspondence: wording.
+        coordinates: text coordinates (x, y) in the first image, shape (2,).
+        text_range: of the prompt set.
+
+    Raises:
+        PromptError: when they do not lie in [0, text_range).
+    """
+    return _worded_point(correspondence.question, coordinates, text_range)
+
+
+def correspondence_answer(
+    correspondence: CorrespondencePrompt, coordinates: ArrayLike, text_range: int
+) -> str:
+    """The answer that a model learns to give, for text coordinates (x, y) in the second image.
+
+    Raises:
+        PromptError: when they do not lie in [0, text_range).
+    """
+    return _worded_point(correspondence.answer, coordinates, text_range)
+
+
+def _worded_point(template: str, coordinates: ArrayLike, text_range: int) -> str:
+    x, y = (int(value) for value in np.asarray(coordinates))
+    if not (0 <= x < text_range and 0 <= y < text_range):
+        raise PromptError(f"({x}, {y}) is outside of the text range [0, {text_range})")
+    return template.replace("{x}", str(x)).replace("{y}", str(y))
+
+
+def _worded_numbers(
+    template: str, placeholders: Sequence[str], values: Iterable[float], decimals: int
+) -> str:
+    for placeholder, value in zip(placeholders, values, strict=True):
+        # Adding 0 takes the sign from a negative zero.
+        number = f"{round(float(value), decimals) + 0.0:.{decimals}f}"
+        template = template.replace(placeholder, number)
+    return template
+
+
+def _check_once(where: str, text: str, placeholders: Sequence[str]) -> None:
+    for placeholder in placeholders:
+        if text.count(placeholder) != 1:
+            raise PromptError(f"{where} must hold {placeholder} once: {text!r}")
+
+
+def _check_answer(where: str, text: str, placeholders: Sequence[str]) -> None:
+    """Placeholders are there, in order, and text stands around each."""
+    _check_once(where, text, placeholders)
+    if sorted(placeholders, key=text.index) != list(placeholders):
+        raise PromptError(f"{where} must hold {', '.join(placeholders)} in this order: {text!r}")
+    # Without an end mark, a number that was cut off would pass for a whole one.
+    if not all(part.strip() for part in re.split("|".join(map(re.escape, placeholders)), text)):
+        raise PromptError(f"{where} must enclose {' and '.join(placeholders)} in text: {text!r}")
+
+
+def _check_decimals(decimals: int) -> None:
+    if decimals < 0:
+        raise PromptError(f"decimals is {decimals}, it must be 0 or more")
+
+
+def _fields(
+    data: object, where: str, types: Mapping[str, type], optional: Mapping[str, type] | None = None
+) -> dict[str, Any]:
+    """The checked content of an object; None for what is optional and missing."""
+    optional = optional or {}
     if not isinstance(data, Mapping):
         raise PromptError(f"{where} must be an object with {', '.join(types)}")
-    if set(data) != set(types):
-        raise PromptError(f"{where} must hold {', '.join(types)}, not {', '.join(map(str, data))}")
-    for key, expected in types.items():
+    if not set(types) <= set(data) <= {*types, *optional}:
+        may = f" (and may hold {', '.join(optional)})" if optional else ""
+        raise PromptError(
+            f"{where} must hold {', '.join(types)}{may}, not {', '.join(map(str, data))}"
+        )
+    for key, expected in {**types, **optional}.items():
+        if key in optional and data.get(key) is None:
+            continue
         if not isinstance(data[key], expected) or isinstance(data[key], bool):
             raise PromptError(f"{key} of {where} must be of type {expected.__name__}")
-    return dict(data)
+    return {key: data.get(key) for key in (*types, *optional)}

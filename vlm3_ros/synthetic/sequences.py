@@ -90,19 +90,17 @@ class Sequence:
     T_base_camera: NDArray[np.float64]
     path: Path
 
+    def view(self, index: int, rng: np.random.Generator) -> View:
+        """Render the view at one pose of the path; `rng` draws the sensor noise."""
+        T_world_camera = self.path.T_world_base[index] @ self.T_base_camera
+        image, depth = render(self.scene, self.camera, T_world_camera, rng)
+        objects = tuple(self.scene.objects)
+        return View(image, depth, self.camera, T_world_camera, self.scene.kind, objects)
+
     def views(self, rng: np.random.Generator) -> Iterator[View]:
         """Render one view per pose of the path; `rng` draws the sensor noise."""
-        for T_world_base in self.path.T_world_base:
-            T_world_camera = T_world_base @ self.T_base_camera
-            image, depth = render(self.scene, self.camera, T_world_camera, rng)
-            yield View(
-                image,
-                depth,
-                self.camera,
-                T_world_camera,
-                self.scene.kind,
-                tuple(self.scene.objects),
-            )
+        for index in range(len(self.path.stamps)):
+            yield self.view(index, rng)
 
 
 def sample_sequence(

@@ -1,0 +1,179 @@
+"""Metrics of two views as the field defines them: relative pose and correspondence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+AUC_LIMITS_DEG = (30, 15, 5, 3)
+
+NO_DIRECTION = 1e-6
+"""Metres below which a true displacement has no direction."""
+
+EPE_LIMITS_PX = (1, 3, 5)
+
+
+@dataclass(frozen=True)
+class PoseErrors:
+    """Errors of relative poses, shape (n,) each, NaN where a pose was not answered.
+
+    `rotation_deg`: angle between the rotations. `direction_deg`: angle between the displacements,
+    0 to 180; 90 where no displacement was predicted, NaN where the true one has no direction.
+    `distance_m`: predicted minus true length of the displacement.
+    """
+
+    rotation_deg: NDArray[np.float64]
+    direction_deg: NDArray[np.float64]
+    distance_m: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PoseMetrics:
+    """Metrics of relative poses over pairs.
+
+    `auc`: by limit in degrees, see `pose_auc`. Medians are over answered pairs (NaN where there
+    is none), that of the distance over its absolute error. `directed`: pairs whose displacement
+    has a direction, over which `auc` and the direction are.
+    """
+
+    auc: dict[int, float]
+    rotation_deg_median: float
+    direction_deg_median: float
+    distance_error_m_median: float
+    pairs: int
+    directed: int
+    unanswered: int
+
+
+@dataclass(frozen=True)
+class MatchMetrics:
+    """Metrics of correspondences.
+
+    `epe_px`: mean Euclidean distance in pixels of the second image, over answered matches (NaN
+    where there is none). `above`: share of all matches that are further off than a limit in px;
+    unanswered ones count as further off.
+    """
+
+    epe_px: float
+    above: dict[int, float]
+    matches: int
+    unanswered: int
+
+
+def pose_errors(
+    predicted: ArrayLike, truth: ArrayLike, no_direction: float = NO_DIRECTION
+) -> PoseErrors:
+    """Compare motions T_cam1_cam2.
+
+    Args:
+        predicted: shape (n, 4, 4), metres, NaN where unanswered.
+        truth: shape (n, 4, 4), metres.
+        no_direction: true displacements below this many metres have no direction; choose it
+            above the noise of the truth.
+
+    Raises:
+        ValueError: when the shapes differ, or a true motion is not finite.
+    """
+    predicted, truth = _motions(predicted), _motions(truth)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"{len(predicted)} motions for {len(truth)} true ones")
+    if not np.isfinite(truth).all():
+        raise ValueError("a true motion is not finite")
+    answered = np.isfinite(predicted).all(axis=(1, 2))
+    p, g = predicted[answered], truth[answered]
+    turn = Rotation.from_matrix(p[:, :3, :3]).inv() * Rotation.from_matrix(g[:, :3, :3])
+    a, b = p[:, :3, 3], g[:, :3, 3]
+    lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    sine, cosine = np.linalg.norm(np.cross(a, b), axis=1), np.sum(a * b, axis=1)
+    angle = np.degrees(np.arctan2(sine, cosine))
+    angle[lengths[0] == 0] = 90
+    angle[lengths[1] < no_direction] = np.nan
+    errors = np.full((3, len(truth)), np.nan)
+    errors[:, answered] = np.degrees(turn.magnitude()), angle, lengths[0] - lengths[1]
+    return PoseErrors(*errors)
+
+
+def pose_auc(worst_deg: ArrayLike, limit: int) -> float:
+    """Area under the curve of the share of pairs below an error, as VGGT and Depth Anything 3.
+
+    Errors are counted in bins of one degree from 0 to the limit, which itself still counts; the
+    mean of the cumulative shares is the area. SuperGlue's exact area is another number.
+
+    Args:
+        worst_deg: the larger error of each pair, shape (n,), not finite where it failed.
+        limit: whole degrees.
+
+    Raises:
+        ValueError: when there is no pair.
+    """
+    worst = np.asarray(worst_deg, dtype=float)
+    if not worst.size:
+        raise ValueError("there is no pair to score")
+    counts, _ = np.histogram(worst[np.isfinite(worst)], bins=np.arange(limit + 1))
+    return float(np.mean(np.cumsum(counts / worst.size)))
+
+
+def pose_metrics(
+    predicted: ArrayLike, truth: ArrayLike, no_direction: float = NO_DIRECTION
+) -> PoseMetrics:
+    """Score motions T_cam1_cam2, see `pose_errors` for the arguments.
+
+    For the AUC the error of a pair is the larger of its rotation and its direction, whose sign is
+    ignored: an angle a counts as min(a, 180 - a). Pairs without an answer are failures.
+
+    Raises:
+        ValueError: as `pose_errors`, and when no pair has a direction.
+    """
+    truth = _motions(truth)
+    errors = pose_errors(predicted, truth, no_direction)
+    directed = np.linalg.norm(truth[:, :3, 3], axis=1) >= no_direction
+    folded = np.minimum(errors.direction_deg, 180 - errors.direction_deg)
+    worst = np.maximum(errors.rotation_deg, folded)[directed]
+    return PoseMetrics(
+        auc={limit: pose_auc(worst, limit) for limit in AUC_LIMITS_DEG},
+        rotation_deg_median=_median(errors.rotation_deg),
+        direction_deg_median=_median(errors.direction_deg),
+        distance_error_m_median=_median(np.abs(errors.distance_m)),
+        pairs=len(truth),
+        directed=int(directed.sum()),
+        unanswered=int(np.isnan(errors.rotation_deg).sum()),
+    )
+
+
+def match_metrics(predicted: ArrayLike, truth: ArrayLike) -> MatchMetrics:
+    """Score correspondences: end point error and the shares above 1, 3 and 5 px.
+
+    Args:
+        predicted: (u, v) in the second image, shape (n, 2), NaN where unanswered.
+        truth: shape (n, 2), finite.
+
+    Raises:
+        ValueError: when there is no match, the shapes differ, or a truth is not finite.
+    """
+    predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"matches of shape {predicted.shape} for true ones of {truth.shape}")
+    if not truth.size:
+        raise ValueError("there is no match to score")
+    if not np.isfinite(truth).all():
+        raise ValueError("a true match is not finite")
+    errors = np.linalg.norm(predicted - truth, axis=-1)
+    answered = np.isfinite(errors)
+    return MatchMetrics(
+        epe_px=float(errors[answered].mean()) if answered.any() else float("nan"),
+        above={limit: float(np.mean(~(errors <= limit))) for limit in EPE_LIMITS_PX},
+        matches=len(errors),
+        unanswered=int((~answered).sum()),
+    )
+
+
+def _motions(motions: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(motions, dtype=float).reshape(-1, 4, 4)
+
+
+def _median(errors: NDArray[np.float64]) -> float:
+    known = errors[np.isfinite(errors)]
+    return float(np.median(known)) if known.size else float("nan")

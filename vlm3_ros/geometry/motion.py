@@ -1,0 +1,236 @@
+"""Motions between camera poses: as transforms, as the three answers of the paper, and their error.
+
+A transform `T_a_b`, shape (4, 4), takes points of frame b to frame a; its last column is the
+place of b in a. Axes of a camera are optical (REP-103): X right, Y down, Z forward; those of a
+base are X forward, Y left, Z up.
+
+Covariances are 6x6 in the order of geometry_msgs/PoseWithCovariance: x, y, z in metres, then the
+rotations about X, Y, Z in radians. That of `T_a_b` is told in the fixed axes of a: for an error
+(dt, dr), the true transform has the translation t + dt and the rotation exp(dr) R. So a rotation
+error turns b about its own origin and does not move it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+from vlm3_ros.geometry.camera import UnifiedCamera
+
+Transform = NDArray[np.float64]
+Covariance = NDArray[np.float64]
+
+FORWARD = (0.0, 0.0, 1.0)
+"""Direction that a motion without displacement is said to have."""
+
+
+@dataclass(frozen=True)
+class MotionParts:
+    """A motion T_cam1_cam2 as the paper's three answers (section 3.2).
+
+    `distance`: metres. `direction`: unit vector in the first camera's axes, shape (3,).
+    `yaw_pitch_roll_deg`: shape (3,), intrinsic in the order Y, X, Z: yaw positive turns right,
+    pitch positive looks up, roll positive banks right.
+    """
+
+    distance: float
+    direction: NDArray[np.float64]
+    yaw_pitch_roll_deg: NDArray[np.float64]
+
+
+def transform(rotation: Rotation, translation: ArrayLike) -> Transform:
+    """The transform of a rotation and a translation (3,)."""
+    T = np.eye(4)
+    T[:3, :3] = rotation.as_matrix()
+    T[:3, 3] = translation
+    return T
+
+
+def motion_from_parts(
+    distance: float, direction: ArrayLike, yaw_pitch_roll_deg: ArrayLike
+) -> Transform:
+    """T_cam1_cam2 of the paper's three answers, see `MotionParts`."""
+    rotation = Rotation.from_euler("YXZ", np.asarray(yaw_pitch_roll_deg, float), degrees=True)
+    return transform(rotation, distance * np.asarray(direction, dtype=float))
+
+
+def motion_parts(T_cam1_cam2: Transform) -> MotionParts:
+    """The three answers that a motion has.
+
+    Yaw and roll lie in [-180, 180], pitch in [-90, 90]. Where the second camera looks straight up
+    or down only the sum or difference of yaw and roll means something, and roll is 0. The
+    direction of no displacement is `FORWARD`.
+    """
+    translation = T_cam1_cam2[:3, 3]
+    distance = math.hypot(*translation)
+    direction = translation / distance if distance > 0 else np.array(FORWARD)
+    return MotionParts(distance, direction, _yaw_pitch_roll_deg(T_cam1_cam2[:3, :3]))
+
+
+def _yaw_pitch_roll_deg(R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of R = Ry(yaw) Rx(pitch) Rz(roll).
+
+    scipy warns at the poles; here they are an ordinary case.
+    """
+    forward = R[:, 2]
+    level = np.hypot(forward[0], forward[2])
+    pitch = np.arctan2(-forward[1], level)
+    if level < 1e-9:
+        yaw, roll = np.arctan2(-R[2, 0], R[0, 0]), 0.0
+    else:
+        yaw, roll = np.arctan2(forward[0], forward[2]), np.arctan2(R[1, 0], R[1, 1])
+    return np.degrees([yaw, pitch, roll])
+
+
+def inverse(T_a_b: Transform) -> Transform:
+    """T_b_a."""
+    T = np.eye(4)
+    T[:3, :3] = T_a_b[:3, :3].T
+    T[:3, 3] = -T[:3, :3] @ T_a_b[:3, 3]
+    return T
+
+
+def compose(T_a_b: Transform, T_b_c: Transform) -> Transform:
+    """T_a_c, its rotation made orthonormal again, so that long chains stay transforms."""
+    product = T_a_b @ T_b_c
+    return transform(Rotation.from_matrix(product[:3, :3]), product[:3, 3])
+
+
+def base_motion(T_cam1_cam2: Transform, T_base_camera: Transform) -> Transform:
+    """T_base1_base2, the motion of a base that carries the camera at a fixed place."""
+    return compose(compose(T_base_camera, T_cam1_cam2), inverse(T_base_camera))
+
+
+def rotation_angle(T: Transform) -> float:
+    """Angle of a transform's rotation, radians in [0, pi]."""
+    return float(Rotation.from_matrix(T[:3, :3]).magnitude())
+
+
+def body_twist(T_base1_base2: Transform, seconds: float) -> NDArray[np.float64]:
+    """The constant velocity that makes this motion in that time.
+
+    Returns:
+        Shape (6,): linear in m/s, angular in rad/s, in the axes of the moving base, as
+        geometry_msgs/Twist of nav_msgs/Odometry has them. It is the SE(3) logarithm over time: a
+        base that drives a bend has a forward velocity only, although its displacement points
+        inwards.
+    """
+    turn = Rotation.from_matrix(T_base1_base2[:3, :3]).as_rotvec()
+    angle, cross = np.linalg.norm(turn), _cross_matrix(turn)
+    # The factor of the second order; its series where the closed form would cancel.
+    factor = (1 - angle / 2 / np.tan(angle / 2)) / angle**2 if angle > 1e-4 else 1 / 12
+    linear = T_base1_base2[:3, 3]
+    linear = linear - cross @ linear / 2 + factor * cross @ cross @ linear
+    return np.concatenate([linear, turn]) / seconds
+
+
+def motion_error(T_a_b: Transform, T_a_b_true: Transform) -> NDArray[np.float64]:
+    """Error (dt, dr) of a transform, shape (6,), as covariances tell it: metres and radians."""
+    turn = Rotation.from_matrix(T_a_b_true[:3, :3] @ T_a_b[:3, :3].T).as_rotvec()
+    return np.concatenate([T_a_b_true[:3, 3] - T_a_b[:3, 3], turn])
+
+
+def perturbed(T_a_b: Transform, error: ArrayLike) -> Transform:
+    """The true transform for an error (6,); undoes `motion_error`."""
+    error = np.asarray(error, dtype=float)
+    rotation = Rotation.from_rotvec(error[3:]) * Rotation.from_matrix(T_a_b[:3, :3])
+    return transform(rotation, T_a_b[:3, 3] + error[:3])
+
+
+def inverse_covariance(covariance: Covariance, T_a_b: Transform) -> Covariance:
+    """Covariance of T_b_a (in the axes of b) from that of T_a_b (in the axes of a)."""
+    R_b_a = T_a_b[:3, :3].T
+    jacobian = -_block_diagonal(R_b_a)
+    jacobian[:3, 3:] = -R_b_a @ _cross_matrix(T_a_b[:3, 3])
+    return _transported(jacobian, covariance)
+
+
+def compose_covariance(
+    covariance_a_b: Covariance, T_a_b: Transform, covariance_b_c: Covariance, T_b_c: Transform
+) -> Covariance:
+    """Covariance of T_a_c (in the axes of a), for errors that do not depend on one another."""
+    R_a_b = T_a_b[:3, :3]
+    jacobian = np.eye(6)
+    # A turn of b swings c about it.
+    jacobian[:3, 3:] = -_cross_matrix(R_a_b @ T_b_c[:3, 3])
+    return _transported(jacobian, covariance_a_b) + _transported(
+        _block_diagonal(R_a_b), covariance_b_c
+    )
+
+
+def base_motion_covariance(
+    covariance: Covariance, T_cam1_cam2: Transform, T_base_camera: Transform
+) -> Covariance:
+    """Covariance of T_base1_base2 (in the axes of base1) from that of T_cam1_cam2 (of cam1).
+
+    The place of the camera on the base is taken for exact.
+    """
+    R_base_camera, lever = T_base_camera[:3, :3], T_base_camera[:3, 3]
+    R_base1_base2 = R_base_camera @ T_cam1_cam2[:3, :3] @ R_base_camera.T
+    jacobian = _block_diagonal(R_base_camera)
+    jacobian[:3, 3:] = _cross_matrix(R_base1_base2 @ lever) @ R_base_camera
+    return _transported(jacobian, covariance)
+
+
+def metric_motion(T_seen: Transform, first: UnifiedCamera) -> Transform:
+    """T_cam1_cam2 from the motion that a model sees who takes the focal length for the learned one.
+
+    Like `UnifiedCamera.metric_depth`: sizes across the view are believed, depth is off by the
+    ratio of the focal lengths, and so is the displacement along it. The second camera's axis is
+    seen at the right pixel, which stands for another angle; the turn about it is seen as it is.
+    This is exact for displacements, and for rotations as far as they show as a shift of the image.
+
+    Args:
+        T_seen: assembled from the model's answers.
+        first: how the first image entered the model.
+    """
+    scale = _ray_scale(first)
+    lateral = first.effective_focal / first.focal
+    return _rescaled(T_seen, lateral / scale, 1 / scale)
+
+
+def seen_motion(T_cam1_cam2: Transform, first: UnifiedCamera) -> Transform:
+    """The motion that a model sees; undoes `metric_motion`, for answers to learn from."""
+    scale = _ray_scale(first)
+    lateral = first.effective_focal / first.focal
+    return _rescaled(T_cam1_cam2, scale / lateral, scale)
+
+
+def _ray_scale(camera: UnifiedCamera) -> NDArray[np.float64]:
+    """What takes rays (x, y, 1) to those that the learned focal length stands for, shape (3,)."""
+    return np.array([camera.view.fx / camera.focal, camera.view.fy / camera.focal, 1.0])
+
+
+def _rescaled(
+    T: Transform, translation_scale: NDArray[np.float64], axis_scale: NDArray[np.float64]
+) -> Transform:
+    """Translation and optical axis scaled along the axes, the axis swung the shortest way."""
+    axis = T[:3, 2]
+    scaled = axis_scale * axis
+    swing = np.cross(axis, scaled)
+    sine = np.linalg.norm(swing)
+    if sine > 0:
+        swing *= np.arctan2(sine, axis @ scaled) / sine
+    rotation = Rotation.from_rotvec(swing) * Rotation.from_matrix(T[:3, :3])
+    return transform(rotation, translation_scale * T[:3, 3])
+
+
+def _cross_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape (3, 3), takes w to the cross product of the vector and w."""
+    x, y, z = vector
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+
+
+def _block_diagonal(R: NDArray[np.float64]) -> NDArray[np.float64]:
+    jacobian = np.zeros((6, 6))
+    jacobian[:3, :3] = jacobian[3:, 3:] = R
+    return jacobian
+
+
+def _transported(jacobian: NDArray[np.float64], covariance: Covariance) -> Covariance:
+    moved = jacobian @ np.asarray(covariance, dtype=float) @ jacobian.T
+    return (moved + moved.T) / 2

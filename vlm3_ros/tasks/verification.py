@@ -1,0 +1,257 @@
+"""Trust, but verify: a motion that a model answered, against what else it says about the pair.
+
+Three things that must agree with the answered motion: the matches of the same pair (they lie on
+its epipolar lines), the motion that matches and depths together tell by geometry, and the motion
+back from the second image to the first. A motion that disagrees is refused; one that geometry
+confirms is fused with it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.geometry.epipolar import (
+    closure_error,
+    epipolar_residuals,
+    metric_motion_covariance,
+    metric_motion_from_matches,
+)
+from vlm3_ros.geometry.motion import (
+    Covariance,
+    Transform,
+    inverse,
+    inverse_covariance,
+    motion_error,
+    motion_parts,
+    perturbed,
+)
+from vlm3_ros.tasks.correspondence import Matches
+from vlm3_ros.tasks.pose import RelativePose
+from vlm3_ros.tasks.views import CameraPair
+
+Status = Literal["accepted", "fused", "refused"]
+
+MIN_MATCHES = 8
+"""Matches that make a check: a motion has 6 unknowns, and half of them may be wrong."""
+
+EPIPOLAR_LIMIT_DEG = 1.5
+"""Median residual of matches beyond which a motion is refused.
+
+The paper's matches err by 15 px (table 1): on an image of 640 px that sees 60 degrees, 1.6
+degrees. On average 2 / pi of that is across the epipolar line, and the Sampson error shares it
+between both images, 1 / sqrt(2) each: true motions leave over about 0.7 degrees. Twice that is no
+longer noise.
+"""
+
+INLIER_DEG = 3.0
+"""Matches within this angle support the geometric motion: twice the error of a usual match."""
+
+MIN_INLIERS = 0.5
+"""Share of the matches that must support a geometric motion for it to count."""
+
+DISAGREEMENT = 12.84
+"""Squared Mahalanobis distance above which two displacements, or two rotations, differ.
+
+Chi square of 3 degrees of freedom, 99.5 %, so that a true motion passes both in 99 %. They are
+judged apart, or the agreement of the one would hide the disagreement of the other.
+"""
+
+DEPTH_SCALE_STD = 0.1
+"""Relative error that all depths of an image share, which does not show in residuals.
+
+With delta1 = 0.9, the paper's, 90 % of depths are within 25 %: one standard deviation is 15 % or
+less. About half of its square is taken to be common to the image.
+"""
+
+
+@dataclass(frozen=True)
+class AnswerUncertainty:
+    """One standard deviation of a model's motions, to be measured on pairs with ground truth.
+
+    `distance_relative`: of the distance, where the engine does not tell it. `distance_floor`:
+    metres, at least, in every direction: half a step of two decimals. `direction_deg`, and
+    `rotation_deg` about each axis. An AUC@30 of 0.9 is a mean of 3 degrees of the larger of both
+    errors; the defaults are twice that in direction, and in rotation, which is the easier part,
+    3.5 degrees over the three axes.
+    """
+
+    distance_relative: float = 0.2
+    distance_floor: float = 0.005
+    direction_deg: float = 6.0
+    rotation_deg: float = 2.0
+
+
+@dataclass(frozen=True)
+class VerifiedMotion:
+    """A motion after its checks.
+
+    `status`: "accepted" as answered, "fused" with the geometric motion, or "refused": then it
+    must not be used. `reason`: one sentence for diagnostics. `T_cam1_cam2`: shape (4, 4), metres,
+    the best estimate; NaN where refused. `covariance`: shape (6, 6) in the axes of the first
+    camera (`vlm3_ros.geometry.motion`), NaN where refused.
+    """
+
+    status: Status
+    reason: str
+    T_cam1_cam2: Transform
+    covariance: Covariance
+
+
+def verify_motion(
+    pose: RelativePose,
+    matches: Matches,
+    cameras: CameraPair,
+    depth1: ArrayLike | None = None,
+    backward: RelativePose | None = None,
+    uncertainty: AnswerUncertainty | None = None,
+) -> VerifiedMotion:
+    """Accept, fuse or refuse a motion.
+
+    Args:
+        pose: T_cam1_cam2 as answered.
+        matches: of the same two images.
+        cameras: of the first and the second image.
+        depth1: metres along Z at `matches.pixels1`, shape (n,), NaN where unknown; None to do
+            without the geometric motion.
+        backward: the answer for the exchanged images, T_cam2_cam1; None to do without. An
+            unreadable one checks nothing.
+        uncertainty: of the model.
+    """
+    if pose.failures:
+        reasons = ", ".join(failure.reason for failure in pose.failures)
+        return _refused(f"the model's answers could not be read ({reasons})")
+    readable = len(matches.pixels1) - matches.failures
+    if readable < MIN_MATCHES:
+        return _refused(f"{readable} matches could be read, a check needs {MIN_MATCHES}")
+    motion = pose.T_cam1_cam2
+    covariance = answered_covariance(motion, pose.distance_std, uncertainty)
+    if backward is not None and not backward.failures:
+        back = inverse(backward.T_cam1_cam2)
+        back_covariance = inverse_covariance(
+            answered_covariance(backward.T_cam1_cam2, backward.distance_std, uncertainty),
+            backward.T_cam1_cam2,
+        )
+        gap = motion_error(motion, back)
+        if _disagree(gap, covariance + back_covariance):
+            metres, degrees = closure_error(motion, backward.T_cam1_cam2)
+            return _refused(
+                f"forward and backward motion miss each other by {metres:.2f} m and "
+                f"{degrees:.1f} degrees"
+            )
+        # Two answers that differ by a gap have a variance of half its square each.
+        covariance = covariance + np.outer(gap, gap) / 2
+    residual = median_residual(motion, matches, cameras)
+    if residual > math.radians(EPIPOLAR_LIMIT_DEG):
+        return _refused(
+            f"matches are {math.degrees(residual):.1f} degrees off the motion's epipolar lines, "
+            f"more than {EPIPOLAR_LIMIT_DEG:g}"
+        )
+    # What the matches contradict, a turn of the camera could explain.
+    covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
+    if depth1 is None:
+        return VerifiedMotion("accepted", "the matches agree", motion, covariance)
+    return _fused(motion, covariance, matches, cameras, np.asarray(depth1, dtype=float))
+
+
+def answered_covariance(
+    T_cam1_cam2: Transform, distance_std: float, uncertainty: AnswerUncertainty | None = None
+) -> Covariance:
+    """Covariance of a motion as answered, shape (6, 6), in the axes of the first camera.
+
+    Args:
+        T_cam1_cam2: metres.
+        distance_std: metres, as the engine tells it; NaN for the relative error of `uncertainty`.
+        uncertainty: of the model.
+    """
+    uncertainty = uncertainty or AnswerUncertainty()
+    parts = motion_parts(T_cam1_cam2)
+    along = uncertainty.distance_relative * parts.distance
+    if math.isfinite(distance_std):
+        along = distance_std
+    across = math.radians(uncertainty.direction_deg) * parts.distance
+    line = np.outer(parts.direction, parts.direction)
+    covariance = np.zeros((6, 6))
+    covariance[:3, :3] = along**2 * line + across**2 * (np.eye(3) - line)
+    covariance[:3, :3] += np.eye(3) * uncertainty.distance_floor**2
+    covariance[3:, 3:] = np.eye(3) * math.radians(uncertainty.rotation_deg) ** 2
+    return covariance
+
+
+def median_residual(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair) -> float:
+    """Median epipolar residual of readable matches, radians.
+
+    Without any displacement, the angle between each match and the turned ray.
+    """
+    first, second = cameras
+    residuals = epipolar_residuals(T_cam1_cam2, first, matches.pixels1, second, matches.pixels2)
+    if np.isnan(residuals).all():
+        rays1, rays2 = first.rays(matches.pixels1), second.rays(matches.pixels2)
+        turned = rays2 @ T_cam1_cam2[:3, :3].T
+        sine = np.linalg.norm(np.cross(rays1, turned), axis=1)
+        residuals = np.arctan2(sine, np.sum(rays1 * turned, axis=1))
+    return float(np.nanmedian(residuals))
+
+
+def fuse(
+    T: Transform, covariance: Covariance, other: Transform, other_covariance: Covariance
+) -> tuple[Transform, Covariance]:
+    """The best estimate from two independent ones, and its covariance: one Kalman step."""
+    gain = np.linalg.solve((covariance + other_covariance).T, covariance.T).T
+    fused = (np.eye(6) - gain) @ covariance
+    return perturbed(T, gain @ motion_error(T, other)), (fused + fused.T) / 2
+
+
+def _fused(
+    motion: Transform,
+    covariance: Covariance,
+    matches: Matches,
+    cameras: CameraPair,
+    depth1: NDArray[np.float64],
+) -> VerifiedMotion:
+    """Compare with the geometric motion, and fuse where they agree."""
+    observed = (cameras[0], matches.pixels1, depth1, cameras[1], matches.pixels2)
+    geometric = metric_motion_from_matches(*observed, math.radians(INLIER_DEG))
+    usable = np.isfinite(depth1) & np.isfinite(matches.pixels2).all(axis=1)
+    supported = 0 if geometric is None else int(geometric.inliers.sum())
+    noise = None if geometric is None else metric_motion_covariance(geometric, *observed)
+    if (
+        geometric is None
+        or noise is None
+        or supported < max(MIN_MATCHES, MIN_INLIERS * usable.sum())
+    ):
+        return VerifiedMotion(
+            "accepted",
+            f"the matches agree; {supported} of {usable.sum()} with depth tell no motion of their "
+            "own",
+            motion,
+            covariance,
+        )
+    place = geometric.T_cam1_cam2[:3, 3]
+    noise[:3, :3] += DEPTH_SCALE_STD**2 * np.outer(place, place)
+    if _disagree(motion_error(motion, geometric.T_cam1_cam2), covariance + noise):
+        metres, degrees = closure_error(motion, inverse(geometric.T_cam1_cam2))
+        return _refused(
+            f"the motion that matches and depth tell is {metres:.2f} m and {degrees:.1f} degrees "
+            "away"
+        )
+    best, best_covariance = fuse(motion, covariance, geometric.T_cam1_cam2, noise)
+    return VerifiedMotion(
+        "fused", f"{supported} of {usable.sum()} matches agree", best, best_covariance
+    )
+
+
+def _disagree(gap: NDArray[np.float64], covariance: Covariance) -> bool:
+    """Whether displacements or rotations are further apart than their covariance explains."""
+    return any(
+        gap[part] @ np.linalg.solve(covariance[part, part], gap[part]) > DISAGREEMENT
+        for part in (slice(0, 3), slice(3, 6))
+    )
+
+
+def _refused(reason: str) -> VerifiedMotion:
+    return VerifiedMotion("refused", reason, np.full((4, 4), np.nan), np.full((6, 6), np.nan))
