@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +147,12 @@ def _first_checkpoint(config: TrainConfig, folder: Path) -> Path:
     """Random weights whose vision half has had its warm-up, if one is asked for."""
     start = folder / "start"
     if not (start / "config.json").is_file():
+        # Its profile claims no more than it learns here.
+        prompts = replace(load_prompt_set(config.profile.prompts), pose=None, correspondence=None)
         profile = Profile(
             focal=config.profile.focal,
             fit=config.profile.fit,  # type: ignore[arg-type]  # Profile checks it
-            prompts=load_prompt_set(config.profile.prompts),
+            prompts=prompts,
         )
         build_checkpoint(start, TinyShape(**config.shape), profile, config.seed)
     if not config.warmup.optimiser.steps:
