@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import settings
 
@@ -64,7 +63,7 @@ class ModelServer:
 
     def start(self) -> None:
         """Returns when it answers, at once if it runs already."""
-        if self.process:
+        if self.process and self.process.poll() is None:
             return
         program = [sys.executable, str(Path(__file__).with_name("serve_checkpoint.py"))]
         options = ["--device", "cpu", "--dtype", "float32"]
@@ -84,6 +83,8 @@ class ModelServer:
             time.sleep(0.2)
 
     def is_up(self) -> bool:
+        import httpx  # most tests need none
+
         try:
             return httpx.get(f"{self.address}/health", timeout=5).is_success
         except httpx.TransportError:
