@@ -21,7 +21,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup:  ## ROS 2 from PyPI, torch and this package into $(VENV)
@@ -42,6 +42,12 @@ lint: setup  ## style, types and import contracts
 .PHONY: test
 test: setup lint  ## lint and the whole test suite
 	$(bin)/python -m pytest
+
+# vLLM lives in an environment of its own: make test-vllm VLLM=path/to/bin/vllm (docs/serving.md).
+VLLM ?= vllm
+.PHONY: test-vllm
+test-vllm: setup  ## the remote engine against the vLLM that VLLM=... names
+	VLLM=$(VLLM) $(bin)/python -m pytest test/engines/test_served_answers.py test/nodes/test_served_model.py
 
 .PHONY: clean
 clean:  ## remove results and build folders, keep $(VENV)

@@ -35,6 +35,10 @@ def ros() -> Iterator[None]:
     rclpy.try_shutdown()
 
 
+VLLM = os.environ.get("VLLM")
+"""The program that is the server of the tests, if one is named; see `make test-vllm`."""
+
+
 @dataclass
 class ModelServer:
     """A real server with the embedded model, in float32, in a process of its own."""
@@ -65,15 +69,19 @@ class ModelServer:
         """Returns when it answers, at once if it runs already."""
         if self.process and self.process.poll() is None:
             return
-        program = [sys.executable, str(Path(__file__).with_name("serve_checkpoint.py"))]
-        options = ["--device", "cpu", "--dtype", "float32"]
-        options += ["--host", "127.0.0.1", "--port", str(self.port)]
+        if VLLM:
+            program = [VLLM, "serve", "--max-model-len", "4096", "--enforce-eager"]
+            program += ["--limit-mm-per-prompt", '{"image": 2, "video": 0}']
+        else:
+            program = [sys.executable, str(Path(__file__).with_name("serve_checkpoint.py"))]
+            program += ["--device", "cpu"]
+        options = ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*program, *options, self.model],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+                env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
                 start_new_session=True,
             )
         end = time.monotonic() + 600
@@ -109,6 +117,6 @@ def _the_model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mode
 
 @pytest.fixture
 def model_server(_the_model_server: ModelServer) -> ModelServer:
-    """A running `transformers serve`. Tests may kill and start it."""
+    """A running `transformers serve`, or vLLM where VLLM names it. Tests may kill and start it."""
     _the_model_server.start()
     return _the_model_server
