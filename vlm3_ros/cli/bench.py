@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vlm3_ros.cli.arguments import positive_integer
 from vlm3_ros.cli.errors import CommandError
-from vlm3_ros.cli.model_options import add_model_options, engine_settings, model_name
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.cli.model_options import add_model_options, model_name
+from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.shape and options.model:
         raise CommandError("--shape is in place of --model: give one of them")
-    subject = Subject(engine_settings(options), options.shape, options.visual_tokens)
+    subject = Subject(chosen_settings(vars(options)), options.shape, options.visual_tokens)
     most = max(*options.questions, options.naive_questions, options.batched_questions)
     cases: list[tuple[Method, int, int]] = [
         ("naive", options.naive_questions, 1),

@@ -13,7 +13,8 @@ from vlm3_ros.bags.reading import Bag, open_bag
 from vlm3_ros.bags.topics import RgbdTopics, find_rgbd_topics
 from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.errors import CommandError
-from vlm3_ros.cli.model_options import add_model_options, engine_settings, model_name
+from vlm3_ros.cli.model_options import add_model_options, model_name
+from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.paths import sample_bag
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         truth = true_depths(bag, topics.depth, uniform_grid(camera, _COLUMNS, _ROWS))
         images = bag.topics[topics.image].count
     settings = DemoSettings(
-        path, topics, engine_settings(options), _COLUMNS, _ROWS, options.rate, out
+        path, topics, chosen_settings(vars(options)), _COLUMNS, _ROWS, options.rate, out
     )
     try:
         with progress_bar("images played") as progress:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -20,8 +19,8 @@ from vlm3_ros.engines.settings import (
     Dtype,
     EngineKind,
     EngineSettings,
+    chosen_settings,
 )
-from vlm3_ros.paths import default_model
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -105,15 +104,6 @@ def add_focal_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def engine_settings(options: argparse.Namespace) -> EngineSettings:
-    """The settings that the model options ask for."""
-    chosen = vars(options)
-    settings = {f.name: chosen[f.name] for f in fields(EngineSettings) if f.name in chosen}
-    if not settings["model"] and settings["engine"] == "transformers":
-        settings["model"] = str(default_model())
-    return EngineSettings(**settings)
-
-
 def model_name(model: str) -> str:
     """How results call a model: a hub id as it is, a folder by its own name."""
     path = Path(model)
@@ -130,7 +120,7 @@ def loaded_engine(options: argparse.Namespace) -> Iterator[Engine]:
     from vlm3_ros.engines.load import load_engine
 
     with Console(stderr=True).status("loading") as status:
-        engine = load_engine(engine_settings(options), status.update)
+        engine = load_engine(chosen_settings(vars(options)), status.update)
     try:
         yield engine
     finally:

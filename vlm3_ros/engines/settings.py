@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from vlm3_ros.paths import default_model
 
 EngineKind = Literal["transformers", "openai", "recorded"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -64,3 +67,15 @@ class EngineSettings:
     frame_timeout: float = 20.0
     recording: str = ""
     record_to: str = ""
+
+
+def chosen_settings(values: Mapping[str, Any]) -> EngineSettings:
+    """Settings from values by name, of which others are left out and absent ones are defaults.
+
+    Without a model, the engine "transformers" runs the embedded one.
+    """
+    chosen = {f.name: values[f.name] for f in fields(EngineSettings) if f.name in values}
+    settings = EngineSettings(**chosen)
+    if settings.engine == "transformers" and not settings.model:
+        return replace(settings, model=str(default_model()))
+    return settings

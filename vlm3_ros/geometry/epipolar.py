@@ -16,7 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.geometry.motion import Covariance, Transform, inverse, rotation_angle, transform
+from vlm3_ros.geometry.motion import (
+    Covariance,
+    Transform,
+    cross_matrix,
+    inverse,
+    rotation_angle,
+    transform,
+)
 
 MIN_ESSENTIAL = 6
 """Matches that determine an essential matrix: five do up to ten-fold, one more to choose."""
@@ -41,8 +48,7 @@ class GeometricMotion:
 
 def essential_matrix(T_cam1_cam2: Transform) -> NDArray[np.float64]:
     """E with ray1 . E ray2 = 0 for the rays of every point, shape (3, 3)."""
-    x, y, z = T_cam1_cam2[:3, 3]
-    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ T_cam1_cam2[:3, :3]
+    return cross_matrix(T_cam1_cam2[:3, 3]) @ T_cam1_cam2[:3, :3]
 
 
 def epipolar_residuals(

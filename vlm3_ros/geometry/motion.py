@@ -120,7 +120,7 @@ def body_twist(T_base1_base2: Transform, seconds: float) -> NDArray[np.float64]:
         inwards.
     """
     turn = Rotation.from_matrix(T_base1_base2[:3, :3]).as_rotvec()
-    angle, cross = np.linalg.norm(turn), _cross_matrix(turn)
+    angle, cross = np.linalg.norm(turn), cross_matrix(turn)
     # The factor of the second order; its series where the closed form would cancel.
     factor = (1 - angle / 2 / np.tan(angle / 2)) / angle**2 if angle > 1e-4 else 1 / 12
     linear = T_base1_base2[:3, 3]
@@ -145,7 +145,7 @@ def inverse_covariance(covariance: Covariance, T_a_b: Transform) -> Covariance:
     """Covariance of T_b_a (in the axes of b) from that of T_a_b (in the axes of a)."""
     R_b_a = T_a_b[:3, :3].T
     jacobian = -_block_diagonal(R_b_a)
-    jacobian[:3, 3:] = -R_b_a @ _cross_matrix(T_a_b[:3, 3])
+    jacobian[:3, 3:] = -R_b_a @ cross_matrix(T_a_b[:3, 3])
     return _transported(jacobian, covariance)
 
 
@@ -156,7 +156,7 @@ def compose_covariance(
     R_a_b = T_a_b[:3, :3]
     jacobian = np.eye(6)
     # A turn of b swings c about it.
-    jacobian[:3, 3:] = -_cross_matrix(R_a_b @ T_b_c[:3, 3])
+    jacobian[:3, 3:] = -cross_matrix(R_a_b @ T_b_c[:3, 3])
     return _transported(jacobian, covariance_a_b) + _transported(
         _block_diagonal(R_a_b), covariance_b_c
     )
@@ -172,7 +172,7 @@ def base_motion_covariance(
     R_base_camera, lever = T_base_camera[:3, :3], T_base_camera[:3, 3]
     R_base1_base2 = R_base_camera @ T_cam1_cam2[:3, :3] @ R_base_camera.T
     jacobian = _block_diagonal(R_base_camera)
-    jacobian[:3, 3:] = _cross_matrix(R_base1_base2 @ lever) @ R_base_camera
+    jacobian[:3, 3:] = cross_matrix(R_base1_base2 @ lever) @ R_base_camera
     return _transported(jacobian, covariance)
 
 
@@ -219,7 +219,7 @@ def _rescaled(
     return transform(rotation, translation_scale * T[:3, 3])
 
 
-def _cross_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+def cross_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shape (3, 3), takes w to the cross product of the vector and w."""
     x, y, z = vector
     return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

@@ -31,13 +31,13 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.ros.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
 from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics, Throttle, diagnostic_status
 from vlm3_ros.ros.images import MessageError, rgb_from_message
-from vlm3_ros.ros.node_parameters import CameraModelParameters, engine_settings, fallback_lens
+from vlm3_ros.ros.node_parameters import CameraModelParameters, fallback_lens
 from vlm3_ros.ros.parameters import ParameterError, changed, declare_parameters
 from vlm3_ros.ros.worker import FrameWorker
 
@@ -182,7 +182,9 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._is_configured = True
         self._transition_fault = None
         try:
-            self.engine = self._engine_loader(engine_settings(self.parameters), self._log_progress)
+            self.engine = self._engine_loader(
+                chosen_settings(vars(self.parameters)), self._log_progress
+            )
             self.create_outputs()
         except Exception as error:
             self._release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -14,11 +14,9 @@ from vlm3_ros.engines.settings import (
     Attention,
     Dtype,
     EngineKind,
-    EngineSettings,
 )
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
-from vlm3_ros.paths import default_model
 from vlm3_ros.ros.parameters import ParameterError, ParameterTable, parameter
 
 _load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
@@ -188,14 +186,6 @@ class CameraModelParameters(ParameterTable):
             _load_camera(self.fallback_file)
         except GeometryError as error:
             raise ParameterError(f"parameter 'fallback_file': {error}") from None
-
-
-def engine_settings(parameters: CameraModelParameters) -> EngineSettings:
-    """The engine that a node's parameters ask for."""
-    values = {field.name: getattr(parameters, field.name) for field in fields(EngineSettings)}
-    if not values["model"] and values["engine"] == "transformers":
-        values["model"] = str(default_model())
-    return EngineSettings(**values)
 
 
 def fallback_lens(parameters: CameraModelParameters, size: tuple[int, int]) -> LensCamera:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.synthetic.sequences import sample_sequence
-from vlm3_ros.synthetic.views import HEIGHTS, View, sample_camera
+from vlm3_ros.synthetic.views import HEIGHTS, PITCH_DEG, View, sample_camera
 
 MIN_COVISIBILITY = 0.25
 """Share of each view that the other one must show (paper, appendix A)."""
@@ -98,7 +98,7 @@ def sample_pair(
             duration=(GAPS[1] + 1) / RATE,
             rate=RATE,
             camera_height=float(rng.uniform(*HEIGHTS)),
-            camera_pitch_deg=float(rng.normal(6, 5)),
+            camera_pitch_deg=float(rng.normal(*PITCH_DEG)),
         )
         gap = round(np.exp(rng.uniform(*np.log(GAPS))))
         start = int(rng.integers(len(sequence.path.stamps) - gap))
@@ -111,7 +111,6 @@ def _visible_share(first: View, second: View) -> float:
     """Share of the first view's pixels with depth that the second one shows."""
     rows, columns = np.nonzero(np.isfinite(first.depth[::GRID_STEP, ::GRID_STEP]))
     known = GRID_STEP * np.stack([columns, rows], axis=-1)
-    shown = np.isfinite(true_matches(first, second, known)[:, 0])
     shown = np.isfinite(true_matches(first, second, known)[:, 0])
     return float(shown.mean()) if len(known) else 0.0
 

@@ -11,9 +11,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.synthetic.kinds import KINDS, sample_scene
-from vlm3_ros.synthetic.render import render
 from vlm3_ros.synthetic.scene import Scene
-from vlm3_ros.synthetic.views import View, camera_pose
+from vlm3_ros.synthetic.views import View, camera_pose, render_view
 
 CLEARANCE = 0.45
 """Metres that a robot's middle keeps to walls and things."""
@@ -93,9 +92,7 @@ class Sequence:
     def view(self, index: int, rng: np.random.Generator) -> View:
         """Render the view at one pose of the path; `rng` draws the sensor noise."""
         T_world_camera = self.path.T_world_base[index] @ self.T_base_camera
-        image, depth = render(self.scene, self.camera, T_world_camera, rng)
-        objects = tuple(self.scene.objects)
-        return View(image, depth, self.camera, T_world_camera, self.scene.kind, objects)
+        return render_view(self.scene, self.camera, T_world_camera, rng)
 
     def views(self, rng: np.random.Generator) -> Iterator[View]:
         """Render one view per pose of the path; `rng` draws the sensor noise."""

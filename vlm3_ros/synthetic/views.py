@@ -23,6 +23,9 @@ R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 HEIGHTS = (0.7, 1.3)
 """Metres above the ground: where most wheeled and legged robots carry their camera."""
 
+PITCH_DEG = (6.0, 5.0)
+"""Mean and standard deviation; positive looks down."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -77,7 +80,7 @@ def sample_pose(scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
         ahead = position + 1.5 * np.array([np.cos(yaw), np.sin(yaw), 0.0])
         if scene.is_free(position, 0.35) and scene.is_free(ahead, 0.15):
             break
-    pitch = np.radians(rng.normal(6, 5))
+    pitch = np.radians(rng.normal(*PITCH_DEG))
     return camera_pose(position, yaw, pitch, np.radians(rng.normal(0, 2)))
 
 
@@ -92,6 +95,15 @@ def sample_view(rng: np.random.Generator, kind: str | None = None) -> View:
     """
     scene = sample_scene(rng, kind or KINDS[rng.integers(len(KINDS))])
     camera = sample_camera(rng)
-    T_world_camera = sample_pose(scene, rng)
+    return render_view(scene, camera, sample_pose(scene, rng), rng)
+
+
+def render_view(
+    scene: Scene,
+    camera: PinholeCamera,
+    T_world_camera: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> View:
+    """What a camera sees of a scene; `rng` draws the sensor noise."""
     image, depth = render(scene, camera, T_world_camera, rng)
     return View(image, depth, camera, T_world_camera, scene.kind, tuple(scene.objects))

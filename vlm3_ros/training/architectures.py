@@ -8,11 +8,10 @@ import torch
 from transformers import GenerationConfig, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.initialization import no_init_weights
 
-from vlm3_ros.engines.base import AUTHORS_FOCAL, AUTHORS_PROMPTS, EngineError, Profile
+from vlm3_ros.engines.base import EngineError, authors_profile
 from vlm3_ros.engines.checkpoint import MEMORY_MARGIN, choose_device, choose_dtype, free_memory
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel
-from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.training.checkpoint import build_processor, build_tokenizer
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
@@ -66,8 +65,8 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
         EngineError: when it does not fit into memory.
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings)
-    prompts = load_prompt_set(AUTHORS_PROMPTS)
-    tokenizer = build_tokenizer(prompts, constants_are_tokens=False)
+    profile = authors_profile()
+    tokenizer = build_tokenizer(profile.prompts, constants_are_tokens=False)
     vocabulary = tokenizer.get_vocab()
     sizes: dict[str, Any] = SHAPES[shape]
     config = Qwen3VLConfig(
@@ -108,5 +107,4 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=[],  # noise does not say when it is over
     )
-    profile = Profile(AUTHORS_FOCAL, "scale", prompts)
     return LoadedModel(model.eval().requires_grad_(False), build_processor(tokenizer), profile)

@@ -80,7 +80,16 @@ class ViewStream(IterableDataset[Sample], ABC, Generic[Sample]):
     the picture. `start` skips samples without drawing them, for a run that resumes.
     """
 
-    def __init__(self, data: DataConfig, batch_size: int, start: int = 0):
+    def __init__(
+        self,
+        processor: Any,
+        profile: Profile,
+        limits: ImageLimits,
+        data: DataConfig,
+        batch_size: int,
+        start: int = 0,
+    ):
+        self._processor, self._profile, self._limits = processor, profile, limits
         self._data, self._batch_size, self._start = data, batch_size, start
         self._kinds = data.kinds or KINDS
 
@@ -144,24 +153,11 @@ class ViewStream(IterableDataset[Sample], ABC, Generic[Sample]):
 class ProceduralDepth(ViewStream[PackedSample]):
     """Packed depth questions, `data.questions` random pixels of every view."""
 
-    def __init__(
-        self,
-        processor: Any,
-        profile: Profile,
-        limits: ImageLimits,
-        data: DataConfig,
-        batch_size: int,
-        start: int = 0,
-    ):
-        super().__init__(data, batch_size, start)
-        self._packer = Packer(processor)
-        self._profile, self._limits = profile, limits
-
     def sample(self, view: View, rng: np.random.Generator) -> PackedSample:
         """Questions about random pixels of the view."""
         pixels = sample_pixels(view, self._data.questions, rng)
         image, pairs = depth_pairs(view, pixels, self._profile, self._limits)
-        return self._packer.pack([image], pairs)
+        return Packer(self._processor).pack([image], pairs)
 
     def length(self, sample: PackedSample) -> int:
         """Tokens of the prefix, nearly all of them of the image."""

@@ -59,8 +59,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     model.set_attn_implementation(PACKED_ATTENTION)
     _speed_up(model, config.compile)
 
-    last = get_last_checkpoint(str(folder))
-    step = int(last.rsplit("-", 1)[1]) if last else 0
+    last, step = _last_step(folder)
     optimiser = config.optimiser
     dataset = ProceduralDepth(
         processor,
@@ -169,8 +168,7 @@ def _warm_up(config: TrainConfig, start: Path, folder: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
     model.set_attn_implementation(PACKED_ATTENTION)
     _speed_up(model, compile_layers=False)
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    step = int(last.rsplit("-", 1)[1]) if last else 0
+    last, step = _last_step(folder)
     optimiser = config.warmup.optimiser
     dataset = DenseDepth(
         processor,
@@ -192,6 +190,12 @@ def _warm_up(config: TrainConfig, start: Path, folder: Path) -> None:
     _write_log(folder, trainer.state.log_history)
     model.save_pretrained(folder / "final")
     _complete(folder / "final", processor, profile)
+
+
+def _last_step(folder: Path) -> tuple[str | None, int]:
+    """The last checkpoint of a run that is to go on, and the steps that led to it."""
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return last, int(last.rsplit("-", 1)[1]) if last else 0
 
 
 def _arguments(

@@ -9,18 +9,15 @@ view at once, through a linear layer that is thrown away afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vlm3_ros.engines.base import Profile
-from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, unify_focal
+from vlm3_ros.geometry.camera import UnifiedCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.synthetic import View
-from vlm3_ros.training.config import DataConfig
 from vlm3_ros.training.samples import ViewStream
 
 CELLS = 8
@@ -51,26 +48,14 @@ class DenseSample:
 class DenseDepth(ViewStream[DenseSample]):
     """Views with the depth of all their cells."""
 
-    def __init__(
-        self,
-        processor: Any,
-        profile: Profile,
-        limits: ImageLimits,
-        data: DataConfig,
-        batch_size: int,
-        start: int = 0,
-    ):
-        super().__init__(data, batch_size, start)
-        self._image_processor = processor.image_processor
-        self._profile, self._limits = profile, limits
-
     def sample(self, view: View, rng: np.random.Generator) -> DenseSample:
         """The whole view."""
         unified = unify_focal(view.camera, self._profile.focal, self._limits, self._profile.fit)
-        pixels = self._image_processor(
+        image_processor = self._processor.image_processor
+        pixels = image_processor(
             [unify_image(view.image, unified)], return_tensors="pt", do_resize=False
         )
-        cell = self._image_processor.patch_size * self._image_processor.merge_size // CELLS
+        cell = image_processor.patch_size * image_processor.merge_size // CELLS
         depth = torch.from_numpy(cell_depth(view, unified, cell))
         rows, columns = (n // CELLS for n in depth.shape)
         log_depth = depth.log().reshape(rows, CELLS, columns, CELLS).transpose(1, 2)
