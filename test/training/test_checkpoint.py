@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,13 +13,16 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
 from vlm3_ros.engines.base import Profile, load_profile
+from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
 from vlm3_ros.training.checkpoint import (
     TinyShape,
     build_checkpoint,
     build_tokenizer,
     constant_parts,
+    extend_checkpoint,
 )
+from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
 
 PROMPTS = load_prompt_set("vlm3")
 SHAPE = TinyShape(vision_hidden=32, vision_depth=2, vision_heads=2, hidden=64, layers=2, heads=4)
@@ -117,3 +122,28 @@ def test_the_seed_decides_the_weights_and_leaves_the_caller_s_alone(tmp_path, fo
     )
     assert same == again
     assert same != other
+
+
+def test_an_extended_checkpoint_answers_depth_as_before_and_can_be_asked_about_pairs(tmp_path):
+    depth_only = replace(load_prompt_set("vlm3-short"), pose=None, correspondence=None)
+    build_checkpoint(tmp_path / "depth", TinyShape(), Profile(128.0, "pad", depth_only), seed=3)
+    profile = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
+    extend_checkpoint(tmp_path / "depth", tmp_path / "pairs", profile)
+    assert load_profile(tmp_path / "pairs") == profile
+
+    tokens, before = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("pairs", "depth"))
+    assert before.get_vocab().items() <= tokens.get_vocab().items()
+    for template in (profile.prompts.pose.distance.question, "The corresponding pixel is ("):
+        assert len(tokens.tokenize(template)) == 1 < len(before.tokenize(template))
+
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    question = depth_question(profile.prompts, (300, 1200)), depth_answer(profile.prompts, 2.5)
+    hidden = []
+    for name in ("depth", "pairs"):
+        model = AutoModelForImageTextToText.from_pretrained(tmp_path / name, dtype=torch.float32)
+        model.set_attn_implementation(PACKED_ATTENTION)
+        packer = Packer(load_processor(tmp_path / name))
+        batch = packer.collate([packer.pack([image], [question])])
+        with torch.inference_mode():
+            hidden.append(packed_loss(model, batch)[1])
+    assert torch.allclose(*hidden, atol=1e-5)

@@ -99,7 +99,7 @@ def test_a_resumed_stream_goes_on_with_the_batch_that_comes_next(workers, done, 
     monkeypatch.setattr(
         ProceduralDepth,
         "_window",
-        lambda self, number: [number * WINDOW * 2 + i for i in range(WINDOW * 2)],
+        lambda self, number: np.arange(WINDOW * 2).reshape(-1, 2) + number * WINDOW * 2,
     )
 
     def batches(start, count):
@@ -134,7 +134,7 @@ def test_a_view_is_the_same_in_every_worker(whole_run):
         ProceduralDepth(processor, profile, image_limits(processor), DataConfig(repeats=2), 2)
         for _ in range(2)
     )
-    a, b = (list(dataset.samples_of_view(5)) for dataset in (first, again))
+    a, b = (list(dataset.samples_of(5)) for dataset in (first, again))
     assert len(a) == 2
     for one, other in zip(a, b, strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(one.blocks, other.blocks, strict=True))

@@ -23,7 +23,7 @@ ROTATION = ("{yaw}", "{pitch}", "{roll}")
 COARSE_SHARE = math.sin(math.radians(22.5))
 """Components of a unit vector above this are named: the eight directions of a compass."""
 
-_COARSE_WORDS = (("left", "right"), ("up", "down"), ("backward", "forward"))
+COARSE_WORDS = (("left", "right"), ("up", "down"), ("backward", "forward"))
 
 
 class PromptError(ValueError):
@@ -262,7 +262,7 @@ def pose_answers(
 
 def coarse_direction(direction: ArrayLike) -> str:
     """A unit vector (X right, Y down, Z forward) in words, as "right, forward"."""
-    components = zip(np.asarray(direction, dtype=float), _COARSE_WORDS, strict=True)
+    components = zip(np.asarray(direction, dtype=float), COARSE_WORDS, strict=True)
     return ", ".join(words[int(c > 0)] for c, words in components if abs(c) > COARSE_SHARE)
 
 

@@ -27,7 +27,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from vlm3_ros.engines.base import Profile, write_profile
 from vlm3_ros.engines.processor import ImageOnlyQwen3VLProcessor
-from vlm3_ros.language.prompts import PromptSet
+from vlm3_ros.language.prompts import COARSE_WORDS, PromptSet
 
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 16, 2, 2
 # One merged patch: an image as small as a question can be about enters without resizing.
@@ -51,6 +51,12 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+_CONFIG_TOKENS: dict[str, str] = {
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+}
 # Added, yet part of what decoding with skip_special_tokens keeps, as in Qwen3's own tokenizer.
 PLAIN_ADDED_TOKENS = ("<think>", "</think>")
 
@@ -110,15 +116,19 @@ def build_checkpoint(folder: Path | str, shape: TinyShape, profile: Profile, see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3VLForConditionalGeneration(model_config(shape, tokenizer))
-    model.generation_config = GenerationConfig(
+    model.generation_config = _generation_config(tokenizer)
+    model.save_pretrained(folder)
+    save_processor(build_processor(tokenizer), folder)
+    write_profile(folder, profile)
+
+
+def _generation_config(tokenizer: Qwen2Tokenizer) -> GenerationConfig:
+    return GenerationConfig(
         do_sample=False,
         bos_token_id=tokenizer.pad_token_id,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
     )
-    model.save_pretrained(folder)
-    save_processor(build_processor(tokenizer), folder)
-    write_profile(folder, profile)
 
 
 def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qwen2Tokenizer:
@@ -131,9 +141,13 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
             answer is one token: the same strings as ever, in a quarter of the tokens. Otherwise
             each word is one, as in Qwen's own.
     """
-    templates = [prompts.depth.question, prompts.depth.answer]
-    size = 448 if constants_are_tokens else 2048  # the latter is more than there are words
-    trained = _train_bpe([*templates, "system\nuser\nassistant\n"], size)
+    templates = prompt_templates(prompts)
+    if constants_are_tokens:
+        # What is no constant is left: the words of the chat.
+        texts, size = [prompts.depth.question, prompts.depth.answer], 448
+    else:
+        texts, size = templates, 2048  # more than there are words
+    trained = _train_bpe([*texts, "system\nuser\nassistant\n"], size)
     tokenizer = Qwen2Tokenizer(
         vocab=trained["vocab"],
         merges=trained["merges"],
@@ -149,9 +163,51 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
     added = dict.fromkeys(PLAIN_ADDED_TOKENS)
     if constants_are_tokens:
         added |= dict.fromkeys(part for text in templates for part in constant_parts(text))
+        if prompts.pose is not None:
+            added |= dict.fromkeys(word for words in COARSE_WORDS for word in words)
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def prompt_templates(prompts: PromptSet) -> list[str]:
+    """All questions and answers of a prompt set."""
+    pose = prompts.pose
+    of_pose = (pose.distance, pose.direction, pose.rotation) if pose is not None else ()
+    wordings = prompts.depth, prompts.correspondence, *of_pose
+    return [text for w in wordings if w is not None for text in (w.question, w.answer)]
+
+
+def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) -> None:
+    """Write a checkpoint to `folder` that knows what `source` knows and can be asked more.
+
+    Args:
+        source: folder of a small checkpoint of ours.
+        profile: how the new one is to be asked; its tokenizer gets the words of its prompts. A
+            token that both have keeps its embedding, the others start at random.
+    """
+    model: Any = Qwen3VLForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    known = Qwen2Tokenizer.from_pretrained(source).get_vocab()
+    tokenizer = build_tokenizer(profile.prompts)
+    vocabulary = tokenizer.get_vocab()
+    old = model.get_input_embeddings().weight.detach().clone()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        new = torch.randn(len(tokenizer), old.shape[1]) * old.std()
+    for token, index in vocabulary.items():
+        if token in known:
+            new[index] = old[known[token]]
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.get_input_embeddings().weight.data.copy_(new)
+    for name, token in _CONFIG_TOKENS.items():
+        setattr(model.config, name, vocabulary[token])
+    text = model.config.text_config
+    text.bos_token_id = text.pad_token_id = tokenizer.pad_token_id
+    text.eos_token_id = tokenizer.eos_token_id
+    model.generation_config = _generation_config(tokenizer)
+    model.save_pretrained(folder)
+    save_processor(build_processor(tokenizer), folder)
+    write_profile(folder, profile)
 
 
 def constant_parts(template: str) -> list[str]:
@@ -202,6 +258,7 @@ def model_config(shape: TinyShape, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
     vocabulary = tokenizer.get_vocab()
     # Height and width take 5/16 of the rotary frequencies each, time the rest: as in Qwen3-VL.
     side = round(shape.head_dim / 2 * 5 / 16)
+    token_ids: dict[str, Any] = {name: vocabulary[token] for name, token in _CONFIG_TOKENS.items()}
     return Qwen3VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -235,10 +292,7 @@ def model_config(shape: TinyShape, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
             "num_position_embeddings": shape.position_grid**2,
             "deepstack_visual_indexes": list(shape.deepstack),
         },
-        image_token_id=vocabulary["<|image_pad|>"],
-        video_token_id=vocabulary["<|video_pad|>"],
-        vision_start_token_id=vocabulary["<|vision_start|>"],
-        vision_end_token_id=vocabulary["<|vision_end|>"],
+        **token_ids,
         tie_word_embeddings=True,
     )
 

@@ -26,11 +26,14 @@ class ProfileConfig:
 class DataConfig:
     """What is drawn: `kinds` of procedural scenes, all when empty; one stream per `seed`.
 
-    Every view gives `repeats` samples of `questions` pixels.
+    Every view gives `repeats` samples of `questions` pixels, every pair of views as many of the
+    pose and of `matches` pixels. `pairs`: share of the batches that are of pairs.
     """
 
     kinds: tuple[str, ...] = ()
     questions: int = 10
+    matches: int = 8
+    pairs: float = 0.0
     repeats: int = 1
     seed: int = 1
     workers: int = 1
@@ -59,7 +62,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class WarmupConfig:
-    """Dense depth for the vision half of a model from random weights; none where `steps` is 0."""
+    """Dense training through layers that are thrown away; none where `optimiser.steps` is 0."""
 
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(steps=0))
@@ -70,7 +73,8 @@ class TrainConfig:
     """A training run.
 
     `model`: a checkpoint to start from; empty for random weights of the sizes in `shape` (the
-    fields of `checkpoint.TinyShape`), whose vision half gets the `warmup`. `dtype`: precision of
+    fields of `checkpoint.TinyShape`). `warmup`: dense depth for the vision half. `pair_warmup`:
+    dense matches, before a model is asked about pairs. `dtype`: precision of
     matrix products ("float32", "bfloat16"); weights stay float32. `compile`: whether torch
     compiles the decoder layers (needs a C++ compiler). `evaluate_every`: steps between
     checkpoints, each scored on `evaluation_views` unseen views.
@@ -80,6 +84,7 @@ class TrainConfig:
     shape: dict[str, Any] = field(default_factory=dict)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    pair_warmup: WarmupConfig = field(default_factory=WarmupConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     dtype: str = "bfloat16"
@@ -87,6 +92,11 @@ class TrainConfig:
     seed: int = 0
     evaluate_every: int = 1000
     evaluation_views: int = 80
+
+    @property
+    def learns_pairs(self) -> bool:
+        """Whether the run teaches pose and correspondence."""
+        return bool(self.data.pairs or self.pair_warmup.optimiser.steps)
 
 
 def load_config(path: Path | str) -> TrainConfig:
@@ -105,13 +115,22 @@ def load_config(path: Path | str) -> TrainConfig:
         "optimiser.steps": config.optimiser.steps,
         "evaluate_every": config.evaluate_every,
     }
-    for prefix, part in (("", config), ("warmup.", config.warmup)):
+    for prefix, part in (
+        ("", config),
+        ("warmup.", config.warmup),
+        ("pair_warmup.", config.pair_warmup),
+    ):
         positive |= {
             f"{prefix}data.questions": part.data.questions,
+            f"{prefix}data.matches": part.data.matches,
             f"{prefix}data.repeats": part.data.repeats,
             f"{prefix}optimiser.batch_size": part.optimiser.batch_size,
             f"{prefix}optimiser.learning_rate": part.optimiser.learning_rate,
         }
+        if not 0 <= part.data.pairs <= 1:
+            raise ConfigError(
+                f"{path}: {prefix}data.pairs is {part.data.pairs}; it is a share, from 0 to 1"
+            )
         if part.optimiser.name not in ("adamw", "muon"):
             raise ConfigError(
                 f"{path}: {prefix}optimiser.name is {part.optimiser.name!r}; use adamw or muon"

@@ -13,7 +13,6 @@ layout instead of a mask over all pairs of tokens, most of which do not see each
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,7 +222,7 @@ def packed_attention(
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     p, n, s = layout.prefix, layout.questions, layout.block
     # Padding lies behind the prefix: causality alone hides it from all real tokens.
-    of_prefix = _sdpa(query[:, :, :p], key[:, :, :p], value[:, :, :p], scaling)
+    of_prefix = _sdpa(query[:, :, :p], key[:, :, :p], value[:, :, :p], scaling, is_causal=True)
     batch, heads, _, size = query.shape
 
     def blocks(tensor: Tensor) -> Tensor:
@@ -250,22 +249,21 @@ def packed_attention(
     return output.transpose(1, 2).to(query.dtype), None
 
 
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    with _kernel_precision(query.device):
-        query, key, value = _kernel_dtype(query, key, value)
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, scaling: float, is_causal: bool) -> Tensor:
+    """Attention without a mask of its own.
 
-
-def _kernel_dtype(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Float32 on CPUs, whose bfloat16 attention kernel is slower, backwards above all."""
-    if query.device.type == "cpu":
-        return query.float(), key.float(), value.float()
-    return query, key, value
-
-
-def _kernel_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Keeps autocast from undoing `_kernel_dtype`."""
-    return torch.autocast("cpu", enabled=False) if device.type == "cpu" else nullcontext()
+    The backward pass of torch's kernel takes most of a training step on CPUs; matrix products,
+    which autocast makes bfloat16, take a fraction of that. Their scores are no more than the
+    square of an image's patches.
+    """
+    if query.device.type != "cpu":
+        return scaled_dot_product_attention(query, key, value, is_causal=is_causal, scale=scaling)
+    scores = query * scaling @ key.transpose(-1, -2)
+    if is_causal:
+        size = query.shape[-2]
+        causal = torch.ones(size, size, dtype=torch.bool).tril()
+        scores = scores.float().masked_fill(~causal, -torch.inf)
+    return scores.softmax(dim=-1).to(value.dtype) @ value
 
 
 def vision_attention(
@@ -274,16 +272,13 @@ def vision_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    scaling: float = 1.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Torch's own attention for the vision half, which a packed batch's layout is not about."""
-    for name in ("layout", "prefix_lengths"):
-        kwargs.pop(name, None)
-    dtype = query.dtype
-    with _kernel_precision(query.device):
-        query, key, value = _kernel_dtype(query, key, value)
-        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    return output.to(dtype), None
+    """Attention of the vision half: all patches of one image to each other."""
+    assert attention_mask is None
+    output = _sdpa(query, key, value, scaling, is_causal=False)
+    return output.transpose(1, 2).to(query.dtype), None
 
 
 AttentionInterface.register("vlm3_packed", packed_attention)
@@ -296,10 +291,13 @@ PACKED_ATTENTION = {"text_config": "vlm3_packed", "vision_config": "vlm3_vision"
 """For `model.set_attn_implementation` before `packed_loss`."""
 
 
-def packed_loss(model: Any, batch: dict[str, Any]) -> Tensor:
+def packed_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Mean cross entropy over the answer tokens of a packed batch; all else carries no loss.
 
     The model's attention must be set to `PACKED_ATTENTION`.
+
+    Returns:
+        The loss, and the last hidden states, shape (batch, tokens, width).
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     hidden = model.model(
@@ -311,4 +309,4 @@ def packed_loss(model: Any, batch: dict[str, Any]) -> Tensor:
     labels = batch["labels"][:, 1:]
     answered = labels != IGNORE
     logits = model.lm_head(hidden[:, :-1][answered])
-    return nn.functional.cross_entropy(logits.float(), labels[answered])
+    return nn.functional.cross_entropy(logits.float(), labels[answered]), hidden

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -23,10 +24,13 @@ from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 TRAINING_STREAM = 0x7A11
 """First word of every training seed; evaluations start theirs with another one."""
 
+Scene = TypeVar("Scene")
 Sample = TypeVar("Sample")
 
+_MIRROR_WORLD, _MIRROR_CAMERA = np.diag([1.0, -1, 1, 1]), np.diag([-1.0, 1, 1, 1])
+
 WINDOW = 4
-"""Batches whose views are drawn together and sorted by length, so that padding costs little."""
+"""Batches whose scenes are drawn together and sorted by length, so that padding costs little."""
 
 
 def depth_pairs(
@@ -61,7 +65,7 @@ def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[n
 def mirrored(view: View) -> View:
     """What the camera would see of the world in a mirror, left and right exchanged.
 
-    The pose and the boxes are kept as they were: no depth sample needs them.
+    The boxes are kept as they were: no sample needs them.
     """
     camera = view.camera
     return dataclasses.replace(
@@ -69,15 +73,39 @@ def mirrored(view: View) -> View:
         image=np.ascontiguousarray(view.image[:, ::-1]),
         depth=np.ascontiguousarray(view.depth[:, ::-1]),
         camera=dataclasses.replace(camera, cx=camera.width - 1 - camera.cx),
+        # The world's y and the camera's x change sign: a rotation stays one.
+        T_world_camera=_MIRROR_WORLD @ view.T_world_camera @ _MIRROR_CAMERA,
     )
 
 
-class ViewStream(IterableDataset[Sample], ABC, Generic[Sample]):
-    """Samples of endless procedural views.
+@dataclass(frozen=True)
+class WorkerShare:
+    """Which batches a worker makes: batch i if i % workers == number.
 
-    View i of a seed is always the same. It gives `data.repeats` samples, every second one of the
-    mirrored view, which land in different batches: rendering costs a CPU as much as training on
-    the picture. `start` skips samples without drawing them, for a run that resumes.
+    `done`: batches that a run which resumes has had.
+    """
+
+    number: int
+    workers: int
+    done: int
+
+
+def worker_share(done: int) -> WorkerShare:
+    """The share of this process."""
+    worker = get_worker_info()
+    number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+    # Rendering beside a training process: one thread each, or they starve one another.
+    torch.set_num_threads(1)
+    # Batches come from the workers in turn; after `done` of them it is another one's turn.
+    return WorkerShare((number + done) % workers, workers, done)
+
+
+class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
+    """Samples of endless procedural scenes.
+
+    Scene i of a seed is always the same. It gives `data.repeats` samples, which land in different
+    batches: rendering costs a CPU as much as training on the picture. `start` skips samples
+    without drawing them, for a run that resumes.
     """
 
     def __init__(
@@ -94,69 +122,88 @@ class ViewStream(IterableDataset[Sample], ABC, Generic[Sample]):
         self._kinds = data.kinds or KINDS
 
     @abstractmethod
-    def sample(self, view: View, rng: np.random.Generator) -> Sample:
-        """One sample of a view."""
+    def draw(self, rng: np.random.Generator, kind: str) -> Scene | None:
+        """What is to be seen of a new scene; None where that is too little to ask about."""
+
+    @abstractmethod
+    def variant(self, scene: Scene, repeat: int) -> Scene:
+        """What sample number `repeat` of a scene is made from: mirrored, say."""
+
+    @abstractmethod
+    def sample(self, scene: Scene, rng: np.random.Generator) -> Sample:
+        """One sample."""
 
     @abstractmethod
     def length(self, sample: Sample) -> int:
         """What makes a sample costly: batches are made of samples of similar length."""
 
-    def view(self, index: int) -> View:
-        """View number `index` of this seed, with enough pixels to ask about."""
+    def scene(self, index: int) -> Scene:
+        """Number `index` of this seed."""
         rng = self._rng(index)
         while True:
-            view = sample_view(rng, self._kinds[rng.integers(len(self._kinds))])
-            if np.isfinite(view.depth).sum() >= self._data.questions:
-                return view
+            scene = self.draw(rng, self._kinds[rng.integers(len(self._kinds))])
+            if scene is not None:
+                return scene
 
-    def samples_of_view(self, index: int) -> Iterator[Sample]:
-        """The samples that view number `index` gives."""
-        view = self.view(index)
+    def samples_of(self, index: int) -> Iterator[Sample]:
+        """The samples that scene number `index` gives."""
+        scene = self.scene(index)
         for repeat in range(self._data.repeats):
-            yield self.sample(mirrored(view) if repeat % 2 else view, self._rng(index, repeat))
+            yield self.sample(self.variant(scene, repeat), self._rng(index, repeat))
 
     def __iter__(self) -> Iterator[Sample]:
-        """The stream of one worker: every n-th window of n workers."""
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        # Rendering beside a training process: one thread each, or they starve one another.
-        torch.set_num_threads(1)
-        # Batches come from the workers in turn; after `done` of them it is another one's turn.
-        done = self._start // self._batch_size
-        number = (number + done) % workers
-        batches_of_window = WINDOW * self._data.repeats
-        windows, skipped = divmod((done - number + workers - 1) // workers, batches_of_window)
-        number += windows * workers
-        while True:
-            yield from self._window(number)[skipped * self._batch_size :]
-            number, skipped = number + workers, 0
+        """The samples of one worker."""
+        share = worker_share(self._start // self._batch_size)
+        for batch in self.batches(share, len(range(share.number, share.done, share.workers))):
+            yield from batch
 
-    def _window(self, number: int) -> list[Sample]:
-        """Samples whose batches are of similar length each, the batches in random order."""
-        views = WINDOW * self._batch_size
+    def batches(self, share: WorkerShare, skip: int) -> Iterator[list[Sample]]:
+        """Every n-th window of n workers, after the first `skip` batches of them."""
+        windows, skipped = divmod(skip, WINDOW * self._data.repeats)
+        number = share.number + windows * share.workers
+        while True:
+            yield from self._window(number)[skipped:]
+            number, skipped = number + share.workers, 0
+
+    def _window(self, number: int) -> list[list[Sample]]:
+        """Batches of samples of similar length each, in random order."""
+        scenes = WINDOW * self._batch_size
         samples = [
             sample
-            for index in range(number * views, (number + 1) * views)
-            for sample in self.samples_of_view(index)
+            for index in range(number * scenes, (number + 1) * scenes)
+            for sample in self.samples_of(index)
         ]
         rng = self._rng(number)
-        rng.shuffle(samples)  # or the repeats of a view would stay together
+        rng.shuffle(samples)  # or the repeats of a scene would stay together
         samples.sort(key=self.length)
+        size = self._batch_size
         order = rng.permutation(WINDOW * self._data.repeats)
-        batches = np.arange(len(samples)).reshape(-1, self._batch_size)[order]
-        return [samples[i] for i in batches.ravel()]
+        return [samples[i * size : (i + 1) * size] for i in order]
 
     def _rng(self, *index: int) -> np.random.Generator:
         return np.random.default_rng([TRAINING_STREAM, self._data.seed, *index])
 
 
+class ViewStream(SampleStream[View, Sample]):
+    """Samples of single views, every second one mirrored."""
+
+    def draw(self, rng: np.random.Generator, kind: str) -> View | None:
+        """A view with enough pixels to ask about."""
+        view = sample_view(rng, kind)
+        return view if np.isfinite(view.depth).sum() >= self._data.questions else None
+
+    def variant(self, scene: View, repeat: int) -> View:
+        """See the base class."""
+        return mirrored(scene) if repeat % 2 else scene
+
+
 class ProceduralDepth(ViewStream[PackedSample]):
     """Packed depth questions, `data.questions` random pixels of every view."""
 
-    def sample(self, view: View, rng: np.random.Generator) -> PackedSample:
+    def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
         """Questions about random pixels of the view."""
-        pixels = sample_pixels(view, self._data.questions, rng)
-        image, pairs = depth_pairs(view, pixels, self._profile, self._limits)
+        pixels = sample_pixels(scene, self._data.questions, rng)
+        image, pairs = depth_pairs(scene, pixels, self._profile, self._limits)
         return Packer(self._processor).pack([image], pairs)
 
     def length(self, sample: PackedSample) -> int:

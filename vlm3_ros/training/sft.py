@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ from transformers.trainer_utils import get_last_checkpoint
 from vlm3_ros.engines.base import Profile, load_profile, write_profile
 from vlm3_ros.engines.processor import image_limits, load_processor
 from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint, save_processor
-from vlm3_ros.training.config import DataConfig, OptimiserConfig, TrainConfig
+from vlm3_ros.training.checkpoint import (
+    TinyShape,
+    build_checkpoint,
+    extend_checkpoint,
+    save_processor,
+)
+from vlm3_ros.training.config import DataConfig, OptimiserConfig, TrainConfig, WarmupConfig
 from vlm3_ros.training.curves import draw_curves
+from vlm3_ros.training.mixture import MixedQuestions
 from vlm3_ros.training.optimiser import build_optimiser
 from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
-from vlm3_ros.training.samples import ProceduralDepth
+from vlm3_ros.training.pair_warmup import DensePairs, PairHead, collate_pairs
 from vlm3_ros.training.warmup import DenseDepth, DenseHead, collate
 
 logger = logging.getLogger(__name__)
@@ -52,8 +59,8 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    start = Path(config.model) if config.model else _first_checkpoint(config, folder)
-    processor = load_processor(start, local_files_only=not config.model)
+    start = _first_checkpoint(config, folder)
+    processor = load_processor(start, local_files_only=start != Path(config.model))
     profile = load_profile(start)
     model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
     model.set_attn_implementation(PACKED_ATTENTION)
@@ -61,7 +68,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
 
     last, step = _last_step(folder)
     optimiser = config.optimiser
-    dataset = ProceduralDepth(
+    dataset = MixedQuestions(
         processor,
         profile,
         image_limits(processor),
@@ -116,7 +123,8 @@ class _PackedTrainer(_Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        return packed_loss(model, inputs)
+        loss, _ = packed_loss(model, inputs)
+        return loss
 
 
 class _FinishCheckpoint(TrainerCallback):
@@ -143,53 +151,93 @@ def _write_log(folder: Path, log: list[dict[str, float]]) -> None:
 
 
 def _first_checkpoint(config: TrainConfig, folder: Path) -> Path:
-    """Random weights whose vision half has had its warm-up, if one is asked for."""
-    start = folder / "start"
-    if not (start / "config.json").is_file():
-        # Its profile claims no more than it learns here.
-        prompts = replace(load_prompt_set(config.profile.prompts), pose=None, correspondence=None)
+    """Where the questions start: after the warm-ups that are asked for."""
+    checkpoint = _unwarmed_checkpoint(config, folder / "start")
+    if config.warmup.optimiser.steps:
+        checkpoint = _warm_up(config, checkpoint, folder / "warmup")
+    if config.pair_warmup.optimiser.steps:
+        checkpoint = _warm_up_pairs(config, checkpoint, folder / "pair_warmup")
+    return checkpoint
+
+
+def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> Path:
+    """The configured model, with words for pairs where it is to learn them; or random weights."""
+    if config.model:
+        profile = load_profile(config.model)
+        if not config.learns_pairs or profile.prompts.pose is not None:
+            return Path(config.model)
+        profile = replace(profile, prompts=load_prompt_set(config.profile.prompts))
+        if not (folder / "config.json").is_file():
+            extend_checkpoint(config.model, folder, profile)
+        return folder
+    if not (folder / "config.json").is_file():
+        prompts = load_prompt_set(config.profile.prompts)
+        if not config.learns_pairs:
+            # Its profile claims no more than it learns here.
+            prompts = replace(prompts, pose=None, correspondence=None)
         profile = Profile(
             focal=config.profile.focal,
             fit=config.profile.fit,  # type: ignore[arg-type]  # Profile checks it
             prompts=prompts,
         )
-        build_checkpoint(start, TinyShape(**config.shape), profile, config.seed)
-    if not config.warmup.optimiser.steps:
-        return start
-    warm = folder / "warmup" / "final"
-    if not (warm / "config.json").is_file():
-        _warm_up(config, start, folder / "warmup")
-    return warm
+        build_checkpoint(folder, TinyShape(**config.shape), profile, config.seed)
+    return folder
 
 
-def _warm_up(config: TrainConfig, start: Path, folder: Path) -> None:
-    """Train the vision half of `start` on dense depth; `folder/final` gets the whole model."""
+def _warm_up(config: TrainConfig, start: Path, folder: Path) -> Path:
+    """Train the vision half of `start` on dense depth; the whole model with it is returned."""
+
+    def learner(model: Any) -> nn.Module:
+        return DenseHead(model.model.visual, model.config.text_config.hidden_size)
+
+    return _dense_training(config, config.warmup, start, folder, DenseDepth, learner, collate)
+
+
+def _warm_up_pairs(config: TrainConfig, start: Path, folder: Path) -> Path:
+    """Train `start` on dense matches of pairs; the model is returned."""
+    collate = partial(collate_pairs, Packer(load_processor(start)))
+    warmup = config.pair_warmup
+    return _dense_training(config, warmup, start, folder, DensePairs, PairHead, collate)
+
+
+def _dense_training(
+    config: TrainConfig,
+    warmup: WarmupConfig,
+    start: Path,
+    folder: Path,
+    dataset: Callable[..., Any],
+    learner: Callable[[Any], nn.Module],
+    collate: Callable[[list[Any]], dict[str, Any]],
+) -> Path:
+    """Train a model through what `learner` puts on it, which is then thrown away."""
+    final = folder / "final"
+    if (final / "config.json").is_file():
+        return final
     processor, profile = load_processor(start), load_profile(start)
     model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
     model.set_attn_implementation(PACKED_ATTENTION)
     _speed_up(model, compile_layers=False)
     last, step = _last_step(folder)
-    optimiser = config.warmup.optimiser
-    dataset = DenseDepth(
-        processor,
-        profile,
-        image_limits(processor),
-        config.warmup.data,
-        optimiser.batch_size,
-        start=step * optimiser.batch_size,
-    )
-    learner = DenseHead(model.model.visual, model.config.text_config.hidden_size)
+    head, optimiser = learner(model), warmup.optimiser
     trainer = _Trainer(
-        model=learner,
-        optimizers=(build_optimiser(learner, optimiser), None),
-        args=_arguments(config, config.warmup.data, optimiser, folder),
-        train_dataset=dataset,
+        model=head,
+        optimizers=(build_optimiser(head, optimiser), None),
+        args=_arguments(config, warmup.data, optimiser, folder),
+        train_dataset=dataset(
+            processor,
+            profile,
+            image_limits(processor),
+            warmup.data,
+            optimiser.batch_size,
+            start=step * optimiser.batch_size,
+        ),
         data_collator=collate,
     )
     trainer.train(resume_from_checkpoint=last)
     _write_log(folder, trainer.state.log_history)
-    model.save_pretrained(folder / "final")
-    _complete(folder / "final", processor, profile)
+    model.save_pretrained(final)
+    _complete(final, processor, profile)
+    return final
 
 
 def _last_step(folder: Path) -> tuple[str | None, int]:

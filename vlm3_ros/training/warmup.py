@@ -9,6 +9,7 @@ view at once, through a linear layer that is thrown away afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,22 +49,23 @@ class DenseSample:
 class DenseDepth(ViewStream[DenseSample]):
     """Views with the depth of all their cells."""
 
-    def sample(self, view: View, rng: np.random.Generator) -> DenseSample:
+    def sample(self, scene: View, rng: np.random.Generator) -> DenseSample:
         """The whole view."""
-        unified = unify_focal(view.camera, self._profile.focal, self._limits, self._profile.fit)
+        unified = unify_focal(scene.camera, self._profile.focal, self._limits, self._profile.fit)
         image_processor = self._processor.image_processor
         pixels = image_processor(
-            [unify_image(view.image, unified)], return_tensors="pt", do_resize=False
+            [unify_image(scene.image, unified)], return_tensors="pt", do_resize=False
         )
         cell = image_processor.patch_size * image_processor.merge_size // CELLS
-        depth = torch.from_numpy(cell_depth(view, unified, cell))
+        depth = cell_depth(scene, unified, cell)
         rows, columns = (n // CELLS for n in depth.shape)
-        log_depth = depth.log().reshape(rows, CELLS, columns, CELLS).transpose(1, 2)
+        v, u = np.mgrid[:rows, :columns].reshape(2, -1) + 0.5
+        places = torch.from_numpy(np.stack([u / columns, v / rows], axis=-1)).float()
         return DenseSample(
             pixels["pixel_values"],
             pixels["image_grid_thw"],
-            log_depth.reshape(rows * columns, CELLS**2),
-            _places(rows, columns),
+            torch.from_numpy(token_cells(depth[..., None], CELLS)).log(),
+            wave_code(places),
         )
 
     def length(self, sample: DenseSample) -> int:
@@ -89,12 +91,29 @@ def cell_depth(view: View, unified: UnifiedCamera, cell: int) -> NDArray[np.floa
     return depth
 
 
-def _places(rows: int, columns: int) -> Tensor:
-    v, u = torch.meshgrid(
-        (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij"
-    )
+def token_cells(cells: NDArray[Any], side: int) -> NDArray[Any]:
+    """What cells hold, by token.
+
+    Args:
+        cells: shape (rows * side, columns * side, n).
+        side: cells along each side of a token.
+
+    Returns:
+        Shape (rows * columns, side * side * n).
+    """
+    rows, columns = (length // side for length in cells.shape[:2])
+    grouped = cells.reshape(rows, side, columns, side, -1).swapaxes(1, 2)
+    return np.ascontiguousarray(grouped.reshape(rows * columns, -1))
+
+
+def wave_code(places: Tensor) -> Tensor:
+    """Sine and cosine of each of `WAVES` along both sides, shape (n, 4 * len(WAVES)).
+
+    Args:
+        places: (x, y) as shares of the view's sides, shape (n, 2).
+    """
     waves = 2 * torch.pi * torch.tensor(WAVES)
-    phases = torch.cat([u.reshape(-1, 1) * waves, v.reshape(-1, 1) * waves], dim=1)
+    phases = (places[:, :, None] * waves).flatten(1)
     return torch.cat([phases.sin(), phases.cos()], dim=1)
 
 

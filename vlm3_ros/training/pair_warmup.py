@@ -1,0 +1,189 @@
+"""Warm-up of two-view tasks: where every token of the second view lies in the first one.
+
+A few numbers in text are a weak teacher for what two views have to do with each other: asked for
+the motion alone, a small model learned nothing in tens of thousands of pairs. Here each token of
+the second view also tells, through a linear layer that is thrown away afterwards, where the first
+view shows its cells, and the token behind both images tells the motion. The depth that the vision
+half knows is kept alive beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor, nn
+
+from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera
+from vlm3_ros.geometry.motion import Transform, seen_motion
+from vlm3_ros.synthetic.pairs import ViewPair, true_matches
+from vlm3_ros.training.packing import PackedSample, Packer, packed_loss
+from vlm3_ros.training.pairs import PairStream
+from vlm3_ros.training.warmup import CELLS, WAVES, cell_depth, token_cells, wave_code
+
+FLOW_CELLS = 4
+"""Cells along each side of an image token whose match is learned."""
+
+DISTANCE_UNIT, ANGLE_UNIT = 0.3, np.radians(10)
+"""Metres and radians that a motion is measured in, so that its numbers are about 1."""
+
+WEIGHTS = {"flow": 1.0, "match_places": 0.5, "motion": 0.5, "log_depth": 0.5}
+
+
+def dense_flow(
+    pair: ViewPair, first: UnifiedCamera, second: UnifiedCamera, token: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the first view shows the cells of the second one.
+
+    Args:
+        token: side of an image token, px.
+
+    Returns:
+        How far each cell moves from the second to the first view, in tokens, shape (tokens,
+        2 * FLOW_CELLS**2); and where the middle of each token lies in the first view, as shares
+        of its sides, shape (tokens, 2). NaN where the first view does not show it.
+    """
+    cells = _middles(second.view, token // FLOW_CELLS)
+    moved = _matched(pair, first, second, cells.reshape(-1, 2))[:, :2]
+    flow = token_cells(moved.reshape(cells.shape), FLOW_CELLS) / token
+    middles = _middles(second.view, token)
+    places = _matched(pair, first, second, middles.reshape(-1, 2))[:, 2:]
+    return flow, (places + 0.5) / (first.view.width, first.view.height)
+
+
+def _middles(view: PinholeCamera, side: int) -> NDArray[np.float64]:
+    """Pixels in the middle of squares, shape (rows, columns, 2)."""
+    columns, rows = np.arange(view.width // side), np.arange(view.height // side)
+    places: NDArray[np.float64] = np.stack(np.meshgrid(columns, rows), axis=-1).astype(float)
+    return (places + 0.5) * side - 0.5
+
+
+def _matched(
+    pair: ViewPair, first: UnifiedCamera, second: UnifiedCamera, pixels2: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """For pixels of the second view: flow to the first view and the place there, shape (n, 4)."""
+    camera = pair.second.camera
+    source = np.round(second.to_source(pixels2))
+    inside = ((source >= 0) & (source < (camera.width, camera.height))).all(axis=1)
+    matches = true_matches(pair.second, pair.first, source[inside])
+    found = np.full((len(pixels2), 4), np.nan)
+    places = first.to_view(matches)
+    found[inside] = np.concatenate([places - second.to_view(source[inside]), places], axis=1)
+    return found
+
+
+def motion_code(T_cam1_cam2: Transform, first: UnifiedCamera) -> NDArray[np.float64]:
+    """The motion that the model sees, in units, shape (6,)."""
+    seen = seen_motion(T_cam1_cam2, first)
+    turn = Rotation.from_matrix(seen[:3, :3]).as_rotvec()
+    return np.concatenate([seen[:3, 3] / DISTANCE_UNIT, turn / ANGLE_UNIT])
+
+
+@dataclass(frozen=True)
+class DensePairSample:
+    """A packed pair, and what is true of its tokens.
+
+    `flow`, `match_places`: of the second view's tokens, see `dense_flow` and `wave_code`.
+    `motion`: see `motion_code`. `log_depth`: as in `warmup.DenseSample`, of both views' tokens.
+    NaN where nothing is known. `is_second`: which of the tokens are of the second view.
+    """
+
+    packed: PackedSample
+    flow: Tensor
+    match_places: Tensor
+    motion: Tensor
+    log_depth: Tensor
+    is_second: Tensor
+
+
+class DensePairs(PairStream[DensePairSample]):
+    """Pairs with what is true of all their tokens."""
+
+    def sample(self, scene: ViewPair, rng: np.random.Generator) -> DensePairSample:
+        """See the base class."""
+        first, second = self.unified(scene)
+        image_processor = self._processor.image_processor
+        token = image_processor.patch_size * image_processor.merge_size
+        flow, places = dense_flow(scene, first, second, token)
+        depths = [
+            token_cells(cell_depth(view, unified, token // CELLS)[..., None], CELLS)
+            for view, unified in ((scene.first, first), (scene.second, second))
+        ]
+        return DensePairSample(
+            packed=self.pack(scene, rng),
+            flow=torch.from_numpy(flow).float(),
+            match_places=wave_code(torch.from_numpy(places).float()),
+            motion=torch.from_numpy(motion_code(scene.T_cam1_cam2, first)[None]).float(),
+            log_depth=torch.from_numpy(np.concatenate(depths)).log(),
+            is_second=torch.arange(sum(map(len, depths))) >= len(depths[0]),
+        )
+
+    def length(self, sample: DensePairSample) -> int:
+        """Tokens of the prefix, nearly all of them of the images."""
+        return len(sample.packed.prefix_ids)
+
+
+def collate_pairs(packer: Packer, samples: list[DensePairSample]) -> dict[str, Any]:
+    """A batch as keyword arguments of `PairHead`."""
+    dense = ("flow", "match_places", "motion", "log_depth", "is_second")
+    return {
+        "batch": packer.collate([sample.packed for sample in samples]),
+        **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in dense},
+    }
+
+
+class PairHead(nn.Module):
+    """A model with the linear layers that read matches, motion and depth from its tokens."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+        width = model.config.text_config.hidden_size
+        sizes = {
+            "flow": 2 * FLOW_CELLS**2,
+            "match_places": 4 * len(WAVES),
+            "motion": 6,
+            "log_depth": CELLS**2,
+        }
+        self.read = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
+
+    def forward(
+        self,
+        batch: dict[str, Any],
+        flow: Tensor,
+        match_places: Tensor,
+        motion: Tensor,
+        log_depth: Tensor,
+        is_second: Tensor,
+    ) -> dict[str, Tensor]:
+        """The loss and its parts: of the answers, and mean absolute errors of the dense ones."""
+        seen: list[Tensor] = []
+        hook = self.model.model.visual.register_forward_hook(
+            lambda module, inputs, output: seen.append(output.pooler_output)
+        )
+        try:
+            answers, hidden = packed_loss(self.model, batch)
+        finally:
+            hook.remove()
+        tokens = hidden[batch["input_ids"] == self.model.config.image_token_id][is_second]
+        rows = torch.arange(len(motion), device=hidden.device)
+        # The token behind both images; what follows is of single questions.
+        behind = hidden[rows, batch["prefix_lengths"] - 1]
+        losses = {
+            "answers": answers,
+            "flow": self._error("flow", tokens, flow),
+            "match_places": self._error("match_places", tokens, match_places),
+            "motion": self._error("motion", behind, motion),
+            "log_depth": self._error("log_depth", seen[0], log_depth),
+        }
+        loss = answers + sum(weight * losses[name] for name, weight in WEIGHTS.items())
+        return {"loss": loss, **losses}
+
+    def _error(self, name: str, tokens: Tensor, truth: Tensor) -> Tensor:
+        known = torch.isfinite(truth)
+        error = (self.read[name](tokens).float() - torch.nan_to_num(truth)).abs()
+        return error[known].sum() / known.sum().clamp(min=1)

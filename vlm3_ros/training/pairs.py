@@ -1,0 +1,109 @@
+"""Training samples of two views: relative pose and correspondence, from procedural drives."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.geometry.camera import UnifiedCamera, text_coordinates, unify_focal
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.geometry.motion import Transform, motion_parts, seen_motion
+from vlm3_ros.language.prompts import (
+    PromptSet,
+    correspondence_answer,
+    correspondence_question,
+    pose_answers,
+)
+from vlm3_ros.synthetic.pairs import ViewPair, sample_pair, true_matches
+from vlm3_ros.tasks.pose import pose_questions
+from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
+from vlm3_ros.training.samples import Sample, SampleStream, mirrored, sample_pixels
+
+CANDIDATES = 4
+"""Pixels that are drawn for every match that is asked: the other view does not show them all."""
+
+
+class PairStream(SampleStream[ViewPair, Sample]):
+    """Samples of pairs of views.
+
+    Of each pair: as it is, mirrored, once more, and mirrored with its views exchanged, so that a
+    quarter of all motions is backwards.
+    """
+
+    def draw(self, rng: np.random.Generator, kind: str) -> ViewPair | None:
+        """See the base class."""
+        return sample_pair(rng, kind)
+
+    def variant(self, scene: ViewPair, repeat: int) -> ViewPair:
+        """See the base class."""
+        if repeat % 2:
+            scene = ViewPair(mirrored(scene.first), mirrored(scene.second))
+        return ViewPair(scene.second, scene.first) if repeat % 4 == 3 else scene
+
+    def unified(self, pair: ViewPair) -> tuple[UnifiedCamera, UnifiedCamera]:
+        """How the two views enter the model."""
+        first, second = (
+            unify_focal(view.camera, self._profile.focal, self._limits, self._profile.fit)
+            for view in (pair.first, pair.second)
+        )
+        return first, second
+
+    def pack(self, pair: ViewPair, rng: np.random.Generator) -> PackedSample:
+        """The three pose questions, and `data.matches` matches or as many as there are."""
+        first, second = self.unified(pair)
+        candidates = sample_pixels(pair.first, CANDIDATES * self._data.matches, rng)
+        pixels2 = true_matches(pair.first, pair.second, candidates)
+        found = np.flatnonzero(np.isfinite(pixels2[:, 0]))[: self._data.matches]
+        prompts = self._profile.prompts
+        questions = [
+            *pose_pairs(prompts, pair.T_cam1_cam2, first),
+            *match_pairs(prompts, candidates[found], pixels2[found], first, second),
+        ]
+        images = [unify_image(pair.first.image, first), unify_image(pair.second.image, second)]
+        return Packer(self._processor).pack(images, questions)
+
+
+class ProceduralPairs(PairStream[PackedSample]):
+    """Packed questions about pose and matches."""
+
+    def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:
+        """See the base class."""
+        return self.pack(scene, rng)
+
+    def length(self, sample: PackedSample) -> int:
+        """Tokens of the prefix, nearly all of them of the images."""
+        return len(sample.prefix_ids)
+
+
+def pose_pairs(
+    prompts: PromptSet, T_cam1_cam2: Transform, first: UnifiedCamera
+) -> list[QuestionAnswer]:
+    """The three pose questions with the answers that a motion has."""
+    assert prompts.pose is not None
+    parts = motion_parts(seen_motion(T_cam1_cam2, first))
+    answers = pose_answers(prompts.pose, parts.distance, parts.direction, parts.yaw_pitch_roll_deg)
+    return list(zip(pose_questions(prompts.pose), answers, strict=True))
+
+
+def match_pairs(
+    prompts: PromptSet,
+    pixels1: NDArray[np.float64],
+    pixels2: NDArray[np.float64],
+    first: UnifiedCamera,
+    second: UnifiedCamera,
+) -> list[QuestionAnswer]:
+    """Match questions with true answers, for pixels of the source images, shape (n, 2) each."""
+    assert prompts.correspondence is not None
+    asked, answered = (
+        text_coordinates(
+            unified.to_view(pixels), unified.view.width, unified.view.height, prompts.text_range
+        )
+        for unified, pixels in ((first, pixels1), (second, pixels2))
+    )
+    return [
+        (
+            correspondence_question(prompts.correspondence, xy1, prompts.text_range),
+            correspondence_answer(prompts.correspondence, xy2, prompts.text_range),
+        )
+        for xy1, xy2 in zip(asked, answered, strict=True)
+    ]
