@@ -75,9 +75,8 @@ class TrainConfig:
     `model`: a checkpoint to start from; empty for random weights of the sizes in `shape` (the
     fields of `checkpoint.TinyShape`). `warmup`: dense depth for the vision half. `pair_warmup`:
     dense matches, before a model is asked about pairs. `dtype`: precision of
-    matrix products ("float32", "bfloat16"); weights stay float32. `compile`: whether torch
-    compiles the decoder layers (needs a C++ compiler). `evaluate_every`: steps between
-    checkpoints, each scored on `evaluation_views` unseen views.
+    matrix products ("float32", "bfloat16"); weights stay float32. `evaluate_every`: steps
+    between checkpoints, each scored on `evaluation_views` unseen views.
     """
 
     model: str = ""
@@ -88,7 +87,6 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     dtype: str = "bfloat16"
-    compile: bool = False
     seed: int = 0
     evaluate_every: int = 1000
     evaluation_views: int = 80

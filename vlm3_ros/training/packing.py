@@ -206,6 +206,7 @@ def packed_attention(
     scaling: float = 1.0,
     layout: Layout | None = None,
     prefix_lengths: Tensor | None = None,
+    scores_of_prefix: list[Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a packed batch: prefixes to themselves, blocks to their prefix and themselves.
@@ -213,6 +214,8 @@ def packed_attention(
     Args:
         query, key, value: shape (batch, heads, tokens, size), tokens as in `layout`.
         layout, prefix_lengths: of the batch; prefix_lengths has shape (batch,).
+        scores_of_prefix: gets, layer by layer, what the prefix looks at before the softmax, shape
+            (batch, heads, prefix, prefix), causality not yet minded; for losses on attention.
     """
     if layout is None or prefix_lengths is None:
         return sdpa_attention_forward(
@@ -223,6 +226,8 @@ def packed_attention(
     p, n, s = layout.prefix, layout.questions, layout.block
     # Padding lies behind the prefix: causality alone hides it from all real tokens.
     of_prefix = _sdpa(query[:, :, :p], key[:, :, :p], value[:, :, :p], scaling, is_causal=True)
+    if scores_of_prefix is not None:
+        scores_of_prefix.append(query[:, :, :p] * scaling @ key[:, :, :p].transpose(-1, -2))
     batch, heads, _, size = query.shape
 
     def blocks(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ half knows is kept alive beside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,11 @@ FLOW_CELLS = 4
 DISTANCE_UNIT, ANGLE_UNIT = 0.3, np.radians(10)
 """Metres and radians that a motion is measured in, so that its numbers are about 1."""
 
-WEIGHTS = {"flow": 1.0, "match_places": 0.5, "motion": 0.5, "log_depth": 0.5}
+WEIGHTS = {"attention": 0.5, "flow": 1.0, "match_places": 0.5, "motion": 0.5, "log_depth": 0.5}
+
+MATCHING_LAYER, MATCHING_HEADS = 1, 2
+"""The decoder layer, and how many of its heads, that learn to look at the match of a token. The
+layer before can prepare for it, two are left to make use of it."""
 
 
 def dense_flow(
@@ -76,6 +80,29 @@ def _matched(
     return found
 
 
+def surrounding_tokens(
+    places: NDArray[np.float64], columns: int, rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The four tokens of a view around places, and their weights, which interpolate linearly.
+
+    Args:
+        places: (x, y) as shares of the view's sides, shape (n, 2), NaN where unknown.
+        columns, rows: tokens of the view.
+
+    Returns:
+        Indices and weights, shape (n, 4) each; the weights of an unknown place are NaN.
+    """
+    at = places * (columns, rows) - 0.5
+    x, y = np.clip(at, 0, (columns - 1, rows - 1)).T
+    left, top = (np.minimum(np.nan_to_num(a).astype(int), n) for a, n in ((x, columns), (y, rows)))
+    right, bottom = np.minimum(left + 1, columns - 1), np.minimum(top + 1, rows - 1)
+    dx, dy = x - left, y - top
+    above, below = top * columns, bottom * columns
+    tokens = np.stack([above + left, above + right, below + left, below + right], axis=-1)
+    weights = np.stack([(1 - dx) * (1 - dy), dx * (1 - dy), (1 - dx) * dy, dx * dy], axis=-1)
+    return tokens, weights
+
+
 def motion_code(T_cam1_cam2: Transform, first: UnifiedCamera) -> NDArray[np.float64]:
     """The motion that the model sees, in units, shape (6,)."""
     seen = seen_motion(T_cam1_cam2, first)
@@ -88,6 +115,8 @@ class DensePairSample:
     """A packed pair, and what is true of its tokens.
 
     `flow`, `match_places`: of the second view's tokens, see `dense_flow` and `wave_code`.
+    `match_tokens`, `match_weights`: the tokens of the first view around that place, see
+    `surrounding_tokens`.
     `motion`: see `motion_code`. `log_depth`: as in `warmup.DenseSample`, of both views' tokens.
     NaN where nothing is known. `is_second`: which of the tokens are of the second view.
     """
@@ -95,6 +124,8 @@ class DensePairSample:
     packed: PackedSample
     flow: Tensor
     match_places: Tensor
+    match_tokens: Tensor
+    match_weights: Tensor
     motion: Tensor
     log_depth: Tensor
     is_second: Tensor
@@ -113,10 +144,15 @@ class DensePairs(PairStream[DensePairSample]):
             token_cells(cell_depth(view, unified, token // CELLS)[..., None], CELLS)
             for view, unified in ((scene.first, first), (scene.second, second))
         ]
+        tokens, weights = surrounding_tokens(
+            places, first.view.width // token, first.view.height // token
+        )
         return DensePairSample(
             packed=self.pack(scene, rng),
             flow=torch.from_numpy(flow).float(),
             match_places=wave_code(torch.from_numpy(places).float()),
+            match_tokens=torch.from_numpy(tokens),
+            match_weights=torch.from_numpy(weights).float(),
             motion=torch.from_numpy(motion_code(scene.T_cam1_cam2, first)[None]).float(),
             log_depth=torch.from_numpy(np.concatenate(depths)).log(),
             is_second=torch.arange(sum(map(len, depths))) >= len(depths[0]),
@@ -129,7 +165,7 @@ class DensePairs(PairStream[DensePairSample]):
 
 def collate_pairs(packer: Packer, samples: list[DensePairSample]) -> dict[str, Any]:
     """A batch as keyword arguments of `PairHead`."""
-    dense = ("flow", "match_places", "motion", "log_depth", "is_second")
+    dense = [some.name for some in fields(DensePairSample) if some.name != "packed"]
     return {
         "batch": packer.collate([sample.packed for sample in samples]),
         **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in dense},
@@ -156,6 +192,8 @@ class PairHead(nn.Module):
         batch: dict[str, Any],
         flow: Tensor,
         match_places: Tensor,
+        match_tokens: Tensor,
+        match_weights: Tensor,
         motion: Tensor,
         log_depth: Tensor,
         is_second: Tensor,
@@ -165,16 +203,21 @@ class PairHead(nn.Module):
         hook = self.model.model.visual.register_forward_hook(
             lambda module, inputs, output: seen.append(output.pooler_output)
         )
+        scores: list[Tensor] = []
         try:
-            answers, hidden = packed_loss(self.model, batch)
+            answers, hidden = packed_loss(self.model, {**batch, "scores_of_prefix": scores})
         finally:
             hook.remove()
-        tokens = hidden[batch["input_ids"] == self.model.config.image_token_id][is_second]
+        is_image = batch["input_ids"] == self.model.config.image_token_id
+        tokens = hidden[is_image][is_second]
         rows = torch.arange(len(motion), device=hidden.device)
         # The token behind both images; what follows is of single questions.
         behind = hidden[rows, batch["prefix_lengths"] - 1]
         losses = {
             "answers": answers,
+            "attention": _attention_loss(
+                scores[MATCHING_LAYER], is_image, is_second, match_tokens, match_weights
+            ),
             "flow": self._error("flow", tokens, flow),
             "match_places": self._error("match_places", tokens, match_places),
             "motion": self._error("motion", behind, motion),
@@ -187,3 +230,19 @@ class PairHead(nn.Module):
         known = torch.isfinite(truth)
         error = (self.read[name](tokens).float() - torch.nan_to_num(truth)).abs()
         return error[known].sum() / known.sum().clamp(min=1)
+
+
+def _attention_loss(
+    scores: Tensor, is_image: Tensor, is_second: Tensor, tokens: Tensor, weights: Tensor
+) -> Tensor:
+    """Cross entropy of where the matching heads look, among the tokens of the first view."""
+    is_image = is_image[:, : scores.shape[-1]]
+    of_first, of_second = torch.zeros_like(is_image), torch.zeros_like(is_image)
+    of_first[is_image], of_second[is_image] = ~is_second, is_second
+    start = of_first.int().argmax(dim=1)[:, None].expand_as(of_second)[of_second]
+    known = torch.isfinite(weights).all(dim=1)
+    target = (tokens + start[:, None])[known][:, None].expand(-1, MATCHING_HEADS, -1)
+    visible = of_first[:, None].expand(-1, is_image.shape[1], -1)[of_second][known]
+    looks = scores[:, :MATCHING_HEADS].transpose(1, 2)[of_second][known].float()
+    looks = looks.masked_fill(~visible[:, None], -torch.inf).log_softmax(dim=-1)
+    return -(looks.gather(-1, target) * weights[known][:, None]).sum(-1).mean()

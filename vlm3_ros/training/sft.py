@@ -64,7 +64,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     profile = load_profile(start)
     model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
     model.set_attn_implementation(PACKED_ATTENTION)
-    _speed_up(model, config.compile)
+    _speed_up(model)
 
     last, step = _last_step(folder)
     optimiser = config.optimiser
@@ -216,7 +216,7 @@ def _dense_training(
     processor, profile = load_processor(start), load_profile(start)
     model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
     model.set_attn_implementation(PACKED_ATTENTION)
-    _speed_up(model, compile_layers=False)
+    _speed_up(model)
     last, step = _last_step(folder)
     head, optimiser = learner(model), warmup.optimiser
     trainer = _Trainer(
@@ -277,8 +277,8 @@ def _arguments(
     )
 
 
-def _speed_up(model: Any, compile_layers: bool) -> None:
-    """Cheaper ways to the same numbers."""
+def _speed_up(model: Any) -> None:
+    """A cheaper way to the same numbers."""
     embed = model.model.visual.patch_embed
 
     def linear_patch_embed(patches: Tensor) -> Tensor:
@@ -289,9 +289,6 @@ def _speed_up(model: Any, compile_layers: bool) -> None:
         return nn.functional.linear(flat, weight.flatten(1), embed.proj.bias)
 
     embed.forward = linear_patch_embed
-    if compile_layers:
-        for layer in model.model.language_model.layers:
-            layer.compile(dynamic=True)
 
 
 def _complete(folder: Path, processor: Any, profile: Profile) -> None:
