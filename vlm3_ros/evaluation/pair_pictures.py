@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PANEL_WIDTH, _GAP, _MARGIN = 3.6, 0.12, 0.2  # inches
 _MAX_HEIGHT = 3.2
-_HEAD, _CAPTION = 0.55, 0.72
+_HEAD, _LINE, _SPACE = 0.6, 0.19, 0.22
 _DPI = 110
 _TRUE, _ANSWERED, _FIRST = "#2a7f3f", "#c8401e", "#404040"
 _WEDGE_HALF_ANGLE = 0.45  # radians: how wide cameras are drawn from above
@@ -81,7 +81,8 @@ def draw_pair_frames(frames: Sequence[PairFrame], path: Path | str, title: str) 
     has_motion = any(frame.motion is not None for frame in frames)
     panels = [_panel_height(frame) for frame in frames]
     width = 2 * _MARGIN + 2 * _PANEL_WIDTH + _GAP + (has_motion * (_PANEL_WIDTH + 0.5))
-    height = _HEAD + sum(panels) + len(frames) * _CAPTION
+    captions = sum(_caption_height(frame) for frame in frames)
+    height = _HEAD + sum(panels) + captions + _SPACE * len(frames)
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     _text(figure, _MARGIN, height - 0.12, title, size=12, weight="bold")
@@ -89,16 +90,15 @@ def draw_pair_frames(frames: Sequence[PairFrame], path: Path | str, title: str) 
         _text(figure, _MARGIN, height - 0.34, _legend(frames), size=8, colour=_FIRST)
     top = height - _HEAD
     for frame, panel in zip(frames, panels, strict=True):
-        _text(figure, _MARGIN, top, frame.title, size=10, weight="bold")
-        for line, (name, colour, motion) in enumerate(_told_motions(frame)):
-            told = f"{name}: {motion_words(motion)}"
-            _text(figure, _MARGIN, top - 0.2 - 0.17 * line, told, size=9, colour=colour)
-        bottom = top - _CAPTION - panel + 0.1
+        for line, (text, colour) in enumerate(_caption(frame)):
+            weight = "bold" if text == frame.title else "normal"
+            _text(figure, _MARGIN, top - _LINE * line, text, 9, weight, colour)
+        bottom = top - _caption_height(frame) - panel
         _draw_matches(_axes(figure, _MARGIN, bottom, 2 * _PANEL_WIDTH + _GAP, panel), frame)
         if frame.motion is not None:
             left = 2 * (_MARGIN + _PANEL_WIDTH) + _GAP + 0.35
             _draw_from_above(_axes(figure, left, bottom, _PANEL_WIDTH, panel), frame)
-        top -= panel + _CAPTION
+        top = bottom - _SPACE
     figure.savefig(path)
 
 
@@ -109,6 +109,18 @@ def _panel_height(frame: PairFrame) -> float:
 def _inches_per_px(image: NDArray[np.uint8]) -> float:
     height, width = image.shape[:2]
     return min(_PANEL_WIDTH / width, _MAX_HEIGHT / height)
+
+
+def _caption(frame: PairFrame) -> list[tuple[str, str]]:
+    """Lines above a row, and their colours."""
+    lines = [(frame.title, "black")] if frame.title else []
+    for name, colour, motion in _told_motions(frame):
+        lines.append((f"{name}: {motion_words(motion)}", colour))
+    return lines
+
+
+def _caption_height(frame: PairFrame) -> float:
+    return _LINE * len(_caption(frame)) + 0.06
 
 
 def _legend(frames: Sequence[PairFrame]) -> str:
