@@ -23,7 +23,13 @@ from vlm3_ros.evaluation.metrics import (
     row_baseline,
     within_delta,
 )
-from vlm3_ros.evaluation.pair_baselines import constant_motion
+from vlm3_ros.evaluation.pair_baselines import (
+    CONSTANT_MOTION,
+    CONSTANT_VELOCITY,
+    IDENTITY,
+    SIFT,
+    constant_motion,
+)
 from vlm3_ros.evaluation.pair_metrics import (
     MatchMetrics,
     PoseErrors,
@@ -45,14 +51,6 @@ from vlm3_ros.geometry.motion import Transform, base_motion, body_twist, cross_m
 
 NO_DIRECTION = 0.01
 """Metres below which a true displacement has no direction: trackers are not better than that."""
-
-IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
-    "identity",
-    "constant_motion",
-    "constant_velocity",
-    "sift",
-)
-"""Motions that need no model, see `motion_guesses`."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from vlm3_ros.evaluation.bag_answers import BagAnswers
 from vlm3_ros.evaluation.bag_scores import BagScores, MotionScores, TrajectoryScores
 from vlm3_ros.evaluation.metrics import DepthMetrics
+from vlm3_ros.evaluation.pair_baselines import SIFT
 from vlm3_ros.evaluation.pair_metrics import (
     AUC_LIMITS_DEG,
     EPE_LIMITS_PX,
@@ -111,12 +112,12 @@ def _motion_table(title: str, scores: MotionScores) -> TextTable:
     return TextTable(
         title,
         (
-            "medians",
+            "",
             *(f"AUC@{limit}" for limit in AUC_LIMITS_DEG),
-            "rotation °",
-            "direction °",
-            "distance m",
-            "unanswered",
+            "turn °",
+            "dir. °",
+            "dist. m",
+            "none",
         ),
         tuple(
             (
@@ -124,12 +125,13 @@ def _motion_table(title: str, scores: MotionScores) -> TextTable:
                 *(f"{auc:.3f}" for auc in m.auc.values()),
                 f"{m.rotation_deg_median:.2f}",
                 f"{m.direction_deg_median:.1f}",
-                "true" if name == "sift" else f"{m.distance_error_m_median:.3f}",
+                "true" if name == SIFT else f"{m.distance_error_m_median:.3f}",
                 str(m.unanswered),
             )
             for name, m in rows.items()
         ),
-        "identity: no motion. Constant motion: the mean of these very pairs. Constant velocity: "
+        "Medians of the errors of rotation, direction and distance; pairs without an answer. "
+        "Identity: no motion. Constant motion: the mean of these very pairs. Constant velocity: "
         "the true motion of the frame before goes on. SIFT: essential matrix, given the true "
         "distance.",
     )
