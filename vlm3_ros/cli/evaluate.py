@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from vlm3_ros.cli.arguments import natural_number, positive_integer
+from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 
 
@@ -14,20 +16,28 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "evaluate",
         help="score a checkpoint",
-        description="Score a checkpoint on procedural scenes that no training draws: its depth "
-        "beside the best guesses that do not look at the image, and where it learned them its "
-        "relative poses and correspondences of N pairs, beside guesses and classical vision. "
-        "Writes metrics.json, views.png and pairs.png (the best, the median and the worst) and "
-        "reliability.png (how often the truth lies in the intervals that standard deviations "
-        "promise).",
-        epilog="example: vlm3 evaluate --synthetic 500 --seed 1 --out out/evaluation",
+        description="Score a checkpoint's depth, and where it learned them its relative poses and "
+        "correspondences, beside guesses that do not look at the image and classical vision. On a "
+        "bag: every frame as the nodes would answer it, with the trajectory; needs no ROS; writes "
+        "metrics.json, report.html and trajectories (TUM). On procedural scenes that no training "
+        "draws (--synthetic): writes metrics.json, views.png and pairs.png (the best, the median "
+        "and the worst) and reliability.png (how often the truth lies in the intervals that "
+        "standard deviations promise).",
+        epilog="examples: vlm3 evaluate drive.mcap --out out/drive; "
+        "vlm3 evaluate --synthetic 500 --seed 1 --out out/evaluation",
+    )
+    parser.add_argument(
+        "data",
+        nargs="?",
+        type=Path,
+        metavar="BAG",
+        help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file",
     )
     parser.add_argument(
         "--synthetic",
         type=positive_integer,
-        required=True,
         metavar="N",
-        help="number of views, and of pairs of views",
+        help="number of procedural views, and of pairs of views",
     )
     parser.add_argument(
         "--seed",
@@ -57,6 +67,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "S + 1, and if it does them good, store it in the checkpoint (std_scale in vlm3.json)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    add_bag_options(parser)
     add_focal_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
@@ -66,4 +77,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from vlm3_ros.cli.evaluate_synthetic import evaluate_on_scenes
 
-    return evaluate_on_scenes(options)
+    if (options.data is None) == (options.synthetic is None):
+        raise CommandError("evaluate takes a bag, or --synthetic N")
+    if options.data is None:
+        return evaluate_on_scenes(options)
+    return evaluate_on_bag(options)

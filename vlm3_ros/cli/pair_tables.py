@@ -9,11 +9,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from vlm3_ros.evaluation.pair_baselines import CONSTANT_MOTION, SIFT
 from vlm3_ros.evaluation.pair_metrics import AUC_LIMITS_DEG, PoseMetrics
 from vlm3_ros.evaluation.pair_pictures import draw_pair_frames
 from vlm3_ros.evaluation.synthetic_pairs import (
-    CONSTANT_MOTION,
-    SIFT,
     PairReport,
     best_median_worst,
     report_json,

@@ -11,6 +11,14 @@ from vlm3_ros.geometry.epipolar import motion_from_matches
 from vlm3_ros.geometry.motion import Transform, motion_parts, transform
 from vlm3_ros.tasks.views import CameraPair, ImagePair
 
+IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
+    "identity",
+    "constant_motion",
+    "constant_velocity",
+    "sift",
+)
+"""Names of the motions that need no model."""
+
 SIFT_RATIO = 0.8
 """Nearest by second nearest descriptor below which a match is taken for unique (Lowe 2004)."""
 

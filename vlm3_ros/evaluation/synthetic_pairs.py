@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.consistency import measured_uncertainty, nees
-from vlm3_ros.evaluation.pair_baselines import constant_motion, sift_motion
+from vlm3_ros.evaluation.pair_baselines import (
+    CONSTANT_MOTION,
+    CONSTANT_VELOCITY,
+    IDENTITY,
+    SIFT,
+    constant_motion,
+    sift_motion,
+)
 from vlm3_ros.evaluation.pair_metrics import (
     MatchMetrics,
     PoseMetrics,
@@ -40,14 +47,6 @@ STREAM = 0xE7A2
 
 MATCHES = 8
 """Pixels of a pair that are asked for their match."""
-
-IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
-    "identity",
-    "constant_motion",
-    "constant_velocity",
-    "sift",
-)
-"""Names of the motions that need no model, see `evaluate_pairs`."""
 
 
 @dataclass(frozen=True)
