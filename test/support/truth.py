@@ -49,7 +49,7 @@ class TrueFrame(Protocol):
     """A picture and what is true of it; `vlm3_ros.synthetic.View` is one.
 
     `image`: rectified RGB, (height, width, 3), uint8. `depth`: (height, width), metres along Z, not
-    finite or 0 where unknown. `T_world_camera`: (4, 4), of the optical frame.
+    finite or 0 where unknown, inf in the sky. `T_world_camera`: (4, 4), of the optical frame.
     """
 
     @property
@@ -84,8 +84,8 @@ def exact_prompts() -> PromptSet:
 class TruthEngine:
     """See `vlm3_ros.engines.base.Engine`: it knows the frames, and nothing of other images.
 
-    What is unknown (a pixel without depth; one that the second image does not show) is answered by
-    `UNKNOWN`, which nothing can be read from.
+    What is unknown (a pixel without depth; one that the second image does not show or hides) is
+    answered by `UNKNOWN`, which nothing can be read from.
     """
 
     warning: str | None = None
@@ -140,7 +140,7 @@ class TruthEngine:
         self, frame: TrueFrame, unified: UnifiedCamera, text_xy: NDArray[np.float64]
     ) -> str:
         depth = _depth_at(frame, self._pixel(unified, text_xy))
-        if np.isnan(depth):
+        if not np.isfinite(depth):
             return UNKNOWN
         return depth_answer(self.profile.prompts, float(depth / unified.metric_depth(1.0)))
 
@@ -171,7 +171,7 @@ class TruthEngine:
         if not ((pixel2 >= 0) & (pixel2 <= size)).all():
             return UNKNOWN
         point = inverse(T_cam1_cam2) @ [*first.camera.unproject(pixel1, depth1), 1]
-        if not abs(_depth_at(second, pixel2) / point[2] - 1) < SAME_DEPTH:
+        if abs(_depth_at(second, pixel2) / point[2] - 1) > SAME_DEPTH:
             return UNKNOWN
         view, text_range = unified2.view, self.profile.prompts.text_range
         xy = text_coordinates(unified2.to_view(pixel2), view.width, view.height, text_range)
@@ -211,7 +211,7 @@ def record_truth(
 def _depth_at(frame: TrueFrame, pixel: NDArray[np.float64]) -> float:
     u, v = np.rint(pixel).astype(int)
     depth = float(frame.depth[v, u])
-    return depth if np.isfinite(depth) and depth > 0 else float("nan")
+    return depth if depth > 0 else float("nan")
 
 
 def _point(template: str, question: str) -> NDArray[np.float64]:

@@ -145,7 +145,10 @@ def evaluation_tables(evaluation: BagEvaluation) -> list[TextTable]:
 def evaluation_notes(evaluation: BagEvaluation) -> dict[str, str]:
     """What a reader must know beside the scores: what is missing, and why."""
     frames, answers = evaluation.source.frames, evaluation.answers
-    notes = {f"{name}: left out": why for name, why in evaluation.scores.left_out.items()}
+    reasons: dict[str, list[str]] = {}
+    for name, why in evaluation.scores.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    notes = {f"left out: {', '.join(names)}": why for why, names in reasons.items()}
     if frames.damage:
         notes["only a part of the bag was read"] = "; ".join(frames.damage)
     for title, counts in (

@@ -75,9 +75,14 @@ def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
     for axes, (label, stamps_ns, values) in zip(all_axes, strips, strict=True):
         seconds = (stamps_ns - start_ns) / 1e9
         axes.plot(seconds, values, ".-", color=_TASK_COLOURS[0], linewidth=1, markersize=3.5)
-        median = float(np.nanmedian(values)) if np.isfinite(values).any() else np.nan
+        answered = np.isfinite(values)
+        median = float(np.median(values[answered])) if answered.any() else np.nan
         axes.axhline(median, color=_ESTIMATED, linewidth=0.9, linestyle="--")
-        axes.set_title(f"{label}: median {median:.3g}", fontsize=10, loc="left")
+        title = f"{label}: median {median:.3g}"
+        if not answered.all():
+            axes.plot(seconds[~answered], np.zeros(np.sum(~answered)), "x", color=_ESTIMATED)
+            title += f"; {np.sum(~answered)} without an answer (crosses)"
+        axes.set_title(title, fontsize=10, loc="left")
         axes.set_ylim(bottom=0)
         _tidy(axes)
     all_axes[-1].set_xlabel("time in s")
