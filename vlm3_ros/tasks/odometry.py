@@ -53,6 +53,10 @@ ORIGIN_COVARIANCE: Covariance = np.eye(6) * 1e-6
 STILL_PERCENTILE = 90
 """Of the image's corners, so many must stand still: a few may lie on something that moves."""
 
+STILL_COVARIANCE: Covariance = np.diag([0.01**2] * 3 + [math.radians(0.1) ** 2] * 3)
+"""Of the motion that an image may hide which stands still: a quarter of a pixel is 0.05 degrees of
+a view of 60, or as many millimetres as the nearest things are metres away."""
+
 CAMERA_CHANGE = 0.05
 """Relative change of intrinsics beyond which a camera is another one; autofocus stays below."""
 
@@ -72,8 +76,9 @@ class OdometrySettings:
         check_backward: ask for the way back, too, which must close.
         ask_depth: ask the depth at the grid, too: matches with depth tell a metric motion of
             their own. Needs matches.
-        still_flow_deg: an image in which `STILL_PERCENTILE` % of the corners have moved by less
-            than this angle shows a standstill, and the model is not asked. 0: it always is.
+        still_flow: an image in which `STILL_PERCENTILE` % of the corners have moved by less than
+            this many pixels (of `FLOW_WIDTH` across) shows a standstill, and the model is not
+            asked. 0: it always is.
         still_distance: metres.
         still_rotation_deg: answered motions below both are a standstill, too. 0: none is.
         max_gap: seconds without a pose after which the chain starts anew.
@@ -86,7 +91,7 @@ class OdometrySettings:
     match_rows: int = 6
     check_backward: bool = False
     ask_depth: bool = False
-    still_flow_deg: float = 0.1
+    still_flow: float = 0.25
     still_distance: float = 0.01
     still_rotation_deg: float = 0.3
     max_gap: float = 5.0
@@ -270,32 +275,28 @@ class VisualOdometry:
     def _shows_standstill(self, frame: _Frame) -> bool:
         """Whether the picture is that of the last pose."""
         assert self._latest is not None
-        last, limit = self._latest.frame, self._settings.still_flow_deg
+        last, limit = self._latest.frame, self._settings.still_flow
         if limit <= 0 or frame.image.shape != last.image.shape:
             return False
-        flow = image_flow(last.image, frame.image, last.camera, last.visible)
-        if flow is None:
-            return False
-        return float(np.percentile(flow, STILL_PERCENTILE)) < math.radians(limit)
+        flow = image_flow(last.image, frame.image, last.visible)
+        return flow is not None and float(np.percentile(flow, STILL_PERCENTILE)) < limit
 
     def _stood_still(self, frame: _Frame) -> OdometryStep:
         """The last pose again. Its image stays, so that slow motion adds up until it is seen."""
         assert self._latest is not None
-        latest, noise = self._latest, self._still_noise()
-        still = VerifiedMotion("accepted", "the image stands still", np.eye(4), noise)
-        base_noise = base_motion_covariance(noise, np.eye(4), self._T_base_camera)
+        latest = self._latest
+        still = VerifiedMotion("accepted", "the image stands still", np.eye(4), STILL_COVARIANCE)
+        noise = base_motion_covariance(STILL_COVARIANCE, np.eye(4), self._T_base_camera)
         moved = replace(
             latest,
             stamp_ns=frame.stamp_ns,
-            covariance=compose_covariance(
-                latest.covariance, latest.T_ref_base, base_noise, np.eye(4)
-            ),
+            covariance=compose_covariance(latest.covariance, latest.T_ref_base, noise, np.eye(4)),
         )
         seconds = (frame.stamp_ns - latest.stamp_ns) / 1e9
         step = replace(
             self._step(frame, latest.stamp_ns, "standstill", still, moved),
             twist=np.zeros(6),
-            covariance_twist=base_noise / seconds**2,
+            covariance_twist=noise / seconds**2,
         )
         # Without the noise: standing on does not make the pose worse.
         self._latest = replace(latest, stamp_ns=frame.stamp_ns)
@@ -410,13 +411,6 @@ class VisualOdometry:
             np.linalg.norm(motion[:3, 3]) < settings.still_distance
             and rotation_angle(motion) < math.radians(settings.still_rotation_deg)
         )
-
-    def _still_noise(self) -> Covariance:
-        """Covariance of what a standstill may hide."""
-        settings = self._settings
-        metres = max(settings.still_distance, settings.uncertainty.distance_floor)
-        degrees = max(settings.still_rotation_deg, settings.still_flow_deg)
-        return np.diag([metres**2] * 3 + [math.radians(degrees) ** 2] * 3)
 
     def _is_worn(self, motion: Transform, matches: Matches | None, cameras: CameraPair) -> bool:
         """Whether the newer image shows too little of the reference."""
