@@ -315,10 +315,12 @@ def test_pixels_that_show_nothing_are_not_asked(drive):
 def test_a_reset_forgets_the_chain(drive):
     odometry = odometry_of(drive)
     run(odometry, drive.views[:3])
-    odometry.reset()
+    odometry.reset("somebody asked")
     step = step_of(odometry, drive.views[3], 3)
-    assert step.status == "first"
+    assert (step.status, step.reason) == ("reset", "somebody asked")
     np.testing.assert_array_equal(step.T_odom_base, np.eye(4))
+    after = step_of(odometry, drive.views[4], 4)
+    assert after.status == "accepted" and after.reference_stamp_ns == step.stamp_ns
 
 
 def test_a_model_that_learned_no_motion_or_matches_is_named_at_the_start(drive):
