@@ -153,6 +153,14 @@ def small_depth_node(parameter_overrides: list[Parameter], **arguments: object) 
     return DepthNode(parameter_overrides=[*few, *parameter_overrides], **arguments)
 
 
+def wait_until(condition: Callable[[], object], what: str, state: Callable[[], str]) -> None:
+    """Until something happens; `state` tells what is the case where it does not."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen; {state()}"
+        time.sleep(0.005)
+
+
 class Rig:
     """Everything around one node: what feeds it, what listens to it, what spins them."""
 
@@ -211,12 +219,11 @@ class Rig:
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         """Until something happens."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            if time.monotonic() > end:
-                states = {status.name: status.message for status in self.statuses[-8:]}
-                raise AssertionError(f"{what} did not happen; {states}")
-            time.sleep(0.005)
+        wait_until(
+            condition,
+            what,
+            lambda: str({status.name: status.message for status in self.statuses[-8:]}),
+        )
 
     def send_until(
         self, send: Callable[[], None], condition: Callable[[], object], what: str

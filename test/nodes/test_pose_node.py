@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +13,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from scipy.spatial.transform import Rotation
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -21,6 +24,7 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse, transform
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.ros.motions import transform_message
 from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
 from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.odometry import OdometrySettings, VisualOdometry
@@ -79,6 +83,10 @@ def worked_on(rig) -> int:
 
 def step_counts(rig) -> dict[str, int]:
     return {name: count for name, count in rig.node._steps.items() if count}
+
+
+def reference_of_last_step(rig) -> float:
+    return round(rig.node._last_step.reference_stamp_ns / 1e9, 6)
 
 
 @pytest.fixture
@@ -369,12 +377,60 @@ def test_settings_change_while_it_runs(make_camera, views):
     camera = make_camera()
     rig = camera.rig
     camera.send_all(views[:3])
-    assert rig.node._last_step.reference_stamp_ns == round(camera.stamp(0) * 1e6) * 1000
+    assert reference_of_last_step(rig) == camera.stamp(0)
     assert rig.set_parameters(keyframes=False).successful
     camera.send_all(views[3:5], first=3)
-    assert rig.node._last_step.reference_stamp_ns == round(camera.stamp(3) * 1e6) * 1000
+    assert reference_of_last_step(rig) == camera.stamp(3)
     fixed = rig.set_parameters(base_frame="other")
     assert not fixed.successful and "unconfigured" in fixed.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("0 0 0 0 0 1", "takes the seven numbers"),
+        ("a b c d e f g", "takes the seven numbers"),
+        ("0 0 0 0 0 0 nan", "takes the seven numbers"),
+        ("0 0 1 1 1 1 1", "the quaternion .* has a length of 2"),
+    ],
+)
+def test_a_place_of_the_camera_that_is_none_is_refused(make_rig, views, value, reason):
+    rig = make_rig(
+        TruthEngine(views), make_node=PoseNode, outputs=OUTPUTS, parameters={"autostart": False}
+    )
+    result = rig.set_parameters(base_from_camera=value)
+    assert not result.successful
+    assert re.search(f"parameter 'base_from_camera'.*{reason}", result.reason)
+    assert rig.set_parameters(base_from_camera="[0.1, 0, 0.8, -0.5, 0.5, -0.5, 0.5]").successful
+
+
+def test_without_tf_the_place_of_the_camera_must_be_told(make_rig, views, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    rig = make_rig(TruthEngine(views), make_node=PoseNode, outputs=OUTPUTS)
+    rig.wait_for_status("model", ERROR, "tf2_ros is not installed.*set parameter 'base_from_camera")
+    assert rig.state() == "unconfigured"
+
+
+def test_the_place_of_the_camera_comes_from_tf(make_camera, bench, drive, views):
+    pytest.importorskip("tf2_ros")
+    camera = make_camera(parameters={"base_from_camera": "", "tf_timeout": 0.5})
+    rig = camera.rig
+    camera.send(views[0], 0)
+    rig.wait_for_status(
+        "frames",
+        ERROR,
+        "no transform from 'camera_optical_frame' to 'base_link' on TF, waited 0.5 s: publish it",
+    )
+    assert not rig.received["pose"]
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = rig.peer.create_publisher(TFMessage, "/tf_static", latched)
+    mount = transform_message(bench.header(0.0, "base_link"), bench.FRAME, drive.T_base_camera)
+    static.publish(TFMessage(transforms=[mount]))
+    camera.send_all(views[1:4], first=1)
+    rig.wait_for_stamp(camera.stamp(3), "odom")
+    np.testing.assert_allclose(
+        pose_of(rig.received["pose"][-1].pose), true_pose(drive, 3, 1), atol=1e-7
+    )
 
 
 def test_a_model_that_learned_no_motion_fails_to_configure(make_rig, views):
