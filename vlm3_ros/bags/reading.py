@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.truncation import whole_part
+from vlm3_ros.bags.truncation import mcap_files, whole_part
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
@@ -214,6 +214,15 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
         reader.close()
 
 
+def up_to_damage(messages: Iterator[Message], damage: list[str]) -> Iterator[Message]:
+    """Messages up to where the bag is damaged, which is added to `damage` once."""
+    try:
+        yield from messages
+    except BagError as error:
+        if str(error) not in damage:
+            damage.append(str(error))
+
+
 def header_stamp_ns(message: Any) -> int:
     """Stamp of a message's header in nanoseconds: the time of the measurement itself."""
     stamp = message.header.stamp
@@ -234,7 +243,7 @@ def _is_latched(connection: Connection) -> bool:
 
 
 def _why_not_readable(path: Path, error: Exception) -> str:
-    for file in _mcap_files(path):
+    for file in mcap_files(path):
         part = whole_part(file)
         if part.truncated:
             return (
@@ -242,12 +251,6 @@ def _why_not_readable(path: Path, error: Exception) -> str:
                 "`mcap recover` writes them to a new file"
             )
     return f"{path}: not a readable bag: {_one_line(error)}"
-
-
-def _mcap_files(path: Path) -> Sequence[Path]:
-    if path.is_dir():
-        return sorted(path.glob("*.mcap"))
-    return [path] if path.suffix == ".mcap" else []
 
 
 def _one_line(error: Exception) -> str:

@@ -20,6 +20,15 @@ class RgbdTopics:
     depth: str
 
 
+@dataclass(frozen=True)
+class CameraTopics:
+    """Names of the topics of a camera, and of its registered depth, where there is any."""
+
+    image: str
+    camera_info: str
+    depth: str | None
+
+
 def find_rgbd_topics(
     bag: Bag, image: str | None = None, camera_info: str | None = None, depth: str | None = None
 ) -> RgbdTopics:
@@ -31,15 +40,30 @@ def find_rgbd_topics(
     Raises:
         BagError: when a topic is missing, or when several would do; lists what the bag has.
     """
+    found = find_camera_topics(bag, image, camera_info, depth)
+    # Says what is missing.
+    depth = found.depth or _choose(bag, "depth", [], None)
+    return RgbdTopics(found.image, found.camera_info, depth)
+
+
+def find_camera_topics(
+    bag: Bag, image: str | None = None, camera_info: str | None = None, depth: str | None = None
+) -> CameraTopics:
+    """As `find_rgbd_topics`, of a bag that may have no depth.
+
+    Raises:
+        BagError: when a topic is missing, or when several would do; lists what the bag has.
+    """
     colours, depths = _image_topics(bag)
     image = _choose(bag, "image", colours, image)
-    depth = _choose(bag, "depth", depths, depth)
+    if depth is not None or depths:
+        depth = _choose(bag, "depth", depths, depth)
     if camera_info is None:
         sibling = f"{base_topic(image).rpartition('/')[0]}/camera_info"
         infos = [topic.name for topic in bag.topics_of_type(CAMERA_INFO_TYPE)]
         camera_info = sibling if sibling in infos else _choose(bag, "camera_info", infos, None)
     bag.topic(camera_info, [CAMERA_INFO_TYPE])
-    return RgbdTopics(image, camera_info, depth)
+    return CameraTopics(image, camera_info, depth)
 
 
 def base_topic(topic: str) -> str:

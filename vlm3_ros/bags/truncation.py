@@ -7,14 +7,20 @@ whole (https://mcap.dev/spec).
 
 from __future__ import annotations
 
+import shutil
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 _MAGIC = b"\x89MCAP0\r\n"
 _RECORD_HEAD = struct.Struct("<BQ")
 _FOOTER, _MESSAGE, _CHUNK, _MESSAGE_INDEX = 0x02, 0x05, 0x06, 0x07
+_NO_SUMMARY = _RECORD_HEAD.pack(_FOOTER, 20) + bytes(20)
+"""The footer of a file that has no index: readers look through the records."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,35 @@ def whole_part(path: Path) -> WholePart:
                 whole = file.seek(start + length)
                 footer = kind == _FOOTER
     return WholePart(size, whole, messages, min(stamps, default=0), max(stamps, default=0), footer)
+
+
+def mcap_files(path: Path) -> list[Path]:
+    """The mcap files of a bag: of a folder, or the file itself."""
+    if path.is_dir():
+        return sorted(path.glob("*.mcap"))
+    return [path] if path.suffix == ".mcap" else []
+
+
+@contextmanager
+def readable_bag(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """A bag that opens: this one, or what is whole of a recording in one mcap that was cut off.
+
+    Yields:
+        Its path, and what is missing in words; None where nothing is, or nothing can be done.
+    """
+    files = mcap_files(path)
+    part = whole_part(files[0]) if len(files) == 1 else None
+    if part is None or not part.truncated or not part.messages:
+        yield path, None
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / files[0].name
+        shutil.copyfile(files[0], copy)
+        with copy.open("r+b") as file:
+            file.truncate(part.whole_bytes)
+            file.seek(part.whole_bytes)
+            file.write(_NO_SUMMARY + _MAGIC)
+        yield copy, f"{files[0].name}: the recording is truncated: {part}"
 
 
 def _next_record(file: BinaryIO, size: int) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,9 @@ class DepthFrame:
     truth: NDArray[np.float32] | None
 
 
-def draw_depth_frames(frames: Sequence[DepthFrame], path: Path | str, title: str) -> None:
+def draw_depth_frames(
+    frames: Sequence[DepthFrame], path: Path | str | BinaryIO, title: str
+) -> None:
     """Draw one row for each frame, all depths on one scale in metres, as a PNG.
 
     From left to right: the image, the asked pixels as dots in the colour of their depth, the
@@ -55,7 +57,7 @@ def draw_depth_frames(frames: Sequence[DepthFrame], path: Path | str, title: str
 
     Args:
         frames: at least one.
-        path: of the PNG.
+        path: of the PNG, or what to write it to.
         title: stands above.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

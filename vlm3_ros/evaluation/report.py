@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm3_ros.evaluation.metrics import DepthMetrics
+from vlm3_ros.evaluation.pair_metrics import MatchMetrics, PoseMetrics
 
 
 def metrics_json(metrics: DepthMetrics) -> dict[str, float | int]:
@@ -19,6 +20,29 @@ def metrics_json(metrics: DepthMetrics) -> dict[str, float | int]:
         "rmse": metrics.rmse,
         "log10": metrics.log10,
         "pixels": metrics.pixels,
+        "unanswered": metrics.unanswered,
+    }
+
+
+def pose_json(metrics: PoseMetrics) -> dict[str, Any]:
+    """Metrics of relative poses: `auc30` and so on, and medians by error."""
+    return {
+        **{f"auc{limit}": auc for limit, auc in metrics.auc.items()},
+        "rotation_deg": {"median": metrics.rotation_deg_median},
+        "direction_deg": {"median": metrics.direction_deg_median},
+        "distance_error_m": {"median": metrics.distance_error_m_median},
+        "pairs": metrics.pairs,
+        "directed": metrics.directed,
+        "unanswered": metrics.unanswered,
+    }
+
+
+def match_json(metrics: MatchMetrics) -> dict[str, Any]:
+    """Metrics of correspondences under the names of their fields."""
+    return {
+        "epe_px": metrics.epe_px,
+        **{f"above_{limit}_px": share for limit, share in metrics.above.items()},
+        "matches": metrics.matches,
         "unanswered": metrics.unanswered,
     }
 

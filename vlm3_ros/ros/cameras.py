@@ -1,16 +1,21 @@
-"""Cameras in messages (sensor_msgs/CameraInfo) as lens models, and back."""
+"""Cameras in messages (sensor_msgs/CameraInfo) as lens models, and back.
+
+What is read may be messages of rclpy or of `rosbags`: bags are evaluated where no ROS is installed.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from functools import cached_property
-
-from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Header
+from typing import TYPE_CHECKING
 
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CameraInfo
+    from std_msgs.msg import Header
 
 
 class UncalibratedError(GeometryError):
@@ -55,6 +60,8 @@ def camera_info_message(header: Header, camera: PinholeCamera) -> CameraInfo:
         header: of the image that it goes with.
         camera: of the same image.
     """
+    from sensor_msgs.msg import CameraInfo
+
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
     return CameraInfo(
         header=header,

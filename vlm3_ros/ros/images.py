@@ -1,17 +1,19 @@
-"""Pictures in messages (sensor_msgs/Image, sensor_msgs/CompressedImage) as RGB arrays."""
+"""Pictures in messages (sensor_msgs/Image, sensor_msgs/CompressedImage) as RGB arrays.
+
+The messages may be those of rclpy or of `rosbags`: bags are evaluated where no ROS is installed.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from sensor_msgs.msg import CompressedImage, Image
 
 try:
     from rosbags.image import ImageError, image_to_cvimage
@@ -20,6 +22,9 @@ except ModuleNotFoundError as error:  # rosdep has no key for it
     raise ModuleNotFoundError(
         "rosbags-image is missing: pip install rosbags-image", name=error.name
     ) from error
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage, Image
 
 MAX_PIXELS = 2**26
 """Largest picture that is decoded, in pixels: a few bytes of PNG can ask for all memory."""
@@ -46,9 +51,9 @@ def rgb_from_message(message: Image | CompressedImage) -> NDArray[np.uint8]:
     Raises:
         MessageError: when the message holds no whole colour picture.
     """
-    if isinstance(message, CompressedImage):
-        return _decompressed(message)
-    return _unpacked(message)
+    if hasattr(message, "encoding"):
+        return _unpacked(cast("Image", message))
+    return _decompressed(cast("CompressedImage", message))
 
 
 def _unpacked(message: Image) -> NDArray[np.uint8]:

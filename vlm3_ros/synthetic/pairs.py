@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import Transform, inverse
-from vlm3_ros.synthetic.sequences import sample_sequence
+from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
 from vlm3_ros.synthetic.views import HEIGHTS, PITCH_DEG, View, sample_camera
 
 MIN_COVISIBILITY = 0.25
@@ -41,6 +41,31 @@ class ViewPair:
     def T_cam1_cam2(self) -> Transform:
         """The motion between them, shape (4, 4), metres."""
         return inverse(self.first.T_world_camera) @ self.second.T_world_camera
+
+
+@dataclass(frozen=True)
+class DrivePair:
+    """Two views and their drive: they were taken at its poses `start` and `start + gap`."""
+
+    views: ViewPair
+    sequence: Sequence
+    start: int
+    gap: int
+
+    @property
+    def T_cam1_cam2_at_constant_velocity(self) -> Transform:
+        """The motion if the camera went on as it came, shape (4, 4), metres.
+
+        It repeats the last step of the drive before the first view, `1 / RATE` seconds of exact
+        motion, as many times as the pair has steps. Where the drive begins with the first view
+        (9 % of pairs, the longest gaps above all) the step after it stands in: that flatters this
+        guess.
+        """
+        poses, here = self.sequence.path.T_world_base, max(self.start, 1)
+        step = inverse(poses[here - 1]) @ poses[here]
+        T_base_camera = self.sequence.T_base_camera
+        repeated = np.linalg.matrix_power(step, self.gap)
+        return inverse(T_base_camera) @ repeated @ T_base_camera
 
 
 def true_matches(first: View, second: View, pixels1: ArrayLike) -> NDArray[np.float64]:
@@ -90,6 +115,15 @@ def sample_pair(
         kind: one of `KINDS`; drawn evenly when None.
         min_covisibility: see `covisibility`.
     """
+    return sample_drive_pair(rng, kind, min_covisibility).views
+
+
+def sample_drive_pair(
+    rng: np.random.Generator,
+    kind: str | None = None,
+    min_covisibility: float = MIN_COVISIBILITY,
+) -> DrivePair:
+    """As `sample_pair`, with the drive from which the views were taken."""
     while True:
         sequence = sample_sequence(
             rng,
@@ -104,7 +138,7 @@ def sample_pair(
         start = int(rng.integers(len(sequence.path.stamps) - gap))
         pair = ViewPair(sequence.view(start, rng), sequence.view(start + gap, rng))
         if covisibility(pair.first, pair.second) >= min_covisibility:
-            return pair
+            return DrivePair(pair, sequence, start, gap)
 
 
 def _visible_share(first: View, second: View) -> float:

@@ -104,7 +104,7 @@ class VerifiedMotion:
 
 def verify_motion(
     pose: RelativePose,
-    matches: Matches,
+    matches: Matches | None,
     cameras: CameraPair,
     depth1: ArrayLike | None = None,
     backward: RelativePose | None = None,
@@ -114,7 +114,7 @@ def verify_motion(
 
     Args:
         pose: T_cam1_cam2 as answered.
-        matches: of the same two images.
+        matches: of the same two images; None to do without, and so without the geometric motion.
         cameras: of the first and the second image.
         depth1: metres along Z at `matches.pixels1`, shape (n,), NaN where unknown; None to do
             without the geometric motion.
@@ -125,9 +125,10 @@ def verify_motion(
     if pose.failures:
         reasons = ", ".join(failure.reason for failure in pose.failures)
         return _refused(f"the model's answers could not be read ({reasons})")
-    readable = len(matches.pixels1) - matches.failures
-    if readable < MIN_MATCHES:
-        return _refused(f"{readable} matches could be read, a check needs {MIN_MATCHES}")
+    if matches is not None:
+        readable = len(matches.pixels1) - matches.failures
+        if readable < MIN_MATCHES:
+            return _refused(f"{readable} matches could be read, a check needs {MIN_MATCHES}")
     motion = pose.T_cam1_cam2
     covariance = answered_covariance(motion, pose.distance_std, uncertainty)
     if backward is not None and not backward.failures:
@@ -145,6 +146,8 @@ def verify_motion(
             )
         # Two answers that differ by a gap have a variance of half its square each.
         covariance = covariance + np.outer(gap, gap) / 2
+    if matches is None:
+        return VerifiedMotion("accepted", "no matches were asked", motion, covariance)
     residual = median_residual(motion, matches, cameras)
     if residual > math.radians(EPIPOLAR_LIMIT_DEG):
         return _refused(
@@ -182,10 +185,12 @@ def answered_covariance(
     return covariance
 
 
-def median_residual(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair) -> float:
-    """Median epipolar residual of readable matches, radians.
+def match_residuals(
+    T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair
+) -> NDArray[np.float64]:
+    """How far matches are from what a motion allows, radians, shape (n,); NaN where unreadable.
 
-    Without any displacement, the angle between each match and the turned ray.
+    The epipolar residual; without any displacement, the angle between match and turned ray.
     """
     first, second = cameras
     residuals = epipolar_residuals(T_cam1_cam2, first, matches.pixels1, second, matches.pixels2)
@@ -194,7 +199,12 @@ def median_residual(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPai
         turned = rays2 @ T_cam1_cam2[:3, :3].T
         sine = np.linalg.norm(np.cross(rays1, turned), axis=1)
         residuals = np.arctan2(sine, np.sum(rays1 * turned, axis=1))
-    return float(np.nanmedian(residuals))
+    return residuals
+
+
+def median_residual(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair) -> float:
+    """Median of the readable `match_residuals`, radians."""
+    return float(np.nanmedian(match_residuals(T_cam1_cam2, matches, cameras)))
 
 
 def fuse(

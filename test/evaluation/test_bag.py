@@ -1,0 +1,225 @@
+"""A bag from its images to the report, with answers that are true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drives import CAMERA, PERIOD_NS, START_NS, truth_engine, write_drive
+from rosbags.convert.converter import convert
+
+from vlm3_ros.bags.errors import BagError
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.bag import (
+    BagEvaluation,
+    bag_source,
+    evaluate_answers,
+    evaluation_json,
+    evaluation_notes,
+    write_evaluation,
+)
+from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
+from vlm3_ros.evaluation.bag_scores import split_chains
+from vlm3_ros.evaluation.trajectories import read_tum
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.paths import sample_bag
+
+FRAMES = 6
+
+
+def evaluated(bag: Path, engine: Engine | None = None, **chosen: object) -> BagEvaluation:
+    """With true answers where no engine is given."""
+    with bag_source(bag, **chosen) as source:
+        engine = engine or truth_engine(source)
+        answers = ask_about_frames(engine, source.frames, source.T_base_camera)
+        return evaluate_answers(source, engine.name, "offline", answers)
+
+
+def assert_without_error(evaluation: BagEvaluation) -> None:
+    scores = evaluation.scores
+    assert scores.left_out == {}
+    assert scores.depth.metrics.delta1 == 1
+    assert scores.depth.metrics.abs_rel < 1e-6
+    assert scores.depth.metrics.unanswered == 0
+    for motions in (scores.pose, scores.odometry):
+        assert motions.metrics.pairs == evaluation.answers.frames - 1
+        assert set(motions.metrics.auc.values()) == {1.0}
+        assert np.max(motions.errors.rotation_deg) < 1e-5
+        assert np.max(motions.errors.direction_deg) < 1e-4
+        assert np.max(np.abs(motions.errors.distance_m)) < 1e-6
+    assert scores.correspondence.metrics.epe_px < 1e-3
+    assert scores.correspondence.metrics.unanswered == 0
+    assert scores.correspondence.metrics.matches > 20
+    for errors in (scores.trajectory.ape, scores.trajectory.ape_from_start, scores.trajectory.rpe):
+        assert errors.translation_m.max < 1e-6
+        assert errors.rotation_deg.max < 1e-5
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drive") / "drive"
+    write_drive(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(drive: Path) -> Engine:
+    with bag_source(drive) as source:
+        return truth_engine(source)
+
+
+def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -> None:
+    evaluation = evaluated(drive)
+    assert_without_error(evaluation)
+    assert evaluation_notes(evaluation) == {}
+    assert evaluation.answers.frames == len(evaluation.answers.answered) == FRAMES
+    content = evaluation_json(evaluation)
+    assert content["pose"]["auc30"] == 1
+    assert content["frames"]["in_bag"] == FRAMES
+    assert content["latency"]["depth_ms"]["p50"] > 0
+    # What needs no model errs all the same.
+    assert content["baselines"]["identity"]["pose"]["distance_error_m"]["median"] > 0.05
+    assert content["baselines"]["same_pixel"]["correspondence"]["epe_px"] > 1
+    assert content["baselines"]["constant_velocity"]["odometry"]["unanswered"] == 1
+    wrote = write_evaluation(evaluation, tmp_path)
+    assert set(wrote) == {"metrics.json", "estimate.tum", "truth.tum", "report.html"}
+    estimate, truth = (read_tum(tmp_path / f"{name}.tum") for name in ("estimate", "truth"))
+    stamps = START_NS + PERIOD_NS * np.arange(FRAMES)
+    np.testing.assert_array_equal(estimate.stamps_ns, stamps)
+    np.testing.assert_array_equal(truth.stamps_ns, stamps)
+    np.testing.assert_allclose(
+        np.linalg.inv(truth.poses[0]) @ truth.poses, estimate.poses, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("form", ["drive.bag", "sqlite3"])
+def test_other_kinds_of_bags_are_evaluated_alike(drive: Path, tmp_path: Path, form: str) -> None:
+    target = tmp_path / form
+    convert(
+        srcs=[drive],
+        dst=target,
+        dst_storage="sqlite3",
+        dst_version=8,
+        compress=None,
+        compress_mode="file",
+        default_typestore=None,
+        typestore=None,
+        exclude_topics=[],
+        include_topics=[],
+        exclude_msgtypes=[],
+        include_msgtypes=[],
+    )
+    assert_without_error(evaluated(target))
+
+
+@pytest.mark.parametrize("ground_truth", ["odom", "/tf", "/odom"])
+def test_ground_truth_may_be_named(drive: Path, engine: Engine, ground_truth: str) -> None:
+    assert_without_error(evaluated(drive, engine, ground_truth=ground_truth))
+
+
+def test_without_ground_truth_poses_are_left_out_and_named(engine: Engine, tmp_path: Path) -> None:
+    write_drive(tmp_path / "bag", with_odometry=False, with_tf=False)
+    evaluation = evaluated(tmp_path / "bag", engine)
+    assert evaluation.scores.depth.metrics.delta1 == 1
+    content = evaluation_json(evaluation)
+    for name in ("pose", "odometry", "trajectory", "correspondence"):
+        assert name not in content
+        assert "no ground truth of poses" in content["left_out"][name]
+    wrote = write_evaluation(evaluation, tmp_path)
+    assert "estimate.tum" in wrote
+    assert "truth.tum" not in wrote
+    assert "no ground truth of poses" in (tmp_path / "report.html").read_text()
+    with pytest.raises(BagError, match="no topic '/odom'"):
+        evaluated(tmp_path / "bag", engine, ground_truth="/odom")
+
+
+def test_without_depth_the_trajectory_is_still_scored(engine: Engine, tmp_path: Path) -> None:
+    write_drive(tmp_path / "bag", with_depth=False)
+    evaluation = evaluated(tmp_path / "bag", engine)
+    content = evaluation_json(evaluation)
+    assert content["pose"]["auc3"] == 1
+    assert content["trajectory"]["ape_rmse_m"] < 1e-6
+    assert set(content["left_out"]) == {"depth", "correspondence"}
+    assert "no depth images" in content["left_out"]["depth"]
+    write_evaluation(evaluation, tmp_path)
+    assert "data:image/svg" in (tmp_path / "report.html").read_text()
+
+
+def test_a_camera_may_change_in_mid_stream(tmp_path: Path) -> None:
+    other = PinholeCamera.from_hfov(160, 160, 60.0)
+    write_drive(tmp_path / "bag", [CAMERA] * 4 + [other] * 3)
+    evaluation = evaluated(tmp_path / "bag")
+    assert evaluation.scores.depth.metrics.delta1 == 1
+    assert evaluation.scores.depth.metrics.abs_rel < 1e-6
+    assert len(evaluation.answers.resets) == 1
+    assert evaluation.scores.pose.metrics.pairs == 5
+    assert evaluation.scores.pose.metrics.auc[3] == 1
+    assert evaluation.scores.trajectory.chains == 2
+    assert len(evaluation.scores.trajectory.estimate.poses) == 4
+    assert "camera has changed" in evaluation_notes(evaluation)["the odometry began anew"]
+
+
+def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
+    whole = (sample_bag() / "sample.mcap").read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole[: len(whole) // 4])
+    evaluation = evaluated(cut)
+    assert 2 <= evaluation.answers.frames < 30
+    scores = evaluation.scores
+    assert scores.depth.metrics.abs_rel < 1e-6
+    assert scores.pose.metrics.auc[3] == 1
+    assert scores.trajectory.ape.translation_m.max < 1e-6
+    notes = evaluation_notes(evaluation)
+    assert "truncated" in notes["only a part of the bag was read"]
+    assert "cut.mcap" in notes["only a part of the bag was read"]
+
+
+def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Engine) -> None:
+    with bag_source(drive) as source:
+        depth_only = truth_engine(source)
+    prompts = replace(depth_only.profile.prompts, pose=None, correspondence=None)
+    depth_only.profile = replace(depth_only.profile, prompts=prompts)
+    content = evaluation_json(evaluated(drive, depth_only))
+    assert content["depth"]["delta1"] == 1
+    assert set(content["left_out"]) == {"pose", "correspondence", "odometry", "trajectory"}
+    assert all("did not learn relative pose" in why for why in content["left_out"].values())
+
+
+def test_motion_without_matches_is_believed(drive: Path, engine: Engine) -> None:
+    with bag_source(drive) as source:
+        no_matches = truth_engine(source)
+    prompts = replace(no_matches.profile.prompts, correspondence=None)
+    no_matches.profile = replace(no_matches.profile, prompts=prompts)
+    content = evaluation_json(evaluated(drive, no_matches))
+    assert content["pose"]["auc3"] == 1
+    assert set(content["left_out"]) == {"correspondence"}
+
+
+def test_frames_that_the_model_cannot_answer_are_counted(drive: Path) -> None:
+    with bag_source(drive) as source:
+        engine = truth_engine(source)
+        engine.limits = replace(engine.limits, min_pixels=2**20, max_pixels=2**20 + 1)
+        answers = ask_about_frames(engine, source.frames, source.T_base_camera)
+        evaluation = evaluate_answers(source, engine.name, "offline", answers)
+    assert (answers.frames, answers.answered) == (FRAMES, [])
+    assert answers.failed.total() == FRAMES
+    assert "6 times: " in evaluation_notes(evaluation)["frames that could not be answered"]
+    assert evaluation.scores.depth is None
+
+
+def test_a_rate_takes_frames_evenly(drive: Path) -> None:
+    with bag_source(drive) as source:
+        every_other = [frame.stamp_ns for frame in at_rate(source.frames, 2.5)]
+        more_than_there_are = [frame.stamp_ns for frame in at_rate(source.frames, 100)]
+    np.testing.assert_array_equal(every_other, START_NS + PERIOD_NS * np.array([0, 2, 4]))
+    assert len(more_than_there_are) == FRAMES
+
+
+def test_a_reset_begins_a_new_chain() -> None:
+    moved = np.eye(4)
+    moved[0, 3] = 1
+    odom = {1: np.eye(4), 2: np.eye(4), 3: moved, 4: moved, 5: np.eye(4), 6: moved}
+    assert split_chains(odom) == [[1, 2, 3, 4], [5, 6]]
+    assert split_chains({}) == []

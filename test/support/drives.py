@@ -1,0 +1,108 @@
+"""Small bags of procedural drives, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from truth import TruthEngine
+
+from vlm3_ros.bags.messages import (
+    camera_info_message,
+    compressed_depth_message,
+    jpeg_image_message,
+    odometry_message,
+    transform_message,
+)
+from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.engines.recorded import RecordingEngine
+from vlm3_ros.evaluation.bag import BagSource, bag_source
+from vlm3_ros.evaluation.bag_answers import ask_about_frames
+from vlm3_ros.evaluation.bag_frames import BagFrame
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.synthetic.sequences import sample_sequence
+
+CAMERA = PinholeCamera.from_hfov(192, 144, 75.0)
+START_NS = 1_600_000_000_000_000_000
+PERIOD_NS = 200_000_000
+STILL = np.zeros(6)
+EXACT = np.diag(np.full(6, 1e-10))
+
+
+def write_drive(
+    path: Path,
+    cameras: Sequence[PinholeCamera] = (CAMERA,) * 6,
+    *,
+    with_depth: bool = True,
+    with_odometry: bool = True,
+    with_tf: bool = True,
+) -> None:
+    """A drive with one frame for each camera, five frames a second."""
+    rng = np.random.default_rng(8)
+    sequence = sample_sequence(
+        rng, CAMERA, kind="yard", duration=len(cameras) * PERIOD_NS / 1e9, rate=1e9 / PERIOD_NS
+    )
+    with write_bag(path) as writer:
+        if with_tf:
+            static = transform_message(sequence.T_base_camera, START_NS, "base", "optical")
+            writer.write("/tf_static", static, START_NS)
+        for index, camera in enumerate(cameras):
+            stamp = START_NS + index * PERIOD_NS
+            view = replace(sequence, camera=camera).view(index, rng)
+            T_odom_base = sequence.path.T_world_base[index]
+            if with_tf:
+                writer.write("/tf", transform_message(T_odom_base, stamp, "odom", "base"), stamp)
+            if with_odometry:
+                odometry = odometry_message(T_odom_base, STILL, EXACT, EXACT, stamp, "odom", "base")
+                writer.write("/odom", odometry, stamp)
+            info = camera_info_message(camera, stamp, "optical")
+            writer.write("/camera/camera_info", info, stamp)
+            image = jpeg_image_message(view.image, stamp, "optical")
+            writer.write("/camera/image_raw/compressed", image, stamp)
+            if with_depth:
+                depth = compressed_depth_message(view.depth, stamp, "optical")
+                writer.write("/camera/depth/compressedDepth", depth, stamp)
+
+
+@dataclass(frozen=True)
+class PosedFrame:
+    """See `truth.TrueFrame`."""
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    camera: PinholeCamera
+    T_world_camera: NDArray[np.float64]
+
+
+def truth_engine(source: BagSource) -> TruthEngine:
+    """An engine that knows the frames of a bag with depth and poses."""
+    assert source.poses is not None
+    return TruthEngine(
+        PosedFrame(
+            frame.image,
+            np.full(frame.image.shape[:2], np.nan, np.float32)
+            if frame.depth is None
+            else frame.depth,
+            frame.camera,
+            source.poses.base.at([frame.stamp_ns])[0] @ source.T_base_camera,
+        )
+        for frame in source.frames
+    )
+
+
+def record_bag_truth(bag: Path, recording: Path) -> None:
+    """The true answers to all that the evaluation of a bag asks, for `--engine recorded`."""
+    with bag_source(bag) as source:
+        engine = RecordingEngine(truth_engine(source), recording)
+        answers = ask_about_frames(engine, source.frames, source.T_base_camera)
+        engine.close()
+    assert not answers.failed, answers.failed
+
+
+def _known_depth(frame: BagFrame) -> NDArray[np.float32]:
+    if frame.depth is None:
+        return np.full(frame.image.shape[:2], np.nan, np.float32)
+    return frame.depth

@@ -1,0 +1,224 @@
+"""Answers from the ground truth, in text: what a model would say that makes no mistake.
+
+With it the whole path, from images over questions, texts and parsers to geometry and metrics, must
+come out without any error but that of rounding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Answer, Profile
+from vlm3_ros.engines.images import check_images, image_digest
+from vlm3_ros.engines.recorded import RecordingEngine
+from vlm3_ros.geometry.camera import (
+    Fit,
+    ImageLimits,
+    PinholeCamera,
+    UnifiedCamera,
+    pixels_from_text,
+    text_coordinates,
+    unify_focal,
+)
+from vlm3_ros.geometry.epipolar import transferred_pixels
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.geometry.motion import inverse, motion_parts, seen_motion
+from vlm3_ros.language.prompts import (
+    PromptSet,
+    correspondence_answer,
+    depth_answer,
+    load_prompt_set,
+    pose_answers,
+)
+from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.pairs import ask_pair
+
+UNKNOWN = "I cannot tell."
+SAME_DEPTH = 0.05
+"""Relative difference of depth above which a point is hidden from the second camera."""
+
+
+class TrueFrame(Protocol):
+    """A picture and what is true of it; `vlm3_ros.synthetic.View` is one.
+
+    `image`: rectified RGB, (height, width, 3), uint8. `depth`: (height, width), metres along Z, not
+    finite or 0 where unknown, inf in the sky. `T_world_camera`: (4, 4), of the optical frame.
+    """
+
+    @property
+    def image(self) -> NDArray[np.uint8]: ...
+    @property
+    def depth(self) -> NDArray[np.float32]: ...
+    @property
+    def camera(self) -> PinholeCamera: ...
+    @property
+    def T_world_camera(self) -> NDArray[np.float64]: ...
+
+
+def exact_prompts() -> PromptSet:
+    """The wording of vlm3-short with so many digits that rounding does not show."""
+    prompts = load_prompt_set("vlm3-short")
+    pose = prompts.pose
+    return replace(
+        prompts,
+        name="exact",
+        text_range=10**7,
+        depth=replace(prompts.depth, decimals=9),
+        pose=replace(
+            pose,
+            **{
+                part: replace(getattr(pose, part), decimals=9)
+                for part in ("distance", "direction", "rotation")
+            },
+        ),
+    )
+
+
+class TruthEngine:
+    """See `vlm3_ros.engines.base.Engine`: it knows the frames, and nothing of other images.
+
+    What is unknown (a pixel without depth; one that the second image does not show or hides) is
+    answered by `UNKNOWN`, which nothing can be read from.
+    """
+
+    warning: str | None = None
+
+    def __init__(
+        self,
+        frames: Iterable[TrueFrame],
+        prompts: PromptSet | None = None,
+        focal: float = 300.0,
+        fit: Fit = "scale",
+    ) -> None:
+        self.name = "truth"
+        self.profile = Profile(focal, fit, prompts or exact_prompts())
+        self.limits = ImageLimits(32, 1024, 2**24)
+        self._frames: dict[str, tuple[TrueFrame, UnifiedCamera]] = {}
+        for frame in frames:
+            unified = unify_focal(frame.camera, focal, self.limits, fit)
+            self._frames[image_digest(unify_image(frame.image, unified))] = frame, unified
+
+    def ask(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        questions: Sequence[str],
+        answer_template: str | None = None,
+    ) -> list[Answer]:
+        if not questions:
+            return []
+        check_images(images, self.limits)
+        known = [self._frames[image_digest(image)] for image in images]
+        return [Answer(self._answer(known, question)) for question in questions]
+
+    def memory_bytes(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+    def _answer(self, known: Sequence[tuple[TrueFrame, UnifiedCamera]], question: str) -> str:
+        prompts = self.profile.prompts
+        if len(known) == 1:
+            return self._depth_answer(*known[0], _point(prompts.depth.question, question))
+        pose = prompts.pose
+        if pose is not None:
+            parts = (pose.distance, pose.direction, pose.rotation)
+            asked = [part.question for part in parts]
+            if question in asked:
+                return self._pose_answers(known)[asked.index(question)]
+        assert prompts.correspondence is not None
+        return self._match_answer(known, _point(prompts.correspondence.question, question))
+
+    def _depth_answer(
+        self, frame: TrueFrame, unified: UnifiedCamera, text_xy: NDArray[np.float64]
+    ) -> str:
+        depth = _depth_at(frame, self._pixel(unified, text_xy))
+        if not np.isfinite(depth):
+            return UNKNOWN
+        return depth_answer(self.profile.prompts, float(depth / unified.metric_depth(1.0)))
+
+    def _pose_answers(
+        self, known: Sequence[tuple[TrueFrame, UnifiedCamera]]
+    ) -> tuple[str, str, str]:
+        (first, unified), (second, _) = known
+        parts = motion_parts(
+            seen_motion(inverse(first.T_world_camera) @ second.T_world_camera, unified)
+        )
+        assert self.profile.prompts.pose is not None
+        return pose_answers(
+            self.profile.prompts.pose, parts.distance, parts.direction, parts.yaw_pitch_roll_deg
+        )
+
+    def _match_answer(
+        self,
+        known: Sequence[tuple[TrueFrame, UnifiedCamera]],
+        text_xy: NDArray[np.float64],
+    ) -> str:
+        (first, unified1), (second, unified2) = known
+        pixel1 = self._pixel(unified1, text_xy)
+        depth1 = _depth_at(first, pixel1)
+        T_cam1_cam2 = inverse(first.T_world_camera) @ second.T_world_camera
+        camera2 = second.camera
+        pixel2 = transferred_pixels(T_cam1_cam2, first.camera, pixel1, depth1, camera2)
+        size = (camera2.width - 1, camera2.height - 1)
+        if not ((pixel2 >= 0) & (pixel2 <= size)).all():
+            return UNKNOWN
+        point = inverse(T_cam1_cam2) @ [*first.camera.unproject(pixel1, depth1), 1]
+        if abs(_depth_at(second, pixel2) / point[2] - 1) > SAME_DEPTH:
+            return UNKNOWN
+        view, text_range = unified2.view, self.profile.prompts.text_range
+        xy = text_coordinates(unified2.to_view(pixel2), view.width, view.height, text_range)
+        assert self.profile.prompts.correspondence is not None
+        return correspondence_answer(self.profile.prompts.correspondence, xy, text_range)
+
+    def _pixel(self, unified: UnifiedCamera, text_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        view = unified.view
+        seen = pixels_from_text(text_xy, view.width, view.height, self.profile.prompts.text_range)
+        # So that half pixels, which grids have, are rounded as they are.
+        return np.round(unified.to_source(seen), 3)
+
+
+def record_truth(
+    path: Path,
+    frames: Sequence[TrueFrame],
+    *,
+    grid: tuple[int, int] = (16, 12),
+    match_grid: tuple[int, int] = (8, 6),
+    furthest: int = 1,
+) -> None:
+    """Write a recording, for `engine: recorded`.
+
+    It answers depth on a uniform grid of every frame, and pose and matches of every two frames
+    that are at most `furthest` apart, in both orders, on another uniform grid.
+    """
+    engine = RecordingEngine(TruthEngine(frames), path)
+    for index, frame in enumerate(frames):
+        ask_depth(engine, frame.image, frame.camera, uniform_grid(frame.camera, *grid))
+        for other in frames[index + 1 : index + 1 + furthest]:
+            for one, two in ((frame, other), (other, frame)):
+                pixels = uniform_grid(one.camera, *match_grid)
+                ask_pair(engine, (one.image, two.image), (one.camera, two.camera), pixels)
+    engine.close()
+
+
+def _depth_at(frame: TrueFrame, pixel: NDArray[np.float64]) -> float:
+    u, v = np.rint(pixel).astype(int)
+    depth = float(frame.depth[v, u])
+    return depth if depth > 0 else float("nan")
+
+
+def _point(template: str, question: str) -> NDArray[np.float64]:
+    """The coordinates that a question names."""
+    pattern = re.escape(template)
+    for name in ("x", "y"):
+        pattern = pattern.replace(re.escape(f"{{{name}}}"), rf"(?P<{name}>\d+)")
+    found = re.fullmatch(pattern, question)
+    assert found, question
+    return np.array([int(found["x"]), int(found["y"])], dtype=float)

@@ -1,0 +1,343 @@
+"""Odometry on drives whose every question is answered from the truth, so that it must not err."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from truth import TruthEngine, exact_prompts
+
+from vlm3_ros.engines.base import Answer, EngineError
+from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.motion import compose, inverse, motion_error
+from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
+from vlm3_ros.synthetic.views import View
+from vlm3_ros.tasks.odometry import (
+    ORIGIN_COVARIANCE,
+    OdometrySettings,
+    OdometryStep,
+    VisualOdometry,
+)
+
+CAMERA = PinholeCamera(240, 180, 170.0, 175.0, 121.0, 88.0)
+PERIOD = 100_000_000
+"""Nanoseconds between two images."""
+START = 1_700_000_000_000_000_000
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Views along a path, and where the base truly was."""
+
+    sequence: Sequence
+    views: list[View]
+
+    def T_first_base(self, index: int) -> np.ndarray:
+        path = self.sequence.path.T_world_base
+        return compose(inverse(path[0]), path[index])
+
+
+@pytest.fixture(scope="module")
+def drive() -> Drive:
+    rng = np.random.default_rng(4)
+    sequence = sample_sequence(rng, CAMERA, kind="room", duration=3.0, rate=10.0)
+    return Drive(sequence, list(sequence.views(rng)))
+
+
+def odometry_of(drive: Drive, engine=None, **settings) -> VisualOdometry:
+    return VisualOdometry(
+        engine or TruthEngine(drive.views),
+        drive.sequence.T_base_camera,
+        OdometrySettings(**settings),
+    )
+
+
+def step_of(odometry: VisualOdometry, view: View, index: float) -> OdometryStep:
+    return odometry.update(view.image, view.camera, START + round(index * PERIOD))
+
+
+def run(odometry: VisualOdometry, views: list[View]) -> list[OdometryStep]:
+    return [step_of(odometry, view, index) for index, view in enumerate(views)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"keyframes": False},
+        {"ask_depth": True, "check_backward": True},
+        {"match_columns": 0, "match_rows": 0},
+    ],
+    ids=["keyframes", "consecutive", "fused", "unchecked"],
+)
+def test_true_answers_make_a_trajectory_without_error(drive, settings):
+    steps = run(odometry_of(drive, **settings), drive.views)
+    assert len(steps) == 30
+    wanted = "fused" if "ask_depth" in settings else "accepted"
+    assert [step.status for step in steps] == ["first"] + [wanted] * 29
+    tolerance = 1e-4 if wanted == "fused" else 1e-7
+    for index, step in enumerate(steps):
+        error = motion_error(step.T_odom_base, drive.T_first_base(index))
+        assert np.abs(error).max() < tolerance, (index, error)
+        covariance = step.covariance_odom_base
+        np.testing.assert_array_equal(covariance, covariance.T)
+        assert np.linalg.eigvalsh(covariance).min() > 0
+    references = {step.reference_stamp_ns for step in steps[1:]}
+    asks_matches = settings.get("match_columns", 1) > 0
+    if settings.get("keyframes", True) and asks_matches:
+        assert 1 < len(references) < 15
+    else:
+        assert len(references) == 29
+
+
+def test_the_twist_is_that_of_the_drive(drive):
+    path = drive.sequence.path
+    for step, speed, yaw_rate in zip(
+        run(odometry_of(drive), drive.views)[1:], path.speed, path.yaw_rate, strict=False
+    ):
+        expected = [speed, 0, 0, 0, 0, yaw_rate]
+        np.testing.assert_allclose(step.twist, expected, rtol=1e-3, atol=1e-6)
+        assert np.linalg.eigvalsh(step.covariance_twist).min() > 0
+
+
+def test_keyframes_keep_the_covariance_smaller_than_a_chain_of_all_images(drive):
+    kept = run(odometry_of(drive), drive.views)[-1].covariance_odom_base
+    chained = run(odometry_of(drive, keyframes=False), drive.views)[-1].covariance_odom_base
+    assert np.trace(kept[3:, 3:]) < np.trace(chained[3:, 3:]) / 2
+
+
+def test_motion_is_told_since_the_reference_in_its_axes(drive):
+    step = run(odometry_of(drive), drive.views[:3])[-1]
+    assert step.reference_stamp_ns == START and step.stamp_ns == START + 2 * PERIOD
+    truth = inverse(drive.views[0].T_world_camera) @ drive.views[2].T_world_camera
+    np.testing.assert_allclose(step.T_ref_camera, truth, atol=1e-7)
+    assert step.covariance.shape == (6, 6)
+    assert len(step.matches.pixels1) == 48 and not step.pose.failures
+
+
+@pytest.mark.parametrize("keyframes", [True, False])
+def test_a_robot_that_stands_still_does_not_drift(drive, keyframes):
+    """Noisy images of the same place: the model, which knows none of them, is not asked."""
+    rng = np.random.default_rng(0)
+    odometry = odometry_of(drive, keyframes=keyframes)
+    before = run(odometry, drive.views[:3])[-1]
+    first = None
+    for index in range(3, 40):
+        step = step_of(odometry, drive.sequence.view(2, rng), index)
+        assert step.status == "standstill" and "stands still" in step.reason
+        np.testing.assert_array_equal(step.T_odom_base, before.T_odom_base)
+        first = first or step
+        np.testing.assert_array_equal(step.covariance_odom_base, first.covariance_odom_base)
+        np.testing.assert_array_equal(step.twist, np.zeros(6))
+    moving = step_of(odometry, drive.views[3], 40)
+    assert moving.status == "accepted"
+    assert np.abs(motion_error(moving.T_odom_base, drive.T_first_base(3))).max() < 1e-7
+
+
+def test_motion_too_slow_to_see_between_two_images_adds_up(drive):
+    """From 60 images of a single step of the drive most look like a standstill."""
+    rng = np.random.default_rng(0)
+    sequence = drive.sequence
+    start, end = sequence.path.T_world_base[:2]
+    poses = np.stack([start] * 60)
+    poses[:, :3, 3] += np.linspace(0, 1, 60)[:, None] * (end - start)[:3, 3]
+    slow = replace(sequence, path=replace(sequence.path, T_world_base=poses))
+    crawl = Drive(slow, [slow.view(index, rng) for index in range(60)])
+    steps = run(odometry_of(crawl), crawl.views)
+    assert sum(step.status == "standstill" for step in steps) > 20
+    missed = [
+        np.linalg.norm(motion_error(step.T_odom_base, crawl.T_first_base(index))[:3])
+        for index, step in enumerate(steps)
+    ]
+    assert max(missed) < 0.02
+
+
+def test_a_tiny_answered_motion_is_a_standstill_of_the_reference(drive):
+    odometry = odometry_of(drive, still_flow=0.0, still_distance=0.1, still_rotation_deg=30.0)
+    steps = run(odometry, drive.views[:4])
+    assert steps[1].status == "standstill" and "tiny" in steps[1].reason
+    np.testing.assert_allclose(steps[1].T_odom_base, np.eye(4), atol=1e-12)
+    moved = [index for index, step in enumerate(steps) if step.status == "accepted"]
+    assert moved
+    error = motion_error(steps[moved[-1]].T_odom_base, drive.T_first_base(moved[-1]))
+    assert np.abs(error).max() < 1e-7
+
+
+def test_images_out_of_order_are_skipped_and_the_chain_goes_on(drive):
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:3])
+    equal = step_of(odometry, drive.views[2], 2)
+    assert equal.status == "skipped" and equal.reason == "the image is as old as the last one"
+    older = step_of(odometry, drive.views[1], 1)
+    assert older.status == "skipped" and "0.100 s older" in older.reason
+    assert np.isnan(older.T_odom_base).all() and not older.has_pose
+    step = step_of(odometry, drive.views[3], 3)
+    assert step.status == "accepted"
+    assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(3))).max() < 1e-7
+
+
+def test_a_bag_that_loops_starts_anew(drive):
+    odometry = odometry_of(drive)
+    run(odometry, drive.views)
+    steps = run(odometry, drive.views[:3])
+    assert [step.status for step in steps] == ["skipped", "reset", "accepted"]
+    assert "jumped back" in steps[1].reason
+    np.testing.assert_array_equal(steps[1].T_odom_base, np.eye(4))
+    np.testing.assert_array_equal(steps[1].covariance_odom_base, ORIGIN_COVARIANCE)
+    assert steps[2].reference_stamp_ns == steps[1].stamp_ns
+
+
+def test_a_long_jump_back_starts_anew_at_once(drive):
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:2])
+    assert step_of(odometry, drive.views[0], -100).status == "reset"
+
+
+def test_a_gap_of_seconds_starts_anew(drive):
+    odometry = odometry_of(drive, max_gap=2.0)
+    run(odometry, drive.views[:2])
+    step = step_of(odometry, drive.views[2], 30)
+    assert step.status == "reset" and step.reason == "no pose for 2.9 s"
+    assert step.reference_stamp_ns is None and step.T_ref_camera is None
+
+
+@pytest.mark.parametrize("change", [{"width": 239}, {"fx": 190.0}])
+def test_another_camera_starts_anew(drive, change):
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:2])
+    camera = replace(CAMERA, **change)
+    image = drive.views[2].image[:, : camera.width]
+    step = odometry.update(image, camera, START + 2 * PERIOD)
+    assert step.status == "reset" and "camera has changed" in step.reason
+
+
+def test_intrinsics_that_breathe_with_autofocus_do_not_matter(drive):
+    views = [
+        replace(view, camera=replace(CAMERA, fx=170.0 + index, fy=175.0 + index))
+        for index, view in enumerate(drive.views[:3])
+    ]
+    steps = run(odometry_of(replace(drive, views=views)), views)
+    assert [step.status for step in steps] == ["first", "accepted", "accepted"]
+
+
+class Disturbed(TruthEngine):
+    """It answers pairs whose second image is a certain one as it is told to."""
+
+    def disturb(self, view: View, change) -> None:
+        self._disturbed, self._change = self._frames_of(view), change
+
+    def _frames_of(self, view: View):
+        return next(known for known in self._frames.values() if known[0] is view)
+
+    def _answer(self, known, question):
+        text = super()._answer(known, question)
+        return self._change(text) if known[-1] is self._disturbed else text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: "I see a chair.", "could not be read"),
+        (lambda text: text.replace("0", "nan"), "could not be read"),
+    ],
+)
+@pytest.mark.parametrize("keyframes", [True, False])
+def test_a_refused_motion_has_no_pose_and_the_next_image_has_the_right_one(
+    drive, change, reason, keyframes
+):
+    engine = Disturbed(drive.views)
+    engine.disturb(drive.views[3], change)
+    steps = run(odometry_of(drive, engine, keyframes=keyframes), drive.views[:6])
+    assert [step.status for step in steps] == ["first"] + ["accepted"] * 2 + ["refused"] + [
+        "accepted"
+    ] * 2
+    assert reason in steps[3].reason
+    assert np.isnan(steps[3].T_odom_base).all() and np.isnan(steps[3].covariance_odom_base).all()
+    assert steps[3].T_ref_camera is None and steps[3].pose is not None
+    assert steps[4].reference_stamp_ns == steps[2].stamp_ns
+    for index in (4, 5):
+        error = motion_error(steps[index].T_odom_base, drive.T_first_base(index))
+        assert np.abs(error).max() < 1e-7
+
+
+def test_a_pair_without_overlap_is_refused(drive):
+    rng = np.random.default_rng(1)
+    path = drive.sequence.path
+    turned = np.stack([path.T_world_base[0]] * 2)
+    turned[1] = turned[0] @ np.diag([-1, -1, 1, 1])
+    sequence = replace(drive.sequence, path=replace(path, T_world_base=turned))
+    about = Drive(sequence, [sequence.view(index, rng) for index in range(2)])
+    steps = run(odometry_of(about), about.views)
+    assert steps[1].status == "refused" and "0 matches could be read" in steps[1].reason
+
+
+def test_refusals_for_seconds_lose_the_chain(drive):
+    engine = Disturbed(drive.views)
+    engine.disturb(drive.views[2], lambda text: "")
+    odometry = odometry_of(drive, engine, max_gap=1.0)
+    run(odometry, drive.views[:2])
+    statuses = [step_of(odometry, drive.views[2], index).status for index in range(2, 14)]
+    assert statuses == ["refused"] * 10 + ["reset", "standstill"]
+
+
+def test_an_engine_that_fails_leaves_the_chain_as_it_was(drive):
+    class Failing(TruthEngine):
+        def ask(self, images, questions, answer_template=None) -> list[Answer]:
+            if self.is_down:
+                raise EngineError("down")
+            return super().ask(images, questions, answer_template)
+
+    engine = Failing(drive.views)
+    engine.is_down = False
+    odometry = odometry_of(drive, engine)
+    run(odometry, drive.views[:2])
+    engine.is_down = True
+    with pytest.raises(EngineError, match="down"):
+        step_of(odometry, drive.views[2], 2)
+    with pytest.raises(GeometryError):
+        odometry.update(drive.views[2].image[:9], CAMERA, START + 2 * PERIOD)
+    engine.is_down = False
+    step = step_of(odometry, drive.views[3], 3)
+    assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(3))).max() < 1e-7
+
+
+def test_pixels_that_show_nothing_are_not_asked(drive):
+    odometry = odometry_of(drive)
+    visible = np.zeros((180, 240), bool)
+    visible[:, :120] = True
+    for index, view in enumerate(drive.views[:2]):
+        step = odometry.update(view.image, view.camera, START + index * PERIOD, visible)
+    assert len(step.matches.pixels1) == 24 and step.matches.pixels1[:, 0].max() < 120
+
+
+def test_a_reset_forgets_the_chain(drive):
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:3])
+    odometry.reset("somebody asked")
+    step = step_of(odometry, drive.views[3], 3)
+    assert (step.status, step.reason) == ("reset", "somebody asked")
+    np.testing.assert_array_equal(step.T_odom_base, np.eye(4))
+    after = step_of(odometry, drive.views[4], 4)
+    assert after.status == "accepted" and after.reference_stamp_ns == step.stamp_ns
+
+
+def test_a_model_that_learned_no_motion_or_matches_is_named_at_the_start(drive):
+    prompts = replace(exact_prompts(), correspondence=None)
+    engine = TruthEngine(drive.views, prompts)
+    with pytest.raises(EngineError, match="did not learn correspondence"):
+        odometry_of(drive, engine)
+    run(odometry_of(drive, engine, match_columns=0), drive.views[:2])
+    with pytest.raises(EngineError, match="did not learn relative pose"):
+        odometry_of(drive, TruthEngine(drive.views, replace(prompts, pose=None)))
+
+
+def test_what_was_recorded_is_replayed(drive, tmp_path):
+    file = tmp_path / "drive.jsonl"
+    recording = RecordingEngine(TruthEngine(drive.views), file)
+    recorded = run(odometry_of(drive, recording, ask_depth=True), drive.views[:5])
+    recording.close()
+    replayed = run(odometry_of(drive, RecordedEngine(file), ask_depth=True), drive.views[:5])
+    for one, two in zip(recorded, replayed, strict=True):
+        np.testing.assert_array_equal(one.T_odom_base, two.T_odom_base)

@@ -1,0 +1,112 @@
+"""`vlm3 evaluate BAG`: how good a checkpoint is on a recording."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from vlm3_ros.cli.arguments import positive_number
+from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.cli.model_options import loaded_engine, model_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm3_ros.evaluation.bag import BagEvaluation, BagSource
+    from vlm3_ros.evaluation.bag_tables import TextTable
+
+
+def add_bag_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what in a bag is evaluated, and how."""
+    group = parser.add_argument_group("bags")
+    for name, what in (
+        ("image", "images"),
+        ("camera-info", "their calibration"),
+        ("depth", "true depth, registered to the rectified images"),
+    ):
+        group.add_argument(
+            f"--{name}-topic",
+            metavar="TOPIC",
+            help=f"{what} (default: found by type and content)",
+        )
+    group.add_argument(
+        "--gt",
+        metavar="TOPIC|FRAME",
+        help="ground truth of poses: a topic of Odometry or PoseStamped, or a TF frame in which "
+        "the robot moves (default: found by type, in this order)",
+    )
+    group.add_argument("--rectified", action="store_true", help="the images are rectified already")
+    group.add_argument(
+        "--rate",
+        type=positive_number,
+        metavar="HZ",
+        help="frames a second that are evaluated (default: all)",
+    )
+
+
+def evaluate_on_bag(options: argparse.Namespace) -> int:
+    """Score depth, and motion where the checkpoint learned it; returns the exit status."""
+    from rich.console import Console
+
+    from vlm3_ros.evaluation.bag import (
+        bag_source,
+        evaluation_notes,
+        evaluation_tables,
+        write_evaluation,
+    )
+
+    with bag_source(
+        options.data,
+        options.image_topic,
+        options.camera_info_topic,
+        options.depth_topic,
+        options.gt,
+        options.rectified,
+    ) as source:
+        options.out.mkdir(parents=True, exist_ok=True)
+        evaluation = _offline(source, options)
+        wrote = write_evaluation(evaluation, options.out)
+    console = Console(highlight=False)
+    console.rule(f"{evaluation.model} on {source.path.name}, {evaluation.mode}")
+    for table in evaluation_tables(evaluation):
+        console.print(_rich_table(table))
+    for name, text in evaluation_notes(evaluation).items():
+        console.print(f"[bold]{name}[/bold]: {text}")
+    console.print(f"wrote {', '.join(wrote)} to {options.out}")
+    return 0
+
+
+def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
+    from vlm3_ros.bags.reading import open_bag
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.bag import evaluate_answers
+    from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
+
+    with open_bag(source.frames.path) as bag:
+        images = bag.topics[source.frames.topics.image].count
+    with loaded_engine(options) as engine, progress_bar("frames") as progress:
+        answers = ask_about_frames(
+            engine,
+            at_rate(source.frames, options.rate),
+            source.T_base_camera,
+            view_focal=options.focal,
+            progress=lambda done: progress(done, images),
+        )
+        name = model_name(engine.name)
+    if not answers.answered:
+        reasons = [*answers.failed, *source.frames.failed, *source.frames.damage]
+        raise CommandError(
+            f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'there is none'}"
+        )
+    return evaluate_answers(source, name, "offline", answers)
+
+
+def _rich_table(content: TextTable) -> Table:
+    from rich.table import Table
+
+    table = Table(title=content.title, caption=content.note or None)
+    for index, column in enumerate(content.columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for index, row in enumerate(content.rows):
+        table.add_row(*row, style="bold" if content.has_baselines and not index else "")
+    return table

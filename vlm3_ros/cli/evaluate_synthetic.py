@@ -1,0 +1,138 @@
+"""`vlm3 evaluate --synthetic`: how good a checkpoint is on procedural scenes."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.cli.model_options import loaded_engine, model_name
+from vlm3_ros.engines.base import PROFILE_FILE, Engine, write_profile
+from vlm3_ros.paths import default_model
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm3_ros.evaluation.synthetic import SyntheticReport
+    from vlm3_ros.evaluation.synthetic_pairs import PairReport
+
+
+def evaluate_on_scenes(options: argparse.Namespace) -> int:
+    """Score depth, and pairs where the checkpoint learned them; returns the exit status."""
+    from rich.console import Console
+
+    from vlm3_ros.cli.pair_tables import add_pairs, draw_pairs, print_pairs
+    from vlm3_ros.evaluation.calibration import WITHIN_STD, calibration_json, draw_reliability
+    from vlm3_ros.evaluation.pictures import draw_depth_frames
+    from vlm3_ros.evaluation.report import write_json
+    from vlm3_ros.evaluation.synthetic import (
+        best_median_worst,
+        calibration,
+        check_std_scale,
+        report_json,
+    )
+
+    folder = Path(options.model or default_model())
+    if options.calibrate and not folder.is_dir():
+        raise CommandError(f"--calibrate stores its result in a checkpoint folder, not {folder}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    with loaded_engine(options) as engine:
+        report = _evaluate(engine, options, options.seed)
+        frames = best_median_worst(engine, report, view_focal=options.focal)
+        other = _evaluate(engine, options, options.seed + 1) if options.calibrate else None
+        pairs = _evaluate_pairs(engine, options)
+        profile, name = engine.profile, model_name(engine.name)
+    content = {"model": name, **report_json(report)}
+    score = report.overall.model
+    title = f"{name}: δ1 {score.delta1:.3f}, AbsRel {score.abs_rel:.3f} on {score.images} views"
+    draw_depth_frames(frames, options.out / "views.png", title)
+    curves = {}
+    if spread := calibration(report):
+        curves[f"seed {report.seed}"] = spread
+    console = Console(highlight=False)
+    if other is not None and (check := check_std_scale(report, other)):
+        curves[f"seed {other.seed}"] = check.before
+        curves[f"seed {other.seed}, std times {check.scale:.3g}"] = check.after
+        content["calibration"]["check"] = {
+            "seed": other.seed,
+            "before": calibration_json(check.before),
+            "after": calibration_json(check.after),
+            "stored": check.helps,
+        }
+        if check.helps:
+            std_scale = profile.std_scale * check.scale
+            write_profile(folder, replace(profile, std_scale=std_scale))
+            console.print(f"stored std_scale {std_scale:.3g} in {folder / PROFILE_FILE}")
+    wrote = ["metrics.json", "views.png"]
+    if curves:
+        title = f"{name}: {score.pixels} depths of procedural views"
+        draw_reliability(curves, options.out / "reliability.png", title)
+        wrote.append("reliability.png")
+    if pairs is not None:
+        add_pairs(content, pairs)
+        draw_pairs(pairs, name, options.out / "pairs.png")
+        wrote.append("pairs.png")
+    write_json(options.out / "metrics.json", content)
+    console.print(_table(name, report))
+    for curve, some in curves.items():
+        console.print(
+            f"{curve}: {some.within_std:.1%} of errors are below their standard deviation "
+            f"(right: {WITHIN_STD:.1%}); coverage of intervals is off by {some.deviation:.3f}"
+        )
+    if pairs is None:
+        console.print(f"{name} did not learn relative pose and correspondence: no pairs were asked")
+    else:
+        print_pairs(console, name, pairs)
+    console.print(f"wrote {', '.join(wrote)} to {options.out}")
+    return 0
+
+
+def _evaluate(engine: Engine, options: argparse.Namespace, seed: int) -> SyntheticReport:
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.synthetic import evaluate_synthetic
+
+    with progress_bar(f"views of seed {seed}") as progress:
+        return evaluate_synthetic(
+            engine, options.synthetic, seed, options.pixels, progress, options.focal
+        )
+
+
+def _evaluate_pairs(engine: Engine, options: argparse.Namespace) -> PairReport | None:
+    """None where the checkpoint did not learn pairs."""
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs, knows_pairs
+
+    if not knows_pairs(engine):
+        return None
+    with progress_bar(f"pairs of seed {options.seed}") as progress:
+        return evaluate_pairs(engine, options.synthetic, options.seed, options.matches, progress)
+
+
+def _table(name: str, report: SyntheticReport) -> Table:
+    from rich.table import Table
+
+    overall = report.overall.model
+    table = Table(
+        title=f"{name} on {overall.images} procedural views, {overall.pixels} pixels, "
+        f"seed {report.seed}",
+        caption="best guesses are chosen on these very pixels",
+    )
+    table.add_column("views")
+    for column in ("δ1", "AbsRel", "RMSE m", "unanswered", "best constant δ1", "best per row δ1"):
+        table.add_column(column, justify="right")
+    rows = {**report.kinds, "all": report.overall}
+    for kind, scores in rows.items():
+        model = scores.model
+        table.add_row(
+            kind,
+            f"{model.delta1:.3f}",
+            f"{model.abs_rel:.3f}",
+            f"{model.rmse:.2f}",
+            str(model.unanswered),
+            f"{scores.constant.metrics.delta1:.3f}",
+            f"{scores.row.metrics.delta1:.3f}",
+            style="bold" if kind == "all" else "",
+        )
+    return table

@@ -1,0 +1,283 @@
+"""The evaluation of a bag: what is in it, what is true of it, and the report on it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlm3_ros.bags.errors import BagError
+from vlm3_ros.bags.poses import TruePoses, find_true_poses
+from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.topics import find_camera_topics
+from vlm3_ros.bags.truncation import readable_bag
+from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
+from vlm3_ros.evaluation.bag_frames import BagFrame, BagFrames, camera_frame
+from vlm3_ros.evaluation.bag_plots import plot_errors, plot_latency, plot_trajectory
+from vlm3_ros.evaluation.bag_scores import (
+    BagScores,
+    published_pairs,
+    score_answers,
+    scores_json,
+    split_chains,
+)
+from vlm3_ros.evaluation.bag_tables import TextTable, frames_json, latency_json, score_tables
+from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
+from vlm3_ros.evaluation.html import (
+    facts_html,
+    picture_html,
+    png_source,
+    svg_source,
+    table_html,
+    write_page,
+)
+from vlm3_ros.evaluation.pictures import DepthFrame, draw_depth_frames
+from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.evaluation.trajectories import Trajectory, write_tum
+from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.tasks.dense import densify
+from vlm3_ros.tasks.depth import uniform_grid
+
+SHOWN = 3
+"""Frames whose depth is shown: of the smallest, the middle and the largest error."""
+
+
+@dataclass(frozen=True)
+class BagSource:
+    """A bag to be evaluated.
+
+    `path`: as given. `frames`: of its camera. `poses`: the ground truth; None where there is none,
+    for the reason `no_poses`.
+    """
+
+    path: Path
+    frames: BagFrames
+    poses: TruePoses | None
+    no_poses: str
+
+    @property
+    def T_base_camera(self) -> Transform:
+        """Of the ground truth; where there is none, the base is the camera itself."""
+        return np.eye(4) if self.poses is None else self.poses.T_base_camera
+
+
+@dataclass(frozen=True)
+class BagEvaluation:
+    """A bag, the answers about it, and their scores."""
+
+    source: BagSource
+    model: str
+    mode: str
+    answers: BagAnswers
+    truth: BagTruth
+    scores: BagScores
+
+
+@contextmanager
+def bag_source(
+    path: Path,
+    image: str | None = None,
+    camera_info: str | None = None,
+    depth: str | None = None,
+    ground_truth: str | None = None,
+    is_rectified: bool = False,
+) -> Iterator[BagSource]:
+    """Find what is to be evaluated in a bag; of a truncated mcap, in what is whole of it.
+
+    Args:
+        path: rosbag2 folder, .mcap, .db3 or ROS 1 .bag.
+        image, camera_info, depth: topics; found where None, see `find_camera_topics`.
+        ground_truth: see `find_true_poses`.
+        is_rectified: whether the image topic is rectified already.
+
+    Raises:
+        BagError: when the bag cannot be read, has no images, what was named is missing, or when
+            several topics would do.
+    """
+    with readable_bag(path) as (readable, truncation):
+        damage = [truncation] if truncation else []
+        poses, no_poses = None, ""
+        with open_bag(readable) as bag:
+            topics = find_camera_topics(bag, image, camera_info, depth)
+            optical = camera_frame(bag, topics.image)
+            try:
+                poses = find_true_poses(bag, optical, ground_truth, damage)
+            except BagError as error:
+                if ground_truth is not None:
+                    raise
+                no_poses = str(error)
+        yield BagSource(
+            path, BagFrames(readable, topics, is_rectified, damage=damage), poses, no_poses
+        )
+
+
+def evaluate_answers(
+    source: BagSource, model: str, mode: str, answers: BagAnswers
+) -> BagEvaluation:
+    """Compare answers with what is true of the bag.
+
+    Args:
+        source: of the bag.
+        model: its name.
+        mode: how the answers were obtained, in a word.
+        answers: about the bag.
+    """
+    pixels = {pair: matches.pixels1 for pair, matches in answers.matches.items()}
+    pairs = [*answers.motions, *published_pairs(answers)]
+    truth = read_truth(source.frames, source.poses, pairs, pixels)
+    scores = score_answers(answers, truth, source.poses, source.no_poses)
+    if source.frames.topics.depth is None:
+        reason = f"{source.path}: the bag has no depth images"
+        scores.left_out["depth"] = scores.left_out["correspondence"] = reason
+    return BagEvaluation(source, model, mode, answers, truth, scores)
+
+
+def evaluation_tables(evaluation: BagEvaluation) -> list[TextTable]:
+    """The scores as tables."""
+    return score_tables(evaluation.answers, evaluation.scores)
+
+
+def evaluation_notes(evaluation: BagEvaluation) -> dict[str, str]:
+    """What a reader must know beside the scores: what is missing, and why."""
+    frames, answers = evaluation.source.frames, evaluation.answers
+    reasons: dict[str, list[str]] = {}
+    for name, why in evaluation.scores.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    notes = {f"left out: {', '.join(names)}": why for why, names in reasons.items()}
+    if frames.damage:
+        notes["only a part of the bag was read"] = "; ".join(frames.damage)
+    for title, counts in (
+        ("images that could not be used", frames.failed),
+        ("frames that could not be answered", answers.failed),
+        ("frames without true depth", frames.without_depth),
+        ("frames whose motion was refused", answers.refusals),
+    ):
+        if counts:
+            notes[title] = "; ".join(f"{n} times: {why}" for why, n in counts.most_common(3))
+    if answers.resets:
+        notes["the odometry began anew"] = "; ".join(answers.resets[:5])
+    return notes
+
+
+def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
+    """The content of metrics.json."""
+    source = evaluation.source
+    topics = source.frames.topics
+    return {
+        "model": evaluation.model,
+        "bag": source.path.name,
+        "mode": evaluation.mode,
+        "topics": {
+            "image": topics.image,
+            "camera_info": topics.camera_info,
+            "depth": topics.depth,
+            "ground_truth": source.poses.source if source.poses else None,
+        },
+        **scores_json(evaluation.scores),
+        "latency": latency_json(evaluation.answers),
+        "frames": {"in_bag": len(evaluation.truth.stamps_ns), **frames_json(evaluation.answers)},
+        "notes": evaluation_notes(evaluation),
+    }
+
+
+def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
+    """Write metrics.json, report.html and, where they are known, the trajectories as TUM files.
+
+    Returns:
+        The names of the files.
+    """
+    write_json(out / "metrics.json", evaluation_json(evaluation))
+    wrote = ["metrics.json"]
+    for name, trajectory in _trajectories(evaluation).items():
+        write_tum(out / f"{name}.tum", trajectory)
+        wrote.append(f"{name}.tum")
+    _write_report(evaluation, out / "report.html")
+    return [*wrote, "report.html"]
+
+
+def _trajectories(evaluation: BagEvaluation) -> dict[str, Trajectory]:
+    """The estimate as it was published, in odom (its longest part), and the truth at all frames."""
+    trajectories = {}
+    chain = max(split_chains(evaluation.answers.odom), key=len, default=[])
+    if chain:
+        poses = np.stack([evaluation.answers.odom[stamp] for stamp in chain])
+        trajectories["estimate"] = Trajectory(np.array(chain, dtype=np.int64), poses)
+    if evaluation.source.poses and evaluation.truth.stamps_ns:
+        stamps = np.array(evaluation.truth.stamps_ns, dtype=np.int64)
+        true = evaluation.source.poses.base.at(stamps)
+        known = np.isfinite(true).all(axis=(1, 2))
+        if known.any():
+            trajectories["truth"] = Trajectory(stamps[known], true[known])
+    return trajectories
+
+
+def _write_report(evaluation: BagEvaluation, path: Path) -> None:
+    source, scores = evaluation.source, evaluation.scores
+    topics = source.frames.topics
+    title = f"{evaluation.model} on {source.path.name}"
+    lead = [
+        f"{evaluation.mode}: {evaluation.answers.frames} frames of {topics.image}; depth of "
+        f"{topics.depth or 'nowhere'}; poses of "
+        f"{source.poses.source if source.poses else 'nowhere'}."
+    ]
+    parts = [table_html(table) for table in evaluation_tables(evaluation)]
+    parts.append(facts_html("What else is to be known", evaluation_notes(evaluation)))
+    if frames := _shown_frames(evaluation):
+        picture = io.BytesIO()
+        draw_depth_frames(frames, picture, f"{evaluation.model}: depth along Z")
+        parts.append(picture_html("Depth and its errors", png_source(picture.getvalue())))
+    figures = {
+        "Trajectory": plot_trajectory(scores.trajectory) if scores.trajectory else None,
+        "Errors over time": plot_errors(scores, min(evaluation.truth.stamps_ns, default=0)),
+        "Latency": plot_latency(evaluation.answers.latency),
+    }
+    parts += [picture_html(name, svg_source(figure)) for name, figure in figures.items() if figure]
+    write_page(path, title, lead, parts)
+
+
+def _shown_frames(evaluation: BagEvaluation) -> list[DepthFrame]:
+    """Frames of the smallest, the middle and the largest error; evenly over time without truth."""
+    answers, depth = evaluation.answers, evaluation.scores.depth
+    if depth is None:
+        stamps = sorted(answers.depths)
+        names = dict.fromkeys(stamps[:: max(1, len(stamps) // SHOWN)][:SHOWN], "")
+    else:
+        ranked = np.argsort(depth.abs_rel)  # NaN comes last
+        chosen = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+        names = {
+            int(depth.stamps_ns[i]): f"{name}: δ1 {depth.delta1[i]:.2f}, AbsRel "
+            f"{depth.abs_rel[i]:.2f}"
+            for name, i in zip(("best", "median", "worst"), chosen, strict=True)
+        }
+    start = min(evaluation.truth.stamps_ns, default=0)
+    shown = _depth_frames(evaluation, names, start)
+    return [shown[stamp] for stamp in names if stamp in shown]
+
+
+def _depth_frames(
+    evaluation: BagEvaluation, names: dict[int, str], start_ns: int
+) -> dict[int, DepthFrame]:
+    return {
+        frame.stamp_ns: _depth_frame(
+            frame,
+            evaluation.answers.depths[frame.stamp_ns],
+            f"{(frame.stamp_ns - start_ns) / 1e9:.1f} s\n{names[frame.stamp_ns]}",
+        )
+        for frame in _only(evaluation.source.frames, names)
+    }
+
+
+def _only(frames: BagFrames, stamps_ns: Collection[int]) -> Iterator[BagFrame]:
+    return (frame for frame in frames if frame.stamp_ns in stamps_ns)
+
+
+def _depth_frame(frame: BagFrame, depth: Any, title: str) -> DepthFrame:
+    camera = frame.camera
+    pixels = uniform_grid(camera, *GRID)
+    dense = densify(pixels, depth, camera.width, camera.height)
+    return DepthFrame(title.strip(), frame.image, pixels, depth, dense, frame.depth)

@@ -1,0 +1,152 @@
+"""The frames of a bag as the nodes see them: rectified, with their camera and their true depth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.bags.errors import BagError
+from vlm3_ros.bags.messages import depth_from_message
+from vlm3_ros.bags.reading import Bag, header_stamp_ns, open_bag, up_to_damage
+from vlm3_ros.bags.topics import CameraTopics
+from vlm3_ros.evaluation.trajectories import ASSOCIATION_SECONDS
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.ros.cameras import CalibrationHistory
+from vlm3_ros.ros.images import MessageError, rgb_from_message
+
+MAX_CALIBRATIONS = 10_000
+"""Different CameraInfo that are kept; a camera with autofocus has many."""
+
+
+@dataclass(frozen=True)
+class BagFrame:
+    """A rectified image of a bag.
+
+    `image`: RGB, shape (camera.height, camera.width, 3), uint8. `visible`: which of its pixels
+    show something, same height and width. `depth`: metres along Z, same height and width, NaN
+    where unknown; None where the bag has none of this time.
+    """
+
+    stamp_ns: int
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    visible: NDArray[np.bool_]
+    depth: NDArray[np.float32] | None
+
+
+@dataclass
+class BagFrames:
+    """Iterates over the frames of a bag, and counts what could not be used.
+
+    Attributes:
+        path: of the bag, which opens (`vlm3_ros.bags.truncation.readable_bag`).
+        topics: of its camera.
+        is_rectified: whether the image topic is rectified already, as `image_is_rectified` of the
+            nodes.
+        failed: how many images could not be used, by reason.
+        without_depth: how many frames have no usable depth, by reason.
+        damage: where the bag is damaged, in words; frames before are good.
+    """
+
+    path: Path
+    topics: CameraTopics
+    is_rectified: bool = False
+    failed: Counter[str] = field(default_factory=Counter)
+    without_depth: Counter[str] = field(default_factory=Counter)
+    damage: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[BagFrame]:
+        """The frames in the order of recording; the counts begin anew."""
+        self.failed.clear()
+        self.without_depth.clear()
+        with ExitStack() as stack:
+            # Two readings of one file at a time, each with its place in it.
+            images, others = (stack.enter_context(open_bag(self.path)) for _ in range(2))
+            calibrations = self._calibrations(others)
+            depths = _DepthImages(others, self.topics.depth, self.damage)
+            for message in up_to_damage(images.messages([self.topics.image]), self.damage):
+                try:
+                    frame = self._frame(message.content, calibrations)
+                except (MessageError, GeometryError) as error:
+                    self.failed[f"{self.topics.image}: {error}"] += 1
+                    continue
+                yield BagFrame(*frame, self._depth(depths, frame[0], frame[2]))
+
+    def _calibrations(self, bag: Bag) -> CalibrationHistory:
+        history = CalibrationHistory(MAX_CALIBRATIONS)
+        for message in up_to_damage(bag.messages([self.topics.camera_info]), self.damage):
+            history.add(message.content)
+        return history
+
+    def _frame(
+        self, message: Any, calibrations: CalibrationHistory
+    ) -> tuple[int, NDArray[np.uint8], PinholeCamera, NDArray[np.bool_]]:
+        image = rgb_from_message(message)
+        found = calibrations.find(message.header, (image.shape[1], image.shape[0]))
+        if found is None:
+            raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
+        lens, stamp = found[1], header_stamp_ns(message)
+        if self.is_rectified or lens.is_pinhole:
+            visible = np.broadcast_to(np.True_, image.shape[:2])
+            return stamp, image, lens.rectified, visible
+        return stamp, lens.rectify(image), lens.rectified, lens.rectified_mask()
+
+    def _depth(
+        self, depths: _DepthImages, stamp_ns: int, camera: PinholeCamera
+    ) -> NDArray[np.float32] | None:
+        if self.topics.depth is None:
+            return None
+        try:
+            depth = depths.at(stamp_ns)
+        except BagError as error:
+            self.without_depth[f"{self.topics.depth}: {error}"] += 1
+            return None
+        if depth is None:
+            self.without_depth[f"no depth image within {ASSOCIATION_SECONDS:g} s"] += 1
+        elif depth.shape != (camera.height, camera.width):
+            self.without_depth[
+                f"the depth image is {depth.shape[1]}x{depth.shape[0]}, the image "
+                f"{camera.width}x{camera.height}: it is not registered to it"
+            ] += 1
+            return None
+        return depth
+
+
+class _DepthImages:
+    """The depth image of a time, for times that ascend."""
+
+    def __init__(self, bag: Bag, topic: str | None, damage: list[str]) -> None:
+        self._messages: Iterator[Any] = iter(())
+        if topic is not None:
+            self._messages = (
+                message.content for message in up_to_damage(bag.messages([topic]), damage)
+            )
+        self._around: list[Any] = []
+
+    def at(self, stamp_ns: int) -> NDArray[np.float32] | None:
+        """The nearest one in time, None where it is too far off.
+
+        Raises:
+            BagError: when it is damaged.
+        """
+        while not self._around or header_stamp_ns(self._around[-1]) < stamp_ns:
+            following = next(self._messages, None)
+            if following is None:
+                break
+            self._around = [*self._around[-1:], following]
+        gaps = [abs(header_stamp_ns(message) - stamp_ns) for message in self._around]
+        if not gaps or min(gaps) > ASSOCIATION_SECONDS * 1e9:
+            return None
+        return depth_from_message(self._around[gaps.index(min(gaps))])
+
+
+def camera_frame(bag: Bag, topic: str) -> str:
+    """The frame_id of the first image of a topic."""
+    return str(next(bag.messages([topic])).content.header.frame_id)

@@ -1,0 +1,464 @@
+"""Visual odometry: the motions that a model answers, checked and chained to a pose.
+
+Each image is compared with a reference image whose pose is known: a keyframe, kept while enough of
+it is still seen, or always the image before. A motion that does not pass `verify_motion` moves
+nothing: the next image is compared with the last one whose pose is known.
+
+Frames: `odom` is where the base was at the first image; the base is fixed to the camera at
+`T_base_camera` (the camera's axes are optical, those of the base are of REP-103).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.flow import image_flow
+from vlm3_ros.geometry.motion import (
+    Covariance,
+    Transform,
+    base_motion,
+    base_motion_covariance,
+    body_twist,
+    compose,
+    compose_covariance,
+    inverse,
+    inverse_covariance,
+    rotation_angle,
+)
+from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
+from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.pose import RelativePose, ask_pose, pose_prompts
+from vlm3_ros.tasks.verification import (
+    INLIER_DEG,
+    AnswerUncertainty,
+    VerifiedMotion,
+    match_residuals,
+    verify_motion,
+)
+from vlm3_ros.tasks.views import CameraPair, ImagePair
+
+StepStatus = Literal["first", "standstill", "accepted", "fused", "refused", "skipped", "reset"]
+
+ORIGIN_COVARIANCE: Covariance = np.eye(6) * 1e-6
+"""The origin is exact by definition; filters need a covariance that they can invert."""
+
+STILL_PERCENTILE = 90
+"""Of the image's corners, so many must stand still: a few may lie on something that moves."""
+
+STILL_COVARIANCE: Covariance = np.diag([0.01**2] * 3 + [math.radians(0.1) ** 2] * 3)
+"""Of the motion that an image may hide which stands still: a quarter of a pixel is 0.05 degrees of
+a view of 60, or as many millimetres as the nearest things are metres away."""
+
+CAMERA_CHANGE = 0.05
+"""Relative change of intrinsics beyond which a camera is another one; autofocus stays below."""
+
+
+@dataclass(frozen=True)
+class OdometrySettings:
+    """How motions are asked, checked and chained.
+
+    Attributes:
+        keyframes: compare with a keyframe, which keeps the chain short; False: always with the
+            image before.
+        min_overlap: a keyframe is replaced by the newer image when less than this share of its
+            matches lies inside of that and agrees with the motion.
+        match_columns: of the grid of pixels of the reference whose matches are asked.
+        match_rows: of that grid. 0: no matches are asked; motions are believed unchecked then,
+            and as the overlap is unknown, the reference is always the image before.
+        check_backward: ask for the way back, too, which must close.
+        ask_depth: ask the depth at the grid, too: matches with depth tell a metric motion of
+            their own. Needs matches.
+        still_flow: an image in which `STILL_PERCENTILE` % of the corners have moved by less than
+            this many pixels (of `FLOW_WIDTH` across) shows a standstill, and the model is not
+            asked. 0: it always is.
+        still_distance: metres.
+        still_rotation_deg: answered motions below both are a standstill, too. 0: none is.
+        max_gap: seconds without a pose after which the chain starts anew.
+        uncertainty: of the model.
+    """
+
+    keyframes: bool = True
+    min_overlap: float = 0.5
+    match_columns: int = 8
+    match_rows: int = 6
+    check_backward: bool = False
+    ask_depth: bool = False
+    still_flow: float = 0.25
+    still_distance: float = 0.01
+    still_rotation_deg: float = 0.3
+    max_gap: float = 5.0
+    uncertainty: AnswerUncertainty = field(default_factory=AnswerUncertainty)
+
+    @property
+    def asks_matches(self) -> bool:
+        """Whether the grid of matches holds any."""
+        return self.match_columns > 0 and self.match_rows > 0
+
+
+@dataclass(frozen=True)
+class OdometryStep:
+    """What an image has told.
+
+    `status`: "first" image of a chain; "reset": the first one of a new chain; "standstill";
+    "accepted" or "fused": a motion, see `VerifiedMotion`; "refused": a motion that must not be
+    used; "skipped": an image out of order. `reason`: one sentence for diagnostics.
+
+    `stamp_ns`, `reference_stamp_ns`: of the pair; the latter is None for first, reset and skipped.
+    `T_ref_camera`: (4, 4), metres, the camera's motion since the reference, and its `covariance`
+    (6, 6) in the reference camera's axes; None where there is no motion.
+
+    `T_odom_base`: (4, 4), metres, and `covariance_odom_base` (6, 6) in the axes of odom: the pose
+    at this image; NaN where refused or skipped. `twist`: (6,), m/s and rad/s in the axes of the
+    base, since the last image with a pose, and `covariance_twist` (6, 6); NaN where unknown.
+
+    `pose`, `matches`: the raw answers, None where nothing was asked.
+    """
+
+    stamp_ns: int
+    reference_stamp_ns: int | None
+    status: StepStatus
+    reason: str
+    T_ref_camera: Transform | None
+    covariance: Covariance | None
+    T_odom_base: Transform
+    covariance_odom_base: Covariance
+    twist: NDArray[np.float64]
+    covariance_twist: Covariance
+    pose: RelativePose | None = None
+    matches: Matches | None = None
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether the image's pose is known."""
+        return self.status not in ("refused", "skipped")
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """An image as it came."""
+
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    stamp_ns: int
+    visible: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """An image with its pose, and what is asked about it.
+
+    `pixels`: shape (n, 2), whose matches are asked; `depth`: metres there, shape (n,), None until
+    it is asked.
+    """
+
+    frame: _Frame
+    T_odom_base: Transform
+    covariance: Covariance
+    pixels: NDArray[np.float64]
+    depth: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class _Latest:
+    """The last image with a pose: that of the reference, moved by `T_ref_base`.
+
+    `stamp_ns` is newer than the frame's where the robot has stood still since.
+    """
+
+    frame: _Frame
+    stamp_ns: int
+    T_ref_base: Transform
+    covariance: Covariance
+
+
+def check_learned(engine: Engine, settings: OdometrySettings) -> None:
+    """Nothing, if a model learned what odometry asks.
+
+    Raises:
+        EngineError: when it did not.
+    """
+    pose_prompts(engine)
+    if settings.asks_matches:
+        correspondence_prompts(engine)
+
+
+class VisualOdometry:
+    """The chain of motions of one camera. Not for several threads at once.
+
+    Where an image or the engine raises, the chain stays as it was.
+    """
+
+    def __init__(
+        self, engine: Engine, T_base_camera: Transform, settings: OdometrySettings | None = None
+    ) -> None:
+        """Begin without a pose.
+
+        Args:
+            engine: that learned relative pose, and correspondence if matches are to be asked.
+            T_base_camera: shape (4, 4), takes points of the optical frame to the base.
+            settings: see there.
+
+        Raises:
+            EngineError: when the model did not learn what is to be asked.
+        """
+        self._engine = engine
+        self._T_base_camera = T_base_camera
+        self.settings = settings or OdometrySettings()
+        """May be changed between two updates."""
+        check_learned(engine, self.settings)
+        self._reference: _Reference | None = None
+        self._latest: _Latest | None = None
+        self._is_late = False
+        self._reset_reason: str | None = None
+
+    def reset(self, reason: str) -> None:
+        """Begin anew with the next image, whose step tells the reason."""
+        self._reset_reason = reason
+
+    @property
+    def awaits_reset(self) -> bool:
+        """Whether the next image begins anew."""
+        return self._reset_reason is not None
+
+    def update(
+        self,
+        image: NDArray[np.uint8],
+        camera: PinholeCamera,
+        stamp_ns: int,
+        visible: NDArray[np.bool_] | None = None,
+    ) -> OdometryStep:
+        """The pose at an image.
+
+        Args:
+            image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
+            camera: its intrinsics.
+            stamp_ns: when it was taken, nanoseconds.
+            visible: which of its pixels show something, shape (camera.height, camera.width); None
+                for all.
+
+        Raises:
+            GeometryError: when the image does not fit its camera or the engine's limits.
+            EngineError: when the model cannot answer at all.
+        """
+        frame = _Frame(image, camera, stamp_ns, visible)
+        if self._reset_reason is not None:
+            return self._begun(frame, "reset", self._reset_reason)
+        if self._reference is None or self._latest is None:
+            return self._begun(frame, "first", "the first image")
+        elapsed = (stamp_ns - self._latest.stamp_ns) / 1e9
+        if -self.settings.max_gap <= elapsed <= 0 and not (elapsed < 0 and self._is_late):
+            self._is_late = elapsed < 0
+            what = f"{-elapsed:.3f} s older than" if elapsed else "as old as"
+            return _nothing(frame, None, "skipped", f"the image is {what} the last one")
+        if elapsed < 0:
+            return self._begun(frame, "reset", f"time has jumped back by {-elapsed:.3f} s")
+        if elapsed > self.settings.max_gap:
+            return self._begun(frame, "reset", f"no pose for {elapsed:.1f} s")
+        if not _same_camera(camera, self._latest.frame.camera):
+            return self._begun(frame, "reset", "the camera has changed its size or intrinsics")
+        self._is_late = False
+        if self._shows_standstill(frame):
+            return self._stood_still(frame)
+        return self._moved(frame)
+
+    def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
+        """The first step of a chain."""
+        self._is_late, self._reset_reason = False, None
+        self._refer_to(frame, np.eye(4), ORIGIN_COVARIANCE)
+        return replace(
+            _nothing(frame, None, status, reason),
+            T_odom_base=np.eye(4),
+            covariance_odom_base=ORIGIN_COVARIANCE,
+        )
+
+    def _refer_to(self, frame: _Frame, T_odom_base: Transform, covariance: Covariance) -> None:
+        """Compare the next images with this one."""
+        settings, pixels = self.settings, np.empty((0, 2))
+        if settings.asks_matches:
+            pixels = uniform_grid(frame.camera, settings.match_columns, settings.match_rows)
+        if frame.visible is not None:
+            u, v = np.rint(pixels).astype(int).T
+            pixels = pixels[frame.visible[v, u]]
+        self._reference = _Reference(frame, T_odom_base, covariance, pixels)
+        self._latest = _Latest(frame, frame.stamp_ns, np.eye(4), np.zeros((6, 6)))
+
+    def _shows_standstill(self, frame: _Frame) -> bool:
+        """Whether the picture is that of the last pose."""
+        assert self._latest is not None
+        last, limit = self._latest.frame, self.settings.still_flow
+        if limit <= 0 or frame.image.shape != last.image.shape:
+            return False
+        flow = image_flow(last.image, frame.image, last.visible)
+        return flow is not None and float(np.percentile(flow, STILL_PERCENTILE)) < limit
+
+    def _stood_still(self, frame: _Frame) -> OdometryStep:
+        """The last pose again. Its image stays, so that slow motion adds up until it is seen."""
+        assert self._latest is not None
+        latest = self._latest
+        still = VerifiedMotion("accepted", "the image stands still", np.eye(4), STILL_COVARIANCE)
+        noise = base_motion_covariance(STILL_COVARIANCE, np.eye(4), self._T_base_camera)
+        moved = replace(
+            latest,
+            stamp_ns=frame.stamp_ns,
+            covariance=compose_covariance(latest.covariance, latest.T_ref_base, noise, np.eye(4)),
+        )
+        seconds = (frame.stamp_ns - latest.stamp_ns) / 1e9
+        step = replace(
+            self._step(frame, latest.stamp_ns, "standstill", still, moved),
+            twist=np.zeros(6),
+            covariance_twist=noise / seconds**2,
+        )
+        # Without the noise: standing on does not make the pose worse.
+        self._latest = replace(latest, stamp_ns=frame.stamp_ns)
+        return step
+
+    def _moved(self, frame: _Frame) -> OdometryStep:
+        """The reference's pose moved by what the model answers."""
+        assert self._reference is not None
+        settings, reference = self.settings, self._reference
+        images = (reference.frame.image, frame.image)
+        cameras = (reference.frame.camera, frame.camera)
+        pose, matches, backward = self._answers(images, cameras, reference.pixels)
+        verified = verify_motion(
+            pose, matches, cameras, self._depth(), backward, settings.uncertainty
+        )
+        motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
+        if verified.status == "refused":
+            self._refer_to_latest()
+            nothing = _nothing(frame, stamp, "refused", verified.reason)
+            return replace(nothing, pose=pose, matches=matches)
+        status: StepStatus = verified.status
+        if self._is_still(motion):
+            status, motion = "standstill", np.eye(4)
+            verified = replace(verified, T_cam1_cam2=motion, reason="the answered motion is tiny")
+        moved = _Latest(
+            frame,
+            frame.stamp_ns,
+            base_motion(motion, self._T_base_camera),
+            base_motion_covariance(verified.covariance, motion, self._T_base_camera),
+        )
+        step = self._step(frame, stamp, status, verified, moved)
+        self._latest = moved
+        # From tiny motions the reference stays, so that they add up.
+        if status != "standstill" and self._is_worn(motion, matches, cameras):
+            self._refer_to_latest()
+        return replace(step, pose=pose, matches=matches)
+
+    def _answers(
+        self, images: ImagePair, cameras: CameraPair, pixels: NDArray[np.float64]
+    ) -> tuple[RelativePose, Matches | None, RelativePose | None]:
+        """Motion, matches and the way back, as far as they are to be asked."""
+        matches = backward = None
+        if self.settings.asks_matches:
+            pose, matches = ask_pair(self._engine, images, cameras, pixels)
+        else:
+            pose = ask_pose(self._engine, images, cameras)
+        if self.settings.check_backward:
+            backward = ask_pose(self._engine, (images[1], images[0]), (cameras[1], cameras[0]))
+        return pose, matches, backward
+
+    def _depth(self) -> NDArray[np.float32] | None:
+        """At the reference's pixels, asked once; None where it is not to be asked."""
+        assert self._reference is not None
+        reference = self._reference
+        if not self.settings.ask_depth or not len(reference.pixels):
+            return None
+        if reference.depth is None:
+            frame = reference.frame
+            depth = ask_depth(self._engine, frame.image, frame.camera, reference.pixels).depth
+            self._reference = replace(reference, depth=depth)
+            return depth
+        return reference.depth
+
+    def _refer_to_latest(self) -> None:
+        """Compare the next images with the last one whose pose is known."""
+        assert self._latest is not None
+        latest = self._latest
+        if self._reference is not None and latest.frame is not self._reference.frame:
+            self._refer_to(latest.frame, *self._chained(latest))
+            self._latest = replace(self._latest, stamp_ns=latest.stamp_ns)
+
+    def _chained(self, latest: _Latest) -> tuple[Transform, Covariance]:
+        """Pose of the base in odom, and its covariance."""
+        assert self._reference is not None
+        reference = self._reference
+        return compose(reference.T_odom_base, latest.T_ref_base), compose_covariance(
+            reference.covariance, reference.T_odom_base, latest.covariance, latest.T_ref_base
+        )
+
+    def _step(
+        self,
+        frame: _Frame,
+        reference_stamp_ns: int,
+        status: StepStatus,
+        verified: VerifiedMotion,
+        moved: _Latest,
+    ) -> OdometryStep:
+        """A step to `moved`, from the latest pose so far."""
+        assert self._latest is not None
+        last = self._latest
+        seconds = (moved.stamp_ns - last.stamp_ns) / 1e9
+        T_last_ref = inverse(last.T_ref_base)
+        covariance_last_ref = inverse_covariance(last.covariance, last.T_ref_base)
+        covariance = compose_covariance(
+            covariance_last_ref, T_last_ref, moved.covariance, moved.T_ref_base
+        )
+        return OdometryStep(
+            frame.stamp_ns,
+            reference_stamp_ns,
+            status,
+            verified.reason,
+            verified.T_cam1_cam2,
+            verified.covariance,
+            *self._chained(moved),
+            body_twist(compose(T_last_ref, moved.T_ref_base), seconds),
+            covariance / seconds**2,
+        )
+
+    def _is_still(self, motion: Transform) -> bool:
+        settings = self.settings
+        return bool(
+            np.linalg.norm(motion[:3, 3]) < settings.still_distance
+            and rotation_angle(motion) < math.radians(settings.still_rotation_deg)
+        )
+
+    def _is_worn(self, motion: Transform, matches: Matches | None, cameras: CameraPair) -> bool:
+        """Whether the newer image shows too little of the reference."""
+        if matches is None or not self.settings.keyframes:
+            return True
+        agree = match_residuals(motion, matches, cameras) < math.radians(INLIER_DEG)
+        return bool(agree.mean() < self.settings.min_overlap)
+
+
+def _nothing(
+    frame: _Frame, reference_stamp_ns: int | None, status: StepStatus, reason: str
+) -> OdometryStep:
+    """A step without motion and pose."""
+    unknown = np.full((6, 6), np.nan)
+    return OdometryStep(
+        frame.stamp_ns,
+        reference_stamp_ns,
+        status,
+        reason,
+        T_ref_camera=None,
+        covariance=None,
+        T_odom_base=np.full((4, 4), np.nan),
+        covariance_odom_base=unknown,
+        twist=np.full(6, np.nan),
+        covariance_twist=unknown,
+    )
+
+
+def _same_camera(camera: PinholeCamera, other: PinholeCamera) -> bool:
+    """Equal in size, and in intrinsics but for what autofocus changes."""
+    if (camera.width, camera.height) != (other.width, other.height):
+        return False
+    return bool(np.allclose(camera.K, other.K, rtol=CAMERA_CHANGE))
