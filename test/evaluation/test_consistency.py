@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vlm3_ros.engines.base import AnswerUncertainty
 from vlm3_ros.evaluation.consistency import ROTATION_FLOOR_DEG, measured_uncertainty, nees
 from vlm3_ros.geometry.motion import motion_from_parts, perturbed
-from vlm3_ros.tasks.verification import AnswerUncertainty, answered_covariance
+from vlm3_ros.tasks.verification import answered_covariance
 
 UNANSWERED = np.full((4, 4), np.nan)
 ANSWERED = motion_from_parts(0.8, (0.6, 0, 0.8), (10, -4, 2))
@@ -39,15 +40,17 @@ def test_the_uncertainty_that_errors_were_drawn_with_is_measured() -> None:
     answered = np.array([ANSWERED] * len(true))
     answered[7] = UNANSWERED
     answered[8] = motion_from_parts(900.0, (-1, 0, 0), (170, 0, 0))  # an outlier
-    measured = measured_uncertainty(answered, true)
+    matches = np.append(np.random.default_rng(5).rayleigh(2.0, 999), np.nan)
+    measured = measured_uncertainty(answered, true, matches)
     assert measured is not None
     assert measured.distance_relative == pytest.approx(0.1, rel=0.1)
     assert measured.direction_deg == pytest.approx(4, rel=0.1)
     assert measured.rotation_deg == pytest.approx(1, rel=0.1)
+    assert measured.match_deg == pytest.approx(2 * np.sqrt(2 * np.log(2)), rel=0.1)
 
 
 def test_the_truth_itself_has_a_covariance_that_can_be_inverted() -> None:
-    measured = measured_uncertainty([ANSWERED], [ANSWERED])
+    measured = measured_uncertainty([ANSWERED], [ANSWERED], [0.0])
     assert measured is not None
     assert measured.rotation_deg == ROTATION_FLOOR_DEG
     covariance = answered_covariance(ANSWERED, np.nan, measured)
@@ -55,4 +58,4 @@ def test_the_truth_itself_has_a_covariance_that_can_be_inverted() -> None:
 
 
 def test_without_answers_nothing_is_measured() -> None:
-    assert measured_uncertainty([UNANSWERED, np.eye(4)], [ANSWERED, ANSWERED]) is None
+    assert measured_uncertainty([UNANSWERED, np.eye(4)], [ANSWERED, ANSWERED], [1.0]) is None

@@ -71,7 +71,7 @@ def test_who_knows_the_truth_makes_no_error(perfect: PairReport) -> None:
     assert matches.epe_share < 1e-4
     assert set(perfect.kinds) == set(KINDS)
     assert perfect.consistency is not None
-    assert np.nanmax(perfect.consistency.nees_default) < 1e-4
+    assert np.nanmax(perfect.consistency.nees_assumed) < 1e-4
 
 
 def test_guesses_score_what_their_definition_says(perfect: PairReport) -> None:
@@ -133,7 +133,7 @@ def test_the_report_is_json_and_a_picture(perfect: PairReport, tmp_path: Path) -
     assert content["baselines"][IDENTITY]["pose"]["direction_deg"]["median"] == 90
     assert content["baselines"]["same_pixel"]["correspondence"]["epe_px"] > 1
     assert content["kinds"]["room"]["pose"]["pairs"] == COUNT / len(KINDS)
-    assert content["uncertainty"]["default"]["nees"]["mean"] < 1e-4
+    assert content["uncertainty"]["assumed"]["nees"]["mean"] < 1e-4
     frames = best_median_worst(perfect)
     assert [frame.title.split(":")[0] for frame in frames] == ["best", "median", "worst"]
     draw_pair_frames(frames, tmp_path / "pairs.png", "the truth")

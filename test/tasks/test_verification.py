@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlm3_ros.engines.base import AnswerUncertainty
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import (
@@ -20,7 +21,6 @@ from vlm3_ros.tasks.correspondence import Matches
 from vlm3_ros.tasks.pose import RelativePose
 from vlm3_ros.tasks.verification import (
     DEPTH_SCALE_STD,
-    AnswerUncertainty,
     answered_covariance,
     fuse,
     median_residual,

@@ -66,8 +66,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--calibrate",
         action="store_true",
-        help="fit a factor on the standard deviations to these views, check it on as many of seed "
-        "S + 1, and if it does them good, store it in the checkpoint (std_scale in vlm3.json)",
+        help="measure how much answers err, check it on as many views and pairs of seed S + 1, and "
+        "store it in the checkpoint's vlm3.json: a factor on the standard deviations of depths, if "
+        "it does them good (std_scale), and the errors of motions and matches (uncertainty)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     add_bag_options(parser)

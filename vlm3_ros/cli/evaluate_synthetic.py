@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import loaded_engine, model_name
 from vlm3_ros.engines.base import PROFILE_FILE, Engine, write_profile
@@ -33,6 +35,7 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         check_std_scale,
         report_json,
     )
+    from vlm3_ros.evaluation.synthetic_pairs import consistency_under, spread_json
 
     folder = Path(options.model or default_model())
     if options.calibrate and not folder.is_dir():
@@ -42,7 +45,8 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         report = _evaluate(engine, options, options.seed)
         frames = best_median_worst(engine, report, view_focal=options.focal)
         other = _evaluate(engine, options, options.seed + 1) if options.calibrate else None
-        pairs = _evaluate_pairs(engine, options)
+        pairs = _evaluate_pairs(engine, options, options.seed)
+        others = _evaluate_pairs(engine, options, options.seed + 1) if options.calibrate else None
         profile, name = engine.profile, model_name(engine.name)
     content = {"model": name, **report_json(report)}
     score = report.overall.model
@@ -62,9 +66,9 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
             "stored": check.helps,
         }
         if check.helps:
-            std_scale = profile.std_scale * check.scale
-            write_profile(folder, replace(profile, std_scale=std_scale))
-            console.print(f"stored std_scale {std_scale:.3g} in {folder / PROFILE_FILE}")
+            profile = replace(profile, std_scale=profile.std_scale * check.scale)
+            write_profile(folder, profile)
+            console.print(f"stored std_scale {profile.std_scale:.3g} in {folder / PROFILE_FILE}")
     wrote = ["metrics.json", "views.png"]
     if curves:
         title = f"{name}: {score.pixels} depths of procedural views"
@@ -72,6 +76,16 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         wrote.append("reliability.png")
     if pairs is not None:
         add_pairs(content, pairs)
+        if others is not None and pairs.consistency is not None:
+            measured = pairs.consistency.measured
+            nees = consistency_under(others.pairs, measured)
+            content["uncertainty"]["check"] = {"seed": others.seed, **spread_json(nees)}
+            write_profile(folder, replace(profile, uncertainty=measured))
+            console.print(
+                f"stored the uncertainty of motions in {folder / PROFILE_FILE}; under it the NEES "
+                f"of the pairs of seed {others.seed} is {np.nanmean(nees):.2f} (right: 1), median "
+                f"{np.nanmedian(nees):.2f}"
+            )
         draw_pairs(pairs, name, options.out / "pairs.png")
         wrote.append("pairs.png")
     write_json(options.out / "metrics.json", content)
@@ -99,15 +113,15 @@ def _evaluate(engine: Engine, options: argparse.Namespace, seed: int) -> Synthet
         )
 
 
-def _evaluate_pairs(engine: Engine, options: argparse.Namespace) -> PairReport | None:
+def _evaluate_pairs(engine: Engine, options: argparse.Namespace, seed: int) -> PairReport | None:
     """None where the checkpoint did not learn pairs."""
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs, knows_pairs
 
     if not knows_pairs(engine):
         return None
-    with progress_bar(f"pairs of seed {options.seed}") as progress:
-        return evaluate_pairs(engine, options.synthetic, options.seed, options.matches, progress)
+    with progress_bar(f"pairs of seed {seed}") as progress:
+        return evaluate_pairs(engine, options.synthetic, seed, options.matches, progress)
 
 
 def _table(name: str, report: SyntheticReport) -> Table:

@@ -17,7 +17,6 @@ from vlm3_ros.evaluation.synthetic_pairs import (
     best_median_worst,
     report_json,
 )
-from vlm3_ros.tasks.verification import AnswerUncertainty
 
 
 def add_pairs(content: dict[str, Any], report: PairReport) -> None:
@@ -112,11 +111,12 @@ def _print_consistency(console: Console, report: PairReport) -> None:
         console.print("no motion could be read, so its uncertainty is unknown")
         return
     for name, uncertainty, scores in (
-        ("assumed", AnswerUncertainty(), consistency.nees_default),
+        ("assumed", consistency.assumed, consistency.nees_assumed),
         ("measured", consistency.measured, consistency.nees_measured),
     ):
         console.print(
             f"standard deviations {name}: distance {uncertainty.distance_relative:.0%}, direction "
-            f"{uncertainty.direction_deg:.1f}°, rotation {uncertainty.rotation_deg:.1f}° an axis; "
+            f"{uncertainty.direction_deg:.1f}°, rotation {uncertainty.rotation_deg:.1f}° an axis, "
+            f"matches {uncertainty.match_deg:.1f}°; "
             f"NEES {np.nanmean(scores):.2f} (right: 1), median {np.nanmedian(scores):.2f}"
         )

@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import maxwell, norm, rayleigh
 
+from vlm3_ros.engines.base import AnswerUncertainty
 from vlm3_ros.evaluation.pair_metrics import pose_errors
 from vlm3_ros.geometry.motion import motion_error
-from vlm3_ros.tasks.verification import AnswerUncertainty
+
+MATCH_FLOOR_DEG = 0.1
+"""Text coordinates are steps of 0.03 degrees of a view of 60; three of them are no error."""
 
 ROTATION_FLOOR_DEG = 0.01
 """No answer is surer than a tenth of its last decimal."""
@@ -35,14 +38,19 @@ def nees(predicted: ArrayLike, truth: ArrayLike, covariance: ArrayLike) -> NDArr
     return scores
 
 
-def measured_uncertainty(predicted: ArrayLike, truth: ArrayLike) -> AnswerUncertainty | None:
-    """The standard deviations that motions have, robust to outliers: from medians, as if normal.
+def measured_uncertainty(
+    predicted: ArrayLike, truth: ArrayLike, match_errors_deg: ArrayLike
+) -> AnswerUncertainty | None:
+    """The standard deviations that motions have: nine errors of ten lie where they say.
 
-    The distance floor is the default one.
+    From the 90th percentile as if errors were normal: theirs have longer tails, which a median
+    would not see and a mean square would be made of. The distance floor is the default one.
 
     Args:
         predicted: T_cam1_cam2, shape (n, 4, 4), metres, NaN where unanswered.
         truth: shape (n, 4, 4), metres.
+        match_errors_deg: angles between answered and true matches of the same pairs, shape (m,),
+            NaN where unanswered.
 
     Returns:
         None where no motion with a displacement was answered.
@@ -54,10 +62,14 @@ def measured_uncertainty(predicted: ArrayLike, truth: ArrayLike) -> AnswerUncert
         return None
     motions, true, distances = motions[moved], true[moved], distances[moved]
     errors = pose_errors(motions, true)
-    rotation = float(np.median(errors.rotation_deg) / maxwell.ppf(0.5))
+    rotation = float(np.percentile(errors.rotation_deg, 90) / maxwell.ppf(0.9))
+    relative = np.abs(errors.distance_m / distances)
+    matched = np.asarray(match_errors_deg, dtype=float)
+    matched = matched[np.isfinite(matched)]
     # A direction errs along two axes, a rotation about three.
     return AnswerUncertainty(
-        distance_relative=float(np.median(np.abs(errors.distance_m / distances)) / norm.ppf(0.75)),
-        direction_deg=float(np.nanmedian(errors.direction_deg) / rayleigh.ppf(0.5)),
+        distance_relative=float(np.percentile(relative, 90) / norm.ppf(0.95)),
+        direction_deg=float(np.nanpercentile(errors.direction_deg, 90) / rayleigh.ppf(0.9)),
         rotation_deg=max(rotation, ROTATION_FLOOR_DEG),
+        match_deg=max(float(np.median(matched)), MATCH_FLOOR_DEG) if matched.size else 180.0,
     )

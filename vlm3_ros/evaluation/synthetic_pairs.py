@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.base import AnswerUncertainty, Engine
 from vlm3_ros.evaluation.consistency import measured_uncertainty, nees
 from vlm3_ros.evaluation.pair_baselines import (
     CONSTANT_MOTION,
@@ -28,6 +28,7 @@ from vlm3_ros.evaluation.pair_metrics import (
 )
 from vlm3_ros.evaluation.pair_pictures import PairFrame
 from vlm3_ros.evaluation.report import match_json, pose_json
+from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, motion_parts
 from vlm3_ros.synthetic import KINDS
 from vlm3_ros.synthetic.pairs import (
@@ -38,7 +39,7 @@ from vlm3_ros.synthetic.pairs import (
     true_matches,
 )
 from vlm3_ros.tasks.pairs import ask_pair
-from vlm3_ros.tasks.verification import AnswerUncertainty, answered_covariance
+from vlm3_ros.tasks.verification import answered_covariance
 
 STREAM = 0xE7A2
 """First word of the seeds of these pairs: neither training nor the views of
@@ -56,7 +57,8 @@ class ScoredPair:
     `answered` NaN unless all three answers could be read. `distance_std`: metres, as the engine
     tells it, or NaN. `constant_velocity`, `sift`: as `truth`, `sift` NaN where it failed.
     `pixels1`: (u, v) in the first view, shape (n, 2); `pixels2_true` and `pixels2` in the second,
-    the latter NaN where unanswered. `width`: of the second view in px.
+    the latter NaN where unanswered; `match_errors_deg`: the angles between
+    them, shape (n,). `width`: of the second view in px.
     """
 
     index: int
@@ -70,6 +72,7 @@ class ScoredPair:
     pixels1: NDArray[np.float64]
     pixels2_true: NDArray[np.float64]
     pixels2: NDArray[np.float64]
+    match_errors_deg: NDArray[np.float64]
     width: int
 
     @property
@@ -102,13 +105,14 @@ class PairScores:
 class Consistency:
     """Whether the covariance of answered motions is honest.
 
-    `measured`: the standard deviations that they had on these very pairs. `nees_default` and
-    `nees_measured`: `nees` under the default ones and under the measured ones, shape (n,), NaN
-    where unanswered.
+    `assumed`: the standard deviations that the checkpoint's profile promises. `measured`: those
+    that its answers had on these very pairs. `nees_assumed` and `nees_measured`: `nees` under
+    either, shape (n,), NaN where unanswered.
     """
 
+    assumed: AnswerUncertainty
     measured: AnswerUncertainty
-    nees_default: NDArray[np.float64]
+    nees_assumed: NDArray[np.float64]
     nees_measured: NDArray[np.float64]
 
 
@@ -181,7 +185,7 @@ def evaluate_pairs(
         pairs=tuple(pairs),
         overall=_scores(pairs),
         kinds={kind: _scores(some) for kind, some in of_kind.items() if some},
-        consistency=_consistency(pairs),
+        consistency=_consistency(pairs, engine.profile.uncertainty),
     )
 
 
@@ -224,6 +228,7 @@ def _score_pair(engine: Engine, seed: int, index: int, matches: int) -> ScoredPa
         pixels1=pixels1,
         pixels2_true=pixels2,
         pixels2=found.pixels2,
+        match_errors_deg=_angles_deg(views.second.camera, found.pixels2, pixels2),
         width=views.second.camera.width,
     )
 
@@ -241,6 +246,14 @@ def _visible_pixels(
     shown = np.flatnonzero(np.isfinite(pixels2).all(axis=1))
     chosen = rng.permutation(shown)[:count]
     return pixels1[chosen], pixels2[chosen]
+
+
+def _angles_deg(
+    camera: PinholeCamera, pixels: NDArray[np.float64], others: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    rays, other_rays = camera.rays(pixels), camera.rays(others)
+    sine = np.linalg.norm(np.cross(rays, other_rays), axis=1)
+    return np.degrees(np.arctan2(sine, np.sum(rays * other_rays, axis=1)))
 
 
 def _scores(pairs: Sequence[ScoredPair]) -> PairScores:
@@ -268,20 +281,32 @@ def _match_scores(
     return MatchScores(match_metrics(found, truth), shares.epe_px)
 
 
-def _consistency(pairs: Sequence[ScoredPair]) -> Consistency | None:
+def _consistency(pairs: Sequence[ScoredPair], assumed: AnswerUncertainty) -> Consistency | None:
     """None where no motion was answered."""
     predicted, truth = [pair.answered for pair in pairs], [pair.truth for pair in pairs]
-    measured = measured_uncertainty(predicted, truth)
+    errors = np.concatenate([pair.match_errors_deg for pair in pairs])
+    measured = measured_uncertainty(predicted, truth, errors)
     if measured is None:
         return None
 
-    def scores(uncertainty: AnswerUncertainty) -> NDArray[np.float64]:
-        covariance = [
-            answered_covariance(pair.answered, pair.distance_std, uncertainty) for pair in pairs
-        ]
-        return nees(predicted, truth, covariance)
+    scores = (consistency_under(pairs, uncertainty) for uncertainty in (assumed, measured))
+    return Consistency(assumed, measured, *scores)
 
-    return Consistency(measured, scores(AnswerUncertainty()), scores(measured))
+
+def consistency_under(
+    pairs: Sequence[ScoredPair], uncertainty: AnswerUncertainty
+) -> NDArray[np.float64]:
+    """`nees` of pairs if answers erred by this much, shape (n,), NaN where unanswered."""
+    covariance = [
+        answered_covariance(pair.answered, pair.distance_std, uncertainty) for pair in pairs
+    ]
+    predicted, truth = [pair.answered for pair in pairs], [pair.truth for pair in pairs]
+    return nees(predicted, truth, covariance)
+
+
+def spread_json(scores: NDArray[np.float64]) -> dict[str, Any]:
+    """Mean and median of the NEES."""
+    return {"nees": {"mean": float(np.nanmean(scores)), "median": float(np.nanmedian(scores))}}
 
 
 def _frame(seed: int, name: str, pair: ScoredPair) -> PairFrame:
@@ -317,13 +342,10 @@ def _consistency_json(consistency: Consistency | None) -> dict[str, Any] | None:
     if consistency is None:
         return None
     of = {
-        "default": (AnswerUncertainty(), consistency.nees_default),
+        "assumed": (consistency.assumed, consistency.nees_assumed),
         "measured": (consistency.measured, consistency.nees_measured),
     }
     return {
-        name: {
-            **asdict(uncertainty),
-            "nees": {"mean": float(np.nanmean(scores)), "median": float(np.nanmedian(scores))},
-        }
+        name: {**asdict(uncertainty), **spread_json(scores)}
         for name, (uncertainty, scores) in of.items()
     }

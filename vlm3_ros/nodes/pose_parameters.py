@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -12,9 +11,8 @@ from vlm3_ros.geometry.motion import Transform, transform
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.odometry import OdometrySettings
-from vlm3_ros.tasks.verification import AnswerUncertainty
 
-_CHAIN, _ERRORS = OdometrySettings(), AnswerUncertainty()
+_CHAIN = OdometrySettings()
 
 
 @dataclass(frozen=True)
@@ -98,31 +96,6 @@ class PoseParameters(CameraModelParameters):
         minimum=0.01,
         maximum=1e6,
     )
-    distance_relative: float = parameter(
-        _ERRORS.distance_relative,
-        "Standard deviation of answered distances, as a share of them, where the model does not "
-        "tell it.",
-        minimum=0.0,
-        maximum=10.0,
-    )
-    distance_floor: float = parameter(
-        _ERRORS.distance_floor,
-        "Standard deviation of answered displacements at least, in metres.",
-        minimum=1e-4,
-        maximum=10.0,
-    )
-    direction_deg: float = parameter(
-        _ERRORS.direction_deg,
-        "Standard deviation of answered directions, degrees.",
-        minimum=0.0,
-        maximum=180.0,
-    )
-    rotation_deg: float = parameter(
-        _ERRORS.rotation_deg,
-        "Standard deviation of answered rotations about each axis, degrees.",
-        minimum=0.01,
-        maximum=180.0,
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,14 +106,8 @@ class PoseParameters(CameraModelParameters):
 
     def odometry_settings(self) -> OdometrySettings:
         """How motions are asked, checked and chained."""
-        return OdometrySettings(
-            uncertainty=AnswerUncertainty(**self._values_of(AnswerUncertainty)),
-            **self._values_of(OdometrySettings),
-        )
-
-    def _values_of(self, settings: type[Any]) -> dict[str, Any]:
-        names = [field.name for field in fields(settings) if hasattr(self, field.name)]
-        return {name: getattr(self, name) for name in names}
+        names = (field.name for field in fields(OdometrySettings))
+        return OdometrySettings(**{name: getattr(self, name) for name in names})
 
 
 def given_mount(parameters: PoseParameters) -> Transform | None:

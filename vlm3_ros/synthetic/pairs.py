@@ -105,6 +105,7 @@ def sample_pair(
     rng: np.random.Generator,
     kind: str | None = None,
     min_covisibility: float = MIN_COVISIBILITY,
+    gaps: tuple[int, int] = GAPS,
 ) -> ViewPair:
     """Two views from a drive through a new scene that show enough of the same.
 
@@ -114,14 +115,16 @@ def sample_pair(
     Args:
         kind: one of `KINDS`; drawn evenly when None.
         min_covisibility: see `covisibility`.
+        gaps: poses that the views are apart at least and at most, of `RATE` a second.
     """
-    return sample_drive_pair(rng, kind, min_covisibility).views
+    return sample_drive_pair(rng, kind, min_covisibility, gaps).views
 
 
 def sample_drive_pair(
     rng: np.random.Generator,
     kind: str | None = None,
     min_covisibility: float = MIN_COVISIBILITY,
+    gaps: tuple[int, int] = GAPS,
 ) -> DrivePair:
     """As `sample_pair`, with the drive from which the views were taken."""
     while True:
@@ -134,7 +137,7 @@ def sample_drive_pair(
             camera_height=float(rng.uniform(*HEIGHTS)),
             camera_pitch_deg=float(rng.normal(*PITCH_DEG)),
         )
-        gap = round(np.exp(rng.uniform(*np.log(GAPS))))
+        gap = round(np.exp(rng.uniform(*np.log(gaps))))
         start = int(rng.integers(len(sequence.path.stamps) - gap))
         pair = ViewPair(sequence.view(start, rng), sequence.view(start + gap, rng))
         if covisibility(pair.first, pair.second) >= min_covisibility:

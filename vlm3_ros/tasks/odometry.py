@@ -11,7 +11,7 @@ Frames: `odom` is where the base was at the first image; the base is fixed to th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,8 +37,7 @@ from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.pairs import ask_pair
 from vlm3_ros.tasks.pose import RelativePose, ask_pose, pose_prompts
 from vlm3_ros.tasks.verification import (
-    INLIER_DEG,
-    AnswerUncertainty,
+    INLIER,
     VerifiedMotion,
     match_residuals,
     verify_motion,
@@ -82,7 +81,6 @@ class OdometrySettings:
         still_distance: metres.
         still_rotation_deg: answered motions below both are a standstill, too. 0: none is.
         max_gap: seconds without a pose after which the chain starts anew.
-        uncertainty: of the model.
     """
 
     keyframes: bool = True
@@ -95,7 +93,6 @@ class OdometrySettings:
     still_distance: float = 0.01
     still_rotation_deg: float = 0.3
     max_gap: float = 5.0
-    uncertainty: AnswerUncertainty = field(default_factory=AnswerUncertainty)
 
     @property
     def asks_matches(self) -> bool:
@@ -323,12 +320,12 @@ class VisualOdometry:
     def _moved(self, frame: _Frame) -> OdometryStep:
         """The reference's pose moved by what the model answers."""
         assert self._reference is not None
-        settings, reference = self.settings, self._reference
+        reference = self._reference
         images = (reference.frame.image, frame.image)
         cameras = (reference.frame.camera, frame.camera)
         pose, matches, backward = self._answers(images, cameras, reference.pixels)
         verified = verify_motion(
-            pose, matches, cameras, self._depth(), backward, settings.uncertainty
+            pose, matches, cameras, self._depth(), backward, self._engine.profile.uncertainty
         )
         motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
         if verified.status == "refused":
@@ -434,7 +431,8 @@ class VisualOdometry:
         """Whether the newer image shows too little of the reference."""
         if matches is None or not self.settings.keyframes:
             return True
-        agree = match_residuals(motion, matches, cameras) < math.radians(INLIER_DEG)
+        inlier_deg = INLIER * self._engine.profile.uncertainty.match_deg
+        agree = match_residuals(motion, matches, cameras) < math.radians(inlier_deg)
         return bool(agree.mean() < self.settings.min_overlap)
 
 

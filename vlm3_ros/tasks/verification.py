@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vlm3_ros.engines.base import AnswerUncertainty
 from vlm3_ros.geometry.epipolar import (
     closure_error,
     epipolar_residuals,
@@ -36,20 +37,20 @@ from vlm3_ros.tasks.views import CameraPair
 
 Status = Literal["accepted", "fused", "refused"]
 
+AUTHORS_UNCERTAINTY = AnswerUncertainty()
+
 MIN_MATCHES = 8
 """Matches that make a check: a motion has 6 unknowns, and half of them may be wrong."""
 
-EPIPOLAR_LIMIT_DEG = 1.5
-"""Median residual of matches beyond which a motion is refused.
+EPIPOLAR_LIMIT = 0.9
+"""Median residual of matches beyond which a motion is refused, in angles of a usual match error.
 
-The paper's matches err by 15 px (table 1): on an image of 640 px that sees 60 degrees, 1.6
-degrees. On average 2 / pi of that is across the epipolar line, and the Sampson error shares it
-between both images, 1 / sqrt(2) each: true motions leave over about 0.7 degrees. Twice that is no
-longer noise.
+On average 2 / pi of an error is across the epipolar line, and the Sampson error shares it between
+both images, 1 / sqrt(2) each: true motions leave over 0.45. Twice that is no longer noise.
 """
 
-INLIER_DEG = 3.0
-"""Matches within this angle support the geometric motion: twice the error of a usual match."""
+INLIER = 2.0
+"""Matches within this many angles of a usual match error support the geometric motion."""
 
 MIN_INLIERS = 0.5
 """Share of the matches that must support a geometric motion for it to count."""
@@ -67,23 +68,6 @@ DEPTH_SCALE_STD = 0.1
 With delta1 = 0.9, the paper's, 90 % of depths are within 25 %: one standard deviation is 15 % or
 less. About half of its square is taken to be common to the image.
 """
-
-
-@dataclass(frozen=True)
-class AnswerUncertainty:
-    """One standard deviation of a model's motions, to be measured on pairs with ground truth.
-
-    `distance_relative`: of the distance, where the engine does not tell it. `distance_floor`:
-    metres, at least, in every direction: half a step of two decimals. `direction_deg`, and
-    `rotation_deg` about each axis. An AUC@30 of 0.9 is a mean of 3 degrees of the larger of both
-    errors; the defaults are twice that in direction, and in rotation, which is the easier part,
-    3.5 degrees over the three axes.
-    """
-
-    distance_relative: float = 0.2
-    distance_floor: float = 0.005
-    direction_deg: float = 6.0
-    rotation_deg: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +92,7 @@ def verify_motion(
     cameras: CameraPair,
     depth1: ArrayLike | None = None,
     backward: RelativePose | None = None,
-    uncertainty: AnswerUncertainty | None = None,
+    uncertainty: AnswerUncertainty = AUTHORS_UNCERTAINTY,
 ) -> VerifiedMotion:
     """Accept, fuse or refuse a motion.
 
@@ -149,20 +133,25 @@ def verify_motion(
     if matches is None:
         return VerifiedMotion("accepted", "no matches were asked", motion, covariance)
     residual = median_residual(motion, matches, cameras)
-    if residual > math.radians(EPIPOLAR_LIMIT_DEG):
+    limit_deg = EPIPOLAR_LIMIT * uncertainty.match_deg
+    if residual > math.radians(limit_deg):
         return _refused(
             f"matches are {math.degrees(residual):.1f} degrees off the motion's epipolar lines, "
-            f"more than {EPIPOLAR_LIMIT_DEG:g}"
+            f"more than {limit_deg:.1f}"
         )
     # What the matches contradict, a turn of the camera could explain.
     covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
     if depth1 is None:
         return VerifiedMotion("accepted", "the matches agree", motion, covariance)
-    return _fused(motion, covariance, matches, cameras, np.asarray(depth1, dtype=float))
+    inlier = math.radians(INLIER * uncertainty.match_deg)
+    depth1 = np.asarray(depth1, dtype=float)
+    return _fused(motion, covariance, matches, cameras, depth1, inlier)
 
 
 def answered_covariance(
-    T_cam1_cam2: Transform, distance_std: float, uncertainty: AnswerUncertainty | None = None
+    T_cam1_cam2: Transform,
+    distance_std: float,
+    uncertainty: AnswerUncertainty = AUTHORS_UNCERTAINTY,
 ) -> Covariance:
     """Covariance of a motion as answered, shape (6, 6), in the axes of the first camera.
 
@@ -171,7 +160,6 @@ def answered_covariance(
         distance_std: metres, as the engine tells it; NaN for the relative error of `uncertainty`.
         uncertainty: of the model.
     """
-    uncertainty = uncertainty or AnswerUncertainty()
     parts = motion_parts(T_cam1_cam2)
     along = uncertainty.distance_relative * parts.distance
     if math.isfinite(distance_std):
@@ -222,10 +210,11 @@ def _fused(
     matches: Matches,
     cameras: CameraPair,
     depth1: NDArray[np.float64],
+    inlier: float,
 ) -> VerifiedMotion:
     """Compare with the geometric motion, and fuse where they agree."""
     observed = (cameras[0], matches.pixels1, depth1, cameras[1], matches.pixels2)
-    geometric = metric_motion_from_matches(*observed, math.radians(INLIER_DEG))
+    geometric = metric_motion_from_matches(*observed, inlier)
     usable = np.isfinite(depth1) & np.isfinite(matches.pixels2).all(axis=1)
     supported = 0 if geometric is None else int(geometric.inliers.sum())
     noise = None if geometric is None else metric_motion_covariance(geometric, *observed)

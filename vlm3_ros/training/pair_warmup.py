@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera
 from vlm3_ros.geometry.motion import Transform, seen_motion
-from vlm3_ros.synthetic.pairs import ViewPair, true_matches
+from vlm3_ros.synthetic.pairs import GAPS, ViewPair, true_matches
 from vlm3_ros.training.packing import PackedSample, Packer, packed_loss
 from vlm3_ros.training.pairs import PairStream
 from vlm3_ros.training.warmup import CELLS, WAVES, cell_depth, token_cells, wave_code
@@ -31,7 +31,20 @@ FLOW_CELLS = 4
 DISTANCE_UNIT, ANGLE_UNIT = 0.3, np.radians(10)
 """Metres and radians that a motion is measured in, so that its numbers are about 1."""
 
-WEIGHTS = {"attention": 0.5, "flow": 1.0, "match_places": 0.5, "motion": 0.5, "log_depth": 0.5}
+WIDE_GAPS = (6, GAPS[1])
+"""Views half a second to two seconds apart: of closer ones, most of the motion is below a tenth of
+a token, and nothing is learned from them at first."""
+
+WEIGHTS = {
+    "answers": 0.1,
+    "attention": 1.0,
+    "flow": 1.0,
+    "match_places": 0.5,
+    "motion": 0.2,
+    "log_depth": 0.3,
+}
+"""Of the parts of the loss. Answers and motion weigh little: before matches are known they are
+noise, and Muon's steps are as long as ever."""
 
 MATCHING_LAYER, MATCHING_HEADS = 1, 2
 """The decoder layer, and how many of its heads, that learn to look at the match of a token. The
@@ -134,6 +147,8 @@ class DensePairSample:
 class DensePairs(PairStream[DensePairSample]):
     """Pairs with what is true of all their tokens."""
 
+    gaps = WIDE_GAPS
+
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> DensePairSample:
         """See the base class."""
         first, second = self.unified(scene)
@@ -223,7 +238,7 @@ class PairHead(nn.Module):
             "motion": self._error("motion", behind, motion),
             "log_depth": self._error("log_depth", seen[0], log_depth),
         }
-        loss = answers + sum(weight * losses[name] for name, weight in WEIGHTS.items())
+        loss = torch.stack([weight * losses[name] for name, weight in WEIGHTS.items()]).sum()
         return {"loss": loss, **losses}
 
     def _error(self, name: str, tokens: Tensor, truth: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from vlm3_ros.language.prompts import (
     correspondence_question,
     pose_answers,
 )
-from vlm3_ros.synthetic.pairs import ViewPair, sample_pair, true_matches
+from vlm3_ros.synthetic.pairs import GAPS, ViewPair, sample_pair, true_matches
 from vlm3_ros.tasks.pose import pose_questions
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import Sample, SampleStream, mirrored, sample_pixels
@@ -30,9 +30,11 @@ class PairStream(SampleStream[ViewPair, Sample]):
     quarter of all motions is backwards.
     """
 
+    gaps = GAPS
+
     def draw(self, rng: np.random.Generator, kind: str) -> ViewPair | None:
         """See the base class."""
-        return sample_pair(rng, kind)
+        return sample_pair(rng, kind, gaps=self.gaps)
 
     def variant(self, scene: ViewPair, repeat: int) -> ViewPair:
         """See the base class."""
