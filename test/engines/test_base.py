@@ -7,7 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlm3_ros.engines.base import EngineError, Profile, load_profile, write_profile
+from vlm3_ros.engines.base import (
+    AnswerUncertainty,
+    EngineError,
+    Profile,
+    load_profile,
+    write_profile,
+)
 from vlm3_ros.language.prompts import DepthPrompt, PromptSet, load_prompt_set
 
 AUTHORS = Profile(1000.0, "scale", load_prompt_set("vlm3"))
@@ -24,10 +30,14 @@ def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
     words=st.text(min_size=1).filter(lambda text: text.strip() and "{" not in text),
     text_range=st.integers(1, 10_000),
     std_scale=st.floats(0.01, 100),
+    match_deg=st.floats(0.01, 100),
 )
-def test_a_profile_comes_back_as_it_was_written(tmp_path, focal, fit, words, text_range, std_scale):
+def test_a_profile_comes_back_as_it_was_written(
+    tmp_path, focal, fit, words, text_range, std_scale, match_deg
+):
     prompts = PromptSet(words, text_range, DepthPrompt(words + "{x}{y}", words + "{value} m", 3))
-    profile = Profile(focal, fit, prompts, std_scale)
+    uncertainty = AnswerUncertainty(rotation_deg=1.5, match_deg=match_deg)
+    profile = Profile(focal, fit, prompts, std_scale, uncertainty)
     write_profile(tmp_path, profile)
     assert load_profile(tmp_path) == profile
 
@@ -51,6 +61,9 @@ def test_prompts_can_be_named(tmp_path):
         ({"prompts": None}, "the prompt set must be an object"),
         ({"std_scale": 0}, "std_scale must be a positive factor"),
         ({"std_scale": "2"}, "std_scale must be a positive factor"),
+        ({"uncertainty": 3}, "uncertainty must be an object of direction_deg, "),
+        ({"uncertainty": {"depth": 1}}, "uncertainty must be an object of direction_deg, "),
+        ({"uncertainty": {"match_deg": -1}}, "match_deg must be a positive number"),
         ({"extra": 1}, "holds focal, fit and prompts"),
     ],
 )
