@@ -48,14 +48,27 @@ def run(options: argparse.Namespace) -> int:
 
 
 def score_checkpoint(checkpoint: Path, views: int) -> dict[str, float]:
-    """`delta1` and `abs_rel` of a checkpoint on that many unseen procedural views."""
+    """Scores of a checkpoint on that many unseen procedural views, and pairs of views.
+
+    `delta1` and `abs_rel`; of a checkpoint that can be asked about pairs `auc30`, `auc5` and
+    `epe_share`, the error of its matches as a share of the image's width.
+    """
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
     from vlm3_ros.evaluation.synthetic import evaluate_synthetic
+    from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs, knows_pairs
 
     engine = load_engine(EngineSettings(model=str(checkpoint), offline=True))
     try:
         model = evaluate_synthetic(engine, views, VALIDATION_SEED).overall.model
+        scores = {"delta1": model.delta1, "abs_rel": model.abs_rel}
+        if knows_pairs(engine):
+            pairs = evaluate_pairs(engine, views, VALIDATION_SEED).overall
+            scores |= {
+                "auc30": pairs.pose.auc[30],
+                "auc5": pairs.pose.auc[5],
+                "epe_share": pairs.matches.epe_share,
+            }
     finally:
         engine.close()
-    return {"delta1": model.delta1, "abs_rel": model.abs_rel}
+    return scores

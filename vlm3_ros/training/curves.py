@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+SCORES = ("delta1", "abs_rel", "auc30", "auc5", "epe_share")
+
 
 def draw_curves(log: Sequence[Mapping[str, float]], path: Path | str) -> None:
-    """Draw loss, and delta1 and AbsRel on unseen views, over the steps.
+    """Draw loss, and scores on unseen views and pairs, over the steps.
 
     Args:
-        log: entries as transformers' Trainer keeps them, each with `step` and some of `loss`,
-            `delta1`, `abs_rel`.
+        log: entries as transformers' Trainer keeps them, each with `step` and some of `loss` and
+            `SCORES`.
         path: of the PNG file.
     """
     from matplotlib.figure import Figure
@@ -20,7 +22,7 @@ def draw_curves(log: Sequence[Mapping[str, float]], path: Path | str) -> None:
     loss_axes, score_axes = figure.subplots(1, 2)
     for axes, names, title in (
         (loss_axes, ("loss",), "loss on answer tokens"),
-        (score_axes, ("delta1", "abs_rel"), "unseen views"),
+        (score_axes, SCORES, "unseen views and pairs"),
     ):
         for name in names:
             points = [(entry["step"], entry[name]) for entry in log if name in entry]
