@@ -37,6 +37,8 @@ setup(
         "console_scripts": [
             "bag_player = vlm3_ros.nodes.bag_player:main",
             "depth_node = vlm3_ros.nodes.depth_node:main",
+            "perception_node = vlm3_ros.nodes.perception_node:main",
+            "pose_node = vlm3_ros.nodes.pose_node:main",
             "vlm3 = vlm3_ros.cli:main",
         ],
     },

@@ -1,22 +1,32 @@
-"""Print the parameters of a node as the Markdown table of README.md (needs ROS 2)."""
+"""Print the parameters of the nodes as the Markdown tables of README.md (needs ROS 2)."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from vlm3_ros.nodes.depth_node import DepthParameters
+from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.ros.parameters import ParameterSpec, ParameterTable, parameter_specs
 
 
-def parameter_table(table: type[ParameterTable]) -> str:
-    """One row per parameter: name, default, description with its range, when it can change."""
+def parameter_table(
+    table: type[ParameterTable], beyond: type[ParameterTable] = ParameterTable
+) -> str:
+    """One row per parameter: name, default, description with its range, when it can change.
+
+    Those that are the same in another table, `beyond`, are left out.
+    """
+    heading = ["| parameter | default | meaning | changes |", "|---|---|---|---|"]
+    known = _rows(beyond)
+    return "\n".join(heading + [row for row in _rows(table) if row not in known])
+
+
+def _rows(table: type[ParameterTable]) -> list[str]:
     defaults = {field.name: field.default for field in dataclasses.fields(table)}
-    rows = ["| parameter | default | meaning | changes |", "|---|---|---|---|"]
-    rows += [
+    return [
         f"| `{name}` | {_default(defaults[name])} | {_meaning(spec)} | {spec.changes} |"
         for name, spec in parameter_specs(table).items()
     ]
-    return "\n".join(rows)
 
 
 def _default(value: object) -> str:
@@ -35,3 +45,4 @@ def _meaning(spec: ParameterSpec) -> str:
 
 if __name__ == "__main__":
     print(parameter_table(DepthParameters))
+    print(parameter_table(PoseParameters, beyond=DepthParameters))

@@ -11,15 +11,20 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_parameter_table_is_the_node_s_own(monkeypatch):
+def test_the_parameter_tables_are_the_nodes_own(monkeypatch):
     pytest.importorskip("rclpy")
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     from parameter_table import parameter_table
 
     from vlm3_ros.nodes.depth_node import DepthParameters
+    from vlm3_ros.nodes.pose_parameters import PoseParameters
 
-    assert parameter_table(DepthParameters) in README, (
-        "run `python tools/parameter_table.py` and put its table into README.md"
+    tables = (
+        parameter_table(DepthParameters),
+        parameter_table(PoseParameters, beyond=DepthParameters),
+    )
+    assert all(table in README for table in tables), (
+        "run `python tools/parameter_table.py` and put its tables into README.md"
     )
 
 

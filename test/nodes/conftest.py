@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -35,7 +35,7 @@ from vlm3_ros.language.prompts import depth_answer, load_prompt_set
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.ros.cameras import _same_camera, camera_info_message
 from vlm3_ros.ros.diagnostics import FrameReport
-from vlm3_ros.ros.node import EngineLoader
+from vlm3_ros.ros.node import CameraModelNode, EngineLoader
 from vlm3_ros.ros.running import spinning
 
 PATIENCE = 20.0
@@ -147,6 +147,20 @@ def now() -> float:
     return round(time.time(), 6)
 
 
+def small_depth_node(parameter_overrides: list[Parameter], **arguments: object) -> DepthNode:
+    """A depth node with few pixels, unless it is told otherwise."""
+    few = [Parameter("grid_columns", value=4), Parameter("grid_rows", value=3)]
+    return DepthNode(parameter_overrides=[*few, *parameter_overrides], **arguments)
+
+
+def wait_until(condition: Callable[[], object], what: str, state: Callable[[], str]) -> None:
+    """Until something happens; `state` tells what is the case where it does not."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen; {state()}"
+        time.sleep(0.005)
+
+
 class Rig:
     """Everything around one node: what feeds it, what listens to it, what spins them."""
 
@@ -157,7 +171,9 @@ class Rig:
         *,
         parameters: dict[str, object] | None = None,
         loader: EngineLoader | None = None,
-        listen: Sequence[str] = tuple(OUTPUTS),
+        make_node: Callable[..., CameraModelNode] = small_depth_node,
+        outputs: Mapping[str, type] = OUTPUTS,
+        listen: Sequence[str] | None = None,
         image_type: type = Image,
         image_topic: str = "image",
         qos: QoSProfile | None = None,
@@ -165,16 +181,17 @@ class Rig:
         qos_overrides: dict[tuple[str, str, str], object] | None = None,
     ) -> None:
         self.namespace = namespace
-        self.received: dict[str, list] = {topic: [] for topic in OUTPUTS}
+        self.outputs = outputs
+        self.received: dict[str, list] = {topic: [] for topic in outputs}
         self.statuses: list[DiagnosticStatus] = []
         arguments = {"engine_loader": loader} if loader else {}
         if engine is not None:
             arguments["engine_loader"] = lambda settings, progress: engine
-        values = {"grid_columns": 4, "grid_rows": 3, **(parameters or {})}
+        values = dict(parameters or {})
         for (topic, entity, policy), value in (qos_overrides or {}).items():
             values[f"qos_overrides.{namespace}/{topic}.{entity}.{policy}"] = value
         remap_arguments = [part for remap in remaps for part in ("-r", remap)]
-        self.node = DepthNode(
+        self.node = make_node(
             namespace=namespace,
             cli_args=["--ros-args", *remap_arguments] if remaps else None,
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
@@ -189,7 +206,7 @@ class Rig:
         self.log: list[Log] = []
         history = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.peer.create_subscription(Log, "/rosout", self.log.append, history)
-        for topic in listen:
+        for topic in outputs if listen is None else listen:
             self.listen(topic)
         self._spinning = spinning(self.node, self.peer, threads=3)
         self._spinning.__enter__()
@@ -197,17 +214,16 @@ class Rig:
     def listen(self, topic: str) -> None:
         """Subscribe to an output."""
         self.peer.create_subscription(
-            OUTPUTS[topic], topic, self.received[topic].append, QoSProfile(depth=50)
+            self.outputs[topic], topic, self.received[topic].append, QoSProfile(depth=50)
         )
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         """Until something happens."""
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            if time.monotonic() > end:
-                states = {status.name: status.message for status in self.statuses[-8:]}
-                raise AssertionError(f"{what} did not happen; {states}")
-            time.sleep(0.005)
+        wait_until(
+            condition,
+            what,
+            lambda: str({status.name: status.message for status in self.statuses[-8:]}),
+        )
 
     def send_until(
         self, send: Callable[[], None], condition: Callable[[], object], what: str
@@ -229,7 +245,7 @@ class Rig:
         """Until the node and everything around it have found each other."""
         self.wait(lambda: self.image.get_subscription_count(), "subscription to the image")
         self.wait(lambda: self.camera_info.get_subscription_count(), "subscription to camera_info")
-        for topic in OUTPUTS:
+        for topic in self.outputs:
             if self.peer.count_subscribers(topic):
                 self.wait(lambda t=topic: self.peer.count_publishers(t), f"publisher of {topic}")
         self.wait(self.node._has_listeners, "discovery of the listener")
@@ -277,16 +293,16 @@ class Rig:
 
     def status(self, part: str) -> DiagnosticStatus | None:
         """The newest one of this node."""
-        name = f"{self.namespace.removeprefix('/')}/depth_node: {part}"
+        name = f"{self.namespace.removeprefix('/')}/{self.node.get_name()}: {part}"
         return next((s for s in reversed(self.statuses) if s.name == name), None)
 
     def report(self) -> FrameReport:
         """What the next diagnostics will say of the frames."""
         return self.node._statistics.report()
 
-    def value(self, key: str) -> str | None:
-        """Of the newest status of frames."""
-        status = self.status("frames")
+    def value(self, key: str, part: str = "frames") -> str | None:
+        """Of the newest status of a part."""
+        status = self.status(part)
         return (
             next((pair.value for pair in status.values if pair.key == key), None)
             if status
@@ -295,7 +311,7 @@ class Rig:
 
     def log_lines(self, pattern: str) -> list[str]:
         """What the node logged, as others read it on /rosout."""
-        name = f"{self.namespace.removeprefix('/')}.depth_node"
+        name = f"{self.namespace.removeprefix('/')}.{self.node.get_name()}"
         return [line.msg for line in self.log if line.name == name and re.search(pattern, line.msg)]
 
     def set_clock(self, seconds: float) -> None:
@@ -323,7 +339,7 @@ class Rig:
 
     def call(self, service: str, kind: type, request: object) -> object:
         """Call a service of the node."""
-        client = self.peer.create_client(kind, f"depth_node/{service}")
+        client = self.peer.create_client(kind, f"{self.node.get_name()}/{service}")
         try:
             self.wait(client.service_is_ready, f"service {service}")
             future = client.call_async(request)

@@ -3,13 +3,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import yaml
 
 from vlm3_ros.nodes.depth_node import DepthParameters
+from vlm3_ros.nodes.pose_parameters import PoseParameters
+from vlm3_ros.ros.node_parameters import CameraModelParameters
 
-CONFIG = Path(__file__).parents[2] / "config" / "depth.yaml"
+CONFIG = Path(__file__).parents[2] / "config"
 
 
-def test_the_parameter_file_states_every_default():
-    written = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
-    assert written == asdict(DepthParameters())
+@pytest.mark.parametrize(("name", "table"), [("depth", DepthParameters), ("pose", PoseParameters)])
+def test_the_parameter_files_state_every_default(
+    name: str, table: type[CameraModelParameters]
+) -> None:
+    content = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())
+    assert content == {f"/**/{name}_node": {"ros__parameters": asdict(table())}}

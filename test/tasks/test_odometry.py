@@ -98,7 +98,7 @@ def test_the_twist_is_that_of_the_drive(drive):
         run(odometry_of(drive), drive.views)[1:], path.speed, path.yaw_rate, strict=False
     ):
         expected = [speed, 0, 0, 0, 0, yaw_rate]
-        np.testing.assert_allclose(step.twist, expected, atol=1e-5)
+        np.testing.assert_allclose(step.twist, expected, rtol=1e-3, atol=1e-6)
         assert np.linalg.eigvalsh(step.covariance_twist).min() > 0
 
 
@@ -142,7 +142,7 @@ def test_motion_too_slow_to_see_between_two_images_adds_up(drive):
     sequence = drive.sequence
     start, end = sequence.path.T_world_base[:2]
     poses = np.stack([start] * 60)
-    poses[:, :3, 3] += np.linspace(0, 3, 60)[:, None] * (end - start)[:3, 3]
+    poses[:, :3, 3] += np.linspace(0, 1, 60)[:, None] * (end - start)[:3, 3]
     slow = replace(sequence, path=replace(sequence.path, T_world_base=poses))
     crawl = Drive(slow, [slow.view(index, rng) for index in range(60)])
     steps = run(odometry_of(crawl), crawl.views)
@@ -155,10 +155,10 @@ def test_motion_too_slow_to_see_between_two_images_adds_up(drive):
 
 
 def test_a_tiny_answered_motion_is_a_standstill_of_the_reference(drive):
-    odometry = odometry_of(drive, still_flow_deg=0.0, still_distance=0.1, still_rotation_deg=30.0)
+    odometry = odometry_of(drive, still_flow=0.0, still_distance=0.1, still_rotation_deg=30.0)
     steps = run(odometry, drive.views[:4])
     assert steps[1].status == "standstill" and "tiny" in steps[1].reason
-    np.testing.assert_array_equal(steps[1].T_odom_base, np.eye(4))
+    np.testing.assert_allclose(steps[1].T_odom_base, np.eye(4), atol=1e-12)
     moved = [index for index, step in enumerate(steps) if step.status == "accepted"]
     assert moved
     error = motion_error(steps[moved[-1]].T_odom_base, drive.T_first_base(moved[-1]))
@@ -315,10 +315,12 @@ def test_pixels_that_show_nothing_are_not_asked(drive):
 def test_a_reset_forgets_the_chain(drive):
     odometry = odometry_of(drive)
     run(odometry, drive.views[:3])
-    odometry.reset()
+    odometry.reset("somebody asked")
     step = step_of(odometry, drive.views[3], 3)
-    assert step.status == "first"
+    assert (step.status, step.reason) == ("reset", "somebody asked")
     np.testing.assert_array_equal(step.T_odom_base, np.eye(4))
+    after = step_of(odometry, drive.views[4], 4)
+    assert after.status == "accepted" and after.reference_stamp_ns == step.stamp_ns
 
 
 def test_a_model_that_learned_no_motion_or_matches_is_named_at_the_start(drive):

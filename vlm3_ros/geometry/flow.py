@@ -9,14 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.geometry.camera import PinholeCamera
+FLOW_WIDTH = 320
+"""Pixels across to which larger images are shrunk: less noise, and less work."""
 
 MIN_CORNERS = 12
 """Corners without which an image tells nothing about motion: a blank wall, the dark."""
 
-_WIDTH = 320
 _CORNERS, _QUALITY, _DISTANCE = 100, 0.01, 7
 """The best corners of an image of that width, not closer than this, px."""
+
+_WINDOW = 31
+"""Side of what is followed around a corner, px: OpenCV's default of 21 follows noise more."""
 
 _BORDER = 15
 """Side of the square around a corner that must be visible, px."""
@@ -25,23 +28,21 @@ _BORDER = 15
 def image_flow(
     image1: NDArray[np.uint8],
     image2: NDArray[np.uint8],
-    camera: PinholeCamera,
     visible: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64] | None:
-    """Angles by which corners of the first image have moved in the second one.
+    """How far corners of the first image have moved in the second one.
 
     Args:
-        image1: RGB, shape (camera.height, camera.width, 3), uint8.
+        image1: RGB, shape (height, width, 3), uint8.
         image2: of the same shape.
-        camera: of both.
-        visible: pixels of the first image that show something, shape (camera.height,
-            camera.width), None for all: the edge of what a rectified image shows never moves.
+        visible: pixels of the first image that show something, shape (height, width), None for
+            all: the edge of what a rectified image shows never moves.
 
     Returns:
-        Radians at the image centre, one for each corner that was found again; None with fewer
-        than `MIN_CORNERS`.
+        Pixels of images that are `FLOW_WIDTH` across (or less, if these are), one for each corner
+        that was found again; None with fewer than `MIN_CORNERS`.
     """
-    scale = min(1.0, _WIDTH / camera.width)
+    scale = min(1.0, FLOW_WIDTH / image1.shape[1])
     small1, small2 = _small(image1, scale), _small(image2, scale)
     mask = None
     if visible is not None:
@@ -51,11 +52,13 @@ def image_flow(
     corners = cv2.goodFeaturesToTrack(small1, _CORNERS, _QUALITY, _DISTANCE, mask=mask)
     if corners is None or len(corners) < MIN_CORNERS:
         return None
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(small1, small2, corners, corners.copy())
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        small1, small2, corners, corners.copy(), winSize=(_WINDOW, _WINDOW)
+    )
     shifts = np.linalg.norm((np.asarray(moved) - corners)[np.asarray(found) > 0], axis=-1)
     if len(shifts) < MIN_CORNERS:
         return None
-    return shifts / (scale * np.sqrt(camera.fx * camera.fy))
+    return shifts
 
 
 def _small(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ from vlm3_ros.ros.parameters import (
     declare_parameters,
     parameter,
 )
-from vlm3_ros.ros.running import run_node
+from vlm3_ros.ros.running import run_nodes
 
 _TICK = 0.02
 """Seconds between two messages on /clock, as `ros2 bag play --clock 50`."""
@@ -215,7 +215,7 @@ def _qos(topic: Topic) -> QoSProfile:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node: `ros2 run vlm3_ros bag_player --ros-args -p bag:=FOLDER`."""
-    return run_node(lambda end: BagPlayer(end), arguments)
+    return run_nodes(lambda end: [BagPlayer(end)], arguments)
 
 
 if __name__ == "__main__":

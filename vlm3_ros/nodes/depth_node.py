@@ -24,7 +24,7 @@ from vlm3_ros.ros.node import (
 )
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
-from vlm3_ros.ros.running import run_node
+from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
@@ -135,7 +135,7 @@ class DepthNode(CameraModelNode):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node: `ros2 run vlm3_ros depth_node`."""
-    return run_node(lambda end: DepthNode(), arguments)
+    return run_nodes(lambda end: [DepthNode()], arguments)
 
 
 if __name__ == "__main__":

@@ -143,8 +143,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._statistics = FrameStatistics()
         self._log_throttle = Throttle(LOG_PERIOD)
         self._activated = 0.0
-        # Nodes of one name in several namespaces share /diagnostics.
-        self._diagnostic_name = self.get_fully_qualified_name().removeprefix("/")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Simulated time may stand still, health does not.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -159,18 +157,27 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
 
     @abstractmethod
     def create_outputs(self) -> None:
-        """Create the publishers with `create_output`, while configuring."""
+        """Create the publishers with `create_output`, while configuring; `self.engine` is there."""
 
     @abstractmethod
     def answer(self, frame: CameraFrame) -> Published:
         """Ask `self.engine` about a frame and publish, in the worker's thread."""
 
-    def create_output(self, message_type: type, topic: str) -> LifecyclePublisher:
-        """A publisher of answers: reliable, depth 5, its QoS overridable."""
+    def statuses(self) -> list[DiagnosticStatus]:
+        """What the node tells on /diagnostics beside model and frames."""
+        return []
+
+    def diagnostic_name(self, part: str) -> str:
+        """Of the status of a part of the node."""
+        # Nodes of one name in several namespaces share /diagnostics.
+        return f"{self.get_fully_qualified_name().removeprefix('/')}: {part}"
+
+    def create_output(self, message_type: type, topic: str, depth: int = 5) -> LifecyclePublisher:
+        """A publisher of answers: reliable, its QoS overridable."""
         publisher: LifecyclePublisher = self.create_lifecycle_publisher(
             message_type,
             topic,
-            QoSProfile(depth=5),
+            QoSProfile(depth=depth),
             qos_overriding_options=QoSOverridingOptions(_QOS_OVERRIDES),
         )
         self._outputs.append(publisher)
@@ -413,7 +420,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         try:
-            message.status = [self._model_status(), self._frames_status()]
+            message.status = [self._model_status(), self._frames_status(), *self.statuses()]
         except Exception as error:  # of an engine that is asked for its memory, say
             if self._log_throttle.passes(_text(error)):
                 self.get_logger().error(_report(error))
@@ -436,7 +443,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         elif self._transition_fault:
             level, text = DiagnosticStatus.ERROR, self._transition_fault
         return diagnostic_status(
-            f"{self._diagnostic_name}: model", self.parameters.device, level, text, values
+            self.diagnostic_name("model"), self.parameters.device, level, text, values
         )
 
     def _frames_status(self) -> DiagnosticStatus:
@@ -457,7 +464,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             elif self.parameters.lazy and not self._has_listeners():
                 text = "idle: nobody subscribes to an output"
         return diagnostic_status(
-            f"{self._diagnostic_name}: frames", self._image_topic, level, text, report.values()
+            self.diagnostic_name("frames"), self._image_topic, level, text, report.values()
         )
 
     def _frame_problems(self, report: FrameReport) -> Iterator[tuple[bytes, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 
@@ -65,20 +65,22 @@ def spinning(
         executor.shutdown()
 
 
-def run_node(
-    make_node: Callable[[Callable[[int], None]], Node], arguments: list[str] | None = None
+def run_nodes(
+    make_nodes: Callable[[Callable[[int], None]], Sequence[Node]],
+    arguments: list[str] | None = None,
 ) -> int:
-    """Run a node until SIGINT or SIGTERM, or until it ends itself; the `main` of executables.
+    """Run nodes until SIGINT or SIGTERM, or until one ends itself; the `main` of executables.
 
     rclpy's own signal handlers end the context at once, under callbacks that still publish; here
-    the node is taken down first.
+    the nodes are taken down first.
 
     Args:
-        make_node: is given a function that ends the run with an exit status.
+        make_nodes: makes one node or more; is given a function that ends the run with an exit
+            status.
         arguments: of the command line; sys.argv by default.
 
     Returns:
-        the exit status: 1 when the node could not be made or a callback raised.
+        the exit status: 1 when a node could not be made or a callback raised.
     """
     # Unlike an Event, it may be used in signal handlers.
     statuses: SimpleQueue[int] = SimpleQueue()
@@ -87,13 +89,15 @@ def run_node(
         signal.signal(number, lambda *_: statuses.put(0))
     try:
         try:
-            node = make_node(statuses.put)
+            nodes = make_nodes(statuses.put)
         except ParameterError as error:
             get_logger("vlm3_ros").fatal(str(error))
             return 1
-        with spinning(node, on_end=statuses.put):
+        # Each may be loading a model in one thread.
+        with spinning(*nodes, threads=1 + len(nodes), on_end=statuses.put):
             status = statuses.get()
-        node.destroy_node()
+        for node in nodes:
+            node.destroy_node()
         return status
     finally:
         rclpy.try_shutdown()

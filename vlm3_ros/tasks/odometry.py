@@ -53,6 +53,10 @@ ORIGIN_COVARIANCE: Covariance = np.eye(6) * 1e-6
 STILL_PERCENTILE = 90
 """Of the image's corners, so many must stand still: a few may lie on something that moves."""
 
+STILL_COVARIANCE: Covariance = np.diag([0.01**2] * 3 + [math.radians(0.1) ** 2] * 3)
+"""Of the motion that an image may hide which stands still: a quarter of a pixel is 0.05 degrees of
+a view of 60, or as many millimetres as the nearest things are metres away."""
+
 CAMERA_CHANGE = 0.05
 """Relative change of intrinsics beyond which a camera is another one; autofocus stays below."""
 
@@ -72,8 +76,9 @@ class OdometrySettings:
         check_backward: ask for the way back, too, which must close.
         ask_depth: ask the depth at the grid, too: matches with depth tell a metric motion of
             their own. Needs matches.
-        still_flow_deg: an image in which `STILL_PERCENTILE` % of the corners have moved by less
-            than this angle shows a standstill, and the model is not asked. 0: it always is.
+        still_flow: an image in which `STILL_PERCENTILE` % of the corners have moved by less than
+            this many pixels (of `FLOW_WIDTH` across) shows a standstill, and the model is not
+            asked. 0: it always is.
         still_distance: metres.
         still_rotation_deg: answered motions below both are a standstill, too. 0: none is.
         max_gap: seconds without a pose after which the chain starts anew.
@@ -86,7 +91,7 @@ class OdometrySettings:
     match_rows: int = 6
     check_backward: bool = False
     ask_depth: bool = False
-    still_flow_deg: float = 0.1
+    still_flow: float = 0.25
     still_distance: float = 0.01
     still_rotation_deg: float = 0.3
     max_gap: float = 5.0
@@ -174,6 +179,17 @@ class _Latest:
     covariance: Covariance
 
 
+def check_learned(engine: Engine, settings: OdometrySettings) -> None:
+    """Nothing, if a model learned what odometry asks.
+
+    Raises:
+        EngineError: when it did not.
+    """
+    pose_prompts(engine)
+    if settings.asks_matches:
+        correspondence_prompts(engine)
+
+
 class VisualOdometry:
     """The chain of motions of one camera. Not for several threads at once.
 
@@ -195,17 +211,22 @@ class VisualOdometry:
         """
         self._engine = engine
         self._T_base_camera = T_base_camera
-        self._settings = settings or OdometrySettings()
-        pose_prompts(engine)
-        if self._settings.asks_matches:
-            correspondence_prompts(engine)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the chain: the next image is the first one."""
+        self.settings = settings or OdometrySettings()
+        """May be changed between two updates."""
+        check_learned(engine, self.settings)
         self._reference: _Reference | None = None
         self._latest: _Latest | None = None
         self._is_late = False
+        self._reset_reason: str | None = None
+
+    def reset(self, reason: str) -> None:
+        """Begin anew with the next image, whose step tells the reason."""
+        self._reset_reason = reason
+
+    @property
+    def awaits_reset(self) -> bool:
+        """Whether the next image begins anew."""
+        return self._reset_reason is not None
 
     def update(
         self,
@@ -228,16 +249,18 @@ class VisualOdometry:
             EngineError: when the model cannot answer at all.
         """
         frame = _Frame(image, camera, stamp_ns, visible)
+        if self._reset_reason is not None:
+            return self._begun(frame, "reset", self._reset_reason)
         if self._reference is None or self._latest is None:
             return self._begun(frame, "first", "the first image")
         elapsed = (stamp_ns - self._latest.stamp_ns) / 1e9
-        if -self._settings.max_gap <= elapsed <= 0 and not (elapsed < 0 and self._is_late):
+        if -self.settings.max_gap <= elapsed <= 0 and not (elapsed < 0 and self._is_late):
             self._is_late = elapsed < 0
             what = f"{-elapsed:.3f} s older than" if elapsed else "as old as"
             return _nothing(frame, None, "skipped", f"the image is {what} the last one")
         if elapsed < 0:
             return self._begun(frame, "reset", f"time has jumped back by {-elapsed:.3f} s")
-        if elapsed > self._settings.max_gap:
+        if elapsed > self.settings.max_gap:
             return self._begun(frame, "reset", f"no pose for {elapsed:.1f} s")
         if not _same_camera(camera, self._latest.frame.camera):
             return self._begun(frame, "reset", "the camera has changed its size or intrinsics")
@@ -248,7 +271,7 @@ class VisualOdometry:
 
     def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
         """The first step of a chain."""
-        self._is_late = False
+        self._is_late, self._reset_reason = False, None
         self._refer_to(frame, np.eye(4), ORIGIN_COVARIANCE)
         return replace(
             _nothing(frame, None, status, reason),
@@ -258,7 +281,7 @@ class VisualOdometry:
 
     def _refer_to(self, frame: _Frame, T_odom_base: Transform, covariance: Covariance) -> None:
         """Compare the next images with this one."""
-        settings, pixels = self._settings, np.empty((0, 2))
+        settings, pixels = self.settings, np.empty((0, 2))
         if settings.asks_matches:
             pixels = uniform_grid(frame.camera, settings.match_columns, settings.match_rows)
         if frame.visible is not None:
@@ -270,32 +293,28 @@ class VisualOdometry:
     def _shows_standstill(self, frame: _Frame) -> bool:
         """Whether the picture is that of the last pose."""
         assert self._latest is not None
-        last, limit = self._latest.frame, self._settings.still_flow_deg
+        last, limit = self._latest.frame, self.settings.still_flow
         if limit <= 0 or frame.image.shape != last.image.shape:
             return False
-        flow = image_flow(last.image, frame.image, last.camera, last.visible)
-        if flow is None:
-            return False
-        return float(np.percentile(flow, STILL_PERCENTILE)) < math.radians(limit)
+        flow = image_flow(last.image, frame.image, last.visible)
+        return flow is not None and float(np.percentile(flow, STILL_PERCENTILE)) < limit
 
     def _stood_still(self, frame: _Frame) -> OdometryStep:
         """The last pose again. Its image stays, so that slow motion adds up until it is seen."""
         assert self._latest is not None
-        latest, noise = self._latest, self._still_noise()
-        still = VerifiedMotion("accepted", "the image stands still", np.eye(4), noise)
-        base_noise = base_motion_covariance(noise, np.eye(4), self._T_base_camera)
+        latest = self._latest
+        still = VerifiedMotion("accepted", "the image stands still", np.eye(4), STILL_COVARIANCE)
+        noise = base_motion_covariance(STILL_COVARIANCE, np.eye(4), self._T_base_camera)
         moved = replace(
             latest,
             stamp_ns=frame.stamp_ns,
-            covariance=compose_covariance(
-                latest.covariance, latest.T_ref_base, base_noise, np.eye(4)
-            ),
+            covariance=compose_covariance(latest.covariance, latest.T_ref_base, noise, np.eye(4)),
         )
         seconds = (frame.stamp_ns - latest.stamp_ns) / 1e9
         step = replace(
             self._step(frame, latest.stamp_ns, "standstill", still, moved),
             twist=np.zeros(6),
-            covariance_twist=base_noise / seconds**2,
+            covariance_twist=noise / seconds**2,
         )
         # Without the noise: standing on does not make the pose worse.
         self._latest = replace(latest, stamp_ns=frame.stamp_ns)
@@ -304,7 +323,7 @@ class VisualOdometry:
     def _moved(self, frame: _Frame) -> OdometryStep:
         """The reference's pose moved by what the model answers."""
         assert self._reference is not None
-        settings, reference = self._settings, self._reference
+        settings, reference = self.settings, self._reference
         images = (reference.frame.image, frame.image)
         cameras = (reference.frame.camera, frame.camera)
         pose, matches, backward = self._answers(images, cameras, reference.pixels)
@@ -338,11 +357,11 @@ class VisualOdometry:
     ) -> tuple[RelativePose, Matches | None, RelativePose | None]:
         """Motion, matches and the way back, as far as they are to be asked."""
         matches = backward = None
-        if self._settings.asks_matches:
+        if self.settings.asks_matches:
             pose, matches = ask_pair(self._engine, images, cameras, pixels)
         else:
             pose = ask_pose(self._engine, images, cameras)
-        if self._settings.check_backward:
+        if self.settings.check_backward:
             backward = ask_pose(self._engine, (images[1], images[0]), (cameras[1], cameras[0]))
         return pose, matches, backward
 
@@ -350,7 +369,7 @@ class VisualOdometry:
         """At the reference's pixels, asked once; None where it is not to be asked."""
         assert self._reference is not None
         reference = self._reference
-        if not self._settings.ask_depth or not len(reference.pixels):
+        if not self.settings.ask_depth or not len(reference.pixels):
             return None
         if reference.depth is None:
             frame = reference.frame
@@ -405,25 +424,18 @@ class VisualOdometry:
         )
 
     def _is_still(self, motion: Transform) -> bool:
-        settings = self._settings
+        settings = self.settings
         return bool(
             np.linalg.norm(motion[:3, 3]) < settings.still_distance
             and rotation_angle(motion) < math.radians(settings.still_rotation_deg)
         )
 
-    def _still_noise(self) -> Covariance:
-        """Covariance of what a standstill may hide."""
-        settings = self._settings
-        metres = max(settings.still_distance, settings.uncertainty.distance_floor)
-        degrees = max(settings.still_rotation_deg, settings.still_flow_deg)
-        return np.diag([metres**2] * 3 + [math.radians(degrees) ** 2] * 3)
-
     def _is_worn(self, motion: Transform, matches: Matches | None, cameras: CameraPair) -> bool:
         """Whether the newer image shows too little of the reference."""
-        if matches is None or not self._settings.keyframes:
+        if matches is None or not self.settings.keyframes:
             return True
         agree = match_residuals(motion, matches, cameras) < math.radians(INLIER_DEG)
-        return bool(agree.mean() < self._settings.min_overlap)
+        return bool(agree.mean() < self.settings.min_overlap)
 
 
 def _nothing(

@@ -1,0 +1,25 @@
+"""Start depth_node and pose_node on a camera, in one process with one model.
+
+ros2 launch vlm3_ros perception.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import LaunchDescription
+
+from vlm3_ros.ros.launching import MODEL, ODOMETRY, camera_model_launch, parameter_file
+
+CONFIG = Path(__file__).resolve().parent.parent / "config"
+
+
+def generate_launch_description() -> LaunchDescription:
+    return camera_model_launch(
+        "perception_node",
+        files=[
+            parameter_file("depth_params_file", CONFIG / "depth.yaml", "depth_node"),
+            parameter_file("pose_params_file", CONFIG / "pose.yaml", "pose_node"),
+        ],
+        settings=[*MODEL, *ODOMETRY],
+    )

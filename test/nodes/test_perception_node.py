@@ -1,0 +1,102 @@
+"""Depth and odometry from one process with one model, on answers that are the truth."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rosbags.image import image_to_cvimage
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo, Image
+from truth import record_truth
+
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import compose, inverse
+from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.synthetic.sequences import sample_sequence
+from vlm3_ros.tasks.depth import uniform_grid
+
+NODES = (sys.executable, "-m", "vlm3_ros.nodes.perception_node", "--ros-args")
+CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)
+
+
+def test_both_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
+    rng = np.random.default_rng(4)
+    drive = sample_sequence(rng, CAMERA, kind="room", duration=0.5, rate=10.0)
+    views = [drive.view(index, rng) for index in range(3)]
+    recording = tmp_path / "truth.jsonl"
+    record_truth(recording, views, furthest=2)
+    x, y, z = drive.T_base_camera[:3, 3]
+    quaternion = Rotation.from_matrix(drive.T_base_camera[:3, :3]).as_quat()
+    values = {
+        "engine": "recorded",
+        "recording": recording,
+        "base_from_camera": " ".join(map(repr, map(float, (x, y, z, *quaternion)))),
+    }
+    settings = [part for name, value in values.items() for part in ("-p", f"{name}:={value}")]
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*NODES, "-r", "__ns:=/both", *settings],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    peer = Node("peer", namespace="both")
+    try:
+        depths: list[Image] = []
+        odometry: list[Odometry] = []
+        peer.create_subscription(Image, "depth/image_rect", depths.append, 20)
+        peer.create_subscription(Odometry, "odom", odometry.append, 20)
+        images = peer.create_publisher(Image, "image", 5)
+        infos = peer.create_publisher(CameraInfo, "camera_info", 5)
+        start = bench.now()
+
+        def send_until(index: int, topic: list) -> None:
+            """A view, until its stamp is answered; who knows it already leaves it out."""
+            stamp = round(start + index * 0.1, 6)
+
+            def answered() -> bool:
+                message = bench.rgb_message(stamp, views[index].image)
+                infos.publish(camera_info_message(message.header, CAMERA))
+                images.publish(message)
+                rclpy.spin_once(peer, timeout_sec=0.1)
+                return stamp in map(bench.stamp_of, topic)
+
+            bench.wait_until(answered, f"an answer about view {index}", log.read_text)
+
+        send_until(0, depths)
+        for index in (1, 2):
+            send_until(index, odometry)
+            send_until(index, depths)
+        u, v = np.rint(uniform_grid(CAMERA, 16, 12)).astype(int).T
+        truth = views[2].depth[v, u].reshape(12, 16)
+        seen = image_to_cvimage(depths[-1])
+        np.testing.assert_allclose(seen, np.where(np.isfinite(truth), truth, np.nan), rtol=1e-5)
+        path = drive.path.T_world_base
+        place = odometry[-1].pose.pose.position
+        np.testing.assert_allclose(
+            [place.x, place.y, place.z],
+            compose(inverse(path[0]), path[2])[:3, 3],
+            atol=1e-7,
+        )
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(60)
+        peer.destroy_node()
+    assert status == 0, log.read_text()
+    assert log.read_text().count(f"reading {recording}") == 1
+    assert log.read_text().count("which is loaded already") == 1
+
+
+def test_a_value_that_a_node_does_not_take_ends_the_process():
+    command = [*NODES, "-p", "base_from_camera:=1 2 3"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "parameter 'base_from_camera' is '1 2 3'" in ended.stderr
+    assert "Traceback" not in ended.stderr

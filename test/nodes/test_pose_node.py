@@ -1,0 +1,441 @@
+"""The pose node over DDS, asked about drives whose every answer is the truth."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from scipy.spatial.transform import Rotation
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+from truth import TruthEngine, exact_prompts
+
+from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import compose, inverse, transform
+from vlm3_ros.nodes.pose_node import PoseNode
+from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.ros.motions import transform_message
+from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
+from vlm3_ros.synthetic.views import View
+from vlm3_ros.tasks.odometry import OdometrySettings, VisualOdometry
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+OUTPUTS = {"pose": PoseStamped, "odom": Odometry, "path": Path, "/tf": TFMessage}
+CAMERA = PinholeCamera(240, 180, 170.0, 175.0, 119.5, 89.5)
+PERIOD = 0.1
+
+
+@pytest.fixture(scope="module")
+def drive() -> Sequence:
+    rng = np.random.default_rng(4)
+    return sample_sequence(rng, CAMERA, kind="room", duration=1.2, rate=1 / PERIOD)
+
+
+@pytest.fixture(scope="module")
+def views(drive: Sequence) -> list[View]:
+    return list(drive.views(np.random.default_rng(5)))
+
+
+def mount_text(T_base_camera: np.ndarray) -> str:
+    quaternion = Rotation.from_matrix(T_base_camera[:3, :3]).as_quat()
+    return " ".join(repr(float(v)) for v in (*T_base_camera[:3, 3], *quaternion))
+
+
+class Camera:
+    """It sends views to a rig, one after the other."""
+
+    def __init__(self, rig, bench, drive: Sequence) -> None:
+        self.rig, self.bench, self.drive = rig, bench, drive
+        self.start = bench.now()
+
+    def stamp(self, index: float) -> float:
+        return round(self.start + index * PERIOD, 6)
+
+    def send(self, view: View, index: float, frame_id: str | None = None) -> float:
+        """Send a view as that of a moment; it has been worked on when this returns its stamp."""
+        rig = self.rig
+        stamp = self.stamp(index)
+        message = self.bench.rgb_message(stamp, view.image, frame_id or self.bench.FRAME)
+        before = worked_on(rig)
+        rig.send(message, camera_info_message(message.header, view.camera))
+        rig.wait(lambda: worked_on(rig) > before, "work on the frame")
+        return stamp
+
+    def send_all(self, views: list[View], first: int = 0) -> None:
+        for index, view in enumerate(views):
+            self.send(view, first + index)
+
+
+def worked_on(rig) -> int:
+    report = rig.report()
+    return report.answered + report.failed
+
+
+def step_counts(rig) -> dict[str, int]:
+    return {name: count for name, count in rig.node._steps.items() if count}
+
+
+def reference_of_last_step(rig) -> float:
+    return round(rig.node._last_step.reference_stamp_ns / 1e9, 6)
+
+
+@pytest.fixture
+def make_camera(make_rig, bench, drive, views) -> Callable[..., Camera]:
+    def make(engine=None, parameters=None, **options) -> Camera:
+        mount = {"base_from_camera": mount_text(drive.T_base_camera)}
+        rig = make_rig(
+            engine or TruthEngine(views),
+            make_node=PoseNode,
+            outputs=OUTPUTS,
+            parameters={**mount, **(parameters or {})},
+            **options,
+        )
+        rig.wait_active()
+        return Camera(rig, bench, drive)
+
+    return make
+
+
+def pose_of(pose) -> np.ndarray:
+    p, q = pose.position, pose.orientation
+    return transform(Rotation.from_quat([q.x, q.y, q.z, q.w]), [p.x, p.y, p.z])
+
+
+def true_pose(drive: Sequence, index: int, origin: int = 0) -> np.ndarray:
+    path = drive.path.T_world_base
+    return compose(inverse(path[origin]), path[index])
+
+
+def tf_of(rig) -> list:
+    """The transforms of this rig's node: /tf is for all."""
+    return [t for message in rig.received["/tf"] for t in message.transforms]
+
+
+def test_a_drive_comes_out_everywhere(make_camera, bench, drive, views):
+    camera = make_camera(parameters={"odom_frame": "my_odom", "base_frame": "my_base"})
+    rig = camera.rig
+    camera.send_all(views)
+    stamps = [camera.stamp(index) for index in range(len(views))]
+    for topic, expected in (("pose", stamps), ("odom", stamps[1:]), ("path", stamps)):
+        rig.wait_for_stamp(stamps[-1], topic)
+        assert rig.stamps(topic) == expected
+    rig.wait(lambda: len(tf_of(rig)) == len(views), "all transforms")
+
+    for index, (pose, tf) in enumerate(zip(rig.received["pose"], tf_of(rig), strict=True)):
+        truth = true_pose(drive, index)
+        assert pose.header.frame_id == "my_odom"
+        np.testing.assert_allclose(pose_of(pose.pose), truth, atol=1e-7)
+        assert (tf.header, tf.child_frame_id) == (pose.header, "my_base")
+        t, q = tf.transform.translation, tf.transform.rotation
+        moved = transform(Rotation.from_quat([q.x, q.y, q.z, q.w]), [t.x, t.y, t.z])
+        np.testing.assert_allclose(moved, truth, atol=1e-7)
+    for index, odom in enumerate(rig.received["odom"], 1):
+        assert (odom.header.frame_id, odom.child_frame_id) == ("my_odom", "my_base")
+        np.testing.assert_allclose(pose_of(odom.pose.pose), true_pose(drive, index), atol=1e-7)
+        v, w = odom.twist.twist.linear, odom.twist.twist.angular
+        expected = [drive.path.speed[index - 1], 0, 0, 0, 0, drive.path.yaw_rate[index - 1]]
+        np.testing.assert_allclose([v.x, v.y, v.z, w.x, w.y, w.z], expected, rtol=1e-3, atol=1e-4)
+        for part in (odom.pose, odom.twist):
+            covariance = part.covariance.reshape(6, 6)
+            np.testing.assert_array_equal(covariance, covariance.T)
+            assert np.linalg.eigvalsh(covariance).min() > 0
+    path = rig.received["path"][-1]
+    assert path.poses == rig.received["pose"] and path.header == path.poses[-1].header
+    rig.wait_for_status("odometry", OK, "accepted: the matches agree")
+    rig.wait(lambda: rig.value("images accepted", "odometry") == "11", "the count")
+    rig.wait_for_status("frames", OK, "Hz")
+
+
+def test_answers_on_file(make_camera, drive, views, tmp_path):
+    """The node asks what the odometry asks that was recorded, and says the same."""
+    file = tmp_path / "drive.jsonl"
+    recording = RecordingEngine(TruthEngine(views), file)
+    offline = VisualOdometry(
+        recording, drive.T_base_camera, OdometrySettings(ask_depth=True, check_backward=True)
+    )
+    steps = [
+        offline.update(view.image, view.camera, round(index * PERIOD * 1e9))
+        for index, view in enumerate(views[:5])
+    ]
+    recording.close()
+    camera = make_camera(RecordedEngine(file), {"ask_depth": True, "check_backward": True})
+    camera.send_all(views[:5])
+    camera.rig.wait_for_stamp(camera.stamp(4), "odom")
+    for step, pose in zip(steps, camera.rig.received["pose"], strict=True):
+        np.testing.assert_allclose(pose_of(pose.pose), step.T_odom_base, atol=1e-9)
+    assert step_counts(camera.rig) == {"first": 1, "fused": 4}
+
+
+def test_a_path_is_bounded_and_others_may_publish_tf(make_camera, views):
+    camera = make_camera(
+        parameters={"path_length": 3, "publish_tf": False}, listen=["pose", "odom", "path"]
+    )
+    rig = camera.rig
+    camera.send_all(views[:6])
+    rig.wait_for_stamp(camera.stamp(5), "path")
+    assert [len(path.poses) for path in rig.received["path"]] == [1, 2, 3, 3, 3, 3]
+    assert rig.received["path"][-1].poses == rig.received["pose"][-3:]
+    assert not any(
+        name == "/tf"
+        for name, _ in rig.node.get_publisher_names_and_types_by_node("pose_node", rig.namespace)
+    )
+
+
+def test_frames_that_were_dropped_do_not_matter(make_camera, drive, views):
+    """Between them the model was busy."""
+    camera = make_camera()
+    for index in (0, 3, 4, 8):
+        camera.send(views[index], index)
+    camera.rig.wait_for_stamp(camera.stamp(8), "odom")
+    for index, pose in zip((0, 3, 4, 8), camera.rig.received["pose"], strict=True):
+        np.testing.assert_allclose(pose_of(pose.pose), true_pose(drive, index), atol=1e-7)
+
+
+def test_images_out_of_order_or_twice_are_left_out(make_camera, drive, views):
+    camera = make_camera()
+    rig = camera.rig
+    camera.send_all(views[:4])
+    camera.send(views[3], 3)
+    rig.wait_for_status("odometry", WARN, "skipped: the image is as old as the last one")
+    camera.send(views[1], 1)
+    rig.wait_for_status("odometry", WARN, "skipped: the image is 0.200 s older")
+    camera.send(views[4], 4)
+    rig.wait_for_stamp(camera.stamp(4), "odom")
+    assert rig.stamps("pose") == [camera.stamp(index) for index in range(5)]
+    np.testing.assert_allclose(
+        pose_of(rig.received["pose"][-1].pose), true_pose(drive, 4), atol=1e-7
+    )
+
+
+def test_a_bag_that_loops_begins_anew(make_camera, drive, views):
+    camera = make_camera()
+    rig = camera.rig
+    camera.send_all(views)
+    camera.send_all(views[:4])
+    rig.wait_for_status("odometry", OK, "accepted")
+    assert step_counts(rig) == {"first": 1, "accepted": 13, "skipped": 1, "reset": 1}
+    assert rig.log_lines("reset: time has jumped back by 1.000 s")
+    rig.wait(lambda: len(rig.received["path"]) == 15, "all paths")
+    last = rig.received["path"][-1]
+    assert len(last.poses) == 3
+    np.testing.assert_allclose(pose_of(last.poses[-1].pose), true_pose(drive, 3, 1), atol=1e-7)
+
+
+def test_a_simulated_clock_that_jumps_back_begins_anew(make_camera, views):
+    camera = make_camera(parameters={"use_sim_time": True})
+    rig = camera.rig
+    rig.set_clock(5000.0)
+    camera.send_all(views[:2])
+    rig.set_clock(4000.0)
+    camera.send(views[2], 2)
+    rig.wait_for_status("odometry", WARN, "reset: the clock has jumped back by 1000.000 s")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"index": 80}, "no pose for 7.9 s"),
+        ({"frame_id": "rear_optical"}, "frame is 'rear_optical' now"),
+        ({"width": 200}, "the camera has changed its size"),
+    ],
+    ids=["gap", "frame", "size"],
+)
+def test_what_breaks_the_chain_begins_a_new_one(make_camera, views, change, reason):
+    camera = make_camera()
+    rig = camera.rig
+    camera.send_all(views[:2])
+    view, index = views[2], change.pop("index", 2)
+    if width := change.pop("width", None):
+        narrow = replace(CAMERA, width=width)
+        view = replace(view, image=np.ascontiguousarray(view.image[:, :width]), camera=narrow)
+    camera.send(view, index, **change)
+    rig.wait_for_status("odometry", WARN, f"reset: .*{reason}")
+    rig.wait_for_stamp(camera.stamp(index), "pose")
+    np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
+    assert camera.stamp(index) not in rig.stamps("odom"), "its twist is unknown"
+
+
+def test_a_robot_that_stands_still_stays(make_camera, drive, views):
+    camera = make_camera()
+    rig = camera.rig
+    camera.send_all(views[:2])
+    rng = np.random.default_rng(0)
+    camera.send_all([drive.view(1, rng) for _ in range(5)], first=2)
+    rig.wait_for_stamp(camera.stamp(6), "odom")
+    assert step_counts(rig) == {"first": 1, "accepted": 1, "standstill": 5}
+    assert all(pose.pose == rig.received["pose"][1].pose for pose in rig.received["pose"][1:])
+    rig.wait_for_status("odometry", OK, "standstill: the image stands still")
+
+
+class Babbling(TruthEngine):
+    """It says nothing that could be read, while it is told to."""
+
+    babbles = False
+
+    def _answer(self, known, question):
+        return "A chair, I think." if self.babbles else super()._answer(known, question)
+
+
+def test_garbage_is_refused_and_not_published(make_camera, drive, views):
+    engine = Babbling(views)
+    camera = make_camera(engine)
+    rig = camera.rig
+    camera.send_all(views[:3])
+    engine.babbles = True
+    camera.send(views[3], 3)
+    rig.wait_for_status("odometry", WARN, "refused: the model's answers could not be read")
+    rig.wait_for_status("frames", WARN, "3 of 51 answers about the last frame cannot be read")
+    engine.babbles = False
+    camera.send(views[4], 4)
+    rig.wait_for_stamp(camera.stamp(4), "odom")
+    assert rig.stamps("pose") == [camera.stamp(index) for index in (0, 1, 2, 4)]
+    assert len(tf_of(rig)) == 4
+    np.testing.assert_allclose(
+        pose_of(rig.received["pose"][-1].pose), true_pose(drive, 4), atol=1e-7
+    )
+
+
+def test_a_pair_without_overlap_is_refused(make_rig, make_camera, drive):
+    about = np.stack([drive.path.T_world_base[0]] * 2)
+    about[1] = about[0] @ np.diag([-1, -1, 1, 1])
+    turned = replace(drive, path=replace(drive.path, T_world_base=about))
+    rng = np.random.default_rng(0)
+    views = [turned.view(index, rng) for index in range(2)]
+    camera = make_camera(TruthEngine(views))
+    camera.send_all(views)
+    camera.rig.wait_for_status("odometry", WARN, "refused: 0 matches could be read")
+    assert camera.rig.stamps("pose") == [camera.stamp(0)]
+
+
+def test_a_reset_begins_anew(make_camera, drive, views):
+    camera = make_camera()
+    rig = camera.rig
+    camera.send_all(views[:3])
+    response = rig.call("reset", Trigger, Trigger.Request())
+    assert response.success and response.message == "the next image is the origin"
+    camera.send_all(views[3:6], first=3)
+    rig.wait_for_stamp(camera.stamp(5), "path")
+    assert len(rig.received["path"][-1].poses) == 3
+    np.testing.assert_allclose(
+        pose_of(rig.received["pose"][-1].pose), true_pose(drive, 5, 3), atol=1e-7
+    )
+    assert rig.log_lines("reset: a reset was asked for")
+
+
+def test_a_pose_that_was_in_work_at_a_reset_is_not_published(make_camera, views):
+    class Slow(TruthEngine):
+        entered, gate = threading.Event(), threading.Event()
+
+        def ask(self, images, questions, answer_template=None):
+            self.entered.set()
+            assert self.gate.wait(60)
+            return super().ask(images, questions, answer_template)
+
+    engine = Slow(views)
+    camera = make_camera(engine)
+    rig = camera.rig
+    camera.send(views[0], 0)
+    sender = threading.Thread(target=camera.send, args=(views[1], 1))
+    sender.start()
+    assert engine.entered.wait(60)
+    assert rig.call("reset", Trigger, Trigger.Request()).success
+    engine.gate.set()
+    sender.join()
+    camera.send(views[2], 2)
+    rig.wait_for_stamp(camera.stamp(2), "pose")
+    assert rig.stamps("pose") == [camera.stamp(0), camera.stamp(2)]
+    np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
+
+
+def test_it_works_without_listeners_and_a_life_cycle_begins_anew(make_camera, views):
+    camera = make_camera(listen=["pose"])
+    rig = camera.rig
+    camera.send_all(views[:2])
+    assert rig.change_state("deactivate")
+    assert rig.change_state("activate")
+    rig.wait_active()
+    camera.send(views[2], 2)
+    rig.wait_for_stamp(camera.stamp(2), "pose")
+    np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
+    assert step_counts(rig) == {"first": 1}
+    assert rig.change_state("deactivate") and rig.change_state("cleanup")
+    assert rig.node._odometry is None and rig.node.engine is None
+    assert rig.change_state("configure") and rig.change_state("activate")
+
+
+def test_settings_change_while_it_runs(make_camera, views):
+    camera = make_camera()
+    rig = camera.rig
+    camera.send_all(views[:3])
+    assert reference_of_last_step(rig) == camera.stamp(0)
+    assert rig.set_parameters(keyframes=False).successful
+    camera.send_all(views[3:5], first=3)
+    assert reference_of_last_step(rig) == camera.stamp(3)
+    fixed = rig.set_parameters(base_frame="other")
+    assert not fixed.successful and "unconfigured" in fixed.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("0 0 0 0 0 1", "takes the seven numbers"),
+        ("a b c d e f g", "takes the seven numbers"),
+        ("0 0 0 0 0 0 nan", "takes the seven numbers"),
+        ("0 0 1 1 1 1 1", "the quaternion .* has a length of 2"),
+    ],
+)
+def test_a_place_of_the_camera_that_is_none_is_refused(make_rig, views, value, reason):
+    rig = make_rig(
+        TruthEngine(views), make_node=PoseNode, outputs=OUTPUTS, parameters={"autostart": False}
+    )
+    result = rig.set_parameters(base_from_camera=value)
+    assert not result.successful
+    assert re.search(f"parameter 'base_from_camera'.*{reason}", result.reason)
+    assert rig.set_parameters(base_from_camera="[0.1, 0, 0.8, -0.5, 0.5, -0.5, 0.5]").successful
+
+
+def test_without_tf_the_place_of_the_camera_must_be_told(make_rig, views, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    rig = make_rig(TruthEngine(views), make_node=PoseNode, outputs=OUTPUTS)
+    rig.wait_for_status("model", ERROR, "tf2_ros is not installed.*set parameter 'base_from_camera")
+    assert rig.state() == "unconfigured"
+
+
+def test_the_place_of_the_camera_comes_from_tf(make_camera, bench, drive, views):
+    pytest.importorskip("tf2_ros")
+    camera = make_camera(parameters={"base_from_camera": "", "tf_timeout": 0.5})
+    rig = camera.rig
+    camera.send(views[0], 0)
+    rig.wait_for_status(
+        "frames",
+        ERROR,
+        "no transform from 'camera_optical_frame' to 'base_link' on TF, waited 0.5 s: publish it",
+    )
+    assert not rig.received["pose"]
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = rig.peer.create_publisher(TFMessage, "/tf_static", latched)
+    mount = transform_message(bench.header(0.0, "base_link"), bench.FRAME, drive.T_base_camera)
+    static.publish(TFMessage(transforms=[mount]))
+    camera.send_all(views[1:4], first=1)
+    rig.wait_for_stamp(camera.stamp(3), "odom")
+    np.testing.assert_allclose(
+        pose_of(rig.received["pose"][-1].pose), true_pose(drive, 3, 1), atol=1e-7
+    )
+
+
+def test_a_model_that_learned_no_motion_fails_to_configure(make_rig, views):
+    engine = TruthEngine(views, replace(exact_prompts(), pose=None))
+    mount = {"base_from_camera": "0 0 0 0 0 0 1"}
+    rig = make_rig(engine, make_node=PoseNode, outputs=OUTPUTS, parameters=mount)
+    rig.wait_for_status("model", ERROR, "truth did not learn relative pose")
+    assert rig.state() == "unconfigured"

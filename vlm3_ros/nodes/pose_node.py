@@ -1,0 +1,245 @@
+"""Visual odometry from a camera: the node."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, deque
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry, Path
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+
+from vlm3_ros.engines.load import load_engine
+from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
+from vlm3_ros.ros.cameras import stamp_nanoseconds
+from vlm3_ros.ros.diagnostics import diagnostic_status
+from vlm3_ros.ros.frames import FrameTree
+from vlm3_ros.ros.motions import odometry_message, pose_message, transform_message
+from vlm3_ros.ros.node import (
+    CameraFrame,
+    CameraModelNode,
+    EngineLoader,
+    FrameError,
+    Published,
+)
+from vlm3_ros.ros.parameters import ParameterError
+from vlm3_ros.ros.running import run_nodes
+from vlm3_ros.tasks.odometry import OdometryStep, VisualOdometry, check_learned
+
+TF_DEPTH = 100
+"""Transforms that wait for slow listeners, as tf2_ros has it."""
+
+
+class PoseNode(CameraModelNode):
+    """Asks how the camera has moved from image to image, and chains the answers to odometry.
+
+    Subscribers (sensor data QoS, the newest image wins):
+        image (sensor_msgs/Image), or image/compressed (sensor_msgs/CompressedImage)
+        camera_info (sensor_msgs/CameraInfo): its calibration
+        /tf, /tf_static (tf2_msgs/TFMessage): the camera's place on the robot, which does not move;
+            unless base_from_camera tells it
+
+    Publishers (reliable; stamp of the newer image; frame odom_frame; metres):
+        pose (geometry_msgs/PoseStamped): of base_frame in odom_frame (REP-105)
+        odom (nav_msgs/Odometry): the same with covariance, and the twist in base_frame; from the
+            second image of a chain on
+        path (nav_msgs/Path): the last path_length poses of the chain; only while subscribed
+        /tf (tf2_msgs/TFMessage): odom_frame to base_frame, with publish_tf
+        /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames, and what became of the
+            motions, once a second
+
+    Services:
+        ~/reset (std_srvs/Trigger): begin anew with the next image
+
+    The odometry begins at the identity. It begins anew, and says so, after a reset, a jump of
+    time backwards (a bag that loops), seconds without a pose, and with another camera. A motion
+    that does not pass its checks is not published; see `vlm3_ros.tasks.odometry`.
+
+    Parameters: `PoseParameters` and `CameraModelParameters`, each with its description; also in
+    `ros2 param describe /pose_node NAME`.
+    """
+
+    parameters: PoseParameters
+
+    def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
+        self._odometry: VisualOdometry | None = None
+        self._camera_frame_id = ""
+        self._frame_tree: FrameTree | None = None
+        self._steps: Counter[str] = Counter()
+        self._last_step: OdometryStep | None = None
+        self._path: deque[PoseStamped] = deque()
+        super().__init__("pose_node", PoseParameters, engine_loader, **node_arguments)
+        self.create_service(Trigger, "~/reset", self._serve_reset)
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+            ),
+            post_callback=self._time_jumped,
+        )
+
+    def create_outputs(self) -> None:
+        """See the base class."""
+        assert self.engine is not None
+        parameters = self.parameters
+        check_learned(self.engine, parameters.odometry_settings())
+        if given_mount(parameters) is None and self._frame_tree is None:
+            try:
+                self._frame_tree = FrameTree(self)
+            except ImportError:
+                raise ParameterError(
+                    "tf2_ros is not installed here, so that the camera's place on the robot must "
+                    "be told: set parameter 'base_from_camera' to x y z qx qy qz qw of the "
+                    f"camera's optical frame in '{parameters.base_frame}'"
+                ) from None
+        self._pose = self.create_output(PoseStamped, "pose")
+        self._odom = self.create_output(Odometry, "odom")
+        self._path_output = self.create_output(Path, "path")
+        self._tf = None
+        if parameters.publish_tf:
+            self._tf = self.create_output(TFMessage, "/tf", TF_DEPTH)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See the base class. The odometry begins anew."""
+        self._odometry = None
+        self._steps.clear()
+        self._last_step = None
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See the base class. The chain and its images are let go of."""
+        self._odometry = None
+        return super().on_deactivate(state)
+
+    def answer(self, frame: CameraFrame) -> Published:
+        """See the base class."""
+        odometry = self._odometry_of(frame.header.frame_id)
+        odometry.settings = self.parameters.odometry_settings()
+        stamp = stamp_nanoseconds(frame.header)
+        step = odometry.update(frame.image, frame.camera, stamp, frame.visible)
+        if odometry is self._odometry and not odometry.awaits_reset:
+            self._tell(step)
+            if step.has_pose:
+                self._publish(frame.header, step)
+        asked = len(step.pose.texts) if step.pose else 0
+        asked += len(step.matches.texts) if step.matches else 0
+        unread = [failure.text for failure in step.pose.failures] if step.pose else []
+        return Published(asked, unread)
+
+    def statuses(self) -> list[DiagnosticStatus]:
+        """See the base class."""
+        step, level, text = self._last_step, DiagnosticStatus.OK, "no image yet"
+        if step:
+            text = f"{step.status}: {step.reason}"
+            if step.status in ("refused", "skipped", "reset"):
+                level = DiagnosticStatus.WARN
+        names = ("first", "reset", "accepted", "fused", "standstill", "refused", "skipped")
+        values = {f"images {name}": str(self._steps[name]) for name in names}
+        return [
+            diagnostic_status(
+                self.diagnostic_name("odometry"), self._camera_frame_id, level, text, values
+            )
+        ]
+
+    def _odometry_of(self, camera_frame: str) -> VisualOdometry:
+        """The chain of a camera; a new one where there is none yet."""
+        assert self.engine is not None
+        odometry = self._odometry
+        if odometry is None or camera_frame != self._camera_frame_id:
+            mount = self._mount(camera_frame)
+            odometry = VisualOdometry(self.engine, mount, self.parameters.odometry_settings())
+            if self._odometry is not None:
+                odometry.reset(
+                    f"the images' frame is {camera_frame!r} now, no longer "
+                    f"{self._camera_frame_id!r}"
+                )
+            self._odometry, self._camera_frame_id = odometry, camera_frame
+        return odometry
+
+    def _mount(self, camera_frame: str) -> Transform:
+        """T_base_camera."""
+        parameters = self.parameters
+        mount = given_mount(parameters)
+        if mount is None and self._frame_tree:
+            mount = self._frame_tree.newest(
+                parameters.base_frame,
+                camera_frame,
+                parameters.tf_timeout,
+                is_wanted=lambda: bool(self._inputs),
+            )
+        if mount is None:
+            raise FrameError(
+                f"no transform from '{camera_frame}' to '{parameters.base_frame}' on TF, waited "
+                f"{parameters.tf_timeout:g} s: publish it (robot_state_publisher, "
+                "static_transform_publisher), correct base_frame, or set base_from_camera"
+            )
+        return mount
+
+    def _tell(self, step: OdometryStep) -> None:
+        """Count a step, and log what is wrong with it."""
+        self._steps[step.status] += 1
+        self._last_step = step
+        if step.status in ("refused", "skipped", "reset"):
+            text = f"{step.status}: {step.reason}"
+            if self._log_throttle.passes(text):
+                self.get_logger().warning(text)
+
+    def _publish(self, image_header: Header, step: OdometryStep) -> None:
+        """Everything that a known pose becomes."""
+        parameters = self.parameters
+        header = Header(stamp=image_header.stamp, frame_id=parameters.odom_frame)
+        pose = PoseStamped(header=header, pose=pose_message(step.T_odom_base))
+        self._pose.publish(pose)
+        if np.isfinite(step.twist).all():
+            self._odom.publish(
+                odometry_message(
+                    header,
+                    parameters.base_frame,
+                    step.T_odom_base,
+                    step.covariance_odom_base,
+                    step.twist,
+                    step.covariance_twist,
+                )
+            )
+        if self._tf:
+            moved = transform_message(header, parameters.base_frame, step.T_odom_base)
+            self._tf.publish(TFMessage(transforms=[moved]))
+        if step.status in ("first", "reset"):
+            self._path.clear()
+        self._path.append(pose)
+        while len(self._path) > parameters.path_length:
+            self._path.popleft()
+        if self._path_output.get_subscription_count():
+            self._path_output.publish(Path(header=header, poses=list(self._path)))
+
+    def _serve_reset(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        self._reset("a reset was asked for")
+        response.success = True
+        response.message = "the next image is the origin"
+        return response
+
+    def _time_jumped(self, jump: TimeJump) -> None:
+        self._reset(f"the clock has jumped back by {-jump.delta.nanoseconds / 1e9:.3f} s")
+
+    def _reset(self, reason: str) -> None:
+        if self._odometry:
+            self._odometry.reset(reason)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node: `ros2 run vlm3_ros pose_node`."""
+    return run_nodes(lambda end: [PoseNode()], arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
