@@ -262,6 +262,24 @@ def test_a_refused_motion_has_no_pose_and_the_next_image_has_the_right_one(
         assert np.abs(error).max() < 1e-7
 
 
+def test_where_the_keyframe_fails_the_last_image_is_asked(drive):
+    class Forgetful(TruthEngine):
+        """Of view 0 it knows nothing any more when it sees view 3."""
+
+        def _answer(self, known, question):
+            seen = [frame for frame, _ in known]
+            if seen[0] is drive.views[0] and seen[-1] is drive.views[3]:
+                return "I see a chair."
+            return super()._answer(known, question)
+
+    steps = run(odometry_of(drive, Forgetful(drive.views)), drive.views[:5])
+    assert [step.status for step in steps] == ["first"] + ["accepted"] * 4
+    references = [step.reference_stamp_ns - START for step in steps[1:]]
+    assert references == [0, 0, 2 * PERIOD, 2 * PERIOD]
+    for index, step in enumerate(steps):
+        assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(index))).max() < 1e-7
+
+
 def test_a_pair_without_overlap_is_refused(drive):
     rng = np.random.default_rng(1)
     path = drive.sequence.path

@@ -1,8 +1,9 @@
 """Visual odometry: the motions that a model answers, checked and chained to a pose.
 
 Each image is compared with a reference image whose pose is known: a keyframe, kept while enough of
-it is still seen, or always the image before. A motion that does not pass `verify_motion` moves
-nothing: the next image is compared with the last one whose pose is known.
+it is still seen, or always the image before. Where the motion since a keyframe does not pass
+`verify_motion`, that since the last image with a pose is asked; where this does not pass, either,
+the image has no pose, and the next one is compared with the same reference.
 
 Frames: `odom` is where the base was at the first image; the base is fixed to the camera at
 `T_base_camera` (the camera's axes are optical, those of the base are of REP-103).
@@ -332,7 +333,8 @@ class VisualOdometry:
         )
         motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
         if verified.status == "refused":
-            self._refer_to_latest()
+            if self._refer_to_latest():
+                return self._moved(frame)
             nothing = _nothing(frame, stamp, "refused", verified.reason)
             return replace(nothing, pose=pose, matches=matches)
         status: StepStatus = verified.status
@@ -378,13 +380,15 @@ class VisualOdometry:
             return depth
         return reference.depth
 
-    def _refer_to_latest(self) -> None:
-        """Compare the next images with the last one whose pose is known."""
-        assert self._latest is not None
+    def _refer_to_latest(self) -> bool:
+        """Compare with the last image whose pose is known; whether that is another one."""
+        assert self._latest is not None and self._reference is not None
         latest = self._latest
-        if self._reference is not None and latest.frame is not self._reference.frame:
-            self._refer_to(latest.frame, *self._chained(latest))
-            self._latest = replace(self._latest, stamp_ns=latest.stamp_ns)
+        if latest.frame is self._reference.frame:
+            return False
+        self._refer_to(latest.frame, *self._chained(latest))
+        self._latest = replace(self._latest, stamp_ns=latest.stamp_ns)
+        return True
 
     def _chained(self, latest: _Latest) -> tuple[Transform, Covariance]:
         """Pose of the base in odom, and its covariance."""
