@@ -199,7 +199,9 @@ def test_a_gap_of_seconds_starts_anew(drive):
     odometry = odometry_of(drive, max_gap=2.0)
     run(odometry, drive.views[:2])
     step = step_of(odometry, drive.views[2], 30)
-    assert step.status == "reset" and step.reason == "no pose for 2.9 s"
+    assert step.status == "reset" and step.reason == (
+        "no pose for 2.9 s, longer than max_gap (2 s)"
+    )
     assert step.reference_stamp_ns is None and step.T_ref_camera is None
 
 
@@ -344,7 +346,7 @@ def test_a_reset_forgets_the_chain(drive):
 def test_a_model_that_learned_no_motion_or_matches_is_named_at_the_start(drive):
     prompts = replace(exact_prompts(), correspondence=None)
     engine = TruthEngine(drive.views, prompts)
-    with pytest.raises(EngineError, match="did not learn correspondence"):
+    with pytest.raises(EngineError, match=r"did not learn correspondence.*match_rows: 0"):
         odometry_of(drive, engine)
     run(odometry_of(drive, engine, match_columns=0), drive.views[:2])
     with pytest.raises(EngineError, match="did not learn relative pose"):

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.flow import image_flow
 from vlm3_ros.geometry.motion import (
@@ -188,7 +188,10 @@ def check_learned(engine: Engine, settings: OdometrySettings) -> None:
     """
     pose_prompts(engine)
     if settings.asks_matches:
-        correspondence_prompts(engine)
+        try:
+            correspondence_prompts(engine)
+        except EngineError as error:
+            raise EngineError(f"{error}, or ask no matches (match_rows: 0)") from None
 
 
 class VisualOdometry:
@@ -262,7 +265,10 @@ class VisualOdometry:
         if elapsed < 0:
             return self._begun(frame, "reset", f"time has jumped back by {-elapsed:.3f} s")
         if elapsed > self.settings.max_gap:
-            return self._begun(frame, "reset", f"no pose for {elapsed:.1f} s")
+            reason = (
+                f"no pose for {elapsed:.1f} s, longer than max_gap ({self.settings.max_gap:g} s)"
+            )
+            return self._begun(frame, "reset", reason)
         if not _same_camera(camera, self._latest.frame.camera):
             return self._begun(frame, "reset", "the camera has changed its size or intrinsics")
         self._is_late = False
