@@ -11,11 +11,11 @@ from truth import TruthEngine, exact_prompts
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.chain import ORIGIN_COVARIANCE
 from vlm3_ros.geometry.motion import compose, inverse, motion_error
 from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
 from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.odometry import (
-    ORIGIN_COVARIANCE,
     OdometrySettings,
     OdometryStep,
     VisualOdometry,
@@ -321,6 +321,16 @@ def test_an_engine_that_fails_leaves_the_chain_as_it_was(drive):
     engine.is_down = False
     step = step_of(odometry, drive.views[3], 3)
     assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(3))).max() < 1e-7
+
+
+def test_an_image_that_could_not_be_asked_about_becomes_no_reference(drive):
+    odometry = odometry_of(drive)
+    with pytest.raises(GeometryError, match="its camera is 240x180"):
+        odometry.update(drive.views[0].image[:9], CAMERA, START)
+    with pytest.raises(GeometryError, match="check the calibration"):
+        odometry.update(drive.views[0].image, replace(CAMERA, fx=0.001), START)
+    steps = run(odometry, drive.views[:2])
+    assert [step.status for step in steps] == ["first", "accepted"]
 
 
 def test_pixels_that_show_nothing_are_not_asked(drive):
