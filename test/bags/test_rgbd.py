@@ -12,7 +12,7 @@ from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.messages import depth_from_message
 from vlm3_ros.bags.reading import header_stamp_ns, open_bag
 from vlm3_ros.bags.rgbd import DEPTH_TOPIC, IMAGE_TOPIC, ODOM_TOPIC, bag_from_rgbd
-from vlm3_ros.bags.topics import find_rgbd_topics
+from vlm3_ros.bags.topics import find_camera_topics
 
 IDS = (3, 6, 9, 13)
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def test_stamps_images_and_depth_are_those_of_the_folder(folder: Path, tmp_path: Path) -> None:
     assert bag_from_rgbd(folder, tmp_path / "bag") == len(IDS)
     with open_bag(tmp_path / "bag") as bag:
-        found = find_rgbd_topics(bag)
+        found = find_camera_topics(bag)
         assert (found.image, found.depth) == (IMAGE_TOPIC, DEPTH_TOPIC)
         images = list(bag.messages([found.image]))
         depths = list(bag.messages([found.depth]))

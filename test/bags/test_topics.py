@@ -14,7 +14,7 @@ from vlm3_ros.bags.messages import (
     jpeg_image_message,
 )
 from vlm3_ros.bags.reading import open_bag
-from vlm3_ros.bags.topics import RgbdTopics, find_rgbd_topics
+from vlm3_ros.bags.topics import CameraTopics, find_camera_topics
 from vlm3_ros.bags.writing import BagWriter, write_bag
 from vlm3_ros.geometry.camera import PinholeCamera
 
@@ -36,21 +36,32 @@ def test_colour_depth_and_calibration_are_told_apart(tmp_path: Path) -> None:
         writer.write("/aligned/image/compressedDepth", compressed_depth_message(DEPTH, 1, "c"), 1)
         writer.write("/aligned/camera_info", camera_info_message(CAMERA, 1, "c"), 1)
     with open_bag(tmp_path / "bag") as bag:
-        assert find_rgbd_topics(bag) == RgbdTopics(
+        assert find_camera_topics(bag) == CameraTopics(
             "/robot/front/image_raw", "/robot/front/camera_info", "/aligned/image"
         )
-        chosen = find_rgbd_topics(bag, depth="/aligned/image/compressedDepth")
+        chosen = find_camera_topics(bag, depth="/aligned/image/compressedDepth")
         assert chosen.depth == "/aligned/image/compressedDepth"
 
 
-def test_a_bag_without_depth_says_what_it_has(tmp_path: Path) -> None:
+def test_a_bag_may_have_no_depth(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_camera(writer, "/camera")
     with open_bag(tmp_path / "bag") as bag:
-        with pytest.raises(BagError, match=r"no depth topic; the bag has .*/camera/image_raw"):
-            find_rgbd_topics(bag)
+        assert find_camera_topics(bag) == CameraTopics(
+            "/camera/image_raw", "/camera/camera_info", None
+        )
         with pytest.raises(BagError, match="no topic '/depth'"):
-            find_rgbd_topics(bag, depth="/depth")
+            find_camera_topics(bag, depth="/depth")
+
+
+def test_a_bag_without_images_says_what_it_has(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        writer.write("/depth", depth_message(DEPTH, "32FC1", 1, "c"), 1)
+    with (
+        open_bag(tmp_path / "bag") as bag,
+        pytest.raises(BagError, match=r"no image topic; the bag has .*/depth"),
+    ):
+        find_camera_topics(bag)
 
 
 def test_two_cameras_must_be_named(tmp_path: Path) -> None:
@@ -60,6 +71,6 @@ def test_two_cameras_must_be_named(tmp_path: Path) -> None:
         writer.write("/depth", depth_message(DEPTH, "32FC1", 1, "c"), 1)
     with open_bag(tmp_path / "bag") as bag:
         with pytest.raises(BagError, match=r"several.*/left/image_raw, /right/image_raw; name one"):
-            find_rgbd_topics(bag)
-        found = find_rgbd_topics(bag, image="/right/image_raw/compressed")
+            find_camera_topics(bag)
+        found = find_camera_topics(bag, image="/right/image_raw/compressed")
         assert found.camera_info == "/right/camera_info"

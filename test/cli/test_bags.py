@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vlm3_ros.bags.reading import open_bag
-from vlm3_ros.bags.topics import find_rgbd_topics
+from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.cli import main
 
 
@@ -14,7 +14,7 @@ def test_a_sample_bag_is_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([*command, "--duration", "2", "--frame-rate", "5"]) == 0
     assert "wrote 10 frames" in capsys.readouterr().out
     with open_bag(tmp_path / "bag") as bag:
-        assert bag.topics[find_rgbd_topics(bag).image].count == 10
+        assert bag.topics[find_camera_topics(bag).image].count == 10
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

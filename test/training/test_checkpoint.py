@@ -22,7 +22,7 @@ from vlm3_ros.training.checkpoint import (
     constant_parts,
     extend_checkpoint,
 )
-from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
+from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_hidden
 
 PROMPTS = load_prompt_set("vlm3")
 SHAPE = TinyShape(vision_hidden=32, vision_depth=2, vision_heads=2, hidden=64, layers=2, heads=4)
@@ -145,5 +145,5 @@ def test_an_extended_checkpoint_answers_depth_as_before_and_can_be_asked_about_p
         packer = Packer(load_processor(tmp_path / name))
         batch = packer.collate([packer.pack([image], [question])])
         with torch.inference_mode():
-            hidden.append(packed_loss(model, batch)[1])
+            hidden.append(packed_hidden(model, batch))
     assert torch.allclose(*hidden, atol=1e-5)

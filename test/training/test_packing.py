@@ -11,7 +11,14 @@ from vlm3_ros.engines.base import Profile, load_profile
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
 from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
-from vlm3_ros.training.packing import IGNORE, PACKED_ATTENTION, Packer, mrope_positions, packed_loss
+from vlm3_ros.training.packing import (
+    IGNORE,
+    PACKED_ATTENTION,
+    Packer,
+    mrope_positions,
+    packed_hidden,
+    packed_loss,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +92,7 @@ def test_packed_loss_is_that_of_separate_chats(checkpoint):
         )
         model.set_attn_implementation(PACKED_ATTENTION)
         batch = packer.collate([packer.pack([image], pairs) for image, pairs in samples])
-        packed, _ = packed_loss(model, batch)
+        packed = packed_loss(model, batch)
     assert alone.std() > 0.1
     assert packed.item() == pytest.approx(alone.mean().item(), rel=1e-5)
 
@@ -114,7 +121,7 @@ def test_no_question_sees_another(checkpoint):
         layout = batch["layout"]
         batch["labels"][:, layout.prefix + layout.block :] = IGNORE
         with torch.inference_mode():
-            return packed_loss(model, batch)[0].item()
+            return packed_loss(model, batch).item()
 
     assert loss_of_first(pairs) == pytest.approx(loss_of_first(others), rel=1e-6)
 
@@ -141,7 +148,16 @@ def test_positions_are_the_model_s_own(checkpoint, sizes):
     assert np.array_equal(ours, expected[:, 0].numpy())
 
 
-def test_a_sample_without_questions_is_refused(checkpoint):
-    _, processor, _ = checkpoint
-    with pytest.raises(ValueError, match="at least one question"):
-        Packer(processor).pack([np.zeros((64, 64, 3), np.uint8)], [])
+def test_a_sample_without_questions_is_its_images(checkpoint):
+    model, processor, _ = checkpoint
+    packer, image = Packer(processor), np.full((64, 96, 3), 40, np.uint8)
+    bare = packer.pack([image, image], [])
+    asked = packer.pack([image, image], [("one?", "1"), ("two?", "2")])
+    assert bare.blocks == ()
+    n = len(bare.prefix_ids)
+    assert np.array_equal(bare.prefix_ids, asked.prefix_ids[:n])
+    with torch.inference_mode():
+        alone, before = (
+            packed_hidden(model, packer.collate([sample]))[:, :n] for sample in (bare, asked)
+        )
+    assert torch.allclose(alone, before, atol=1e-5)

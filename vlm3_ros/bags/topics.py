@@ -12,15 +12,6 @@ _TRANSPORTS = ("compressed", "compressedDepth")
 
 
 @dataclass(frozen=True)
-class RgbdTopics:
-    """Names of the topics that make an RGB-D stream."""
-
-    image: str
-    camera_info: str
-    depth: str
-
-
-@dataclass(frozen=True)
 class CameraTopics:
     """Names of the topics of a camera, and of its registered depth, where there is any."""
 
@@ -29,27 +20,13 @@ class CameraTopics:
     depth: str | None
 
 
-def find_rgbd_topics(
+def find_camera_topics(
     bag: Bag, image: str | None = None, camera_info: str | None = None, depth: str | None = None
-) -> RgbdTopics:
+) -> CameraTopics:
     """The topics given, checked, and what is not given found by type and content.
 
     Depth is told from colour by the encoding of a topic's first message; the calibration is the
     `camera_info` beside the image, as image_transport has it.
-
-    Raises:
-        BagError: when a topic is missing, or when several would do; lists what the bag has.
-    """
-    found = find_camera_topics(bag, image, camera_info, depth)
-    # Says what is missing.
-    depth = found.depth or _choose(bag, "depth", [], None)
-    return RgbdTopics(found.image, found.camera_info, depth)
-
-
-def find_camera_topics(
-    bag: Bag, image: str | None = None, camera_info: str | None = None, depth: str | None = None
-) -> CameraTopics:
-    """As `find_rgbd_topics`, of a bag that may have no depth.
 
     Raises:
         BagError: when a topic is missing, or when several would do; lists what the bag has.

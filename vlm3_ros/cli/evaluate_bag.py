@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import loaded_engine, model_name
+from vlm3_ros.engines.settings import chosen_settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from vlm3_ros.evaluation.bag import BagEvaluation, BagSource
@@ -42,18 +44,19 @@ def add_bag_options(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="frames a second that are evaluated (default: all)",
     )
+    group.add_argument(
+        "--online",
+        action="store_true",
+        help="play the bag in real time into the nodes, and evaluate what they publish (needs "
+        "ROS 2)",
+    )
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
     """Score depth, and motion where the checkpoint learned it; returns the exit status."""
     from rich.console import Console
 
-    from vlm3_ros.evaluation.bag import (
-        bag_source,
-        evaluation_notes,
-        evaluation_tables,
-        write_evaluation,
-    )
+    from vlm3_ros.evaluation.bag import bag_source, write_evaluation
 
     with bag_source(
         options.data,
@@ -64,26 +67,30 @@ def evaluate_on_bag(options: argparse.Namespace) -> int:
         options.rectified,
     ) as source:
         options.out.mkdir(parents=True, exist_ok=True)
-        evaluation = _offline(source, options)
+        evaluation = (_online if options.online else _offline)(source, options)
         wrote = write_evaluation(evaluation, options.out)
-    console = Console(highlight=False)
-    console.rule(f"{evaluation.model} on {source.path.name}, {evaluation.mode}")
+    print_evaluation(Console(highlight=False), evaluation)
+    print(f"wrote {', '.join(wrote)} to {options.out}")
+    return 0
+
+
+def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
+    """Print the scores as tables, and what else is to be known."""
+    from vlm3_ros.evaluation.bag import evaluation_notes, evaluation_tables
+
+    console.rule(f"{evaluation.model} on {evaluation.source.path.name}, {evaluation.mode}")
     for table in evaluation_tables(evaluation):
         console.print(_rich_table(table))
     for name, text in evaluation_notes(evaluation).items():
         console.print(f"[bold]{name}[/bold]: {text}")
-    console.print(f"wrote {', '.join(wrote)} to {options.out}")
-    return 0
 
 
 def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
-    from vlm3_ros.bags.reading import open_bag
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.bag import evaluate_answers
     from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
 
-    with open_bag(source.frames.path) as bag:
-        images = bag.topics[source.frames.topics.image].count
+    images = source.images
     with loaded_engine(options) as engine, progress_bar("frames") as progress:
         answers = ask_about_frames(
             engine,
@@ -99,6 +106,19 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
             f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'there is none'}"
         )
     return evaluate_answers(source, name, "offline", answers)
+
+
+def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
+    from vlm3_ros.cli.replayed import evaluate_replay
+
+    if options.rate is not None:
+        raise CommandError("--online leaves out what the nodes have no time for: without --rate")
+    return evaluate_replay(
+        source,
+        chosen_settings(vars(options)),
+        options.out,
+        unified_focal=options.focal or 0.0,
+    )
 
 
 def _rich_table(content: TextTable) -> Table:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.poses import TruePoses, find_true_poses
@@ -43,6 +44,9 @@ from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SHOWN = 3
 """Frames whose depth is shown: of the smallest, the middle and the largest error."""
 
@@ -51,12 +55,13 @@ SHOWN = 3
 class BagSource:
     """A bag to be evaluated.
 
-    `path`: as given. `frames`: of its camera. `poses`: the ground truth; None where there is none,
-    for the reason `no_poses`.
+    `path`: as given. `frames`: of its camera; `images`: how many there are. `poses`: the ground
+    truth; None where there is none, for the reason `no_poses`.
     """
 
     path: Path
     frames: BagFrames
+    images: int
     poses: TruePoses | None
     no_poses: str
 
@@ -104,6 +109,7 @@ def bag_source(
         poses, no_poses = None, ""
         with open_bag(readable) as bag:
             topics = find_camera_topics(bag, image, camera_info, depth)
+            images = bag.topics[topics.image].count
             optical = camera_frame(bag, topics.image)
             try:
                 poses = find_true_poses(bag, optical, ground_truth, damage)
@@ -111,9 +117,8 @@ def bag_source(
                 if ground_truth is not None:
                     raise
                 no_poses = str(error)
-        yield BagSource(
-            path, BagFrames(readable, topics, is_rectified, damage=damage), poses, no_poses
-        )
+        frames = BagFrames(readable, topics, is_rectified, damage=damage)
+        yield BagSource(path, frames, images, poses, no_poses)
 
 
 def evaluate_answers(
@@ -200,6 +205,12 @@ def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
     return [*wrote, "report.html"]
 
 
+def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:
+    """The trajectory from above; None where it was not scored."""
+    scores = evaluation.scores.trajectory
+    return plot_trajectory(scores, _trajectories(evaluation)["truth"]) if scores else None
+
+
 def _trajectories(evaluation: BagEvaluation) -> dict[str, Trajectory]:
     """The estimate as it was published, in odom (its longest part), and the truth at all frames."""
     trajectories = {}
@@ -232,7 +243,7 @@ def _write_report(evaluation: BagEvaluation, path: Path) -> None:
         draw_depth_frames(frames, picture, f"{evaluation.model}: depth along Z")
         parts.append(picture_html("Depth and its errors", png_source(picture.getvalue())))
     figures = {
-        "Trajectory": plot_trajectory(scores.trajectory) if scores.trajectory else None,
+        "Trajectory": trajectory_figure(evaluation),
         "Errors over time": plot_errors(scores, min(evaluation.truth.stamps_ns, default=0)),
         "Latency": plot_latency(evaluation.answers.latency),
     }
@@ -242,41 +253,50 @@ def _write_report(evaluation: BagEvaluation, path: Path) -> None:
 
 def _shown_frames(evaluation: BagEvaluation) -> list[DepthFrame]:
     """Frames of the smallest, the middle and the largest error; evenly over time without truth."""
-    answers, depth = evaluation.answers, evaluation.scores.depth
+    depth = evaluation.scores.depth
     if depth is None:
-        stamps = sorted(answers.depths)
-        names = dict.fromkeys(stamps[:: max(1, len(stamps) // SHOWN)][:SHOWN], "")
-    else:
-        ranked = np.argsort(depth.abs_rel)  # NaN comes last
-        chosen = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
-        names = {
-            int(depth.stamps_ns[i]): f"{name}: δ1 {depth.delta1[i]:.2f}, AbsRel "
-            f"{depth.abs_rel[i]:.2f}"
-            for name, i in zip(("best", "median", "worst"), chosen, strict=True)
-        }
-    start = min(evaluation.truth.stamps_ns, default=0)
-    shown = _depth_frames(evaluation, names, start)
-    return [shown[stamp] for stamp in names if stamp in shown]
+        return depth_frames(evaluation, evenly(sorted(evaluation.answers.depths), SHOWN))
+    ranked = np.argsort(depth.abs_rel)  # NaN comes last
+    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    return depth_frames(
+        evaluation, {int(depth.stamps_ns[i]): f"{name}: " for name, i in chosen.items()}
+    )
 
 
-def _depth_frames(
-    evaluation: BagEvaluation, names: dict[int, str], start_ns: int
-) -> dict[int, DepthFrame]:
-    return {
+def evenly(stamps_ns: Sequence[int], count: int) -> dict[int, str]:
+    """A few of these stamps, evenly, for `depth_frames`."""
+    indices = np.linspace(0, len(stamps_ns) - 1, min(count, len(stamps_ns)), dtype=int)
+    return {stamps_ns[i]: "" for i in indices}
+
+
+def depth_frames(evaluation: BagEvaluation, names: Mapping[int, str]) -> list[DepthFrame]:
+    """Answered frames with their depth, to be drawn.
+
+    Args:
+        evaluation: of the bag.
+        names: what to say of a frame before its scores, by stamp in nanoseconds.
+    """
+    depth, start = evaluation.scores.depth, min(evaluation.truth.stamps_ns, default=0)
+    scores = {}
+    if depth is not None:
+        for stamp, delta1, error in zip(
+            depth.stamps_ns.tolist(), depth.delta1, depth.abs_rel, strict=True
+        ):
+            scores[stamp] = f"δ1 {delta1:.2f}, AbsRel {error:.2f}"
+    frames = {
         frame.stamp_ns: _depth_frame(
             frame,
             evaluation.answers.depths[frame.stamp_ns],
-            f"{(frame.stamp_ns - start_ns) / 1e9:.1f} s\n{names[frame.stamp_ns]}",
+            f"{(frame.stamp_ns - start) / 1e9:.1f} s\n{names[frame.stamp_ns]}"
+            f"{scores.get(frame.stamp_ns, '')}",
         )
-        for frame in _only(evaluation.source.frames, names)
+        for frame in evaluation.source.frames
+        if frame.stamp_ns in names
     }
+    return [frames[stamp] for stamp in names if stamp in frames]
 
 
-def _only(frames: BagFrames, stamps_ns: Collection[int]) -> Iterator[BagFrame]:
-    return (frame for frame in frames if frame.stamp_ns in stamps_ns)
-
-
-def _depth_frame(frame: BagFrame, depth: Any, title: str) -> DepthFrame:
+def _depth_frame(frame: BagFrame, depth: NDArray[np.floating], title: str) -> DepthFrame:
     camera = frame.camera
     pixels = uniform_grid(camera, *GRID)
     dense = densify(pixels, depth, camera.width, camera.height)

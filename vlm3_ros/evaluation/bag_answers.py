@@ -37,7 +37,7 @@ class BagAnswers:
         frames: that the model was to answer.
         answered: stamps of those that it has answered, in their order.
         failed: how many could not be answered, by reason.
-        dropped: frames that gave way to newer ones, in real time.
+        dropped: how many frames gave way to newer ones, in real time, by task.
         depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered.
         odom: T_odom_base, where the odometry has a pose.
         steps: frames by the status of their odometry.
@@ -53,7 +53,7 @@ class BagAnswers:
     frames: int = 0
     answered: list[int] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
-    dropped: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
     depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     odom: dict[int, Transform] = field(default_factory=dict)
     steps: Counter[str] = field(default_factory=Counter)
@@ -131,7 +131,8 @@ def _odometry(
     try:
         pose_prompts(engine)
     except EngineError as error:
-        answers.left_out["pose"] = answers.left_out["correspondence"] = str(error)
+        unlearned = ("pose", "odometry", "trajectory", "correspondence")
+        answers.left_out.update(dict.fromkeys(unlearned, str(error)))
         return None
     try:
         correspondence_prompts(engine)

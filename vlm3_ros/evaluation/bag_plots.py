@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.evaluation.bag_scores import BagScores, TrajectoryScores
+from vlm3_ros.evaluation.trajectories import Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,19 +20,24 @@ _TASK_COLOURS = ("#2c6fae", "#c8401e", "#2a7f3f")
 _WIDTH = 9.0  # inches
 
 
-def plot_trajectory(scores: TrajectoryScores) -> Figure:
-    """The way from above: truth, and the estimate after its alignment."""
+def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
+    """The way from above: all of the truth, and the estimate after its alignment.
+
+    Args:
+        scores: of the estimate.
+        way: the whole true trajectory.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, 6.2), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    truth, estimate = (t.poses[:, :3, 3] for t in (scores.truth, scores.estimate))
-    ties = np.stack([truth[:, :2], estimate[:, :2]], axis=1)
+    whole, truth, estimate = (t.poses[:, :2, 3] for t in (way, scores.truth, scores.estimate))
+    ties = np.stack([truth, estimate], axis=1)
     for tie in ties[:: max(1, len(ties) // 60)]:
         axes.plot(*tie.T, color=_FAINT, linewidth=0.6, zorder=1)
-    axes.plot(*truth[:, :2].T, color=_TRUE, linewidth=2.2, label="ground truth", zorder=2)
+    axes.plot(*whole.T, color=_TRUE, linewidth=2.2, label="ground truth", zorder=2)
     axes.plot(
-        *estimate[:, :2].T,
+        *estimate.T,
         color=_ESTIMATED,
         linewidth=1.4,
         marker=".",
@@ -39,15 +45,14 @@ def plot_trajectory(scores: TrajectoryScores) -> Figure:
         label="estimate, SE(3) aligned",
         zorder=3,
     )
-    axes.plot(*truth[0, :2], "o", color=_TRUE, markersize=9, label="start", zorder=4)
-    axes.plot(*truth[-1, :2], "s", color=_TRUE, markersize=8, label="end", zorder=4)
-    # What a perfect estimate would show as a line must not fill the picture with noise.
+    axes.plot(*whole[0], "o", color=_TRUE, markersize=9, label="start", zorder=4)
+    axes.plot(*whole[-1], "s", color=_TRUE, markersize=8, label="end", zorder=4)
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.08)
     axes.set_xlabel("x in m")
     axes.set_ylabel("y in m")
     axes.set_title(
-        f"Trajectory from above: APE {scores.ape.translation_m.rmse:.3f} m over "
+        f"Trajectory from above: APE {scores.ape.translation_m.rmse:.3f} m (RMSE) over "
         f"{scores.length_m:.1f} m",
         fontsize=11,
     )

@@ -138,8 +138,7 @@ def score_answers(
     """
     scores = BagScores(left_out=dict(answers.left_out))
     scores.depth = _depth_scores(answers, truth, scores.left_out)
-    if "pose" in answers.left_out:
-        scores.left_out["odometry"] = scores.left_out["trajectory"] = answers.left_out["pose"]
+    if "odometry" in answers.left_out:
         return scores
     if poses is None:
         for name in ("pose", "odometry", "trajectory", "correspondence"):

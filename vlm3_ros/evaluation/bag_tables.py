@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def latency_json(answers: BagAnswers) -> dict[str, dict[str, float]]:
     }
 
 
-def frames_json(answers: BagAnswers) -> dict[str, int]:
+def frames_json(answers: BagAnswers) -> dict[str, Any]:
     """How many frames there were, and what became of them."""
     return {
         "frames": answers.frames,
@@ -182,6 +183,7 @@ def _match_table(rows: Mapping[str, MatchMetrics]) -> TextTable:
 
 def _frames_table(answers: BagAnswers) -> TextTable:
     counts = {name.replace("_", " "): str(count) for name, count in frames_json(answers).items()}
+    counts["dropped"] = ", ".join(f"{n} ({task})" for task, n in answers.dropped.items()) or "0"
     return TextTable("frames", tuple(counts), (tuple(counts.values()),), has_baselines=False)
 
 

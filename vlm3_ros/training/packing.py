@@ -73,15 +73,15 @@ class Packer:
     ) -> PackedSample:
         """One sample of questions that all start with the same words up to their first number.
 
+        Without questions it is the images alone.
+
         Args:
             images: RGB views, shape (height, width, 3), uint8, sides as the model takes them.
             pairs: question and answer texts.
 
         Raises:
-            ValueError: when no pairs are given, or the processor would resize an image.
+            ValueError: when the processor would resize an image.
         """
-        if not pairs:
-            raise ValueError("a sample needs at least one question with its answer")
         pixels = self._processor.image_processor(list(images), return_tensors="pt", do_resize=False)
         grid = pixels["image_grid_thw"]
         start, *middles = self._chat([""] * len(images))
@@ -90,7 +90,7 @@ class Packer:
             prefix += [self._image_id] * (rows * columns // self._merge**2) + after
         texts = [self._question_tokens(question) for question, _ in pairs]
         shared = _common_prefix(texts)
-        prefix += texts[0][:shared]
+        prefix += texts[0][:shared] if texts else []
         answers = [self._encode(answer) + self._end for _, answer in pairs]
         blocks, labels = [], []
         for text, answer in zip(texts, answers, strict=True):
@@ -113,7 +113,7 @@ class Packer:
         layout = Layout(
             max(len(s.prefix_ids) for s in samples),
             max(len(s.blocks) for s in samples),
-            max(len(block) for s in samples for block in s.blocks),
+            max((len(block) for s in samples for block in s.blocks), default=0),
         )
         length = layout.prefix + layout.questions * layout.block
         pad = self._tokenizer.pad_token_id
@@ -161,9 +161,9 @@ class Packer:
 
 def _common_prefix(texts: list[list[int]]) -> int:
     """Number of leading tokens that all texts share, leaving at least one to each."""
-    limit = min(map(len, texts)) - 1
-    if len(texts) == 1:
+    if len(texts) < 2:
         return 0
+    limit = min(map(len, texts)) - 1
     first = texts[0]
     return next((i for i in range(limit) if any(t[i] != first[i] for t in texts)), limit)
 
@@ -296,22 +296,28 @@ PACKED_ATTENTION = {"text_config": "vlm3_packed", "vision_config": "vlm3_vision"
 """For `model.set_attn_implementation` before `packed_loss`."""
 
 
-def packed_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Mean cross entropy over the answer tokens of a packed batch; all else carries no loss.
+def packed_hidden(model: Any, batch: dict[str, Any]) -> Tensor:
+    """The last hidden states of a packed batch, shape (batch, tokens, width).
 
     The model's attention must be set to `PACKED_ATTENTION`.
-
-    Returns:
-        The loss, and the last hidden states, shape (batch, tokens, width).
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
-    hidden = model.model(
+    hidden: Tensor = model.model(
         # All-true: which token sees which is the layout's business.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=inputs["input_ids"].device),
         use_cache=False,
         **inputs,
     ).last_hidden_state
+    return hidden
+
+
+def packed_loss(model: Any, batch: dict[str, Any]) -> Tensor:
+    """Mean cross entropy over the answer tokens of a packed batch; all else carries no loss.
+
+    The model's attention must be set to `PACKED_ATTENTION`.
+    """
+    hidden = packed_hidden(model, batch)
     labels = batch["labels"][:, 1:]
     answered = labels != IGNORE
     logits = model.lm_head(hidden[:, :-1][answered])
-    return nn.functional.cross_entropy(logits.float(), labels[answered]), hidden
+    return nn.functional.cross_entropy(logits.float(), labels[answered])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera
 from vlm3_ros.geometry.motion import Transform, seen_motion
 from vlm3_ros.synthetic.pairs import GAPS, ViewPair, true_matches
-from vlm3_ros.training.packing import PackedSample, Packer, packed_loss
+from vlm3_ros.training.packing import PackedSample, Packer, packed_hidden
 from vlm3_ros.training.pairs import PairStream
 from vlm3_ros.training.warmup import CELLS, WAVES, cell_depth, token_cells, wave_code
 
@@ -36,15 +36,14 @@ WIDE_GAPS = (6, GAPS[1])
 a token, and nothing is learned from them at first."""
 
 WEIGHTS = {
-    "answers": 0.1,
     "attention": 1.0,
     "flow": 1.0,
     "match_places": 0.5,
     "motion": 0.2,
     "log_depth": 0.3,
 }
-"""Of the parts of the loss. Answers and motion weigh little: before matches are known they are
-noise, and Muon's steps are as long as ever."""
+"""Of the parts of the loss. The motion weighs little: before matches are known it is noise, and
+Muon's steps are as long as ever."""
 
 MATCHING_LAYER, MATCHING_HEADS = 1, 2
 """The decoder layer, and how many of its heads, that learn to look at the match of a token. The
@@ -125,7 +124,7 @@ def motion_code(T_cam1_cam2: Transform, first: UnifiedCamera) -> NDArray[np.floa
 
 @dataclass(frozen=True)
 class DensePairSample:
-    """A packed pair, and what is true of its tokens.
+    """A pair without questions, and what is true of its tokens.
 
     `flow`, `match_places`: of the second view's tokens, see `dense_flow` and `wave_code`.
     `match_tokens`, `match_weights`: the tokens of the first view around that place, see
@@ -163,7 +162,7 @@ class DensePairs(PairStream[DensePairSample]):
             places, first.view.width // token, first.view.height // token
         )
         return DensePairSample(
-            packed=self.pack(scene, rng),
+            packed=self.pack(scene, ()),
             flow=torch.from_numpy(flow).float(),
             match_places=wave_code(torch.from_numpy(places).float()),
             match_tokens=torch.from_numpy(tokens),
@@ -213,23 +212,22 @@ class PairHead(nn.Module):
         log_depth: Tensor,
         is_second: Tensor,
     ) -> dict[str, Tensor]:
-        """The loss and its parts: of the answers, and mean absolute errors of the dense ones."""
+        """The loss and its parts: of the attention, and mean absolute errors of what is read."""
         seen: list[Tensor] = []
         hook = self.model.model.visual.register_forward_hook(
             lambda module, inputs, output: seen.append(output.pooler_output)
         )
         scores: list[Tensor] = []
         try:
-            answers, hidden = packed_loss(self.model, {**batch, "scores_of_prefix": scores})
+            hidden = packed_hidden(self.model, {**batch, "scores_of_prefix": scores})
         finally:
             hook.remove()
         is_image = batch["input_ids"] == self.model.config.image_token_id
         tokens = hidden[is_image][is_second]
         rows = torch.arange(len(motion), device=hidden.device)
-        # The token behind both images; what follows is of single questions.
+        # The token behind both images.
         behind = hidden[rows, batch["prefix_lengths"] - 1]
         losses = {
-            "answers": answers,
             "attention": _attention_loss(
                 scores[MATCHING_LAYER], is_image, is_second, match_tokens, match_weights
             ),

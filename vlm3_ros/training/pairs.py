@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,27 +52,28 @@ class PairStream(SampleStream[ViewPair, Sample]):
         )
         return first, second
 
-    def pack(self, pair: ViewPair, rng: np.random.Generator) -> PackedSample:
-        """The three pose questions, and `data.matches` matches or as many as there are."""
+    def pack(self, pair: ViewPair, questions: Sequence[QuestionAnswer]) -> PackedSample:
+        """The model's views of a pair, with questions about them."""
         first, second = self.unified(pair)
-        candidates = sample_pixels(pair.first, CANDIDATES * self._data.matches, rng)
-        pixels2 = true_matches(pair.first, pair.second, candidates)
-        found = np.flatnonzero(np.isfinite(pixels2[:, 0]))[: self._data.matches]
-        prompts = self._profile.prompts
-        questions = [
-            *pose_pairs(prompts, pair.T_cam1_cam2, first),
-            *match_pairs(prompts, candidates[found], pixels2[found], first, second),
-        ]
         images = [unify_image(pair.first.image, first), unify_image(pair.second.image, second)]
         return Packer(self._processor).pack(images, questions)
 
 
 class ProceduralPairs(PairStream[PackedSample]):
-    """Packed questions about pose and matches."""
+    """The three pose questions, and `data.matches` matches or as many as there are."""
 
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:
         """See the base class."""
-        return self.pack(scene, rng)
+        first, second = self.unified(scene)
+        candidates = sample_pixels(scene.first, CANDIDATES * self._data.matches, rng)
+        pixels2 = true_matches(scene.first, scene.second, candidates)
+        found = np.flatnonzero(np.isfinite(pixels2[:, 0]))[: self._data.matches]
+        prompts = self._profile.prompts
+        questions = [
+            *pose_pairs(prompts, scene.T_cam1_cam2, first),
+            *match_pairs(prompts, candidates[found], pixels2[found], first, second),
+        ]
+        return self.pack(scene, questions)
 
     def length(self, sample: PackedSample) -> int:
         """Tokens of the prefix, nearly all of them of the images."""

@@ -123,8 +123,7 @@ class _PackedTrainer(_Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        loss, _ = packed_loss(model, inputs)
-        return loss
+        return packed_loss(model, inputs)
 
 
 class _FinishCheckpoint(TrainerCallback):

@@ -1,0 +1,71 @@
+"""The evaluation of what the nodes publish about a bag, for the commands that want it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.cli.model_options import model_name
+from vlm3_ros.engines.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from vlm3_ros.evaluation.bag import BagEvaluation, BagSource
+
+
+def evaluate_replay(
+    source: BagSource,
+    model: EngineSettings,
+    out: Path,
+    speed: float = 1.0,
+    unified_focal: float = 0.0,
+) -> BagEvaluation:
+    """Play a bag into the nodes and score what they publish; a progress bar shows the images.
+
+    Args:
+        source: the bag.
+        model: that the nodes are to load.
+        out: folder of their logs.
+        speed: of playing, 1 is real time.
+        unified_focal: see depth_node.
+
+    Raises:
+        CommandError: when ROS is not there, or a node has failed or answered nothing.
+    """
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.bag import evaluate_answers
+    from vlm3_ros.evaluation.bag_answers import GRID
+
+    try:
+        from vlm3_ros.nodes.replay import (
+            ReplayError,
+            ReplaySettings,
+            recorded_answers,
+            run_replay,
+        )
+    except ModuleNotFoundError as error:
+        raise CommandError(f"this needs ROS 2 ({error}): source its setup file") from error
+    frames = source.frames
+    settings = ReplaySettings(
+        bag=frames.path,
+        image=frames.topics.image,
+        camera_info=frames.topics.camera_info,
+        model=model,
+        T_base_camera=source.T_base_camera,
+        columns=GRID[0],
+        rows=GRID[1],
+        speed=speed,
+        logs=out,
+        unified_focal=unified_focal,
+        is_rectified=frames.is_rectified,
+    )
+    try:
+        with progress_bar("images played") as progress:
+            recording = run_replay(settings, lambda played: progress(played, source.images))
+            progress(source.images, source.images)
+    except ReplayError as error:
+        raise CommandError(str(error)) from error
+    answers = recorded_answers(recording, source.images)
+    if not answers.answered:
+        raise CommandError(f"the nodes answered none of {source.images} images (see {out})")
+    return evaluate_answers(source, model_name(model.model or model.engine), "online", answers)

@@ -1,0 +1,418 @@
+"""A bag in real time: it is played into the real nodes over DDS, and what they publish is recorded.
+
+The nodes are those of perception_node, with one model in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from numpy.typing import NDArray
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+
+from vlm3_ros.bags.reading import header_stamp_ns
+from vlm3_ros.bags.topics import base_topic
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.evaluation.bag_answers import BagAnswers
+from vlm3_ros.geometry.motion import Transform, transform
+from vlm3_ros.ros.running import spinning
+
+DEPTH_NODE, POSE_NODE = "depth_node", "pose_node"
+
+_NAMESPACE = "/vlm3_replay"
+_OUTPUTS = {DEPTH_NODE: "points", POSE_NODE: "pose"}
+_START_PATIENCE = 600.0
+"""Seconds that a model may take to load."""
+_LAST_PATIENCE = 120.0
+"""Seconds that the answers about the last frames may take."""
+
+
+class ReplayError(RuntimeError):
+    """A replay that cannot go on; the message says why and names the log."""
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """What is played, how fast, and into what.
+
+    Attributes:
+        bag: path.
+        image, camera_info: topics of the bag.
+        model: that the nodes share.
+        T_base_camera: of the optical frame on the base, shape (4, 4).
+        columns, rows: of the grid of pixels whose depth is asked.
+        speed: 1 is real time.
+        logs: folder of the logs of the processes.
+        unified_focal: see depth_node.
+        is_rectified: whether the image topic is rectified already.
+    """
+
+    bag: Path
+    image: str
+    camera_info: str
+    model: EngineSettings
+    T_base_camera: Transform
+    columns: int
+    rows: int
+    speed: float
+    logs: Path
+    unified_focal: float = 0.0
+    is_rectified: bool = False
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the nodes published, by the stamps of the images in nanoseconds.
+
+    Attributes:
+        depths: depth/image_rect, shape (rows, columns), metres, NaN where unanswered.
+        poses: T_odom_base, shape (4, 4).
+        latency: seconds from the arrival of an image here to that of the answer (cloud, pose),
+            by node; NaN where the image was not seen here.
+        frames: each node's own counts of frames: received, answered, failed, dropped, skipped.
+        unable: why a node answers nothing, by node.
+    """
+
+    depths: dict[int, NDArray[np.float32]]
+    poses: dict[int, Transform]
+    latency: dict[str, dict[int, float]]
+    frames: dict[str, dict[str, int]]
+    unable: dict[str, str] = field(default_factory=dict)
+
+
+def run_replay(
+    settings: ReplaySettings, progress: Callable[[int], None] = lambda played: None
+) -> Recording:
+    """Start the nodes in a process of their own, play the bag, record what comes back.
+
+    Everything runs in a ROS domain of its own on this machine only, so that no robot on the
+    network is disturbed. A model that did not learn relative pose leaves pose_node without work.
+
+    Args:
+        settings: of the run.
+        progress: told how many images have been played.
+
+    Raises:
+        ReplayError: when a node or the player dies, or the model cannot be loaded.
+    """
+    # Read by the middleware of this process and of those that it starts.
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    node_log, player_log = settings.logs / "perception_node.log", settings.logs / "bag_player.log"
+    with (
+        _recorder(settings) as recorder,
+        _Process("perception node", _node_command(settings), node_log) as node,
+    ):
+        _wait(recorder.are_nodes_ready, "the nodes to be ready", _START_PATIENCE, node)
+        with _Process("bag player", _player_command(settings), player_log) as player:
+
+            def has_played() -> bool:
+                progress(recorder.images_seen)
+                return player.has_ended()
+
+            _wait(has_played, "the end of the bag", math.inf, node)
+        _wait(recorder.is_settled, "the last answers", _LAST_PATIENCE, node)
+        return recorder.recording()
+
+
+def recorded_answers(recording: Recording, played: int) -> BagAnswers:
+    """What was recorded, to be scored as answers about a bag.
+
+    Args:
+        recording: of a replay.
+        played: images of the bag.
+    """
+    tasks = {DEPTH_NODE: "depth", POSE_NODE: "pose"}
+    unpublished = (
+        "nodes publish no single answers about a pair: evaluate without real time to score them"
+    )
+    unable = recording.unable.get(POSE_NODE)
+    left_out = {"pose": unable or unpublished, "correspondence": unable or unpublished}
+    if unable:
+        left_out["odometry"] = left_out["trajectory"] = unable
+    working = [node for node in tasks if node not in recording.unable]
+    counts = recording.frames
+    answered = {DEPTH_NODE: len(recording.depths), POSE_NODE: len(recording.latency[POSE_NODE])}
+    return BagAnswers(
+        frames=played,
+        answered=sorted({*recording.depths, *recording.poses}),
+        failed=Counter(
+            {f"{n}: see its log": c for n in working if (c := counts[n].get("failed", 0))}
+        ),
+        dropped={tasks[n]: _dropped(played, answered[n], counts[n]) for n in working},
+        depths={stamp: depth.ravel() for stamp, depth in recording.depths.items()},
+        odom=recording.poses,
+        latency={tasks[n]: list(recording.latency[n].values()) for n in working},
+        left_out=left_out,
+    )
+
+
+def _dropped(played: int, published: int, counts: Mapping[str, int]) -> int:
+    """Images that gave way to newer ones: in the node, or on the way to it."""
+    done = max(published, counts.get("answered", 0)) + counts.get("failed", 0)
+    return max(0, played - done)
+
+
+class _Recorder(Node):
+    """Listens to the images and to all that the nodes make of them."""
+
+    def __init__(self, settings: ReplaySettings, context: Context) -> None:
+        super().__init__("replay_recorder", namespace=_NAMESPACE, context=context)
+        self._image_topic = settings.image
+        self._lock = threading.Lock()
+        self._seen: dict[int, float] = {}
+        self._depths: dict[int, NDArray[np.float32]] = {}
+        self._poses: dict[int, Transform] = {}
+        self._arrivals: dict[str, dict[int, float]] = {node: {} for node in _OUTPUTS}
+        self._statuses: dict[str, DiagnosticStatus] = {}
+        self._settled = dict.fromkeys(_OUTPUTS, 0)
+        many = QoSProfile(depth=1000)
+        for message_type, topic, callback in (
+            (_image_type(settings.image), settings.image, self._on_image),
+            (Image, "depth/image_rect", self._on_depth),
+            (PointCloud2, _OUTPUTS[DEPTH_NODE], self._on_points),
+            (PoseStamped, _OUTPUTS[POSE_NODE], self._on_pose),
+            (DiagnosticArray, "/diagnostics", self._on_diagnostics),
+        ):
+            self.create_subscription(message_type, topic, callback, many)
+
+    @property
+    def images_seen(self) -> int:
+        """How many images came by."""
+        return len(self._seen)
+
+    def are_nodes_ready(self) -> bool:
+        """Whether all nodes that can listen to the images, and this recorder hears them.
+
+        Raises:
+            ReplayError: when the model of depth cannot be loaded.
+        """
+        unable = self._unable()
+        if DEPTH_NODE in unable:
+            raise ReplayError(f"the depth node has no model: {unable[DEPTH_NODE]}")
+        working = [node for node in _OUTPUTS if node not in unable]
+        listeners = self.count_subscribers(self._image_topic)  # one of them is this recorder
+        return listeners > len(working) and all(
+            self._status(node, "model") is not None and self.count_publishers(_OUTPUTS[node])
+            for node in working
+        )
+
+    def is_settled(self) -> bool:
+        """Whether the nodes have done with all images that they received."""
+        unable = self._unable()
+        return all(count >= 2 for node, count in self._settled.items() if node not in unable)
+
+    def recording(self) -> Recording:
+        """What has been heard."""
+        with self._lock:
+            latency = {
+                # A busy machine may let an image go by unseen.
+                node: {s: at - self._seen.get(s, math.nan) for s, at in sorted(arrivals.items())}
+                for node, arrivals in self._arrivals.items()
+            }
+            heard = self._arrivals[DEPTH_NODE]
+            return Recording(
+                {s: depth for s, depth in sorted(self._depths.items()) if s in heard},
+                dict(sorted(self._poses.items())),
+                latency,
+                {node: self._frame_counts(node) for node in _OUTPUTS},
+                self._unable(),
+            )
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        with self._lock:
+            self._seen[header_stamp_ns(message)] = time.monotonic()
+
+    def _on_depth(self, message: Image) -> None:
+        depth = np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
+        with self._lock:
+            self._depths[header_stamp_ns(message)] = depth
+
+    def _on_points(self, message: PointCloud2) -> None:
+        with self._lock:
+            self._arrivals[DEPTH_NODE][header_stamp_ns(message)] = time.monotonic()
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        stamp, place, turn = header_stamp_ns(message), *_place_and_turn(message)
+        with self._lock:
+            self._arrivals[POSE_NODE][stamp] = time.monotonic()
+            self._poses[stamp] = transform(Rotation.from_quat(turn), place)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        before = {node: self._frame_counts(node) for node in _OUTPUTS}
+        names = {status.name for status in message.status}
+        self._statuses.update({status.name: status for status in message.status})
+        for node in _OUTPUTS:
+            if _status_name(node, "frames") not in names:
+                continue
+            now = self._frame_counts(node)
+            done = sum(now.get(name, 0) for name in ("answered", "failed", "dropped", "skipped"))
+            quiet = now == before[node] and done == now.get("received")
+            self._settled[node] = self._settled[node] + 1 if quiet else 0
+
+    def _status(self, node: str, part: str) -> DiagnosticStatus | None:
+        return self._statuses.get(_status_name(node, part))
+
+    def _unable(self) -> dict[str, str]:
+        """Why nodes have no model, by node."""
+        statuses = {node: self._status(node, "model") for node in _OUTPUTS}
+        return {
+            node: status.message
+            for node, status in statuses.items()
+            if status and status.level == DiagnosticStatus.ERROR
+        }
+
+    def _frame_counts(self, node: str) -> dict[str, int]:
+        status = self._status(node, "frames")
+        prefix = "frames "
+        return {
+            pair.key.removeprefix(prefix): int(pair.value)
+            for pair in (status.values if status else ())
+            if pair.key.startswith(prefix)
+        }
+
+
+class _Process:
+    """A program with a log, which is asked to end when the `with` block is left."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C reaches this process first, which then ends it in order.
+            self._process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "ROS_DOMAIN_ID": str(_domain_id())},
+            )
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def has_ended(self) -> bool:
+        """Whether it has ended well.
+
+        Raises:
+            ReplayError: when it has failed.
+        """
+        status = self._process.poll()
+        if status:
+            last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise ReplayError(
+                f"the {self.name} ended with status {status}: {''.join(last)} (see {self.log})"
+            )
+        return status == 0
+
+
+@contextmanager
+def _recorder(settings: ReplaySettings) -> Iterator[_Recorder]:
+    """A spinning recorder in the replay's domain."""
+    context = Context()
+    context.init(domain_id=_domain_id())
+    recorder = _Recorder(settings, context)
+    try:
+        with spinning(recorder):
+            yield recorder
+    finally:
+        recorder.destroy_node()
+        context.try_shutdown()
+
+
+def _domain_id() -> int:
+    """A ROS domain that this process has for itself; Linux leaves the ports of 1 to 101 free."""
+    return 1 + os.getpid() % 101
+
+
+def _wait(condition: Callable[[], bool], what: str, patience: float, node: _Process) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        if node.has_ended():
+            raise ReplayError(f"the {node.name} ended too early (see {node.log})")
+        if time.monotonic() > end:
+            raise ReplayError(f"waited {patience:.0f} s for {what} (see {node.log})")
+        time.sleep(0.1)
+
+
+def _node_command(settings: ReplaySettings) -> list[str]:
+    T = settings.T_base_camera
+    mount = [*T[:3, 3], *Rotation.from_matrix(T[:3, :3]).as_quat()]
+    parameters = {
+        **asdict(settings.model),
+        "grid_columns": settings.columns,
+        "grid_rows": settings.rows,
+        "unified_focal": settings.unified_focal,
+        "image_is_rectified": settings.is_rectified,
+        "image_transport": "compressed" if _is_compressed(settings.image) else "raw",
+        "base_from_camera": " ".join(f"{number:.12g}" for number in mount),
+        "publish_tf": False,  # the bag may hold the true one
+        "use_sim_time": True,
+    }
+    remaps = {
+        "__ns": _NAMESPACE,
+        "image": base_topic(settings.image),
+        "camera_info": settings.camera_info,
+    }
+    return _ros_command("perception_node", parameters, remaps)
+
+
+def _player_command(settings: ReplaySettings) -> list[str]:
+    parameters = {"bag": str(settings.bag), "rate": settings.speed}
+    return _ros_command("bag_player", parameters, {})
+
+
+def _ros_command(
+    module: str, parameters: Mapping[str, object], remaps: Mapping[str, str]
+) -> list[str]:
+    command = [sys.executable, "-m", f"vlm3_ros.nodes.{module}", "--ros-args"]
+    for name, value in parameters.items():
+        # JSON is YAML, and keeps a text a text.
+        command += ["-p", f"{name}:={json.dumps(value)}"]
+    for name, topic in remaps.items():
+        command += ["-r", f"{name}:={topic}"]
+    return command
+
+
+def _is_compressed(topic: str) -> bool:
+    return base_topic(topic) != topic
+
+
+def _image_type(topic: str) -> type:
+    return CompressedImage if _is_compressed(topic) else Image
+
+
+def _status_name(node: str, part: str) -> str:
+    return f"{_NAMESPACE[1:]}/{node}: {part}"
+
+
+def _place_and_turn(message: PoseStamped) -> tuple[list[float], list[float]]:
+    place, turn = message.pose.position, message.pose.orientation
+    return [place.x, place.y, place.z], [turn.x, turn.y, turn.z, turn.w]
