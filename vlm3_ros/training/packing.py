@@ -137,7 +137,9 @@ class Packer:
             "position_ids": torch.from_numpy(positions),
             "prefix_lengths": torch.from_numpy(prefix_lengths),
             "layout": layout,
-            "pixel_values": torch.cat([s.pixel_values for s in samples]),
+            "pixel_values": still_frames(
+                torch.cat([s.pixel_values for s in samples]), self._processor.image_processor
+            ),
             "image_grid_thw": torch.cat([s.image_grid_thw for s in samples]),
         }
 
@@ -157,6 +159,23 @@ class Packer:
 
     def _question_tokens(self, question: str) -> list[int]:
         return self._encode(question + self._tail)
+
+
+def still_frames(pixel_values: Tensor, image_processor: Any) -> Tensor:
+    """Patches whose frames share their memory, for a still image has the same in all of them.
+
+    Half the bytes from the worker that makes a batch to the process that trains on it.
+
+    Args:
+        pixel_values: as the image processor returns them, shape (patches, values).
+        image_processor: of the checkpoint.
+
+    Returns:
+        Shape (patches, colours, frames, pixels of a patch).
+    """
+    frames, side = image_processor.temporal_patch_size, image_processor.patch_size
+    patches = pixel_values.reshape(len(pixel_values), -1, frames, side**2)
+    return patches[:, :, :1].contiguous().expand(-1, -1, frames, -1)
 
 
 def _common_prefix(texts: list[list[int]]) -> int:

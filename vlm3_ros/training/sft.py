@@ -283,9 +283,10 @@ def _speed_up(model: Any) -> None:
     def linear_patch_embed(patches: Tensor) -> Tensor:
         # A convolution whose kernel is the whole patch is a matrix product, and far slower as
         # a convolution on CPUs.
-        weight = embed.proj.weight
-        flat = patches.reshape(-1, weight[0].numel()).to(weight.dtype)
-        return nn.functional.linear(flat, weight.flatten(1), embed.proj.bias)
+        # All frames of a still image are equal (`still_frames`), so their weights add up.
+        weight = embed.proj.weight.sum(dim=2)
+        still = patches[:, :, 0].flatten(1).to(weight.dtype)
+        return nn.functional.linear(still, weight.flatten(1), embed.proj.bias)
 
     embed.forward = linear_patch_embed
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vlm3_ros.geometry.camera import UnifiedCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.synthetic import View
+from vlm3_ros.training.packing import still_frames
 from vlm3_ros.training.samples import ViewStream
 
 CELLS = 8
@@ -62,7 +63,7 @@ class DenseDepth(ViewStream[DenseSample]):
         v, u = np.mgrid[:rows, :columns].reshape(2, -1) + 0.5
         places = torch.from_numpy(np.stack([u / columns, v / rows], axis=-1)).float()
         return DenseSample(
-            pixels["pixel_values"],
+            still_frames(pixels["pixel_values"], image_processor),
             pixels["image_grid_thw"],
             torch.from_numpy(token_cells(depth[..., None], CELLS)).log(),
             wave_code(places),
