@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,6 @@ from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
 from vlm3_ros.tasks.pose import pose_prompts
-
-Result = TypeVar("Result")
 
 GRID = (16, 12)
 """Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
@@ -90,17 +88,13 @@ def ask_about_frames(
     for frame in frames:
         answers.frames += 1
         try:
-            depth = _timed(answers, "depth", lambda f=frame: _grid_depth(engine, f, view_focal))
+            with _timed(answers, "depth"):
+                depth = _grid_depth(engine, frame, view_focal)
             answers.depths[frame.stamp_ns] = depth
             if odometry is not None:
-                _note_step(
-                    answers,
-                    _timed(
-                        answers,
-                        "pose",
-                        lambda f=frame: odometry.update(f.image, f.camera, f.stamp_ns, f.visible),
-                    ),
-                )
+                with _timed(answers, "pose"):
+                    step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
+                _note_step(answers, step)
             answers.answered.append(frame.stamp_ns)
         except (EngineError, GeometryError) as error:
             answers.failed[str(error)] += 1
@@ -153,11 +147,11 @@ def _grid_depth(engine: Engine, frame: BagFrame, view_focal: float | None) -> ND
     return depth
 
 
-def _timed(answers: BagAnswers, task: str, ask: Callable[[], Result]) -> Result:
+@contextmanager
+def _timed(answers: BagAnswers, task: str) -> Iterator[None]:
     start = time.perf_counter()
-    result = ask()
+    yield
     answers.latency.setdefault(task, []).append(time.perf_counter() - start)
-    return result
 
 
 def _note_step(answers: BagAnswers, step: OdometryStep) -> None:

@@ -118,8 +118,8 @@ def true_matches(
     expected = points @ T_cam2_cam1[2, :3] + T_cam2_cam1[2, 3]
     inside = ((pixels2 >= 0) & (pixels2 <= (camera2.width - 1, camera2.height - 1))).all(axis=1)
     u, v = np.rint(np.where(inside[:, None], pixels2, 0)).astype(int).T
-    shown = np.abs(second.depth[v, u] / expected - 1) < SAME_DEPTH
-    return np.where((inside & shown)[:, None], pixels2, np.nan)
+    shown = inside & (np.abs(second.depth[v, u] / expected - 1) < SAME_DEPTH)
+    return np.where(shown.reshape(-1, 1), pixels2, np.nan)
 
 
 def _compare(
