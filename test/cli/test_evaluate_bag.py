@@ -107,7 +107,6 @@ def test_in_real_time_the_nodes_are_as_exact(
     assert frames["dropped"]["pose"] == FRAMES - frames["with_pose"] - frames["pose_refused"]
     assert 0 <= frames["dropped"]["depth"] < FRAMES
     assert set(metrics["left_out"]) == {"pose", "correspondence"}
-    assert metrics["latency"]["depth_ms"]["p50"] > 0
     assert (tmp_path / "perception_node.log").stat().st_size > 0
 
 

@@ -20,8 +20,8 @@ from vlm3_ros.evaluation.bag import (
     evaluation_notes,
     write_evaluation,
 )
-from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
-from vlm3_ros.evaluation.bag_scores import split_chains
+from vlm3_ros.evaluation.bag_answers import BagAnswers, ask_about_frames, at_rate
+from vlm3_ros.evaluation.bag_scores import odometry_chains, published_pairs
 from vlm3_ros.evaluation.trajectories import read_tum
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.paths import sample_bag
@@ -218,8 +218,8 @@ def test_a_rate_takes_frames_evenly(drive: Path) -> None:
 
 
 def test_a_reset_begins_a_new_chain() -> None:
-    moved = np.eye(4)
-    moved[0, 3] = 1
-    odom = {1: np.eye(4), 2: np.eye(4), 3: moved, 4: moved, 5: np.eye(4), 6: moved}
-    assert split_chains(odom) == [[1, 2, 3, 4], [5, 6]]
-    assert split_chains({}) == []
+    poses = dict.fromkeys((1, 2, 3, 5, 6), np.eye(4))
+    answers = BagAnswers(odom=poses, starts={1, 5})
+    assert odometry_chains(answers) == [[1, 2, 3], [5, 6]]
+    assert published_pairs(answers) == [(1, 2), (2, 3), (5, 6)]
+    assert odometry_chains(BagAnswers()) == []

@@ -122,9 +122,16 @@ def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
 
 
 def _rich_table(content: TextTable) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=content.title, caption=content.note or None)
+    table = Table(
+        title=content.title,
+        caption=content.note or None,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for index, column in enumerate(content.columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for index, row in enumerate(content.rows):

@@ -22,10 +22,10 @@ from vlm3_ros.evaluation.bag_frames import BagFrame, BagFrames, camera_frame
 from vlm3_ros.evaluation.bag_plots import plot_errors, plot_latency, plot_trajectory
 from vlm3_ros.evaluation.bag_scores import (
     BagScores,
+    odometry_chains,
     published_pairs,
     score_answers,
     scores_json,
-    split_chains,
 )
 from vlm3_ros.evaluation.bag_tables import TextTable, frames_json, latency_json, score_tables
 from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
@@ -214,7 +214,7 @@ def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:
 def _trajectories(evaluation: BagEvaluation) -> dict[str, Trajectory]:
     """The estimate as it was published, in odom (its longest part), and the truth at all frames."""
     trajectories = {}
-    chain = max(split_chains(evaluation.answers.odom), key=len, default=[])
+    chain = max(odometry_chains(evaluation.answers), key=len, default=[])
     if chain:
         poses = np.stack([evaluation.answers.odom[stamp] for stamp in chain])
         trajectories["estimate"] = Trajectory(np.array(chain, dtype=np.int64), poses)

@@ -38,6 +38,7 @@ class BagAnswers:
         dropped: how many frames gave way to newer ones, in real time, by task.
         depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered.
         odom: T_odom_base, where the odometry has a pose.
+        starts: frames at which the odometry began, or began anew, at the identity.
         steps: frames by the status of their odometry.
         refusals: frames without a pose, by reason.
         resets: reasons why the odometry began anew.
@@ -54,6 +55,7 @@ class BagAnswers:
     dropped: dict[str, int] = field(default_factory=dict)
     depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     odom: dict[int, Transform] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)
     steps: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     resets: list[str] = field(default_factory=list)
@@ -103,7 +105,7 @@ def ask_about_frames(
 
 
 def at_rate(frames: Iterable[BagFrame], rate: float | None) -> Iterator[BagFrame]:
-    """At most `rate` frames a second, the first one at or after each tick; all where it is None."""
+    """At most `rate` frames a second, evenly to a tenth of a period; all where it is None."""
     ticks_since = None
     last = -1
     for frame in frames:
@@ -160,6 +162,8 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
         answers.odom[step.stamp_ns] = step.T_odom_base
     else:
         answers.refusals[step.reason] += 1
+    if step.status in ("first", "reset"):
+        answers.starts.add(step.stamp_ns)
     if step.status == "reset":
         answers.resets.append(step.reason)
     if step.reference_stamp_ns is None:
