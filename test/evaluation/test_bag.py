@@ -176,6 +176,19 @@ def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
     assert "cut.mcap" in notes["only a part of the bag was read"]
 
 
+def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None:
+    content = bytearray((sample_bag() / "sample.mcap").read_bytes())
+    start = len(content) // 4
+    content[start : start + 100_000] = b"\xff" * 100_000
+    (tmp_path / "damaged.mcap").write_bytes(content)
+    evaluation = evaluated(tmp_path / "damaged.mcap")
+    assert 2 <= evaluation.answers.frames < 40
+    assert evaluation.scores.depth.metrics.abs_rel < 1e-6
+    assert evaluation.scores.trajectory.ape.translation_m.max < 1e-6
+    notes = evaluation_notes(evaluation)
+    assert "damaged after" in notes["only a part of the bag was read"]
+
+
 def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         depth_only = truth_engine(source)

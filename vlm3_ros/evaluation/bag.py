@@ -138,7 +138,9 @@ def evaluate_answers(
     scores = score_answers(answers, truth, source.poses, source.no_poses)
     if source.frames.topics.depth is None:
         reason = f"{source.path}: the bag has no depth images"
-        scores.left_out["depth"] = scores.left_out["correspondence"] = reason
+        scores.left_out["depth"] = reason
+        if "correspondence" not in answers.left_out:
+            scores.left_out["correspondence"] = reason
     return BagEvaluation(source, model, mode, answers, truth, scores)
 
 
