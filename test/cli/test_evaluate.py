@@ -7,9 +7,13 @@ from pathlib import Path
 
 import cv2
 import pytest
+from truth import TruthEngine
 
 from vlm3_ros.cli import main
 from vlm3_ros.engines.base import load_profile, write_profile
+from vlm3_ros.engines.recorded import RecordingEngine
+from vlm3_ros.evaluation.synthetic import best_median_worst, evaluate_synthetic, evaluation_view
+from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs, evaluation_pair
 from vlm3_ros.synthetic import KINDS
 
 
@@ -28,8 +32,40 @@ def test_a_checkpoint_is_scored_beside_the_baselines(
     printed = capsys.readouterr().out
     assert all(kind in printed for kind in KINDS)
     assert f"{metrics['baseline']['row']['delta1']:.3f}" in printed
+    assert "did not learn relative pose and correspondence" in printed
+    assert "pose" not in metrics
+    assert not (tmp_path / "out" / "pairs.png").exists()
     assert metrics["calibration"]["pixels"] == 160
     assert cv2.imread(str(tmp_path / "out" / "reliability.png")) is not None
+
+
+def test_pairs_are_scored_where_a_checkpoint_learned_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers recorded from the truth make no error, from the command to its report."""
+    count, seed, recording = 4, 2, tmp_path / "truth.jsonl"
+    views = [evaluation_view(seed, index)[0] for index in range(count)]
+    pairs = [evaluation_pair(seed, index)[0].views for index in range(count)]
+    known = [*views, *(view for pair in pairs for view in (pair.first, pair.second))]
+    engine = RecordingEngine(TruthEngine(known), recording)
+    best_median_worst(engine, evaluate_synthetic(engine, count, seed))
+    evaluate_pairs(engine, count, seed, matches=3)
+    engine.close()
+    command = ["evaluate", "--synthetic", str(count), "--seed", str(seed), "--matches", "3"]
+    command += ["--engine", "recorded", "--recording", str(recording)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["depth"]["delta1"] == 1
+    assert metrics["pose"]["auc3"] == 1
+    assert metrics["correspondence"]["epe_px"] < 0.01
+    assert metrics["kinds"]["yard"]["depth"]["delta1"] == 1
+    assert metrics["kinds"]["yard"]["pose"]["auc30"] == 1
+    assert {"constant", "row"} == set(metrics["baseline"])
+    assert "constant_velocity" in metrics["baselines"]
+    printed = capsys.readouterr().out
+    assert "constant velocity" in printed
+    assert "NEES 0.00" in printed
+    assert cv2.imread(str(tmp_path / "out" / "pairs.png")) is not None
 
 
 def test_a_scale_of_standard_deviations_is_stored_if_it_holds_on_other_views(

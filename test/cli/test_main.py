@@ -25,7 +25,6 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "required: COMMAND"),
         (["dance"], "invalid choice: 'dance'"),
-        (["ask", "a.jpg", "--hfov", "60"], "one of the arguments --pixel --grid is required"),
         (["ask", "a.jpg", "--pixel", "1", "2"], "--hfov --camera-info is required"),
         (["ask", "a.jpg", "--hfov", "60", "--grid", "16"], "'16' is no grid size such as 16x12"),
         (["ask", "a.jpg", "--hfov", "60", "--grid", "0x3"], "'0x3' is no grid size"),

@@ -1,4 +1,4 @@
-"""`vlm3 ask`: metric depth of pixels of a photo."""
+"""`vlm3 ask`: metric depth of pixels of a photo; for two photos see `vlm3_ros.cli.ask_pair`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vlm3_ros.cli.arguments import grid_size
 from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engine
+from vlm3_ros.cli.photos import add_camera_options, read_shot
 from vlm3_ros.geometry.camera import PinholeCamera
 
 if TYPE_CHECKING:
@@ -25,24 +26,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "ask",
-        help="measure depth in a photo",
+        help="measure depth in a photo, or the motion between two",
         description="Ask a model how far away pixels of a photo are. Prints the depth along the "
         "camera's axis, the point in the camera's optical frame (x right, y down, z forward, "
-        "metres) and the model's own words.",
-        epilog="example: vlm3 ask photo.jpg --hfov 60 --pixel 320 240 --pixel 400 80",
+        "metres) and the model's own words. Or ask how the camera moved from one photo to a "
+        "second one (yaw, pitch and roll: positive turns right, looks up, banks right), and where "
+        "the second one shows a pixel of the first.",
+        epilog="examples: vlm3 ask photo.jpg --hfov 60 --pixel 320 240 --pixel 400 80; "
+        "vlm3 ask first.jpg second.jpg --hfov 60 --pose --match 320 240 --out pair.png",
     )
     parser.add_argument("photo", type=Path, help="JPEG, PNG, ...; turned as its EXIF data say")
-    camera = parser.add_mutually_exclusive_group(required=True)
-    camera.add_argument(
-        "--hfov", type=float, metavar="DEG", help="horizontal field of view of the photo, degrees"
+    parser.add_argument(
+        "second", type=Path, nargs="?", help="a second photo by the same camera, for motion"
     )
-    camera.add_argument(
-        "--camera-info",
-        type=Path,
-        metavar="FILE",
-        help="calibration in the YAML format of camera_calibration; the photo is rectified",
-    )
-    where = parser.add_mutually_exclusive_group(required=True)
+    add_camera_options(parser)
+    where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--pixel",
         type=float,
@@ -55,10 +53,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--grid", type=grid_size, metavar="CxR", help="a grid of C columns and R rows: 16x12"
     )
     parser.add_argument(
+        "--pose", action="store_true", help="how the camera moved from the photo to the second one"
+    )
+    parser.add_argument(
+        "--match",
+        type=float,
+        nargs=2,
+        action="append",
+        metavar=("U", "V"),
+        help="where the second photo shows this pixel of the first; may be repeated",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
-        metavar="DIR",
-        help="write depth.png, points.ply and, for a grid, the interpolated cloud.ply there",
+        metavar="PATH",
+        help="of one photo, a folder: write depth.png, points.ply and, for a grid, the "
+        "interpolated cloud.ply there; of two photos, a .png file: write a picture of the matches "
+        "and of the motion",
     )
     add_focal_option(parser)
     add_model_options(parser)
@@ -67,20 +78,31 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from vlm3_ros.cli.photos import read_photo
+    asks_depth = bool(options.pixel or options.grid)
+    asks_pair = bool(options.pose or options.match)
+    if asks_depth == asks_pair:
+        raise CommandError(
+            "ask for depth in a photo with --pixel or --grid, or about two photos with --pose, "
+            "--match or both"
+        )
+    if asks_pair:
+        from vlm3_ros.cli.ask_pair import ask_about_pair
+
+        return ask_about_pair(options)
+    return _ask_depth(options)
+
+
+def _ask_depth(options: argparse.Namespace) -> int:
     from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
-    photo = read_photo(options.photo)
-    if options.camera_info:
-        image, camera, pixels = _rectified(photo, options.camera_info, options.pixel)
-    else:
-        image = photo
-        camera = PinholeCamera.from_hfov(photo.shape[1], photo.shape[0], options.hfov)
-        pixels = None if options.pixel is None else np.array(options.pixel)
-    if pixels is None:
+    if options.second is not None:
+        raise CommandError(f"depth is asked in one photo: what is {options.second} for?")
+    shot = read_shot(options.photo, options)
+    image, camera = shot.image, shot.camera
+    if options.grid:
         pixels = uniform_grid(camera, *options.grid)
     else:
-        _check_inside(pixels, camera, options)
+        pixels = shot.rectified_pixels(options.pixel)
     with loaded_engine(options) as engine:
         answers = ask_depth(engine, image, camera, pixels, options.focal)
     if options.grid:
@@ -91,32 +113,6 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         _write(options.out, options.photo.name, image, camera, answers)
     return 0
-
-
-def _rectified(
-    photo: NDArray[np.uint8], calibration: Path, pixels: list[list[float]] | None
-) -> tuple[NDArray[np.uint8], PinholeCamera, NDArray[np.float64] | None]:
-    from vlm3_ros.geometry.lens import load_camera_yaml
-
-    lens = load_camera_yaml(calibration)
-    height, width = photo.shape[:2]
-    if (lens.width, lens.height) != (width, height):
-        raise CommandError(
-            f"{calibration}: calibrates images of {lens.width}x{lens.height}, "
-            f"but the photo is {width}x{height}"
-        )
-    rectified = None if pixels is None else lens.rectify_pixels(np.array(pixels))
-    return lens.rectify(photo), lens.rectified, rectified
-
-
-def _check_inside(
-    pixels: NDArray[np.float64], camera: PinholeCamera, options: argparse.Namespace
-) -> None:
-    for (u, v), pixel in zip(options.pixel, pixels, strict=True):
-        if not (-0.5 <= pixel[0] < camera.width - 0.5 and -0.5 <= pixel[1] < camera.height - 0.5):
-            size = f"{camera.width}x{camera.height} image"
-            where = f"rectified {size}" if options.camera_info else size
-            raise CommandError(f"pixel ({u:g}, {v:g}) lies outside of the {where}")
 
 
 def answer_lines(answers: DepthAnswers, camera: PinholeCamera) -> list[str]:

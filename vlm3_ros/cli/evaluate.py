@@ -8,6 +8,7 @@ from pathlib import Path
 from vlm3_ros.cli.arguments import natural_number, positive_integer
 from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
+from vlm3_ros.cli.evaluate_jsonl import add_jsonl_options, evaluate_on_jsonl
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 
 
@@ -19,7 +20,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Score a checkpoint's depth, and where it learned them its relative poses and "
         "correspondences, beside guesses that do not look at the image and classical vision. On a "
         "bag: every frame as the nodes would answer it, with the trajectory; needs no ROS; writes "
-        "metrics.json, report.html and trajectories (TUM). On procedural scenes that no training "
+        "metrics.json, report.html and trajectories (TUM). On a data set in DepthLM's format: by "
+        "its protocol. On procedural scenes that no training "
         "draws (--synthetic): writes metrics.json, views.png and pairs.png (the best, the median "
         "and the worst) and reliability.png (how often the truth lies in the intervals that "
         "standard deviations promise).",
@@ -30,8 +32,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "data",
         nargs="?",
         type=Path,
-        metavar="BAG",
-        help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file",
+        metavar="DATA",
+        help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file, or a data set in DepthLM's "
+        "format (.jsonl)",
     )
     parser.add_argument(
         "--synthetic",
@@ -68,6 +71,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     add_bag_options(parser)
+    add_jsonl_options(parser)
     add_focal_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
@@ -78,7 +82,9 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_ros.cli.evaluate_synthetic import evaluate_on_scenes
 
     if (options.data is None) == (options.synthetic is None):
-        raise CommandError("evaluate takes a bag, or --synthetic N")
+        raise CommandError("evaluate takes a bag or a data set, or --synthetic N")
     if options.data is None:
         return evaluate_on_scenes(options)
+    if options.data.suffix == ".jsonl":
+        return evaluate_on_jsonl(options)
     return evaluate_on_bag(options)

@@ -1,13 +1,90 @@
-"""Photos from files."""
+"""Photos from files, and the cameras that took them."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.geometry.camera import PinholeCamera
+
+if TYPE_CHECKING:
+    from vlm3_ros.geometry.lens import LensCamera
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A rectified photo and its camera; `lens` took it, None where the photo has no distortion.
+
+    `image`: RGB, shape (camera.height, camera.width, 3), uint8.
+    """
+
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    lens: LensCamera | None
+
+    def rectified_pixels(self, pixels: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+        """Pixels (u, v) of the image, shape (n, 2), from those of the photo.
+
+        Raises:
+            CommandError: naming the first one that lies outside.
+        """
+        found = np.array(pixels, dtype=float).reshape(-1, 2)
+        if self.lens is not None:
+            found = self.lens.rectify_pixels(found)
+        width, height = self.camera.width, self.camera.height
+        for (u, v), (x, y) in zip(pixels, found, strict=True):
+            if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+                size = f"{width}x{height} image"
+                where = size if self.lens is None else f"rectified {size}"
+                raise CommandError(f"pixel ({u:g}, {v:g}) lies outside of the {where}")
+        return found
+
+    def photo_pixels(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixels of the photo, shape (n, 2), from those of the image."""
+        return pixels if self.lens is None else self.lens.distort_pixels(pixels)
+
+
+def add_camera_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what camera took a photo."""
+    camera = parser.add_mutually_exclusive_group(required=True)
+    camera.add_argument(
+        "--hfov", type=float, metavar="DEG", help="horizontal field of view of a photo, degrees"
+    )
+    camera.add_argument(
+        "--camera-info",
+        type=Path,
+        metavar="FILE",
+        help="calibration in the YAML format of camera_calibration; photos are rectified",
+    )
+
+
+def read_shot(path: Path, options: argparse.Namespace) -> Shot:
+    """A photo, rectified, with the camera that the options tell.
+
+    Raises:
+        CommandError: when the photo cannot be read or does not fit its calibration.
+        GeometryError: when the camera is impossible.
+    """
+    photo = read_photo(path)
+    height, width = photo.shape[:2]
+    if options.camera_info is None:
+        return Shot(photo, PinholeCamera.from_hfov(width, height, options.hfov), None)
+    from vlm3_ros.geometry.lens import load_camera_yaml
+
+    lens = load_camera_yaml(options.camera_info)
+    if (lens.width, lens.height) != (width, height):
+        raise CommandError(
+            f"{options.camera_info}: calibrates images of {lens.width}x{lens.height}, "
+            f"but the photo is {width}x{height}"
+        )
+    return Shot(lens.rectify(photo), lens.rectified, lens)
 
 
 def read_photo(path: Path | str) -> NDArray[np.uint8]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, rayleigh
+from scipy.stats import maxwell, norm, rayleigh
 
 from vlm3_ros.evaluation.pair_metrics import pose_errors
 from vlm3_ros.geometry.motion import motion_error
 from vlm3_ros.tasks.verification import AnswerUncertainty
+
+ROTATION_FLOOR_DEG = 0.01
+"""No answer is surer than a tenth of its last decimal."""
 
 
 def nees(predicted: ArrayLike, truth: ArrayLike, covariance: ArrayLike) -> NDArray[np.float64]:
@@ -53,10 +54,10 @@ def measured_uncertainty(predicted: ArrayLike, truth: ArrayLike) -> AnswerUncert
         return None
     motions, true, distances = motions[moved], true[moved], distances[moved]
     errors = pose_errors(motions, true)
-    turns = [motion_error(T, T_true)[3:] for T, T_true in zip(motions, true, strict=True)]
-    # An angle between directions has two axes across them, a turn is told about each of three.
+    rotation = float(np.median(errors.rotation_deg) / maxwell.ppf(0.5))
+    # A direction errs along two axes, a rotation about three.
     return AnswerUncertainty(
         distance_relative=float(np.median(np.abs(errors.distance_m / distances)) / norm.ppf(0.75)),
         direction_deg=float(np.nanmedian(errors.direction_deg) / rayleigh.ppf(0.5)),
-        rotation_deg=math.degrees(np.median(np.abs(turns)) / norm.ppf(0.75)),
+        rotation_deg=max(rotation, ROTATION_FLOOR_DEG),
     )

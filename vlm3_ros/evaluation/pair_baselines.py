@@ -24,8 +24,11 @@ IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
 SIFT_RATIO = 0.8
 """Nearest by second nearest descriptor below which a match is taken for unique (Lowe 2004)."""
 
-SIFT_TOLERANCE_PX = 0.5
-"""Distance from the epipolar line within which a match is an inlier."""
+SIFT_TOLERANCE_PX = 1.0
+"""Distance from the epipolar line within which a match is an inlier.
+
+On 120 procedural pairs the AUC@30 is 0.28 to 0.33 for anything between 0.15 and 1.5 px.
+"""
 
 
 def constant_motion(truth: ArrayLike) -> Transform:

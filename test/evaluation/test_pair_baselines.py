@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from vlm3_ros.evaluation.pair_baselines import constant_motion, sift_motion
+from vlm3_ros.evaluation.pair_metrics import pose_errors
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import motion_from_parts, motion_parts
+from vlm3_ros.synthetic.pairs import sample_pair
+
+
+def test_the_constant_motion_by_hand() -> None:
+    """Directions 20 degrees to both sides, turns of -4 and 10 degrees, distances 1, 2 and 9."""
+    side = (math.sin(math.radians(20)), 0.0, math.cos(math.radians(20)))
+    truth = [
+        motion_from_parts(1.0, side, (-4, 0, 0)),
+        motion_from_parts(2.0, (0, 0, 1), (3, 0, 0)),
+        motion_from_parts(9.0, (-side[0], 0, side[2]), (10, 0, 0)),
+    ]
+    parts = motion_parts(constant_motion(truth))
+    assert parts.distance == pytest.approx(2)
+    np.testing.assert_allclose(parts.direction, (0, 0, 1), atol=1e-12)
+    np.testing.assert_allclose(parts.yaw_pitch_roll_deg, (3, 0, 0), atol=1e-9)
+
+
+def test_the_constant_motion_of_standing_still_is_none() -> None:
+    np.testing.assert_allclose(constant_motion([np.eye(4)]), np.eye(4), atol=1e-12)
+
+
+def test_sift_tells_rotation_and_direction_of_a_pair_with_parallax() -> None:
+    rng = np.random.default_rng(2)
+    errors = []
+    for _ in range(4):
+        pair = sample_pair(rng, "street")
+        images, cameras = (
+            (pair.first.image, pair.second.image),
+            (pair.first.camera, pair.second.camera),
+        )
+        motion = sift_motion(images, cameras)
+        if motion is not None:
+            assert np.linalg.norm(motion[:3, 3]) == pytest.approx(1)
+            found = pose_errors(motion[None], pair.T_cam1_cam2[None])
+            errors.append((found.rotation_deg[0], found.direction_deg[0]))
+    rotation, direction = np.median(errors, axis=0)
+    assert rotation < 1
+    assert direction < 15
+
+
+def test_images_without_features_have_no_motion() -> None:
+    grey = np.full((48, 64, 3), 90, np.uint8)
+    camera = PinholeCamera.from_hfov(64, 48, 60.0)
+    assert sift_motion((grey, grey), (camera, camera)) is None
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+    assert sift_motion((noise, grey), (camera, camera)) is None

@@ -1,0 +1,129 @@
+"""`vlm3 ask` about two photos: how the camera moved, and where pixels went."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.cli.model_options import loaded_engine
+from vlm3_ros.cli.photos import Shot, read_shot
+from vlm3_ros.engines.base import Engine
+
+if TYPE_CHECKING:
+    from vlm3_ros.tasks.correspondence import Matches
+    from vlm3_ros.tasks.pose import RelativePose
+
+
+def ask_about_pair(options: argparse.Namespace) -> int:
+    """Ask for the pose, for matches or for both in one pass; returns the exit status."""
+    if options.second is None:
+        raise CommandError("--pose and --match are about two photos: name a second one")
+    if options.focal is not None:
+        raise CommandError("--focal is for depth only: two photos enter as the model learned them")
+    if options.out is not None and options.out.suffix.lower() != ".png":
+        raise CommandError(f"--out {options.out}: of two photos a picture is written, name a .png")
+    shots = read_shot(options.photo, options), read_shot(options.second, options)
+    pixels = shots[0].rectified_pixels(options.match or [])
+    with loaded_engine(options) as engine:
+        pose, matches = _answers(engine, shots, pixels, options.pose)
+    if pose is not None:
+        print(pose_text(pose))
+    if matches is not None:
+        found = shots[1].photo_pixels(matches.pixels2)
+        for line in match_lines(options.match, found, matches.texts):
+            print(line)
+    if options.out is not None:
+        _draw(options, shots, pose, matches)
+    return 0
+
+
+def pose_text(pose: RelativePose) -> str:
+    """The three answers, and the motion that they make, in words and as a matrix."""
+    from vlm3_ros.evaluation.pair_pictures import motion_words
+
+    lines = [
+        f"{part}: {text!r}"
+        for part, text in zip(("distance", "direction", "rotation"), pose.texts, strict=True)
+    ]
+    if pose.failures:
+        return "\n".join([*lines, *(f"no motion: {failure}" for failure in pose.failures)])
+    T = pose.T_cam1_cam2
+    spread = "" if np.isnan(pose.distance_std) else f", distance ± {pose.distance_std:.2f} m"
+    x, y, z = T[:3, 3]
+    rows = np.array2string(T, precision=4, suppress_small=True, sign=" ", prefix="  ")
+    return "\n".join(
+        [
+            *lines,
+            f"the camera moved {motion_words(T)}{spread}",
+            f"second camera at ({x:.3f}, {y:.3f}, {z:.3f}) m in the first optical frame (x right, "
+            "y down, z forward)",
+            f"T_cam1_cam2 =\n  {rows}",
+        ]
+    )
+
+
+def match_lines(
+    asked: list[list[float]], found: NDArray[np.float64], texts: tuple[str, ...]
+) -> list[str]:
+    """For each asked pixel where it is in the second photo, and the raw answer.
+
+    Args:
+        asked: (u, v) in the first photo.
+        found: (u, v) in the second photo, shape (n, 2), NaN where unanswered.
+        texts: the answers.
+    """
+    lines = []
+    for (u, v), (x, y), text in zip(asked, found, texts, strict=True):
+        where = (
+            f"no pixel of the second photo in the answer {text!r}"
+            if np.isnan(x)
+            else f"({x:.1f}, {y:.1f}) in the second photo, answer {text!r}"
+        )
+        lines.append(f"pixel ({u:g}, {v:g}): {where}")
+    return lines
+
+
+def _answers(
+    engine: Engine, shots: tuple[Shot, Shot], pixels: NDArray[np.float64], asks_pose: bool
+) -> tuple[RelativePose | None, Matches | None]:
+    """What was asked for; both in one pass."""
+    from vlm3_ros.tasks.correspondence import ask_matches
+    from vlm3_ros.tasks.pairs import ask_pair
+    from vlm3_ros.tasks.pose import ask_pose
+
+    first, second = shots
+    images, cameras = (first.image, second.image), (first.camera, second.camera)
+    if not len(pixels):
+        return ask_pose(engine, images, cameras), None
+    if not asks_pose:
+        return None, ask_matches(engine, images, cameras, pixels)
+    return ask_pair(engine, images, cameras, pixels)
+
+
+def _draw(
+    options: argparse.Namespace,
+    shots: tuple[Shot, Shot],
+    pose: RelativePose | None,
+    matches: Matches | None,
+) -> None:
+    from vlm3_ros.evaluation.pair_pictures import PairFrame, draw_pair_frames
+
+    nothing = np.empty((0, 2))
+    frame = PairFrame(
+        title="",
+        images=(shots[0].image, shots[1].image),
+        pixels1=nothing if matches is None else matches.pixels1,
+        pixels2=nothing if matches is None else matches.pixels2,
+        pixels2_true=None,
+        motion=None if pose is None else pose.T_cam1_cam2,
+        motion_true=None,
+    )
+    out: Path = options.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_pair_frames([frame], out, f"{options.photo.name}, {options.second.name}")
+    print(f"wrote {out}")

@@ -1,0 +1,177 @@
+"""DepthLM's evaluation of metric depth: its data format and its protocol.
+
+A data set is a text file of JSON lines, one for each image:
+
+- `image`: its file, relative to a folder.
+- `intrinsics`: [fx, fy, cx, cy, width, height], pixels; the size may be left out. A focal length of
+  0 stands for the other one.
+- `pixel_coords`: [[x, y], ...], column and row from 0; [-1, -1] for none.
+- `depth`: [...], metres, one for each pixel. Numbers are compared as they stand with depth along
+  Z, which iBims-1 has; for some data sets DepthLM's own tools write the distance from the camera
+  there (NYUv2, SUN RGB-D, ETH3D, ScanNet++, Matterport3D), which is larger off the centre.
+
+Protocol: the image enters at the unified focal length, one pixel per question, greedy answers,
+delta1 pooled over all pixels, unanswered ones wrong. Two things differ from DepthLM's script, which
+points with a red arrow: it asks one random pixel each time, until 128 are asked, and leaves out
+those at the border where no arrow fits; here all are asked, in text. Source:
+https://github.com/facebookresearch/DepthLM_Official (eval.py, utils/datasets.py, utils/metrics.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.metrics import DepthMetrics, Guess, constant_baseline, depth_metrics
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.tasks.depth import ask_depth
+
+
+class DatasetError(RuntimeError):
+    """A data set that cannot be read; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A line of a data set.
+
+    `source`: the file and the line, for messages. `image`: its file. `intrinsics`: fx, fy, cx and
+    cy in px. `pixels`: (u, v), shape (n, 2). `depth`: metres, shape (n,).
+    """
+
+    source: str
+    image: Path
+    intrinsics: tuple[float, float, float, float]
+    pixels: NDArray[np.float64]
+    depth: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DatasetScores:
+    """A model's metrics, and the best guess that is the same for every pixel."""
+
+    model: DepthMetrics
+    constant: Guess
+
+
+def read_dataset(path: Path, images: Path | None = None) -> list[LabelledImage]:
+    """Read and check all lines of a data set.
+
+    Args:
+        path: the file of JSON lines.
+        images: folder of the images; None for that of the file.
+
+    Raises:
+        DatasetError: naming the line that is broken and why, or that there is none.
+    """
+    folder = path.parent if images is None else images
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: it cannot be read as text: {error}") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        source = f"{path}:{number}"
+        try:
+            found.append(_parse(json.loads(line), source, folder))
+        except (ValueError, TypeError) as error:
+            raise DatasetError(f"{source}: {error}") from error
+    if not found:
+        raise DatasetError(f"{path}: there is no line in it")
+    if not any(len(image.depth) for image in found):
+        raise DatasetError(f"{path}: no line has a pixel")
+    return found
+
+
+def evaluate_dataset(
+    engine: Engine,
+    dataset: Sequence[LabelledImage],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    view_focal: float | None = None,
+) -> DatasetScores:
+    """Ask for the depth of all pixels of all images, and score the answers.
+
+    The protocol wants greedy answers: load the engine with `force_answers` off, or the medians of
+    its distributions are scored.
+
+    Args:
+        engine: who answers.
+        dataset: at least one pixel in all.
+        progress: told the number of images done, and of all.
+        view_focal: at which images enter the model, px; None for the checkpoint's own.
+
+    Raises:
+        DatasetError: naming the line whose image cannot be read, does not hold its pixels, or
+            cannot have its calibration.
+        EngineError: when the engine cannot answer at all.
+    """
+    predicted = []
+    for index, labelled in enumerate(dataset):
+        image = _read_image(labelled)
+        height, width = image.shape[:2]
+        try:
+            camera = PinholeCamera(width, height, *labelled.intrinsics)
+            answers = ask_depth(engine, image, camera, labelled.pixels, view_focal)
+        except GeometryError as error:
+            raise DatasetError(f"{labelled.source}: {error}") from error
+        predicted.append(answers.depth)
+        progress(index + 1, len(dataset))
+    truth = [labelled.depth for labelled in dataset]
+    return DatasetScores(depth_metrics(predicted, truth), constant_baseline(truth))
+
+
+def _parse(entry: Any, source: str, folder: Path) -> LabelledImage:
+    if not isinstance(entry, dict):
+        raise ValueError("it is no JSON object")
+    if missing := {"image", "intrinsics", "pixel_coords", "depth"} - set(entry):
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    if not isinstance(entry["image"], str):
+        raise ValueError("image is no text")
+    image = folder / entry["image"].lstrip("/")
+    if not image.is_file():
+        raise ValueError(f"there is no image {image}")
+    intrinsics = np.array(entry["intrinsics"], dtype=float)
+    if intrinsics.shape not in ((4,), (6,)) or not np.isfinite(intrinsics).all():
+        raise ValueError("intrinsics are not [fx, fy, cx, cy, width, height]")
+    fx, fy, cx, cy = intrinsics[:4].tolist()
+    pixels = np.array(entry["pixel_coords"], dtype=float).reshape(-1, 2)
+    depth = np.array(entry["depth"], dtype=float)
+    if depth.shape != (len(pixels),):
+        raise ValueError(f"{depth.size} depths for {len(pixels)} pixels")
+    known = (pixels != -1).any(axis=1)
+    pixels, depth = pixels[known], depth[known]
+    if not (np.isfinite(depth) & (depth > 0)).all():
+        raise ValueError("a depth is not finite and positive")
+    if len(intrinsics) == 6:
+        _check_inside(pixels, *intrinsics[4:].tolist())
+    return LabelledImage(source, image, (fx or fy, fy or fx, cx, cy), pixels, depth)
+
+
+def _read_image(labelled: LabelledImage) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        with Image.open(labelled.image) as picture:
+            image = np.array(picture.convert("RGB"))
+    except Exception as error:  # decoders raise anything on broken files
+        raise DatasetError(f"{labelled.source}: {labelled.image}: {error}") from error
+    try:
+        _check_inside(labelled.pixels, image.shape[1], image.shape[0])
+    except ValueError as error:
+        raise DatasetError(f"{labelled.source}: {labelled.image}: {error}") from error
+    return image
+
+
+def _check_inside(pixels: NDArray[np.float64], width: float, height: float) -> None:
+    for u, v in pixels:
+        if not (-0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5):
+            raise ValueError(f"pixel [{u:g}, {v:g}] lies outside of {width:g}x{height:g} px")
