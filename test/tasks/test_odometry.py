@@ -11,11 +11,11 @@ from truth import TruthEngine, exact_prompts
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.chain import ORIGIN_COVARIANCE
 from vlm3_ros.geometry.motion import compose, inverse, motion_error
 from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
 from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.odometry import (
-    ORIGIN_COVARIANCE,
     OdometrySettings,
     OdometryStep,
     VisualOdometry,
@@ -199,7 +199,9 @@ def test_a_gap_of_seconds_starts_anew(drive):
     odometry = odometry_of(drive, max_gap=2.0)
     run(odometry, drive.views[:2])
     step = step_of(odometry, drive.views[2], 30)
-    assert step.status == "reset" and step.reason == "no pose for 2.9 s"
+    assert step.status == "reset" and step.reason == (
+        "no pose for 2.9 s, longer than max_gap (2 s)"
+    )
     assert step.reference_stamp_ns is None and step.T_ref_camera is None
 
 
@@ -262,6 +264,24 @@ def test_a_refused_motion_has_no_pose_and_the_next_image_has_the_right_one(
         assert np.abs(error).max() < 1e-7
 
 
+def test_where_the_keyframe_fails_the_last_image_is_asked(drive):
+    class Forgetful(TruthEngine):
+        """Of view 0 it knows nothing any more when it sees view 3."""
+
+        def _answer(self, known, question):
+            seen = [frame for frame, _ in known]
+            if seen[0] is drive.views[0] and seen[-1] is drive.views[3]:
+                return "I see a chair."
+            return super()._answer(known, question)
+
+    steps = run(odometry_of(drive, Forgetful(drive.views)), drive.views[:5])
+    assert [step.status for step in steps] == ["first"] + ["accepted"] * 4
+    references = [step.reference_stamp_ns - START for step in steps[1:]]
+    assert references == [0, 0, 2 * PERIOD, 2 * PERIOD]
+    for index, step in enumerate(steps):
+        assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(index))).max() < 1e-7
+
+
 def test_a_pair_without_overlap_is_refused(drive):
     rng = np.random.default_rng(1)
     path = drive.sequence.path
@@ -303,6 +323,16 @@ def test_an_engine_that_fails_leaves_the_chain_as_it_was(drive):
     assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(3))).max() < 1e-7
 
 
+def test_an_image_that_could_not_be_asked_about_becomes_no_reference(drive):
+    odometry = odometry_of(drive)
+    with pytest.raises(GeometryError, match="its camera is 240x180"):
+        odometry.update(drive.views[0].image[:9], CAMERA, START)
+    with pytest.raises(GeometryError, match="check the calibration"):
+        odometry.update(drive.views[0].image, replace(CAMERA, fx=0.001), START)
+    steps = run(odometry, drive.views[:2])
+    assert [step.status for step in steps] == ["first", "accepted"]
+
+
 def test_pixels_that_show_nothing_are_not_asked(drive):
     odometry = odometry_of(drive)
     visible = np.zeros((180, 240), bool)
@@ -326,7 +356,7 @@ def test_a_reset_forgets_the_chain(drive):
 def test_a_model_that_learned_no_motion_or_matches_is_named_at_the_start(drive):
     prompts = replace(exact_prompts(), correspondence=None)
     engine = TruthEngine(drive.views, prompts)
-    with pytest.raises(EngineError, match="did not learn correspondence"):
+    with pytest.raises(EngineError, match=r"did not learn correspondence.*match_rows: 0"):
         odometry_of(drive, engine)
     run(odometry_of(drive, engine, match_columns=0), drive.views[:2])
     with pytest.raises(EngineError, match="did not learn relative pose"):

@@ -182,3 +182,15 @@ def test_stated_covariances_are_those_of_the_errors():
     assert len(nees) > 50
     # The mean of 60 has a standard deviation of 0.45; gates and residuals make it conservative.
     assert 4 < np.mean(nees) < 7.5
+
+
+def test_without_matches_a_motion_is_believed_unless_the_way_back_contradicts_it():
+    alone = verify_motion(said(TRUE), None, CAMERAS)
+    assert (alone.status, alone.reason) == ("accepted", "no matches were asked")
+    np.testing.assert_array_equal(alone.T_cam1_cam2, TRUE)
+    np.testing.assert_array_equal(alone.covariance, answered_covariance(TRUE, math.nan))
+    assert verify_motion(said(TRUE), None, CAMERAS, backward=said(inverse(TRUE))).status == (
+        "accepted"
+    )
+    refused = verify_motion(said(TRUE), None, CAMERAS, backward=said(TRUE))
+    assert refused.status == "refused" and "miss each other" in refused.reason

@@ -1,8 +1,9 @@
 """Visual odometry: the motions that a model answers, checked and chained to a pose.
 
 Each image is compared with a reference image whose pose is known: a keyframe, kept while enough of
-it is still seen, or always the image before. A motion that does not pass `verify_motion` moves
-nothing: the next image is compared with the last one whose pose is known.
+it is still seen, or always the image before. Where the motion since a keyframe does not pass
+`verify_motion`, that since the last image with a pose is asked; where this does not pass, either,
+the image has no pose, and the next one is compared with the same reference.
 
 Frames: `odom` is where the base was at the first image; the base is fixed to the camera at
 `T_base_camera` (the camera's axes are optical, those of the base are of REP-103).
@@ -17,19 +18,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Engine
-from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
+from vlm3_ros.geometry.chain import ChainedPose
 from vlm3_ros.geometry.flow import image_flow
 from vlm3_ros.geometry.motion import (
     Covariance,
     Transform,
     base_motion,
     base_motion_covariance,
-    body_twist,
-    compose,
-    compose_covariance,
-    inverse,
-    inverse_covariance,
     rotation_angle,
 )
 from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
@@ -46,9 +43,6 @@ from vlm3_ros.tasks.verification import (
 from vlm3_ros.tasks.views import CameraPair, ImagePair
 
 StepStatus = Literal["first", "standstill", "accepted", "fused", "refused", "skipped", "reset"]
-
-ORIGIN_COVARIANCE: Covariance = np.eye(6) * 1e-6
-"""The origin is exact by definition; filters need a covariance that they can invert."""
 
 STILL_PERCENTILE = 90
 """Of the image's corners, so many must stand still: a few may lie on something that moves."""
@@ -153,30 +147,27 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Reference:
-    """An image with its pose, and what is asked about it.
+    """An image with which others are compared, and what is asked about it.
 
     `pixels`: shape (n, 2), whose matches are asked; `depth`: metres there, shape (n,), None until
     it is asked.
     """
 
     frame: _Frame
-    T_odom_base: Transform
-    covariance: Covariance
     pixels: NDArray[np.float64]
     depth: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class _Latest:
-    """The last image with a pose: that of the reference, moved by `T_ref_base`.
+    """The last image with a pose, from the reference.
 
     `stamp_ns` is newer than the frame's where the robot has stood still since.
     """
 
     frame: _Frame
     stamp_ns: int
-    T_ref_base: Transform
-    covariance: Covariance
+    pose: ChainedPose
 
 
 def check_learned(engine: Engine, settings: OdometrySettings) -> None:
@@ -187,7 +178,10 @@ def check_learned(engine: Engine, settings: OdometrySettings) -> None:
     """
     pose_prompts(engine)
     if settings.asks_matches:
-        correspondence_prompts(engine)
+        try:
+            correspondence_prompts(engine)
+        except EngineError as error:
+            raise EngineError(f"{error}, or ask no matches (match_rows: 0)") from None
 
 
 class VisualOdometry:
@@ -249,6 +243,7 @@ class VisualOdometry:
             EngineError: when the model cannot answer at all.
         """
         frame = _Frame(image, camera, stamp_ns, visible)
+        self._check(frame)
         if self._reset_reason is not None:
             return self._begun(frame, "reset", self._reset_reason)
         if self._reference is None or self._latest is None:
@@ -261,7 +256,10 @@ class VisualOdometry:
         if elapsed < 0:
             return self._begun(frame, "reset", f"time has jumped back by {-elapsed:.3f} s")
         if elapsed > self.settings.max_gap:
-            return self._begun(frame, "reset", f"no pose for {elapsed:.1f} s")
+            reason = (
+                f"no pose for {elapsed:.1f} s, longer than max_gap ({self.settings.max_gap:g} s)"
+            )
+            return self._begun(frame, "reset", reason)
         if not _same_camera(camera, self._latest.frame.camera):
             return self._begun(frame, "reset", "the camera has changed its size or intrinsics")
         self._is_late = False
@@ -269,26 +267,37 @@ class VisualOdometry:
             return self._stood_still(frame)
         return self._moved(frame)
 
+    def _check(self, frame: _Frame) -> None:
+        """Before an image can become a reference that no other could be compared with."""
+        camera, profile = frame.camera, self._engine.profile
+        if frame.image.shape != (camera.height, camera.width, 3):
+            raise GeometryError(
+                f"the image has shape {frame.image.shape}, its camera is {camera.width}x"
+                f"{camera.height}"
+            )
+        unify_focal(camera, profile.focal, self._engine.limits, profile.fit)
+
     def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
         """The first step of a chain."""
         self._is_late, self._reset_reason = False, None
-        self._refer_to(frame, np.eye(4), ORIGIN_COVARIANCE)
+        origin = _Latest(frame, frame.stamp_ns, ChainedPose())
+        self._refer_to(origin)
         return replace(
             _nothing(frame, None, status, reason),
-            T_odom_base=np.eye(4),
-            covariance_odom_base=ORIGIN_COVARIANCE,
+            T_odom_base=origin.pose.T_odom_base,
+            covariance_odom_base=origin.pose.covariance_odom_base,
         )
 
-    def _refer_to(self, frame: _Frame, T_odom_base: Transform, covariance: Covariance) -> None:
+    def _refer_to(self, latest: _Latest) -> None:
         """Compare the next images with this one."""
-        settings, pixels = self.settings, np.empty((0, 2))
+        settings, frame, pixels = self.settings, latest.frame, np.empty((0, 2))
         if settings.asks_matches:
             pixels = uniform_grid(frame.camera, settings.match_columns, settings.match_rows)
         if frame.visible is not None:
             u, v = np.rint(pixels).astype(int).T
             pixels = pixels[frame.visible[v, u]]
-        self._reference = _Reference(frame, T_odom_base, covariance, pixels)
-        self._latest = _Latest(frame, frame.stamp_ns, np.eye(4), np.zeros((6, 6)))
+        self._reference = _Reference(frame, pixels)
+        self._latest = replace(latest, pose=latest.pose.as_reference())
 
     def _shows_standstill(self, frame: _Frame) -> bool:
         """Whether the picture is that of the last pose."""
@@ -305,24 +314,21 @@ class VisualOdometry:
         latest = self._latest
         still = VerifiedMotion("accepted", "the image stands still", np.eye(4), STILL_COVARIANCE)
         noise = base_motion_covariance(STILL_COVARIANCE, np.eye(4), self._T_base_camera)
-        moved = replace(
-            latest,
-            stamp_ns=frame.stamp_ns,
-            covariance=compose_covariance(latest.covariance, latest.T_ref_base, noise, np.eye(4)),
-        )
         seconds = (frame.stamp_ns - latest.stamp_ns) / 1e9
-        step = replace(
-            self._step(frame, latest.stamp_ns, "standstill", still, moved),
-            twist=np.zeros(6),
-            covariance_twist=noise / seconds**2,
-        )
-        # Without the noise: standing on does not make the pose worse.
+        # Only this step has the noise: standing on does not make the pose worse.
         self._latest = replace(latest, stamp_ns=frame.stamp_ns)
-        return step
+        return _step(
+            frame,
+            latest.stamp_ns,
+            "standstill",
+            still,
+            latest.pose.disturbed(noise),
+            (np.zeros(6), noise / seconds**2),
+        )
 
     def _moved(self, frame: _Frame) -> OdometryStep:
         """The reference's pose moved by what the model answers."""
-        assert self._reference is not None
+        assert self._reference is not None and self._latest is not None
         settings, reference = self.settings, self._reference
         images = (reference.frame.image, frame.image)
         cameras = (reference.frame.camera, frame.camera)
@@ -332,21 +338,22 @@ class VisualOdometry:
         )
         motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
         if verified.status == "refused":
-            self._refer_to_latest()
+            if self._refer_to_latest():
+                return self._moved(frame)
             nothing = _nothing(frame, stamp, "refused", verified.reason)
             return replace(nothing, pose=pose, matches=matches)
         status: StepStatus = verified.status
         if self._is_still(motion):
             status, motion = "standstill", np.eye(4)
             verified = replace(verified, T_cam1_cam2=motion, reason="the answered motion is tiny")
-        moved = _Latest(
-            frame,
-            frame.stamp_ns,
+        last = self._latest
+        moved = last.pose.moved(
             base_motion(motion, self._T_base_camera),
             base_motion_covariance(verified.covariance, motion, self._T_base_camera),
         )
-        step = self._step(frame, stamp, status, verified, moved)
-        self._latest = moved
+        seconds = (frame.stamp_ns - last.stamp_ns) / 1e9
+        step = _step(frame, stamp, status, verified, moved, last.pose.twist_to(moved, seconds))
+        self._latest = _Latest(frame, frame.stamp_ns, moved)
         # From tiny motions the reference stays, so that they add up.
         if status != "standstill" and self._is_worn(motion, matches, cameras):
             self._refer_to_latest()
@@ -378,50 +385,13 @@ class VisualOdometry:
             return depth
         return reference.depth
 
-    def _refer_to_latest(self) -> None:
-        """Compare the next images with the last one whose pose is known."""
-        assert self._latest is not None
-        latest = self._latest
-        if self._reference is not None and latest.frame is not self._reference.frame:
-            self._refer_to(latest.frame, *self._chained(latest))
-            self._latest = replace(self._latest, stamp_ns=latest.stamp_ns)
-
-    def _chained(self, latest: _Latest) -> tuple[Transform, Covariance]:
-        """Pose of the base in odom, and its covariance."""
-        assert self._reference is not None
-        reference = self._reference
-        return compose(reference.T_odom_base, latest.T_ref_base), compose_covariance(
-            reference.covariance, reference.T_odom_base, latest.covariance, latest.T_ref_base
-        )
-
-    def _step(
-        self,
-        frame: _Frame,
-        reference_stamp_ns: int,
-        status: StepStatus,
-        verified: VerifiedMotion,
-        moved: _Latest,
-    ) -> OdometryStep:
-        """A step to `moved`, from the latest pose so far."""
-        assert self._latest is not None
-        last = self._latest
-        seconds = (moved.stamp_ns - last.stamp_ns) / 1e9
-        T_last_ref = inverse(last.T_ref_base)
-        covariance_last_ref = inverse_covariance(last.covariance, last.T_ref_base)
-        covariance = compose_covariance(
-            covariance_last_ref, T_last_ref, moved.covariance, moved.T_ref_base
-        )
-        return OdometryStep(
-            frame.stamp_ns,
-            reference_stamp_ns,
-            status,
-            verified.reason,
-            verified.T_cam1_cam2,
-            verified.covariance,
-            *self._chained(moved),
-            body_twist(compose(T_last_ref, moved.T_ref_base), seconds),
-            covariance / seconds**2,
-        )
+    def _refer_to_latest(self) -> bool:
+        """Compare with the last image whose pose is known; whether that is another one."""
+        assert self._latest is not None and self._reference is not None
+        if self._latest.frame is self._reference.frame:
+            return False
+        self._refer_to(self._latest)
+        return True
 
     def _is_still(self, motion: Transform) -> bool:
         settings = self.settings
@@ -454,6 +424,28 @@ def _nothing(
         covariance_odom_base=unknown,
         twist=np.full(6, np.nan),
         covariance_twist=unknown,
+    )
+
+
+def _step(
+    frame: _Frame,
+    reference_stamp_ns: int,
+    status: StepStatus,
+    verified: VerifiedMotion,
+    pose: ChainedPose,
+    twist: tuple[NDArray[np.float64], Covariance],
+) -> OdometryStep:
+    """A step to a pose."""
+    return OdometryStep(
+        frame.stamp_ns,
+        reference_stamp_ns,
+        status,
+        verified.reason,
+        verified.T_cam1_cam2,
+        verified.covariance,
+        pose.T_odom_base,
+        pose.covariance_odom_base,
+        *twist,
     )
 
 
