@@ -76,12 +76,12 @@ def evaluate_on_bag(options: argparse.Namespace) -> int:
 
 def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
     """Print the scores as tables, and what else is to be known."""
-    from vlm3_ros.evaluation.bag import evaluation_notes, evaluation_tables
+    from vlm3_ros.evaluation.bag import evaluation_tables
 
     console.rule(f"{evaluation.model} on {evaluation.source.path.name}, {evaluation.mode}")
     for table in evaluation_tables(evaluation):
         console.print(_rich_table(table))
-    for name, text in evaluation_notes(evaluation).items():
+    for name, text in evaluation.notes.items():
         console.print(f"[bold]{name}[/bold]: {text}")
 
 
