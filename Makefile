@@ -29,7 +29,7 @@ setup:  ## ROS 2 from PyPI, torch and this package into $(VENV)
 	@$(PYTHON) tools/ros_from_pypi/setup_venv.py --venv $(VENV) --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)"
 
 .PHONY: demo
-demo: setup  ## the sample bag through the depth node; results in out/demo
+demo: setup  ## the sample bag through the nodes; results in out/demo
 	$(bin)/vlm3 demo --out out/demo
 
 .PHONY: lint

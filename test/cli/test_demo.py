@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from drives import record_bag_truth, write_drive
 
 from vlm3_ros.cli import main
 
@@ -20,24 +21,40 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_bag_goes_through_the_real_node_over_dds(
+def test_a_bag_goes_through_the_real_nodes_over_dds(
     bag: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The checkpoint learned depth alone."""
     out = tmp_path / "out"
     command = ["demo", "--bag", str(bag), "--out", str(out), "--model", str(checkpoint)]
     assert main(command) == 0, capsys.readouterr().err
     metrics = json.loads((out / "metrics.json").read_text())
     frames = metrics["frames"]
-    assert frames["played"] == 15
+    assert frames["in_bag"] == frames["frames"] == 15
     assert frames["answered"] >= 1
-    assert frames["answered"] + frames["failed"] + frames["dropped"] == 15
+    assert frames["answered"] + frames["failed"] + frames["dropped"]["depth"] == 15
     assert 0 <= metrics["depth"]["delta1"] <= 1
     # Below the horizon there is ground in every frame of a drive.
     assert metrics["depth"]["pixels"] >= 16 * 12 / 2 * frames["answered"]
-    assert 0 < metrics["latency_ms"]["p50"] <= metrics["latency_ms"]["p95"]
+    latency = metrics["latency"]["depth_ms"]
+    assert 0 < latency["p50"] <= latency["p95"]
+    assert "did not learn relative pose" in metrics["left_out"]["trajectory"]
     assert cv2.imread(str(out / "overview.png")) is not None
     assert (out / "cloud.ply").read_bytes().startswith(b"ply\n")
-    assert "image to cloud" in capsys.readouterr().out
+    assert (out / "report.html").stat().st_size > 10_000
+    assert "latency of a frame" in capsys.readouterr().out
+
+
+def test_motion_is_shown_beside_depth(tmp_path: Path) -> None:
+    write_drive(tmp_path / "drive")
+    record_bag_truth(tmp_path / "drive", tmp_path / "truth.jsonl")
+    command = ["demo", "--bag", str(tmp_path / "drive"), "--out", str(tmp_path / "out")]
+    recorded = ["--engine", "recorded", "--recording", str(tmp_path / "truth.jsonl")]
+    assert main([*command, *recorded]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["depth"]["abs_rel"] < 1e-6
+    assert metrics["trajectory"]["ape_rmse_m"] < 1e-6
+    assert cv2.imread(str(tmp_path / "out" / "trajectory.png")).std() > 10
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_demo_in_words(bag: Path, tmp_path: Path) -> None:

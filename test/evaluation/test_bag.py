@@ -7,24 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drives import CAMERA, PERIOD_NS, START_NS, truth_engine, write_drive
+from drives import CAMERA, PERIOD_NS, START_NS, PosedFrame, truth_engine, write_drive
 from rosbags.convert.converter import convert
+from truth import TruthEngine
 
 from vlm3_ros.bags.errors import BagError
+from vlm3_ros.bags.messages import camera_info_message, depth_message, jpeg_image_message
+from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.bag import (
     BagEvaluation,
     bag_source,
     evaluate_answers,
     evaluation_json,
-    evaluation_notes,
     write_evaluation,
 )
-from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
-from vlm3_ros.evaluation.bag_scores import split_chains
+from vlm3_ros.evaluation.bag_answers import BagAnswers, ask_about_frames, at_rate
+from vlm3_ros.evaluation.bag_scores import odometry_chains, published_pairs
 from vlm3_ros.evaluation.trajectories import read_tum
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.paths import sample_bag
+from vlm3_ros.synthetic import sample_view
 
 FRAMES = 6
 
@@ -73,7 +76,7 @@ def engine(drive: Path) -> Engine:
 def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -> None:
     evaluation = evaluated(drive)
     assert_without_error(evaluation)
-    assert evaluation_notes(evaluation) == {}
+    assert evaluation.notes == {}
     assert evaluation.answers.frames == len(evaluation.answers.answered) == FRAMES
     content = evaluation_json(evaluation)
     assert content["pose"]["auc30"] == 1
@@ -158,7 +161,7 @@ def test_a_camera_may_change_in_mid_stream(tmp_path: Path) -> None:
     assert evaluation.scores.pose.metrics.auc[3] == 1
     assert evaluation.scores.trajectory.chains == 2
     assert len(evaluation.scores.trajectory.estimate.poses) == 4
-    assert "camera has changed" in evaluation_notes(evaluation)["the odometry began anew"]
+    assert "camera has changed" in evaluation.notes["the odometry began anew"]
 
 
 def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
@@ -171,9 +174,22 @@ def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
     assert scores.depth.metrics.abs_rel < 1e-6
     assert scores.pose.metrics.auc[3] == 1
     assert scores.trajectory.ape.translation_m.max < 1e-6
-    notes = evaluation_notes(evaluation)
+    notes = evaluation.notes
     assert "truncated" in notes["only a part of the bag was read"]
     assert "cut.mcap" in notes["only a part of the bag was read"]
+
+
+def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None:
+    content = bytearray((sample_bag() / "sample.mcap").read_bytes())
+    start = len(content) // 4
+    content[start : start + 100_000] = b"\xff" * 100_000
+    (tmp_path / "damaged.mcap").write_bytes(content)
+    evaluation = evaluated(tmp_path / "damaged.mcap")
+    assert 2 <= evaluation.answers.frames < 40
+    assert evaluation.scores.depth.metrics.abs_rel < 1e-6
+    assert evaluation.scores.trajectory.ape.translation_m.max < 1e-6
+    notes = evaluation.notes
+    assert "damaged after" in notes["only a part of the bag was read"]
 
 
 def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Engine) -> None:
@@ -205,8 +221,40 @@ def test_frames_that_the_model_cannot_answer_are_counted(drive: Path) -> None:
         evaluation = evaluate_answers(source, engine.name, "offline", answers)
     assert (answers.frames, answers.answered) == (FRAMES, [])
     assert answers.failed.total() == FRAMES
-    assert "6 times: " in evaluation_notes(evaluation)["frames that could not be answered"]
+    assert "6 times: " in evaluation.notes["frames that could not be answered"]
     assert evaluation.scores.depth is None
+
+
+def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    views = [sample_view(rng, "room") for _ in range(3)]
+    with write_bag(tmp_path / "bag") as writer:
+        for stamp, view in enumerate(views):
+            info = camera_info_message(view.camera, stamp, "optical")
+            image = jpeg_image_message(view.image, stamp, "optical")
+            depth = view.depth
+            if stamp == 1:
+                image.data = image.data[:200]
+            if stamp == 2:
+                depth = depth[:-1]
+            writer.write("/camera_info", info, stamp)
+            writer.write("/image/compressed", image, stamp)
+            writer.write("/depth", depth_message(depth, "32FC1", stamp, "optical"), stamp)
+    with bag_source(tmp_path / "bag") as source:
+        first, last = source.frames
+        assert (first.stamp_ns, last.stamp_ns, last.depth) == (0, 2, None)
+        blank = np.full(last.image.shape[:2], np.nan, np.float32)
+        known = [
+            PosedFrame(f.image, blank if f.depth is None else f.depth, f.camera, np.eye(4))
+            for f in (first, last)
+        ]
+        engine = TruthEngine(known)
+        answers = ask_about_frames(engine, source.frames, source.T_base_camera)
+        evaluation = evaluate_answers(source, engine.name, "offline", answers)
+    assert answers.answered == [0, 2]
+    assert evaluation.scores.depth.metrics.images == 1
+    assert "1 times: /image/compressed: " in evaluation.notes["images that could not be used"]
+    assert "not registered" in evaluation.notes["frames without true depth"]
 
 
 def test_a_rate_takes_frames_evenly(drive: Path) -> None:
@@ -218,8 +266,8 @@ def test_a_rate_takes_frames_evenly(drive: Path) -> None:
 
 
 def test_a_reset_begins_a_new_chain() -> None:
-    moved = np.eye(4)
-    moved[0, 3] = 1
-    odom = {1: np.eye(4), 2: np.eye(4), 3: moved, 4: moved, 5: np.eye(4), 6: moved}
-    assert split_chains(odom) == [[1, 2, 3, 4], [5, 6]]
-    assert split_chains({}) == []
+    poses = dict.fromkeys((1, 2, 3, 5, 6), np.eye(4))
+    answers = BagAnswers(odom=poses, starts={1, 5})
+    assert odometry_chains(answers) == [[1, 2, 3], [5, 6]]
+    assert published_pairs(answers) == [(1, 2), (2, 3), (5, 6)]
+    assert odometry_chains(BagAnswers()) == []

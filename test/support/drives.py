@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from truth import TruthEngine
+from truth import TruthEngine, record_truth
 
 from vlm3_ros.bags.messages import (
     camera_info_message,
@@ -18,12 +18,12 @@ from vlm3_ros.bags.messages import (
     transform_message,
 )
 from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.evaluation.bag import BagSource, bag_source
-from vlm3_ros.evaluation.bag_answers import ask_about_frames
+from vlm3_ros.evaluation.bag_answers import GRID
 from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.synthetic.sequences import sample_sequence
+from vlm3_ros.tasks.odometry import OdometrySettings
 
 CAMERA = PinholeCamera.from_hfov(192, 144, 75.0)
 START_NS = 1_600_000_000_000_000_000
@@ -77,10 +77,10 @@ class PosedFrame:
     T_world_camera: NDArray[np.float64]
 
 
-def truth_engine(source: BagSource) -> TruthEngine:
-    """An engine that knows the frames of a bag with depth and poses."""
+def posed_frames(source: BagSource) -> list[PosedFrame]:
+    """The frames of a bag with depth and poses."""
     assert source.poses is not None
-    return TruthEngine(
+    return [
         PosedFrame(
             frame.image,
             np.full(frame.image.shape[:2], np.nan, np.float32)
@@ -90,16 +90,21 @@ def truth_engine(source: BagSource) -> TruthEngine:
             source.poses.base.at([frame.stamp_ns])[0] @ source.T_base_camera,
         )
         for frame in source.frames
-    )
+    ]
+
+
+def truth_engine(source: BagSource) -> TruthEngine:
+    """An engine that knows the frames of a bag with depth and poses."""
+    return TruthEngine(posed_frames(source))
 
 
 def record_bag_truth(bag: Path, recording: Path) -> None:
-    """The true answers to all that the evaluation of a bag asks, for `--engine recorded`."""
+    """The true answers to all that nodes may ask about a short bag, for `engine: recorded`."""
+    settings = OdometrySettings()
     with bag_source(bag) as source:
-        engine = RecordingEngine(truth_engine(source), recording)
-        answers = ask_about_frames(engine, source.frames, source.T_base_camera)
-        engine.close()
-    assert not answers.failed, answers.failed
+        frames = posed_frames(source)
+    grid = (settings.match_columns, settings.match_rows)
+    record_truth(recording, frames, grid=GRID, match_grid=grid, furthest=len(frames))
 
 
 def _known_depth(frame: BagFrame) -> NDArray[np.float32]:

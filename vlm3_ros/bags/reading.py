@@ -215,11 +215,14 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
 
 
 def up_to_damage(messages: Iterator[Message], damage: list[str]) -> Iterator[Message]:
-    """Messages up to where the bag is damaged, which is added to `damage` once."""
+    """Messages up to where the bag is damaged, which is added to `damage` if nothing was before.
+
+    Each topic ends there after another number of messages; one of them says it.
+    """
     try:
         yield from messages
     except BagError as error:
-        if str(error) not in damage:
+        if not damage:
             damage.append(str(error))
 
 

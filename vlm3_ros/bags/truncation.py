@@ -82,7 +82,7 @@ def mcap_files(path: Path) -> list[Path]:
     """The mcap files of a bag: of a folder, or the file itself."""
     if path.is_dir():
         return sorted(path.glob("*.mcap"))
-    return [path] if path.suffix == ".mcap" else []
+    return [path] if path.suffix == ".mcap" and path.is_file() else []
 
 
 @contextmanager

@@ -76,12 +76,12 @@ def evaluate_on_bag(options: argparse.Namespace) -> int:
 
 def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
     """Print the scores as tables, and what else is to be known."""
-    from vlm3_ros.evaluation.bag import evaluation_notes, evaluation_tables
+    from vlm3_ros.evaluation.bag import evaluation_tables
 
     console.rule(f"{evaluation.model} on {evaluation.source.path.name}, {evaluation.mode}")
     for table in evaluation_tables(evaluation):
         console.print(_rich_table(table))
-    for name, text in evaluation_notes(evaluation).items():
+    for name, text in evaluation.notes.items():
         console.print(f"[bold]{name}[/bold]: {text}")
 
 
@@ -122,9 +122,16 @@ def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
 
 
 def _rich_table(content: TextTable) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=content.title, caption=content.note or None)
+    table = Table(
+        title=content.title,
+        caption=content.note or None,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for index, column in enumerate(content.columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for index, row in enumerate(content.rows):

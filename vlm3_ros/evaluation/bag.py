@@ -22,10 +22,10 @@ from vlm3_ros.evaluation.bag_frames import BagFrame, BagFrames, camera_frame
 from vlm3_ros.evaluation.bag_plots import plot_errors, plot_latency, plot_trajectory
 from vlm3_ros.evaluation.bag_scores import (
     BagScores,
+    odometry_chains,
     published_pairs,
     score_answers,
     scores_json,
-    split_chains,
 )
 from vlm3_ros.evaluation.bag_tables import TextTable, frames_json, latency_json, score_tables
 from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
@@ -73,7 +73,11 @@ class BagSource:
 
 @dataclass(frozen=True)
 class BagEvaluation:
-    """A bag, the answers about it, and their scores."""
+    """A bag, the answers about it, and their scores.
+
+    `mode`: how the answers were obtained, in a word. `notes`: what a reader must know beside the
+    scores: what is missing, and why.
+    """
 
     source: BagSource
     model: str
@@ -81,6 +85,7 @@ class BagEvaluation:
     answers: BagAnswers
     truth: BagTruth
     scores: BagScores
+    notes: dict[str, str]
 
 
 @contextmanager
@@ -129,7 +134,7 @@ def evaluate_answers(
     Args:
         source: of the bag.
         model: its name.
-        mode: how the answers were obtained, in a word.
+        mode: see `BagEvaluation`.
         answers: about the bag.
     """
     pixels = {pair: matches.pixels1 for pair, matches in answers.matches.items()}
@@ -138,35 +143,16 @@ def evaluate_answers(
     scores = score_answers(answers, truth, source.poses, source.no_poses)
     if source.frames.topics.depth is None:
         reason = f"{source.path}: the bag has no depth images"
-        scores.left_out["depth"] = scores.left_out["correspondence"] = reason
-    return BagEvaluation(source, model, mode, answers, truth, scores)
+        scores.left_out["depth"] = reason
+        if "correspondence" not in answers.left_out:
+            scores.left_out["correspondence"] = reason
+    notes = _notes(source.frames, answers, scores)
+    return BagEvaluation(source, model, mode, answers, truth, scores, notes)
 
 
 def evaluation_tables(evaluation: BagEvaluation) -> list[TextTable]:
     """The scores as tables."""
     return score_tables(evaluation.answers, evaluation.scores)
-
-
-def evaluation_notes(evaluation: BagEvaluation) -> dict[str, str]:
-    """What a reader must know beside the scores: what is missing, and why."""
-    frames, answers = evaluation.source.frames, evaluation.answers
-    reasons: dict[str, list[str]] = {}
-    for name, why in evaluation.scores.left_out.items():
-        reasons.setdefault(why, []).append(name)
-    notes = {f"left out: {', '.join(names)}": why for why, names in reasons.items()}
-    if frames.damage:
-        notes["only a part of the bag was read"] = "; ".join(frames.damage)
-    for title, counts in (
-        ("images that could not be used", frames.failed),
-        ("frames that could not be answered", answers.failed),
-        ("frames without true depth", frames.without_depth),
-        ("frames whose motion was refused", answers.refusals),
-    ):
-        if counts:
-            notes[title] = "; ".join(f"{n} times: {why}" for why, n in counts.most_common(3))
-    if answers.resets:
-        notes["the odometry began anew"] = "; ".join(answers.resets[:5])
-    return notes
 
 
 def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
@@ -186,7 +172,7 @@ def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
         **scores_json(evaluation.scores),
         "latency": latency_json(evaluation.answers),
         "frames": {"in_bag": len(evaluation.truth.stamps_ns), **frames_json(evaluation.answers)},
-        "notes": evaluation_notes(evaluation),
+        "notes": evaluation.notes,
     }
 
 
@@ -211,10 +197,31 @@ def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:
     return plot_trajectory(scores, _trajectories(evaluation)["truth"]) if scores else None
 
 
+def _notes(frames: BagFrames, answers: BagAnswers, scores: BagScores) -> dict[str, str]:
+    """What a reader must know beside the scores, of frames that have just been gone through."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in scores.left_out.items():
+        reasons.setdefault(why, []).append(name)
+    notes = {f"left out: {', '.join(names)}": why for why, names in reasons.items()}
+    if frames.damage:
+        notes["only a part of the bag was read"] = "; ".join(frames.damage)
+    for title, counts in (
+        ("images that could not be used", frames.failed),
+        ("frames that could not be answered", answers.failed),
+        ("frames without true depth", frames.without_depth),
+        ("frames whose motion was refused", answers.refusals),
+    ):
+        if counts:
+            notes[title] = "; ".join(f"{n} times: {why}" for why, n in counts.most_common(3))
+    if answers.resets:
+        notes["the odometry began anew"] = "; ".join(answers.resets[:5])
+    return notes
+
+
 def _trajectories(evaluation: BagEvaluation) -> dict[str, Trajectory]:
     """The estimate as it was published, in odom (its longest part), and the truth at all frames."""
     trajectories = {}
-    chain = max(split_chains(evaluation.answers.odom), key=len, default=[])
+    chain = max(odometry_chains(evaluation.answers), key=len, default=[])
     if chain:
         poses = np.stack([evaluation.answers.odom[stamp] for stamp in chain])
         trajectories["estimate"] = Trajectory(np.array(chain, dtype=np.int64), poses)
@@ -237,7 +244,7 @@ def _write_report(evaluation: BagEvaluation, path: Path) -> None:
         f"{source.poses.source if source.poses else 'nowhere'}."
     ]
     parts = [table_html(table) for table in evaluation_tables(evaluation)]
-    parts.append(facts_html("What else is to be known", evaluation_notes(evaluation)))
+    parts.append(facts_html("What else is to be known", evaluation.notes))
     if frames := _shown_frames(evaluation):
         picture = io.BytesIO()
         draw_depth_frames(frames, picture, f"{evaluation.model}: depth along Z")

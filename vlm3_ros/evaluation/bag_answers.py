@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,6 @@ from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
 from vlm3_ros.tasks.pose import pose_prompts
-
-Result = TypeVar("Result")
 
 GRID = (16, 12)
 """Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
@@ -40,6 +38,7 @@ class BagAnswers:
         dropped: how many frames gave way to newer ones, in real time, by task.
         depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered.
         odom: T_odom_base, where the odometry has a pose.
+        starts: frames at which the odometry began, or began anew, at the identity.
         steps: frames by the status of their odometry.
         refusals: frames without a pose, by reason.
         resets: reasons why the odometry began anew.
@@ -56,6 +55,7 @@ class BagAnswers:
     dropped: dict[str, int] = field(default_factory=dict)
     depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     odom: dict[int, Transform] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)
     steps: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     resets: list[str] = field(default_factory=list)
@@ -90,17 +90,13 @@ def ask_about_frames(
     for frame in frames:
         answers.frames += 1
         try:
-            depth = _timed(answers, "depth", lambda f=frame: _grid_depth(engine, f, view_focal))
+            with _timed(answers, "depth"):
+                depth = _grid_depth(engine, frame, view_focal)
             answers.depths[frame.stamp_ns] = depth
             if odometry is not None:
-                _note_step(
-                    answers,
-                    _timed(
-                        answers,
-                        "pose",
-                        lambda f=frame: odometry.update(f.image, f.camera, f.stamp_ns, f.visible),
-                    ),
-                )
+                with _timed(answers, "pose"):
+                    step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
+                _note_step(answers, step)
             answers.answered.append(frame.stamp_ns)
         except (EngineError, GeometryError) as error:
             answers.failed[str(error)] += 1
@@ -109,7 +105,7 @@ def ask_about_frames(
 
 
 def at_rate(frames: Iterable[BagFrame], rate: float | None) -> Iterator[BagFrame]:
-    """At most `rate` frames a second, the first one at or after each tick; all where it is None."""
+    """At most `rate` frames a second, evenly to a tenth of a period; all where it is None."""
     ticks_since = None
     last = -1
     for frame in frames:
@@ -153,11 +149,11 @@ def _grid_depth(engine: Engine, frame: BagFrame, view_focal: float | None) -> ND
     return depth
 
 
-def _timed(answers: BagAnswers, task: str, ask: Callable[[], Result]) -> Result:
+@contextmanager
+def _timed(answers: BagAnswers, task: str) -> Iterator[None]:
     start = time.perf_counter()
-    result = ask()
+    yield
     answers.latency.setdefault(task, []).append(time.perf_counter() - start)
-    return result
 
 
 def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
@@ -166,6 +162,8 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
         answers.odom[step.stamp_ns] = step.T_odom_base
     else:
         answers.refusals[step.reason] += 1
+    if step.status in ("first", "reset"):
+        answers.starts.add(step.stamp_ns)
     if step.status == "reset":
         answers.resets.append(step.reason)
     if step.reference_stamp_ns is None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _TRUE, _ESTIMATED, _FAINT = "#303030", "#c8401e", "#9a9a9a"
 _TASK_COLOURS = ("#2c6fae", "#c8401e", "#2a7f3f")
 _WIDTH = 9.0  # inches
+_GAP = 4
+"""Times the usual distance in time of two points, beyond which no line joins them."""
 
 
 def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
@@ -37,7 +39,7 @@ def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
         axes.plot(*tie.T, color=_FAINT, linewidth=0.6, zorder=1)
     axes.plot(*whole.T, color=_TRUE, linewidth=2.2, label="ground truth", zorder=2)
     axes.plot(
-        *estimate.T,
+        *_broken(scores.estimate.stamps_ns, estimate).T,
         color=_ESTIMATED,
         linewidth=1.4,
         marker=".",
@@ -79,7 +81,8 @@ def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
     all_axes = figure.subplots(len(strips), sharex=True, squeeze=False)[:, 0]
     for axes, (label, stamps_ns, values) in zip(all_axes, strips, strict=True):
         seconds = (stamps_ns - start_ns) / 1e9
-        axes.plot(seconds, values, ".-", color=_TASK_COLOURS[0], linewidth=1, markersize=3.5)
+        curve = _broken(stamps_ns, np.stack([seconds, values], axis=1))
+        axes.plot(*curve.T, ".-", color=_TASK_COLOURS[0], linewidth=1, markersize=3.5)
         answered = np.isfinite(values)
         median = float(np.median(values[answered])) if answered.any() else np.nan
         axes.axhline(median, color=_ESTIMATED, linewidth=0.9, linestyle="--")
@@ -148,6 +151,15 @@ def _strips(scores: BagScores) -> list[tuple[str, NDArray[np.int64], NDArray[np.
         away = np.linalg.norm(estimate.poses[:, :3, 3] - truth.poses[:, :3, 3], axis=1)
         strips.append(("place after alignment, error in m", truth.stamps_ns, away))
     return strips
+
+
+def _broken(stamps_ns: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (n, 2) with NaN between those far apart in time: no line where nothing is known."""
+    gaps = np.diff(stamps_ns)
+    if not gaps.size:
+        return points
+    after = np.flatnonzero(gaps > _GAP * np.median(gaps)) + 1
+    return np.insert(points, after, np.nan, axis=0)
 
 
 def _tidy(axes: Axes) -> None:

@@ -159,19 +159,16 @@ def score_answers(
 
 def published_pairs(answers: BagAnswers) -> list[Pair]:
     """Stamps of each pose that was published and of the next one in the same chain."""
-    return [pair for chain in split_chains(answers.odom) for pair in pairwise(chain)]
+    return [pair for chain in odometry_chains(answers) for pair in pairwise(chain)]
 
 
-def split_chains(odom: Mapping[int, Transform]) -> list[list[int]]:
-    """Stamps of poses that belong together: a reset begins anew, where the base is then."""
+def odometry_chains(answers: BagAnswers) -> list[list[int]]:
+    """Stamps of poses that belong together: where odometry begins anew, it is at the identity."""
     chains: list[list[int]] = []
-    was_origin = False
-    for stamp in sorted(odom):
-        is_origin = np.array_equal(odom[stamp], np.eye(4))
-        if not chains or (is_origin and not was_origin):
+    for stamp in sorted(answers.odom):
+        if not chains or stamp in answers.starts:
             chains.append([])
         chains[-1].append(stamp)
-        was_origin = is_origin
     return chains
 
 
@@ -299,7 +296,7 @@ def _match_scores(
 def _trajectory_scores(
     answers: BagAnswers, poses: TruePoses, left_out: dict[str, str]
 ) -> TrajectoryScores | None:
-    chains = split_chains(answers.odom)
+    chains = odometry_chains(answers)
     chain = np.array(max(chains, key=len, default=[]), dtype=np.int64)
     true = poses.base.at(chain)
     known = np.isfinite(true).all(axis=(1, 2))

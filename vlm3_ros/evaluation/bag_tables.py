@@ -114,7 +114,7 @@ def _motion_table(title: str, scores: MotionScores) -> TextTable:
         title,
         (
             "",
-            *(f"AUC@{limit}" for limit in AUC_LIMITS_DEG),
+            *(f"{'' if index else 'AUC'}@{limit}" for index, limit in enumerate(AUC_LIMITS_DEG)),
             "turn °",
             "dir. °",
             "dist. m",
@@ -122,7 +122,7 @@ def _motion_table(title: str, scores: MotionScores) -> TextTable:
         ),
         tuple(
             (
-                name.replace("_", " "),
+                name.replace("_", " ").replace("constant", "const."),
                 *(f"{auc:.3f}" for auc in m.auc.values()),
                 f"{m.rotation_deg_median:.2f}",
                 f"{m.direction_deg_median:.1f}",

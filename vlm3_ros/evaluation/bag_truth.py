@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.evaluation.bag_answers import GRID, Pair
 from vlm3_ros.evaluation.bag_frames import BagFrame
-from vlm3_ros.evaluation.pair_baselines import sift_motion
+from vlm3_ros.evaluation.pair_baselines import SiftFeatures, motion_of_features, sift_features
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
@@ -64,7 +64,7 @@ def read_truth(
     for pair in {*pairs, *pixels}:
         wanted.setdefault(pair[1], []).append(pair)
         last_use[pair[0]] = max(pair[1], last_use.get(pair[0], 0))
-    kept: dict[int, BagFrame] = {}
+    kept: dict[int, _KeptFrame] = {}
     for frame in frames:
         stamp = frame.stamp_ns
         truth.stamps_ns.append(stamp)
@@ -73,13 +73,15 @@ def read_truth(
         if frame.depth is not None:
             u, v = np.rint(grid).astype(int).T
             truth.depths[stamp] = frame.depth[v, u]
+        kept = {s: f for s, f in kept.items() if last_use[s] >= stamp}
+        if poses is None or (stamp not in wanted and stamp not in last_use):
+            continue
+        seen = _KeptFrame(frame, sift_features(frame.image))
         for pair in wanted.get(stamp, ()):
-            first = kept.get(pair[0])
-            if first is not None and poses is not None:
-                _compare(truth, pair, first, frame, poses, pixels)
-        kept = {s: f for s, f in kept.items() if last_use[s] > stamp}
+            if pair[0] in kept:
+                _compare(truth, pair, kept[pair[0]], seen, poses, pixels)
         if last_use.get(stamp, 0) > stamp:
-            kept[stamp] = frame
+            kept[stamp] = seen
     truth.stamps_ns = sorted(set(truth.stamps_ns))
     return truth
 
@@ -116,23 +118,32 @@ def true_matches(
     points = first.camera.unproject(pixels1, depth1)
     T_cam2_cam1 = inverse(T_cam1_cam2)
     expected = points @ T_cam2_cam1[2, :3] + T_cam2_cam1[2, 3]
-    inside = ((pixels2 >= 0) & (pixels2 <= (camera2.width - 1, camera2.height - 1))).all(axis=1)
+    limits = (camera2.width - 1, camera2.height - 1)
+    inside = np.all((pixels2 >= 0) & (pixels2 <= limits), axis=1)
     u, v = np.rint(np.where(inside[:, None], pixels2, 0)).astype(int).T
-    shown = np.abs(second.depth[v, u] / expected - 1) < SAME_DEPTH
-    return np.where((inside & shown)[:, None], pixels2, np.nan)
+    is_same = np.abs(second.depth[v, u] / expected - 1) < SAME_DEPTH
+    return np.where((inside & is_same)[:, None], pixels2, np.nan)
+
+
+@dataclass(frozen=True)
+class _KeptFrame:
+    frame: BagFrame
+    features: SiftFeatures
 
 
 def _compare(
     truth: BagTruth,
     pair: Pair,
-    first: BagFrame,
-    second: BagFrame,
+    first: _KeptFrame,
+    second: _KeptFrame,
     poses: TruePoses,
     pixels: Mapping[Pair, NDArray[np.float64]],
 ) -> None:
     (motion,) = true_motions(poses, [pair])
     if not np.isfinite(motion).all():
         return
-    truth.sift[pair] = sift_motion((first.image, second.image), (first.camera, second.camera))
-    if pair in pixels and first.depth is not None and second.depth is not None:
-        truth.matches[pair] = true_matches(first, second, motion, pixels[pair])
+    one, two = first.frame, second.frame
+    cameras = (one.camera, two.camera)
+    truth.sift[pair] = motion_of_features(first.features, second.features, cameras)
+    if pair in pixels and one.depth is not None and two.depth is not None:
+        truth.matches[pair] = true_matches(one, two, motion, pixels[pair])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,11 +47,16 @@ def constant_motion(truth: ArrayLike) -> Transform:
     return mean
 
 
+@dataclass(frozen=True)
+class SiftFeatures:
+    """`pixels`: (u, v), shape (n, 2). `words`: their descriptors, shape (n, 128), float32."""
+
+    pixels: NDArray[np.float64]
+    words: NDArray[np.float32]
+
+
 def sift_motion(images: ImagePair, cameras: CameraPair) -> Transform | None:
     """The motion up to its scale as classical vision tells it: SIFT and the essential matrix.
-
-    Matches that are nearest to each other both ways and pass Lowe's ratio test, RANSAC, and the
-    pose of the essential matrix that has points in front of both cameras (OpenCV).
 
     Args:
         images: rectified RGB, shape (camera.height, camera.width, 3) each, uint8.
@@ -58,18 +65,34 @@ def sift_motion(images: ImagePair, cameras: CameraPair) -> Transform | None:
     Returns:
         T_cam1_cam2 of unit displacement; None where the images determine none.
     """
-    sift = cv2.SIFT.create()
-    (points1, words1), (points2, words2) = (
-        sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None) for image in images
-    )
-    if words1 is None or words2 is None:
+    first, second = map(sift_features, images)
+    return motion_of_features(first, second, cameras)
+
+
+def sift_features(image: NDArray[np.uint8]) -> SiftFeatures:
+    """What SIFT finds in an RGB image, shape (height, width, 3), uint8."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    found, words = cv2.SIFT.create().detectAndCompute(grey, None)
+    pixels = np.array([point.pt for point in found], dtype=float).reshape(-1, 2)
+    none = np.empty((0, 128))
+    return SiftFeatures(pixels, np.asarray(none if words is None else words, np.float32))
+
+
+def motion_of_features(
+    first: SiftFeatures, second: SiftFeatures, cameras: CameraPair
+) -> Transform | None:
+    """As `sift_motion`, of features that are known.
+
+    Matches that are nearest to each other both ways and pass Lowe's ratio test, RANSAC, and the
+    pose of the essential matrix that has points in front of both cameras (OpenCV).
+    """
+    if not len(first.words) or not len(second.words):
         return None
-    forward, backward = _nearest(words1, words2), _nearest(words2, words1)
-    pairs = [(i, j) for i, j in forward.items() if backward.get(j) == i]
-    if not pairs:
+    forward, backward = _nearest(first.words, second.words), _nearest(second.words, first.words)
+    pairs = np.array([(i, j) for i, j in forward.items() if backward.get(j) == i], dtype=int)
+    if not pairs.size:
         return None
-    pixels1 = _places([points1[i] for i, _ in pairs])
-    pixels2 = _places([points2[j] for _, j in pairs])
+    pixels1, pixels2 = first.pixels[pairs[:, 0]], second.pixels[pairs[:, 1]]
     # The solver looks at both images as one of focal length 1.
     focal = np.mean([(camera.fx, camera.fy) for camera in cameras])
     tolerance = SIFT_TOLERANCE_PX / float(focal)
@@ -85,7 +108,3 @@ def _nearest(words: cv2.typing.MatLike, others: cv2.typing.MatLike) -> dict[int,
         for pair in found
         if len(pair) == 2 and pair[0].distance < SIFT_RATIO * pair[1].distance
     }
-
-
-def _places(points: list[cv2.KeyPoint]) -> NDArray[np.float64]:
-    return np.array([point.pt for point in points], dtype=float)

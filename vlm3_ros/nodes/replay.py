@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.context import Context
 from rclpy.node import Node
@@ -86,6 +87,7 @@ class Recording:
     Attributes:
         depths: depth/image_rect, shape (rows, columns), metres, NaN where unanswered.
         poses: T_odom_base, shape (4, 4).
+        starts: where a pose begins a chain: it has no twist, so it is not on `odom`.
         latency: seconds from the arrival of an image here to that of the answer (cloud, pose),
             by node; NaN where the image was not seen here.
         frames: each node's own counts of frames: received, answered, failed, dropped, skipped.
@@ -94,6 +96,7 @@ class Recording:
 
     depths: dict[int, NDArray[np.float32]]
     poses: dict[int, Transform]
+    starts: set[int]
     latency: dict[str, dict[int, float]]
     frames: dict[str, dict[str, int]]
     unable: dict[str, str] = field(default_factory=dict)
@@ -160,6 +163,7 @@ def recorded_answers(recording: Recording, played: int) -> BagAnswers:
         dropped={tasks[n]: _dropped(played, answered[n], counts[n]) for n in working},
         depths={stamp: depth.ravel() for stamp, depth in recording.depths.items()},
         odom=recording.poses,
+        starts=recording.starts,
         latency={tasks[n]: list(recording.latency[n].values()) for n in working},
         left_out=left_out,
     )
@@ -181,6 +185,7 @@ class _Recorder(Node):
         self._seen: dict[int, float] = {}
         self._depths: dict[int, NDArray[np.float32]] = {}
         self._poses: dict[int, Transform] = {}
+        self._moved: set[int] = set()
         self._arrivals: dict[str, dict[int, float]] = {node: {} for node in _OUTPUTS}
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._settled = dict.fromkeys(_OUTPUTS, 0)
@@ -190,6 +195,7 @@ class _Recorder(Node):
             (Image, "depth/image_rect", self._on_depth),
             (PointCloud2, _OUTPUTS[DEPTH_NODE], self._on_points),
             (PoseStamped, _OUTPUTS[POSE_NODE], self._on_pose),
+            (Odometry, "odom", self._on_odom),
             (DiagnosticArray, "/diagnostics", self._on_diagnostics),
         ):
             self.create_subscription(message_type, topic, callback, many)
@@ -232,6 +238,7 @@ class _Recorder(Node):
             return Recording(
                 {s: depth for s, depth in sorted(self._depths.items()) if s in heard},
                 dict(sorted(self._poses.items())),
+                set(self._poses) - self._moved,
                 latency,
                 {node: self._frame_counts(node) for node in _OUTPUTS},
                 self._unable(),
@@ -255,6 +262,10 @@ class _Recorder(Node):
         with self._lock:
             self._arrivals[POSE_NODE][stamp] = time.monotonic()
             self._poses[stamp] = transform(Rotation.from_quat(turn), place)
+
+    def _on_odom(self, message: Odometry) -> None:
+        with self._lock:
+            self._moved.add(header_stamp_ns(message))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         before = {node: self._frame_counts(node) for node in _OUTPUTS}

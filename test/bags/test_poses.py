@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from vlm3_ros.bags.errors import BagError
+from vlm3_ros.bags.messages import header, image_message, odometry_message, transform_message
+from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses, find_true_poses
+from vlm3_ros.bags.reading import open_bag, ros2_types
+from vlm3_ros.bags.writing import BagWriter, write_bag
+from vlm3_ros.geometry.motion import inverse, transform
+
+SECOND = 1_000_000_000
+T_BASE_CAMERA = transform(Rotation.from_euler("xyz", [0.1, -0.4, 0.7]), [0.2, 0.1, 0.9])
+EXACT = np.diag(np.full(6, 1e-10))
+
+
+def pose(seconds: float) -> np.ndarray:
+    """One metre a second along x, a tenth of a turn a second about z."""
+    return transform(Rotation.from_rotvec([0, 0, 0.2 * np.pi * seconds]), [seconds, 0, 0])
+
+
+def pose_message(T: np.ndarray, stamp: int, frame: str) -> object:
+    types = ros2_types().types
+    odometry = odometry_message(T, np.zeros(6), EXACT, EXACT, stamp, frame, "")
+    return types["geometry_msgs/msg/PoseStamped"](
+        header=header(stamp, frame), pose=odometry.pose.pose
+    )
+
+
+def write_odometry(writer: BagWriter, topic: str = "/odom", child: str = "base") -> None:
+    for stamp in range(0, SECOND + 1, SECOND // 10):
+        message = odometry_message(
+            pose(stamp / SECOND), np.zeros(6), EXACT, EXACT, stamp, "odom", child
+        )
+        writer.write(topic, message, stamp)
+
+
+def found(bag: Path, ground_truth: str | None = None, camera: str = "optical") -> TruePoses:
+    with open_bag(bag) as opened:
+        return find_true_poses(opened, camera, ground_truth, [])
+
+
+def assert_same_motion(poses: TruePoses) -> None:
+    """At a time between two messages, of the camera in whatever world."""
+    stamps = [0, SECOND // 4, SECOND]
+    first, between, last = poses.base.at(stamps) @ poses.T_base_camera
+    expected = [pose(stamp / SECOND) @ T_BASE_CAMERA for stamp in stamps]
+    np.testing.assert_allclose(inverse(first) @ last, inverse(expected[0]) @ expected[2], atol=1e-9)
+    np.testing.assert_allclose(
+        inverse(first) @ between, inverse(expected[0]) @ expected[1], atol=1e-9
+    )
+
+
+def test_odometry_of_a_base_that_carries_the_camera(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        # In two parts, as robots have it.
+        mast = transform(Rotation.identity(), [0, 0, 0.5])
+        writer.write("/tf_static", transform_message(mast, 0, "base", "mast"), 0)
+        rest = inverse(mast) @ T_BASE_CAMERA
+        writer.write("/tf_static", transform_message(rest, 0, "mast", "optical"), 0)
+        write_odometry(writer)
+    poses = found(tmp_path / "bag")
+    np.testing.assert_allclose(poses.T_base_camera, T_BASE_CAMERA, atol=1e-12)
+    assert "/odom" in poses.source
+    assert_same_motion(poses)
+
+
+def test_odometry_of_the_camera_itself_needs_no_tf(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_odometry(writer, child="optical")
+    np.testing.assert_array_equal(found(tmp_path / "bag").T_base_camera, np.eye(4))
+
+
+def test_odometry_without_the_cameras_place_is_refused(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_odometry(writer)
+    with pytest.raises(BagError, match=r"no transform from 'base'.*'optical'.*/tf_static"):
+        found(tmp_path / "bag")
+
+
+def test_a_joint_between_base_and_camera_is_refused(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_odometry(writer)
+        writer.write("/tf", transform_message(T_BASE_CAMERA, 5, "base", "optical"), 5)
+    with pytest.raises(BagError, match=r"'optical' moves between 'base'"):
+        found(tmp_path / "bag")
+
+
+def test_poses_of_the_camera(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        for stamp in range(0, SECOND + 1, SECOND // 10):
+            message = pose_message(pose(stamp / SECOND) @ T_BASE_CAMERA, stamp, "mocap")
+            writer.write("/truth", message, stamp)
+    poses = found(tmp_path / "bag")
+    np.testing.assert_array_equal(poses.T_base_camera, np.eye(4))
+    expected = pose(0.3) @ T_BASE_CAMERA
+    np.testing.assert_allclose(poses.base.at([3 * SECOND // 10])[0], expected, atol=1e-12)
+
+
+def write_tf(writer: BagWriter) -> None:
+    """A map that moves slowly against odom, whose leading slashes are those of ROS 1."""
+    writer.write("/tf_static", transform_message(T_BASE_CAMERA, 0, "base", "optical"), 0)
+    for stamp in (0, SECOND // 2, SECOND):
+        T_map_odom = transform(Rotation.identity(), [0, stamp / SECOND, 0])
+        writer.write("/tf", transform_message(T_map_odom, stamp, "/map", "/odom"), stamp)
+    for stamp in range(0, SECOND + 1, SECOND // 10):
+        writer.write("/tf", transform_message(pose(stamp / SECOND), stamp, "odom", "base"), stamp)
+
+
+def test_tf_is_followed_to_its_root_or_to_the_frame_that_is_named(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_tf(writer)
+    for ground_truth in (None, "/tf", "map"):
+        poses = found(tmp_path / "bag", ground_truth)
+        assert poses.source == "TF ('base' in 'map')"
+        expected = pose(0.3)
+        expected[1, 3] += 0.3
+        np.testing.assert_allclose(poses.base.at([3 * SECOND // 10])[0], expected, atol=1e-12)
+    assert_same_motion(found(tmp_path / "bag", "odom"))
+    with pytest.raises(BagError, match=r"'world' is neither.*base, odom, map"):
+        found(tmp_path / "bag", "world")
+    with pytest.raises(BagError, match="nothing moves in TF above 'other'"):
+        found(tmp_path / "bag", None, camera="other")
+
+
+def test_several_sources_must_be_named(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_odometry(writer, "/wheels", "optical")
+        write_odometry(writer, "/lidar", "optical")
+    with pytest.raises(BagError, match=r"several topics.*/lidar, /wheels; name one"):
+        found(tmp_path / "bag")
+    assert "/wheels" in found(tmp_path / "bag", "/wheels").source
+
+
+def test_a_bag_without_poses_says_what_it_has(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        image = image_message(np.zeros((2, 2, 3), np.uint8), 1, "optical")
+        writer.write("/image", image, 1)
+    with pytest.raises(BagError, match=r"no ground truth of poses .*; the bag has /image"):
+        found(tmp_path / "bag")
+    with pytest.raises(BagError, match=r"'/image' is of type"):
+        found(tmp_path / "bag", "/image")
+
+
+def test_senseless_poses_do_not_count(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        for stamp in range(5):
+            message = pose_message(pose(stamp), stamp, "mocap")
+            if stamp == 2:
+                message.pose.orientation.w = message.pose.orientation.z = 0.0
+            if stamp == 3:
+                message.pose.position.x = np.nan
+            writer.write("/truth", message, stamp)
+    np.testing.assert_array_equal(found(tmp_path / "bag").base.stamps_ns, [0, 1, 4])
+
+
+def test_nothing_is_known_outside_of_the_poses_and_in_long_gaps() -> None:
+    gap = round(MAX_GAP * SECOND)
+    stamps = np.array([10, 10 + gap, 11 + 2 * gap])
+    timed = TimedPoses(stamps, np.stack([pose(s / SECOND) for s in stamps]))
+    wanted = np.array([9, 10, 11, 10 + gap, 12 + gap, 11 + 2 * gap, 12 + 2 * gap])
+    known = np.isfinite(timed.at(wanted)).all(axis=(1, 2))
+    assert known.tolist() == [False, True, True, True, False, True, False]
+    single = TimedPoses(stamps[:1], np.eye(4)[None])
+    assert np.isfinite(single.at([9, 10, 11])).all(axis=(1, 2)).tolist() == [False, True, False]

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from drives import record_bag_truth, write_drive
+
+from vlm3_ros.cli import main
+from vlm3_ros.evaluation.trajectories import read_tum
+
+FRAMES = 6
+
+ROS = ("rclpy", "sensor_msgs", "geometry_msgs", "nav_msgs", "std_msgs", "builtin_interfaces")
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drive") / "drive"
+    write_drive(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recorded(drive: Path) -> list[str]:
+    """Options that choose an engine with true answers about the drive."""
+    file = drive.with_name("truth.jsonl")
+    record_bag_truth(drive, file)
+    return ["--engine", "recorded", "--recording", str(file)]
+
+
+def assert_without_error(metrics: dict) -> None:
+    assert metrics["depth"]["delta1"] == 1
+    assert metrics["depth"]["abs_rel"] < 1e-6
+    assert metrics["odometry"]["auc3"] == 1
+    assert metrics["odometry"]["rotation_deg"]["median"] < 1e-5
+    assert metrics["odometry"]["distance_error_m"]["median"] < 1e-6
+    assert metrics["trajectory"]["ape_rmse_m"] < 1e-6
+    assert metrics["trajectory"]["rpe_rmse_m"] < 1e-6
+    assert metrics["trajectory"]["rpe_rotation_rmse_deg"] < 1e-5
+
+
+def test_a_bag_is_evaluated_where_no_ros_is_installed(
+    drive: Path, recorded: list[str], tmp_path: Path
+) -> None:
+    """None in sys.modules is what Python itself writes there for what cannot be imported."""
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({ROS!r}))"
+    command = ["evaluate", str(drive), *recorded, "--out", str(tmp_path / "out")]
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; from vlm3_ros.cli import main; main({command!r})"],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert_without_error(metrics)
+    assert metrics["mode"] == "offline"
+    assert metrics["pose"]["auc30"] == metrics["pose"]["auc3"] == 1
+    assert metrics["pose"]["direction_deg"]["median"] < 1e-4
+    assert metrics["correspondence"]["epe_px"] < 1e-3
+    assert metrics["latency"]["pose_ms"]["p95"] > 0
+    assert metrics["left_out"] == {}
+    for title in ("depth: ", "relative pose", "odometry", "trajectory", "latency"):
+        assert title in ended.stdout
+    assert len(read_tum(tmp_path / "out" / "estimate.tum").poses) == FRAMES
+
+
+def test_the_report_is_one_file_with_real_pictures(
+    drive: Path, recorded: list[str], tmp_path: Path
+) -> None:
+    assert main(["evaluate", str(drive), *recorded, "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r'(?:src|href)=(?!"data:)', page)
+    assert "http" not in re.sub(r'"data:[^"]*"', "", page)
+    pictures = re.findall(r'src="data:image/(png|svg\+xml);base64,([^"]+)"', page)
+    assert [kind for kind, _ in pictures] == ["png", "svg+xml", "svg+xml", "svg+xml"]
+    for kind, text in pictures:
+        content = base64.b64decode(text)
+        if kind == "png":
+            drawn = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            assert drawn.std() > 10
+        else:
+            assert ElementTree.fromstring(content).tag.endswith("svg")
+    for title in ("Trajectory", "Errors over time", "Latency", "Depth and its errors"):
+        assert f"<h2>{title}</h2>" in page
+    assert "<td>identity</td>" in page
+
+
+def test_in_real_time_the_nodes_are_as_exact(
+    drive: Path, recorded: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("rclpy")
+    assert main(["evaluate", str(drive), *recorded, "--online", "--out", str(tmp_path)]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["mode"] == "online"
+    assert_without_error(metrics)
+    frames = metrics["frames"]
+    assert frames["in_bag"] == FRAMES
+    assert 2 <= frames["with_pose"] == metrics["trajectory"]["poses"]
+    assert frames["dropped"]["pose"] == FRAMES - frames["with_pose"] - frames["pose_refused"]
+    assert 0 <= frames["dropped"]["depth"] < FRAMES
+    assert set(metrics["left_out"]) == {"pose", "correspondence"}
+    assert (tmp_path / "perception_node.log").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "takes a bag"),
+        (["{drive}", "--synthetic", "3"], "takes a bag"),
+        (["{drive}", "--online", "--rate", "2"], "without --rate"),
+        (["{drive}", "--gt", "/nowhere"], "no topic '/nowhere'; the bag has"),
+        (["{drive}", "--gt", "map"], "'map' is neither a topic nor a TF frame"),
+        (["{drive}", "--depth-topic", "/nowhere"], "no topic '/nowhere'"),
+        (["missing.mcap"], "there is no such bag"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_told(
+    drive: Path,
+    recorded: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    given = [argument.format(drive=drive) for argument in arguments]
+    assert main(["evaluate", *given, *recorded, "--out", str(tmp_path / "out")]) == 2
+    assert complaint in capsys.readouterr().err
