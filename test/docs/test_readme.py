@@ -23,7 +23,7 @@ def test_the_parameter_tables_are_the_nodes_own(monkeypatch):
         parameter_table(DepthParameters),
         parameter_table(PoseParameters, beyond=DepthParameters),
     )
-    assert all(table in README for table in tables), (
+    assert all(f"{table}\n\n" in README for table in tables), (
         "run `python tools/parameter_table.py` and put its tables into README.md"
     )
 
