@@ -39,7 +39,7 @@ def test_large_images_are_shrunk():
 def test_noise_alone_moves_little():
     first = picture()
     flow = image_flow(as_image(first, 4, seed=1), as_image(first, 4, seed=2))
-    assert np.percentile(flow, 90) < 0.25
+    assert np.mean(flow < 0.25) > 0.9
 
 
 def test_an_image_without_corners_tells_nothing():
@@ -49,7 +49,7 @@ def test_an_image_without_corners_tells_nothing():
 
 def test_a_lens_that_is_covered_is_no_standstill():
     blank = np.full((240, 320, 3), 90, np.uint8)
-    assert np.percentile(image_flow(as_image(picture()), blank), 90) > 5
+    assert np.mean(image_flow(as_image(picture()), blank) > 5) > 0.9
 
 
 def test_the_edge_of_what_is_visible_does_not_count():
@@ -63,3 +63,16 @@ def test_the_edge_of_what_is_visible_does_not_count():
     inside = image_flow(as_image(first), as_image(second), visible)
     assert np.percentile(inside, 20) > 2.5
     assert np.percentile(whole, 20) < 1
+
+
+def test_corners_that_leave_the_image_have_moved():
+    """The world turns away, all but the robot's own bumper: no standstill."""
+    first = picture()
+    first[:, 40:] = 90
+    second = np.full_like(first, 90)
+    bumper = np.zeros((240, 320), bool)
+    bumper[200:, 60:] = True
+    for image in (first, second):
+        image[bumper] = picture(seed=1)[bumper]
+    flow = image_flow(as_image(first), as_image(second))
+    assert 0.1 < np.mean(flow < 0.25) < 0.9

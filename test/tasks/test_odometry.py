@@ -342,6 +342,26 @@ def test_pixels_that_show_nothing_are_not_asked(drive):
     assert len(step.matches.pixels1) == 24 and step.matches.pixels1[:, 0].max() < 120
 
 
+def test_another_grid_of_matches_counts_from_the_next_image_on(drive):
+    """The keyframe, which is kept, was chosen with another one, or with none."""
+    odometry = odometry_of(drive, match_rows=0, ask_depth=True)
+    steps = run(odometry, drive.views[:2])
+    for index, rows in enumerate((6, 4, 0, 6), 2):
+        odometry.settings = replace(odometry.settings, match_rows=rows)
+        steps.append(step_of(odometry, drive.views[index], index))
+        asked = len(steps[-1].matches.pixels1) if rows else 0
+        assert asked == 8 * rows
+    assert [step.status for step in steps[1:]] == [
+        "accepted",
+        "fused",
+        "fused",
+        "accepted",
+        "fused",
+    ]
+    for index, step in enumerate(steps):
+        assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(index))).max() < 1e-4
+
+
 def test_a_reset_forgets_the_chain(drive):
     odometry = odometry_of(drive)
     run(odometry, drive.views[:3])

@@ -39,8 +39,8 @@ def image_flow(
             all: the edge of what a rectified image shows never moves.
 
     Returns:
-        Pixels of images that are `FLOW_WIDTH` across (or less, if these are), one for each corner
-        that was found again; None with fewer than `MIN_CORNERS`.
+        Pixels of images that are `FLOW_WIDTH` across (or less, if these are), one for each corner,
+        infinite for those that were not found again; None with fewer than `MIN_CORNERS`.
     """
     scale = min(1.0, FLOW_WIDTH / image1.shape[1])
     small1, small2 = _small(image1, scale), _small(image2, scale)
@@ -55,10 +55,9 @@ def image_flow(
     moved, found, _ = cv2.calcOpticalFlowPyrLK(
         small1, small2, corners, corners.copy(), winSize=(_WINDOW, _WINDOW)
     )
-    shifts = np.linalg.norm((np.asarray(moved) - corners)[np.asarray(found) > 0], axis=-1)
-    if len(shifts) < MIN_CORNERS:
-        return None
-    return shifts
+    shifts = np.linalg.norm(np.asarray(moved) - corners, axis=-1)
+    # What left the image is what moved: without it, only the robot's own bumper might be left.
+    return np.where(np.asarray(found) > 0, shifts, np.inf)[:, 0]
 
 
 def _small(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

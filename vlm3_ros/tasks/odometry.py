@@ -43,7 +43,7 @@ from vlm3_ros.tasks.views import CameraPair, ImagePair
 
 StepStatus = Literal["first", "standstill", "accepted", "fused", "refused", "skipped", "reset"]
 
-STILL_PERCENTILE = 90
+STILL_SHARE = 0.9
 """Of the image's corners, so many must stand still: a few may lie on something that moves."""
 
 STILL_COVARIANCE: Covariance = np.diag([0.01**2] * 3 + [math.radians(0.1) ** 2] * 3)
@@ -69,9 +69,9 @@ class OdometrySettings:
         check_backward: ask for the way back, too, which must close.
         ask_depth: ask the depth at the grid, too: matches with depth tell a metric motion of
             their own. Needs matches.
-        still_flow: an image in which `STILL_PERCENTILE` % of the corners have moved by less than
-            this many pixels (of `FLOW_WIDTH` across) shows a standstill, and the model is not
-            asked. 0: it always is.
+        still_flow: an image in which `STILL_SHARE` of the corners have moved by less than this
+            many pixels (of `FLOW_WIDTH` across) shows a standstill, and the model is not asked.
+            0: it always is.
         still_distance: metres.
         still_rotation_deg: answered motions below both are a standstill, too. 0: none is.
         max_gap: seconds without a pose after which the chain starts anew.
@@ -287,23 +287,28 @@ class VisualOdometry:
 
     def _refer_to(self, latest: _Latest) -> None:
         """Compare the next images with this one."""
-        settings, frame, pixels = self.settings, latest.frame, np.empty((0, 2))
-        if settings.asks_matches:
-            pixels = uniform_grid(frame.camera, settings.match_columns, settings.match_rows)
-        if frame.visible is not None:
-            u, v = np.rint(pixels).astype(int).T
-            pixels = pixels[frame.visible[v, u]]
-        self._reference = _Reference(frame, pixels)
+        self._reference = _Reference(latest.frame, self._pixels(latest.frame))
         self._latest = replace(latest, pose=latest.pose.as_reference())
+
+    def _pixels(self, frame: _Frame) -> NDArray[np.float64]:
+        """Whose matches are asked as the settings are now, shape (n, 2)."""
+        settings = self.settings
+        if not settings.asks_matches:
+            return np.empty((0, 2))
+        pixels = uniform_grid(frame.camera, settings.match_columns, settings.match_rows)
+        if frame.visible is None:
+            return pixels
+        u, v = np.rint(pixels).astype(int).T
+        return pixels[frame.visible[v, u]]
 
     def _shows_standstill(self, frame: _Frame) -> bool:
         """Whether the picture is that of the last pose."""
         assert self._latest is not None
         last, limit = self._latest.frame, self.settings.still_flow
-        if limit <= 0 or frame.image.shape != last.image.shape:
+        if limit <= 0:
             return False
         flow = image_flow(last.image, frame.image, last.visible)
-        return flow is not None and float(np.percentile(flow, STILL_PERCENTILE)) < limit
+        return flow is not None and float(np.mean(flow < limit)) >= STILL_SHARE
 
     def _stood_still(self, frame: _Frame) -> OdometryStep:
         """The last pose again. Its image stays, so that slow motion adds up until it is seen."""
@@ -327,9 +332,12 @@ class VisualOdometry:
         """The reference's pose moved by what the model answers."""
         assert self._reference is not None and self._latest is not None
         reference = self._reference
+        pixels = self._pixels(reference.frame)
+        if not np.array_equal(pixels, reference.pixels):  # the settings have changed
+            self._reference = reference = _Reference(reference.frame, pixels)
         images = (reference.frame.image, frame.image)
         cameras = (reference.frame.camera, frame.camera)
-        pose, matches, backward = self._answers(images, cameras, reference.pixels)
+        pose, matches, backward = self._answers(images, cameras, pixels)
         verified = verify_motion(
             pose, matches, cameras, self._depth(), backward, self._engine.profile.uncertainty
         )
