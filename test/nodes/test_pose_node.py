@@ -23,8 +23,10 @@ from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse, transform
 from vlm3_ros.nodes.pose_node import PoseNode
+from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.ros.cameras import camera_info_message
 from vlm3_ros.ros.motions import transform_message
+from vlm3_ros.ros.parameters import ParameterError
 from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
 from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.odometry import OdometrySettings, VisualOdometry
@@ -402,6 +404,20 @@ def test_a_place_of_the_camera_that_is_none_is_refused(make_rig, views, value, r
     assert not result.successful
     assert re.search(f"parameter 'base_from_camera'.*{reason}", result.reason)
     assert rig.set_parameters(base_from_camera="[0.1, 0, 0.8, -0.5, 0.5, -0.5, 0.5]").successful
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"odom_frame": ""}, "parameter 'odom_frame' is ''; it must name a frame"),
+        ({"base_frame": "/base_link"}, "parameter 'base_frame' is '/base_link'.*leading '/'"),
+        ({"base_frame": "odom"}, "'odom_frame' and 'base_frame' are both 'odom'"),
+        ({"match_columns": 2, "match_rows": 3}, "make 6 matches: a check needs 8"),
+    ],
+)
+def test_parameters_with_which_nothing_would_come_are_refused(values, reason):
+    with pytest.raises(ParameterError, match=reason):
+        PoseParameters(**values)
 
 
 def test_without_tf_the_place_of_the_camera_must_be_told(make_rig, views, monkeypatch):

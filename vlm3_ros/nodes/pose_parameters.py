@@ -11,6 +11,7 @@ from vlm3_ros.geometry.motion import Transform, transform
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.odometry import OdometrySettings
+from vlm3_ros.tasks.verification import MIN_MATCHES
 
 _CHAIN = OdometrySettings()
 
@@ -100,8 +101,23 @@ class PoseParameters(CameraModelParameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("odom_frame", "base_frame"):
-            if not getattr(self, name):
-                raise ParameterError(f"parameter '{name}' must name a frame")
+            frame = getattr(self, name)
+            if not frame or frame.startswith("/"):  # which tf2 refuses
+                raise ParameterError(
+                    f"parameter '{name}' is {frame!r}; it must name a frame, without a leading '/'"
+                )
+        if self.odom_frame == self.base_frame:
+            raise ParameterError(
+                f"parameters 'odom_frame' and 'base_frame' are both {self.base_frame!r}: the "
+                "motion of one in the other needs two frames"
+            )
+        matches = self.match_columns * self.match_rows
+        if 0 < matches < MIN_MATCHES:
+            raise ParameterError(
+                f"parameters 'match_columns' ({self.match_columns}) and 'match_rows' "
+                f"({self.match_rows}) make {matches} matches: a check needs {MIN_MATCHES}, and "
+                "match_rows: 0 asks none"
+            )
         given_mount(self)
 
     def odometry_settings(self) -> OdometrySettings:
