@@ -199,8 +199,9 @@ def test_responsive_while_the_model_answers(make_rig, bench):
     assert rig.received["depth/image_rect"][-1].width == 6
 
 
-def test_a_frame_at_hand_is_not_published_after_deactivation(make_rig, bench):
-    engine = bench.WallEngine(gate=threading.Semaphore(0))
+@pytest.mark.parametrize("fault", [None, EngineError("the wall is gone")])
+def test_a_frame_at_hand_is_not_published_after_deactivation(make_rig, bench, fault):
+    engine = bench.WallEngine(gate=threading.Semaphore(0), fault=fault)
     rig = make_rig(engine)
     rig.wait_active()
     rig.send_good()
@@ -210,6 +211,8 @@ def test_a_frame_at_hand_is_not_published_after_deactivation(make_rig, bench):
     assert rig.change_state("deactivate")
     engine.gate.release(10)
     rig.wait(lambda: rig.report().skipped == 1, "end of the frame at hand")
+    assert rig.report().failed == 0
+    engine.fault = None
     assert rig.change_state("activate")
     rig.wait_active()
     stamp = rig.send_good()

@@ -334,15 +334,45 @@ def test_a_reset_begins_anew(make_camera, drive, views):
     assert rig.log_lines("reset: a reset was asked for")
 
 
+class Slow(TruthEngine):
+    """It answers when it is let."""
+
+    def __init__(self, views: list[View]) -> None:
+        super().__init__(views)
+        self.entered, self.gate = threading.Event(), threading.Event()
+
+    def ask(self, images, questions, answer_template=None):
+        self.entered.set()
+        assert self.gate.wait(60)
+        return super().ask(images, questions, answer_template)
+
+
+def test_an_image_that_waits_when_the_clock_jumps_back_is_left_out(make_camera, bench, views):
+    """Its pose would lie in the future, and TF would take nothing older."""
+    engine = Slow(views)
+    camera = make_camera(engine, {"use_sim_time": True})
+    rig = camera.rig
+    rig.set_clock(5000.0)
+    camera.send(views[0], 0)
+    sender = threading.Thread(target=camera.send, args=(views[1], 1))
+    sender.start()
+    assert engine.entered.wait(60)
+    rig.send(
+        bench.rgb_message(camera.stamp(2), views[2].image),
+        camera_info_message(bench.header(camera.stamp(2)), CAMERA),
+    )
+    rig.wait(lambda: rig.report().received == 3, "the image that waits")
+    rig.set_clock(4000.0)
+    rig.wait(lambda: rig.report().skipped == 1, "the end of its waiting")
+    engine.gate.set()
+    sender.join()
+    camera.send(views[0], -100)
+    rig.wait_for_stamp(camera.stamp(-100), "pose")
+    assert rig.stamps("pose") == [camera.stamp(0), camera.stamp(-100)]
+    assert step_counts(rig) == {"first": 1, "reset": 1}
+
+
 def test_a_pose_that_was_in_work_at_a_reset_is_not_published(make_camera, views):
-    class Slow(TruthEngine):
-        entered, gate = threading.Event(), threading.Event()
-
-        def ask(self, images, questions, answer_template=None):
-            self.entered.set()
-            assert self.gate.wait(60)
-            return super().ask(images, questions, answer_template)
-
     engine = Slow(views)
     camera = make_camera(engine)
     rig = camera.rig

@@ -58,7 +58,8 @@ def test_cleared_frames_are_forgotten(gate):
     worker.put(1)
     gate.entered.acquire()
     worker.put(2)
-    worker.clear()
+    assert worker.clear() == 1
+    assert worker.clear() == 0
     worker.put(3)
     gate.leave.release()
     gate.entered.acquire()

@@ -229,11 +229,14 @@ class PoseNode(CameraModelNode):
         return response
 
     def _time_jumped(self, jump: TimeJump) -> None:
+        # Their poses would lie in the future, and TF takes nothing older then.
+        self.forget_waiting()
         self._reset(f"the clock has jumped back by {-jump.delta.nanoseconds / 1e9:.3f} s")
 
     def _reset(self, reason: str) -> None:
-        if self._odometry:
-            self._odometry.reset(reason)
+        odometry = self._odometry
+        if odometry:  # no other thread makes it None in between
+            odometry.reset(reason)
 
 
 def main(arguments: list[str] | None = None) -> int:

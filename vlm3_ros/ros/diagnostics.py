@@ -24,8 +24,9 @@ class FrameReport:
     """What became of the frames since the node was activated; durations in seconds.
 
     A frame that was received is answered, failed (no answer could be given), dropped (a newer one
-    took its place before the model was free), skipped (nobody listened, or no camera was known
-    yet), or still waits. `unread` counts the questions whose answers could not be read.
+    took its place before the model was free), skipped (nobody listened, no camera was known yet,
+    or time jumped back), or still waits. `unread` counts the questions whose answers could not be
+    read.
     """
 
     received: int = 0

@@ -172,6 +172,12 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         # Nodes of one name in several namespaces share /diagnostics.
         return f"{self.get_fully_qualified_name().removeprefix('/')}: {part}"
 
+    def forget_waiting(self) -> None:
+        """Leave out the frames that wait for the model."""
+        worker = self._worker
+        for _ in range(worker.clear() if worker else 0):
+            self._statistics.skipped()
+
     def create_output(self, message_type: type, topic: str, depth: int = 5) -> LifecyclePublisher:
         """A publisher of answers: reliable, its QoS overridable."""
         publisher: LifecyclePublisher = self.create_lifecycle_publisher(
@@ -352,6 +358,9 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             self._statistics.answered(latency, self._age(frame.header), questions, len(unread))
         except Exception as error:
             if not self.context.ok():
+                return
+            if not self._inputs:  # deactivated meanwhile: nobody waits for it
+                self._statistics.skipped()
                 return
             text = _text(error)
             self._statistics.failed(text)

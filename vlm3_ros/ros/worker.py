@@ -33,10 +33,12 @@ class FrameWorker(Generic[Frame]):
             self._changed.notify()
         return overflows
 
-    def clear(self) -> None:
-        """Forget the frames that wait."""
+    def clear(self) -> int:
+        """Forget the frames that wait. Returns how many."""
         with self._changed:
+            forgotten = len(self._waiting)
             self._waiting.clear()
+        return forgotten
 
     def stop(self) -> None:
         """Finish the frame at hand and end the thread."""
