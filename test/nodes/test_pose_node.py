@@ -461,6 +461,7 @@ def test_the_place_of_the_camera_comes_from_tf(make_camera, bench, drive, views)
     pytest.importorskip("tf2_ros")
     camera = make_camera(parameters={"base_from_camera": "", "tf_timeout": 0.5})
     rig = camera.rig
+    assert listens_to_tf(rig)
     camera.send(views[0], 0)
     rig.wait_for_status(
         "frames",
@@ -477,6 +478,19 @@ def test_the_place_of_the_camera_comes_from_tf(make_camera, bench, drive, views)
     np.testing.assert_allclose(
         pose_of(rig.received["pose"][-1].pose), true_pose(drive, 3, 1), atol=1e-7
     )
+    assert not listens_to_tf(rig), "what it needs of TF does not change"
+    assert rig.change_state("deactivate") and rig.change_state("activate")
+    rig.wait_active()
+    camera.send_all(views[4:6], first=4)
+    rig.wait_for_stamp(camera.stamp(5), "odom")
+    np.testing.assert_allclose(
+        pose_of(rig.received["pose"][-1].pose), true_pose(drive, 5, 4), atol=1e-7
+    )
+    assert not listens_to_tf(rig)
+
+
+def listens_to_tf(rig) -> bool:
+    return any(s.topic_name in ("/tf", "/tf_static") for s in rig.node.subscriptions)
 
 
 def test_a_model_that_learned_no_motion_fails_to_configure(make_rig, views):

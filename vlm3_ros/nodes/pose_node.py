@@ -46,7 +46,7 @@ class PoseNode(CameraModelNode):
         image (sensor_msgs/Image), or image/compressed (sensor_msgs/CompressedImage)
         camera_info (sensor_msgs/CameraInfo): its calibration
         /tf, /tf_static (tf2_msgs/TFMessage): the camera's place on the robot, which does not move;
-            unless base_from_camera tells it
+            until it is known, unless base_from_camera tells it
 
     Publishers (reliable; stamp of the newer image; frame odom_frame; metres):
         pose (geometry_msgs/PoseStamped): of base_frame in odom_frame (REP-105)
@@ -168,13 +168,17 @@ class PoseNode(CameraModelNode):
         """T_base_camera."""
         parameters = self.parameters
         mount = given_mount(parameters)
-        if mount is None and self._frame_tree:
+        if mount is None:
+            self._frame_tree = self._frame_tree or FrameTree(self)
             mount = self._frame_tree.newest(
                 parameters.base_frame,
                 camera_frame,
                 parameters.tf_timeout,
                 is_wanted=lambda: bool(self._inputs),
             )
+            if mount is not None:  # and does not change: a robot's /tf is busy
+                self._frame_tree.close()
+                self._frame_tree = None
         if mount is None:
             raise FrameError(
                 f"no transform from '{camera_frame}' to '{parameters.base_frame}' on TF, waited "

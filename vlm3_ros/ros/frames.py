@@ -15,7 +15,7 @@ _POLL = 0.02
 
 
 class FrameTree:
-    """The transforms on /tf and /tf_static since this came into being."""
+    """The transforms on /tf and /tf_static, from now until it is closed."""
 
     def __init__(self, node: Node) -> None:
         """Begin to listen.
@@ -25,8 +25,13 @@ class FrameTree:
         """
         import tf2_ros
 
-        self._buffer = tf2_ros.Buffer(node=node)
+        # A buffer that knows the node makes it offer a service.
+        self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listener.unregister()
 
     def newest(
         self, target: str, source: str, timeout: float, is_wanted: Callable[[], bool]
