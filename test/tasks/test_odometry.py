@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_a_robot_that_stands_still_does_not_drift(drive, keyframes):
     assert np.abs(motion_error(moving.T_odom_base, drive.T_first_base(3))).max() < 1e-7
 
 
+def test_what_moves_in_a_corner_of_the_image_is_no_motion_of_the_robot(drive):
+    """Somebody in a checked shirt walks by; of a crowd the model would be asked."""
+    rng = np.random.default_rng(0)
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:3])
+    shirt = np.kron(rng.integers(0, 256, (4, 3)), np.ones((6, 6)))[..., None].astype(np.uint8)
+    for index in range(3, 8):
+        view = drive.sequence.view(2, rng)
+        view.image[140:164, 10 * index : 10 * index + 18] = shirt
+        assert step_of(odometry, view, index).status == "standstill"
+
+
 def test_motion_too_slow_to_see_between_two_images_adds_up(drive):
     """From 60 images of a single step of the drive most look like a standstill."""
     rng = np.random.default_rng(0)
@@ -243,7 +256,9 @@ class Disturbed(TruthEngine):
     [
         (lambda text: "I see a chair.", "could not be read"),
         (lambda text: text.replace("0", "nan"), "could not be read"),
+        (lambda text: re.sub(r"Yaw=-?\d+", "Yaw=20", text), "off the motion's epipolar lines"),
     ],
+    ids=["unreadable", "nan", "wrong"],
 )
 @pytest.mark.parametrize("keyframes", [True, False])
 def test_a_refused_motion_has_no_pose_and_the_next_image_has_the_right_one(
