@@ -15,6 +15,7 @@ from vlm3_ros.geometry.epipolar import (
     metric_motion_covariance,
     metric_motion_from_matches,
     motion_from_matches,
+    parallaxes,
     transferred_pixels,
 )
 from vlm3_ros.geometry.motion import (
@@ -96,6 +97,27 @@ def test_a_known_residual_of_a_sideways_camera():
 def test_without_a_displacement_there_are_no_epipolar_lines():
     residuals = epipolar_residuals(np.eye(4), CAMERA1, [[3, 4]], CAMERA2, [[3, 4]])
     assert np.isnan(residuals).all()
+
+
+@settings(max_examples=20)
+@given(motions(), st.integers(0, 1000))
+def test_parallaxes_are_the_angles_at_the_points(T, seed):
+    pixels1, depth1, pixels2 = scene(T, 20, seed)
+    points = CAMERA1.unproject(pixels1, depth1)
+    expected = [degrees_between(point, point - T[:3, 3]) for point in points]
+    found = np.degrees(parallaxes(T, CAMERA1, pixels1, CAMERA2, pixels2))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    back = T.copy()
+    back[:3, 3] *= -3
+    found = np.degrees(parallaxes(back, CAMERA1, pixels1, CAMERA2, pixels2))
+    np.testing.assert_allclose(found, np.negative(expected), atol=1e-5)
+
+
+def test_parallaxes_of_a_turn_are_none_and_of_unknown_pixels_unknown():
+    turn = motion_from_parts(0.0, (0, 0, 1), (9, 0, 0))
+    pixels1, pixels2 = np.array([[10, 20], [np.nan, 3]]), np.array([[30, 20], [4, 5]])
+    found = parallaxes(turn, CAMERA1, pixels1, CAMERA2, pixels2)
+    assert found[0] == 0 and np.isnan(found[1])
 
 
 def test_what_is_behind_the_second_camera_is_seen_nowhere():

@@ -87,6 +87,21 @@ def test_a_wrong_motion_is_refused(error, with_depth, reason):
     assert np.isnan(refused.T_cam1_cam2).all() and np.isnan(refused.covariance).all()
 
 
+@pytest.mark.parametrize("direction", [(0.6, 0, 0.8), (1, 0, 0), (0, -0.6, -0.8)])
+@pytest.mark.parametrize("length", [0.1, 1.0])
+def test_the_way_round_is_told_where_the_matches_show_it(direction, length):
+    """Its epipolar lines are the same; where it is short, a turn could explain the matches."""
+    T = motion_from_parts(length, direction, (6, -2, 1))
+    matches, _ = seen(T, noise_px=1)
+    assert verify_motion(said(T), matches, CAMERAS).status == "accepted"
+    reversed_motion = motion_from_parts(length, -np.array(direction), (6, -2, 1))
+    verdict = verify_motion(said(reversed_motion), matches, CAMERAS)
+    if length < 0.5:
+        assert verdict.status == "accepted"
+    else:
+        assert verdict.status == "refused" and "meet behind the cameras" in verdict.reason
+
+
 def test_matches_at_random_refuse_any_motion():
     rng = np.random.default_rng(0)
     pixels = rng.uniform((0, 0), (320, 240), (2, 60, 2))

@@ -81,6 +81,35 @@ def epipolar_residuals(
     return np.divide(algebraic, gradient, out=np.full(algebraic.shape, np.nan), where=gradient > 0)
 
 
+def parallaxes(
+    T_cam1_cam2: Transform,
+    camera1: PinholeCamera,
+    pixels1: ArrayLike,
+    camera2: PinholeCamera,
+    pixels2: ArrayLike,
+) -> NDArray[np.float64]:
+    """The angles at which the rays of matches meet, radians, by the rotation of a motion.
+
+    The direction of its displacement tells where they meet; no scale enters.
+
+    Args:
+        pixels1: shape (n, 2).
+        pixels2: shape (n, 2).
+
+    Returns:
+        Shape (n,), negative where they meet behind a camera: the point that both are said to see
+        cannot be there. NaN where a pixel is; 0 for a motion without displacement.
+    """
+    rays1, rays2 = camera1.rays(pixels1), camera2.rays(pixels2) @ T_cam1_cam2[:3, :3].T
+    across = np.cross(rays1, rays2)
+    baseline = T_cam1_cam2[:3, 3]
+    # To the point, in multiples of the rays and of a positive number.
+    range1 = np.sum(np.cross(baseline, rays2) * across, axis=-1)
+    range2 = np.sum(np.cross(baseline, rays1) * across, axis=-1)
+    angles = np.arctan2(np.linalg.norm(across, axis=-1), np.sum(rays1 * rays2, axis=-1))
+    return np.asarray(np.sign(np.minimum(range1, range2)) * angles)
+
+
 def transferred_pixels(
     T_cam1_cam2: Transform,
     camera1: PinholeCamera,

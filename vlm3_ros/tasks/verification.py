@@ -1,9 +1,9 @@
 """Trust, but verify: a motion that a model answered, against what else it says about the pair.
 
 Three things that must agree with the answered motion: the matches of the same pair (they lie on
-its epipolar lines), the motion that matches and depths together tell by geometry, and the motion
-back from the second image to the first. A motion that disagrees is refused; one that geometry
-confirms is fused with it.
+its epipolar lines, and meet before the cameras), the motion that matches and depths together tell
+by geometry, and the motion back from the second image to the first. A motion that disagrees is
+refused; one that geometry confirms is fused with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vlm3_ros.geometry.epipolar import (
     epipolar_residuals,
     metric_motion_covariance,
     metric_motion_from_matches,
+    parallaxes,
 )
 from vlm3_ros.geometry.motion import (
     Covariance,
@@ -47,6 +48,13 @@ EPIPOLAR_LIMIT = 0.9
 
 On average 2 / pi of an error is across the epipolar line, and the Sampson error shares it between
 both images, 1 / sqrt(2) each: true motions leave over 0.45. Twice that is no longer noise.
+"""
+
+REVERSED_LIMIT = 2.0
+"""Median parallax behind the cameras beyond which a motion is refused, in rotation errors.
+
+Epipolar lines are the same for a displacement and its reverse: only of one do the rays meet before
+the cameras. Where a turn by so many standard deviations could explain it, it is no proof.
 """
 
 INLIER = 2.0
@@ -139,6 +147,12 @@ def verify_motion(
             f"matches are {math.degrees(residual):.1f} degrees off the motion's epipolar lines, "
             f"more than {limit_deg:.1f}"
         )
+    behind = -median_parallax(motion, matches, cameras)
+    if behind > math.radians(REVERSED_LIMIT * uncertainty.rotation_deg):
+        return _refused(
+            f"matches meet behind the cameras, at {math.degrees(behind):.1f} degrees: the motion "
+            "would be the other way"
+        )
     # What the matches contradict, a turn of the camera could explain.
     covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
     if depth1 is None:
@@ -193,6 +207,13 @@ def match_residuals(
 def median_residual(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair) -> float:
     """Median of the readable `match_residuals`, radians."""
     return float(np.nanmedian(match_residuals(T_cam1_cam2, matches, cameras)))
+
+
+def median_parallax(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair) -> float:
+    """Median of the readable `parallaxes`, radians."""
+    first, second = cameras
+    angles = parallaxes(T_cam1_cam2, first, matches.pixels1, second, matches.pixels2)
+    return float(np.nanmedian(angles))
 
 
 def fuse(
