@@ -50,6 +50,9 @@ STILL_COVARIANCE: Covariance = np.diag([0.01**2] * 3 + [math.radians(0.1) ** 2] 
 """Of the motion that an image may hide which stands still: a quarter of a pixel is 0.05 degrees of
 a view of 60, or as many millimetres as the nearest things are metres away."""
 
+MAX_LATE = 3
+"""Images in a row that may be out of order: more of them, and time has jumped back."""
+
 CAMERA_CHANGE = 0.05
 """Relative change of intrinsics beyond which a camera is another one; autofocus stays below."""
 
@@ -207,7 +210,7 @@ class VisualOdometry:
         check_learned(engine, self.settings)
         self._reference: _Reference | None = None
         self._latest: _Latest | None = None
-        self._is_late = False
+        self._late = 0
         self._reset_reason: str | None = None
 
     def reset(self, reason: str) -> None:
@@ -246,8 +249,9 @@ class VisualOdometry:
         if self._reference is None or self._latest is None:
             return self._begun(frame, "first", "the first image")
         elapsed = (stamp_ns - self._latest.stamp_ns) / 1e9
-        if -self.settings.max_gap <= elapsed <= 0 and not (elapsed < 0 and self._is_late):
-            self._is_late = elapsed < 0
+        is_late = -self.settings.max_gap <= elapsed < 0 and self._late < MAX_LATE
+        if is_late or elapsed == 0:
+            self._late += is_late
             what = f"{-elapsed:.3f} s older than" if elapsed else "as old as"
             return _nothing(frame, None, "skipped", f"the image is {what} the last one")
         if elapsed < 0:
@@ -259,7 +263,7 @@ class VisualOdometry:
             return self._begun(frame, "reset", reason)
         if not _same_camera(camera, self._latest.frame.camera):
             return self._begun(frame, "reset", "the camera has changed its size or intrinsics")
-        self._is_late = False
+        self._late = 0
         if self._shows_standstill(frame):
             return self._stood_still(frame)
         return self._moved(frame)
@@ -276,7 +280,7 @@ class VisualOdometry:
 
     def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
         """The first step of a chain."""
-        self._is_late, self._reset_reason = False, None
+        self._late, self._reset_reason = 0, None
         origin = _Latest(frame, frame.stamp_ns, ChainedPose())
         self._refer_to(origin)
         return replace(
