@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drives import CAMERA, PERIOD_NS, START_NS, PosedFrame, truth_engine, write_drive
+from drives import (
+    CAMERA,
+    PERIOD_NS,
+    START_NS,
+    PosedFrame,
+    posed_frames,
+    truth_engine,
+    write_drive,
+)
 from rosbags.convert.converter import convert
 from truth import TruthEngine
 
@@ -213,7 +221,7 @@ def test_motion_without_matches_is_believed(drive: Path, engine: Engine) -> None
     assert set(content["left_out"]) == {"correspondence"}
 
 
-def test_frames_that_the_model_cannot_answer_are_counted(drive: Path) -> None:
+def test_frames_that_the_model_cannot_answer_are_wrong(drive: Path, tmp_path: Path) -> None:
     with bag_source(drive) as source:
         engine = truth_engine(source)
         engine.limits = replace(engine.limits, min_pixels=2**20, max_pixels=2**20 + 1)
@@ -222,7 +230,30 @@ def test_frames_that_the_model_cannot_answer_are_counted(drive: Path) -> None:
     assert (answers.frames, answers.answered) == (FRAMES, [])
     assert answers.failed.total() == FRAMES
     assert "6 times: " in evaluation.notes["frames that could not be answered"]
-    assert evaluation.scores.depth is None
+    depth = evaluation.scores.depth.metrics
+    assert (depth.delta1, depth.images) == (0, FRAMES)
+    assert depth.unanswered == depth.pixels > 0
+    assert np.isnan(depth.abs_rel)
+    assert "report.html" in write_evaluation(evaluation, tmp_path)
+
+
+def test_answers_that_the_odometry_did_not_believe_are_scored(drive: Path) -> None:
+    class Shortsighted(TruthEngine):
+        def _answer(self, known, question):
+            first, last = (places[id(frame)] for frame, _ in (known[0], known[-1]))
+            if last - first > 1:
+                return "I see a chair."
+            return super()._answer(known, question)
+
+    with bag_source(drive) as source:
+        frames = posed_frames(source)
+    places = {id(frame): place for place, frame in enumerate(frames)}
+    evaluation = evaluated(drive, Shortsighted(frames))
+    assert evaluation.scores.odometry.metrics.auc[3] == 1
+    pose = evaluation.scores.pose.metrics
+    assert pose.unanswered == pose.pairs - (FRAMES - 1) > 0
+    assert pose.auc[30] == pytest.approx((FRAMES - 1) / pose.pairs)
+    assert evaluation.scores.correspondence.metrics.unanswered > 0
 
 
 def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:

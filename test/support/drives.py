@@ -83,9 +83,7 @@ def posed_frames(source: BagSource) -> list[PosedFrame]:
     return [
         PosedFrame(
             frame.image,
-            np.full(frame.image.shape[:2], np.nan, np.float32)
-            if frame.depth is None
-            else frame.depth,
+            _known_depth(frame),
             frame.camera,
             source.poses.base.at([frame.stamp_ns])[0] @ source.T_base_camera,
         )

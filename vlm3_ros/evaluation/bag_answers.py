@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +37,8 @@ class BagAnswers:
         answered: stamps of those that it has answered, in their order.
         failed: how many could not be answered, by reason.
         dropped: how many frames gave way to newer ones, in real time, by task.
-        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered.
+        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered, as all of
+            a frame that could not be answered.
         odom: T_odom_base, where the odometry has a pose.
         starts: frames at which the odometry began, or began anew, at the identity.
         steps: frames by the status of their odometry.
@@ -75,7 +77,7 @@ def ask_about_frames(
 ) -> BagAnswers:
     """Ask for depth on a grid, and for the motion where the model learned it.
 
-    A frame that cannot be answered is counted; the others go on.
+    A frame that cannot be answered is counted, and its depths are unanswered; the others go on.
 
     Args:
         engine: who answers.
@@ -89,10 +91,10 @@ def ask_about_frames(
     odometry = _odometry(engine, T_base_camera, settings or OdometrySettings(), answers)
     for frame in frames:
         answers.frames += 1
+        answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
         try:
             with _timed(answers, "depth"):
-                depth = _grid_depth(engine, frame, view_focal)
-            answers.depths[frame.stamp_ns] = depth
+                answers.depths[frame.stamp_ns] = _grid_depth(engine, frame, view_focal)
             if odometry is not None:
                 with _timed(answers, "pose"):
                     step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
@@ -166,10 +168,11 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
         answers.starts.add(step.stamp_ns)
     if step.status == "reset":
         answers.resets.append(step.reason)
-    if step.reference_stamp_ns is None:
-        return
-    pair = (step.reference_stamp_ns, step.stamp_ns)
-    if step.pose is not None:
-        answers.motions[pair] = step.pose.T_cam1_cam2
-    if step.matches is not None:
-        answers.matches[pair] = step.matches
+    for asked in (step.from_keyframe, step):
+        if asked is None or asked.reference_stamp_ns is None:
+            continue
+        pair = (asked.reference_stamp_ns, asked.stamp_ns)
+        if asked.pose is not None:
+            answers.motions[pair] = asked.pose.T_cam1_cam2
+        if asked.matches is not None:
+            answers.matches[pair] = asked.matches
