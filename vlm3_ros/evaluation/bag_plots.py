@@ -140,11 +140,15 @@ def _strips(scores: BagScores) -> list[tuple[str, NDArray[np.int64], NDArray[np.
     motions = scores.pose or scores.odometry
     if motions:
         what = "answered motion" if scores.pose else "odometry"
-        errors = motions.errors
+        errors, stamps_ns, directed = motions.errors, motions.stamps_ns, motions.directed
         strips += [
-            (f"{what}, rotation error in degrees", motions.stamps_ns, errors.rotation_deg),
-            (f"{what}, direction error in degrees", motions.stamps_ns, errors.direction_deg),
-            (f"{what}, distance error in m", motions.stamps_ns, np.abs(errors.distance_m)),
+            (f"{what}, rotation error in degrees", stamps_ns, errors.rotation_deg),
+            (
+                f"{what}, direction error in degrees",
+                stamps_ns[directed],
+                errors.direction_deg[directed],
+            ),
+            (f"{what}, distance error in m", stamps_ns, np.abs(errors.distance_m)),
         ]
     if scores.trajectory:
         truth, estimate = scores.trajectory.truth, scores.trajectory.estimate

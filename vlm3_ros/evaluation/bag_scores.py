@@ -73,13 +73,15 @@ class DepthScores:
 class MotionScores:
     """Motions of pairs, and on the same pairs those that need no model, by name.
 
-    `stamps_ns`: of the second image of each pair, shape (n,); `errors`: of the same pairs.
+    `stamps_ns`: of the second image of each pair, shape (n,); `errors`: of the same pairs;
+    `directed`: which of them have a true displacement of `NO_DIRECTION` or more, shape (n,).
     """
 
     metrics: PoseMetrics
     guesses: dict[str, PoseMetrics]
     stamps_ns: NDArray[np.int64]
     errors: PoseErrors
+    directed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -262,7 +264,8 @@ def _motion_scores(
         return None
     true, stamps = true[known], stamps[known]
     pairs = [(int(one), int(two)) for one, two in stamps]
-    if not (np.linalg.norm(true[:, :3, 3], axis=1) >= NO_DIRECTION).any():
+    directed = np.linalg.norm(true[:, :3, 3], axis=1) >= NO_DIRECTION
+    if not directed.any():
         left_out[name] = f"the camera truly moved less than {NO_DIRECTION:g} m between any frames"
         return None
     predicted = np.stack([motions[pair] for pair in pairs])
@@ -274,6 +277,7 @@ def _motion_scores(
         },
         stamps_ns=stamps[:, 1],
         errors=pose_errors(predicted, true, NO_DIRECTION),
+        directed=directed,
     )
 
 

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from vlm3_ros.evaluation.bag_answers import BagAnswers
-from vlm3_ros.evaluation.bag_scores import BagScores, MotionScores, TrajectoryScores
+from vlm3_ros.evaluation.bag_scores import (
+    NO_DIRECTION,
+    BagScores,
+    MotionScores,
+    TrajectoryScores,
+)
 from vlm3_ros.evaluation.metrics import DepthMetrics
 from vlm3_ros.evaluation.pair_baselines import SIFT
 from vlm3_ros.evaluation.pair_metrics import (
@@ -71,11 +76,9 @@ def score_tables(answers: BagAnswers, scores: BagScores) -> list[TextTable]:
         }
         tables.append(_depth_table(rows))
     if scores.pose:
-        title = f"relative pose, as answered: {scores.pose.metrics.pairs} pairs"
-        tables.append(_motion_table(title, scores.pose))
+        tables.append(_motion_table("relative pose, as answered", scores.pose))
     if scores.odometry:
-        title = f"odometry, from pose to pose: {scores.odometry.metrics.pairs} pairs"
-        tables.append(_motion_table(title, scores.odometry))
+        tables.append(_motion_table("odometry, from pose to pose", scores.odometry))
     if scores.trajectory:
         tables.append(_trajectory_table(scores.trajectory))
     if scores.correspondence:
@@ -110,8 +113,15 @@ def _depth_table(rows: Mapping[str, DepthMetrics]) -> TextTable:
 
 def _motion_table(title: str, scores: MotionScores) -> TextTable:
     rows: dict[str, PoseMetrics] = {MODEL: scores.metrics, **scores.guesses}
+    still = scores.metrics.pairs - scores.metrics.directed
+    left_out = (
+        f" AUC and direction leave out those that truly moved less than {NO_DIRECTION * 100:g} cm: "
+        f"{still}."
+        if still
+        else ""
+    )
     return TextTable(
-        title,
+        f"{title}: {scores.metrics.pairs} pairs",
         (
             "",
             *(f"{'' if index else 'AUC'}@{limit}" for index, limit in enumerate(AUC_LIMITS_DEG)),
@@ -134,7 +144,7 @@ def _motion_table(title: str, scores: MotionScores) -> TextTable:
         "Medians of the errors of rotation, direction and distance; pairs without an answer. "
         "Identity: no motion. Constant motion: the mean of these very pairs. Constant velocity: "
         "the true motion of the frame before goes on. SIFT: essential matrix, given the true "
-        "distance.",
+        f"distance.{left_out}",
     )
 
 

@@ -1,0 +1,46 @@
+"""Scores of answers and poses that are written by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vlm3_ros.bags.poses import TimedPoses, TruePoses
+from vlm3_ros.evaluation.bag_answers import BagAnswers
+from vlm3_ros.evaluation.bag_plots import plot_errors
+from vlm3_ros.evaluation.bag_scores import BagScores, score_answers
+from vlm3_ros.evaluation.bag_tables import score_tables
+from vlm3_ros.evaluation.bag_truth import BagTruth
+
+STAMPS_NS = [0, 100_000_000, 200_000_000, 300_000_000]
+
+
+@pytest.fixture
+def answers() -> BagAnswers:
+    """A camera moves along X, stands, and moves again; the last motion is not answered."""
+    along = np.eye(4)
+    along[0, 3] = 0.2
+    motions = [along, np.eye(4), np.full((4, 4), np.nan)]
+    return BagAnswers(
+        motions={(STAMPS_NS[i], STAMPS_NS[i + 1]): motion for i, motion in enumerate(motions)}
+    )
+
+
+@pytest.fixture
+def scores(answers: BagAnswers) -> BagScores:
+    poses = np.tile(np.eye(4), (4, 1, 1))
+    poses[:, 0, 3] = 0, 0.2, 0.2, 0.4
+    true = TruePoses("hand", TimedPoses(np.array(STAMPS_NS), poses), np.eye(4))
+    return score_answers(answers, BagTruth(stamps_ns=STAMPS_NS), true)
+
+
+def test_pairs_without_direction_are_neither_wrong_nor_unanswered(
+    answers: BagAnswers, scores: BagScores
+) -> None:
+    assert (scores.pose.metrics.pairs, scores.pose.metrics.directed) == (3, 2)
+    assert scores.pose.metrics.auc[30] == 0.5
+    table = next(t for t in score_tables(answers, scores) if t.title.startswith("relative pose"))
+    assert table.note.endswith("moved less than 1 cm: 1.")
+    titles = [axes.get_title(loc="left") for axes in plot_errors(scores, 0).axes]
+    assert len(titles) == 3
+    assert all(title.endswith("; 1 without an answer (crosses)") for title in titles)
