@@ -31,6 +31,7 @@ from vlm3_ros.evaluation.bag import (
     write_evaluation,
 )
 from vlm3_ros.evaluation.bag_answers import BagAnswers, ask_about_frames, at_rate
+from vlm3_ros.evaluation.bag_frames import counted
 from vlm3_ros.evaluation.bag_scores import odometry_chains, published_pairs
 from vlm3_ros.evaluation.trajectories import read_tum
 from vlm3_ros.geometry.camera import PinholeCamera
@@ -294,6 +295,28 @@ def test_a_rate_takes_frames_evenly(drive: Path) -> None:
         more_than_there_are = [frame.stamp_ns for frame in at_rate(source.frames, 100)]
     np.testing.assert_array_equal(every_other, START_NS + PERIOD_NS * np.array([0, 2, 4]))
     assert len(more_than_there_are) == FRAMES
+
+
+def test_progress_counts_all_images_of_the_bag(drive: Path, engine: Engine) -> None:
+    told: list[tuple[int, int]] = []
+    with bag_source(drive) as source:
+        frames = counted(source.frames, lambda done: told.append((done, source.images)))
+        answers = ask_about_frames(engine, at_rate(frames, 2.5), source.T_base_camera)
+        assert answers.frames == FRAMES / 2
+        evaluate_answers(
+            source, "truth", "offline", answers, lambda done, total: told.append((done, total))
+        )
+    assert told == [(done, FRAMES) for done in range(1, FRAMES + 1)] * 2
+
+
+def test_frames_may_be_picked(drive: Path) -> None:
+    with bag_source(drive) as source:
+        every = list(source.frames)
+        picked = list(source.frames.at([every[4].stamp_ns, every[1].stamp_ns]))
+    assert [frame.stamp_ns for frame in picked] == [every[1].stamp_ns, every[4].stamp_ns]
+    for frame, same in zip(picked, every[1::3], strict=True):
+        np.testing.assert_array_equal(frame.image, same.image)
+        np.testing.assert_array_equal(frame.depth, same.depth)
 
 
 def test_a_reset_begins_a_new_chain() -> None:

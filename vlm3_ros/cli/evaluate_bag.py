@@ -89,15 +89,15 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.bag import evaluate_answers
     from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
+    from vlm3_ros.evaluation.bag_frames import counted
 
-    images = source.images
-    with loaded_engine(options) as engine, progress_bar("frames") as progress:
+    with loaded_engine(options) as engine, progress_bar("images asked about") as progress:
+        frames = counted(source.frames, lambda done: progress(done, source.images))
         answers = ask_about_frames(
             engine,
-            at_rate(source.frames, options.rate),
+            at_rate(frames, options.rate),
             source.T_base_camera,
             view_focal=options.focal,
-            progress=lambda done: progress(done, images),
         )
         name = model_name(engine.name)
     if not answers.answered:
@@ -105,7 +105,8 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
         raise CommandError(
             f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'there is none'}"
         )
-    return evaluate_answers(source, name, "offline", answers)
+    with progress_bar("images compared") as progress:
+        return evaluate_answers(source, name, "offline", answers, progress)
 
 
 def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:

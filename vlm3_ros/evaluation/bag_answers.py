@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -73,7 +73,6 @@ def ask_about_frames(
     T_base_camera: Transform,
     settings: OdometrySettings | None = None,
     view_focal: float | None = None,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> BagAnswers:
     """Ask for depth on a grid, and for the motion where the model learned it.
 
@@ -85,7 +84,6 @@ def ask_about_frames(
         T_base_camera: of the optical frame on the robot's base, shape (4, 4).
         settings: of the odometry; those of pose_node by default.
         view_focal: at which images enter the model for depth, px; None for the checkpoint's own.
-        progress: told the number of frames done.
     """
     answers = BagAnswers()
     odometry = _odometry(engine, T_base_camera, settings or OdometrySettings(), answers)
@@ -102,7 +100,6 @@ def ask_about_frames(
             answers.answered.append(frame.stamp_ns)
         except (EngineError, GeometryError) as error:
             answers.failed[str(error)] += 1
-        progress(answers.frames)
     return answers
 
 
