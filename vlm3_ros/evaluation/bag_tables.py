@@ -61,6 +61,7 @@ def frames_json(answers: BagAnswers) -> dict[str, Any]:
         "with_pose": len(answers.odom),
         "pose_refused": answers.refusals.total(),
         "resets": len(answers.resets),
+        "odometry_steps": {status: n for status, n in answers.steps.items() if n},
     }
 
 
@@ -192,7 +193,9 @@ def _match_table(rows: Mapping[str, MatchMetrics]) -> TextTable:
 
 
 def _frames_table(answers: BagAnswers) -> TextTable:
-    counts = {name.replace("_", " "): str(count) for name, count in frames_json(answers).items()}
+    content = frames_json(answers)
+    del content["odometry_steps"]
+    counts = {name.replace("_", " "): str(count) for name, count in content.items()}
     counts["dropped"] = ", ".join(f"{n} ({task})" for task, n in answers.dropped.items()) or "0"
     return TextTable("frames", tuple(counts), (tuple(counts.values()),), has_baselines=False)
 
