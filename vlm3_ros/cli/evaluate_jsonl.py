@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from vlm3_ros.evaluation.depthlm import DatasetScores
 
 
-def add_jsonl_options(parser: argparse.ArgumentParser) -> None:
+def add_jsonl_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Add the options of data sets in DepthLM's format."""
     group = parser.add_argument_group("data sets in DepthLM's format (.jsonl)")
-    group.add_argument(
+    images = group.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
         help="folder that the paths of images start from (default: that of the file)",
     )
+    return [images]
 
 
 def evaluate_on_jsonl(options: argparse.Namespace) -> int:
