@@ -117,7 +117,7 @@ def _find_topic(bag: Bag, ground_truth: str | None) -> str | None:
         if len(names) > 1:
             raise BagError(
                 f"{bag.path}: several topics could be the ground truth: {', '.join(names)}; name "
-                "one"
+                "one (--gt of vlm3 evaluate)"
             )
         if names:
             return names[0]
@@ -183,7 +183,7 @@ def _static_transform(bag: Bag, base: str, camera: str, damage: list[str]) -> Tr
     if moving:
         raise BagError(
             f"{bag.path}: '{moving[0]}' moves between '{base}', whose poses are known, and the "
-            f"camera '{camera}': name a TF frame as ground truth"
+            f"camera '{camera}': name a TF frame as ground truth (--gt of vlm3 evaluate)"
         )
     return np.asarray(_chained(edges, below, None))
 
