@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from vlm3_ros.bags.poses import TimedPoses, TruePoses
-from vlm3_ros.evaluation.bag_answers import BagAnswers
+from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
+from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.evaluation.bag_plots import plot_errors
 from vlm3_ros.evaluation.bag_scores import BagScores, score_answers
 from vlm3_ros.evaluation.bag_tables import score_tables
-from vlm3_ros.evaluation.bag_truth import BagTruth
+from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
+from vlm3_ros.geometry.camera import PinholeCamera
 
 STAMPS_NS = [0, 100_000_000, 200_000_000, 300_000_000]
 
@@ -44,3 +46,18 @@ def test_pairs_without_direction_are_neither_wrong_nor_unanswered(
     titles = [axes.get_title(loc="left") for axes in plot_errors(scores, 0).axes]
     assert len(titles) == 3
     assert all(title.endswith("; 1 without an answer (crosses)") for title in titles)
+
+
+def test_where_the_rectified_image_shows_nothing_no_answer_is_missed() -> None:
+    camera = PinholeCamera.from_hfov(64, 48, 60.0)
+    visible = np.ones((48, 64), bool)
+    visible[:24] = False
+    frame = BagFrame(
+        7, np.zeros((48, 64, 3), np.uint8), camera, visible, np.full((48, 64), 2.0, np.float32)
+    )
+    truth = read_truth([frame], None, (), {})
+    half = GRID[0] * GRID[1] // 2
+    assert np.isnan(truth.depths[7][:half]).all()
+    answered = np.where(np.arange(2 * half) < half, np.nan, 2.0)
+    metrics = score_answers(BagAnswers(depths={7: answered}), truth, None).depth.metrics
+    assert (metrics.delta1, metrics.pixels, metrics.unanswered) == (1, half, 0)
