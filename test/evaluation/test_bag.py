@@ -90,6 +90,8 @@ def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -
     content = evaluation_json(evaluation)
     assert content["pose"]["auc30"] == 1
     assert content["frames"]["in_bag"] == FRAMES
+    assert content["consistency"]["motions"] == FRAMES - 1
+    assert content["consistency"]["nees"]["mean"] < 1e-4
     assert content["latency"]["depth_ms"]["p50"] > 0
     # What needs no model errs all the same.
     assert content["baselines"]["identity"]["pose"]["distance_error_m"]["median"] > 0.05

@@ -9,7 +9,7 @@ from vlm3_ros.bags.poses import TimedPoses, TruePoses
 from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.evaluation.bag_plots import plot_errors
-from vlm3_ros.evaluation.bag_scores import BagScores, score_answers
+from vlm3_ros.evaluation.bag_scores import BagScores, score_answers, scores_json
 from vlm3_ros.evaluation.bag_tables import score_tables
 from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
 from vlm3_ros.geometry.camera import PinholeCamera
@@ -29,11 +29,15 @@ def answers() -> BagAnswers:
 
 
 @pytest.fixture
-def scores(answers: BagAnswers) -> BagScores:
+def true_poses() -> TruePoses:
     poses = np.tile(np.eye(4), (4, 1, 1))
     poses[:, 0, 3] = 0, 0.2, 0.2, 0.4
-    true = TruePoses("hand", TimedPoses(np.array(STAMPS_NS), poses), np.eye(4))
-    return score_answers(answers, BagTruth(stamps_ns=STAMPS_NS), true)
+    return TruePoses("hand", TimedPoses(np.array(STAMPS_NS), poses), np.eye(4))
+
+
+@pytest.fixture
+def scores(answers: BagAnswers, true_poses: TruePoses) -> BagScores:
+    return score_answers(answers, BagTruth(stamps_ns=STAMPS_NS), true_poses)
 
 
 def test_pairs_without_direction_are_neither_wrong_nor_unanswered(
@@ -46,6 +50,20 @@ def test_pairs_without_direction_are_neither_wrong_nor_unanswered(
     titles = [axes.get_title(loc="left") for axes in plot_errors(scores, 0).axes]
     assert len(titles) == 3
     assert all(title.endswith("; 1 without an answer (crosses)") for title in titles)
+
+
+def test_the_covariance_that_motions_were_given_is_checked(
+    answers: BagAnswers, true_poses: TruePoses
+) -> None:
+    """By hand: 0.1 m in one of six dimensions, of a standard deviation of 0.05 m."""
+    pair = (STAMPS_NS[0], STAMPS_NS[1])
+    motion = answers.motions[pair].copy()
+    motion[0, 3] += 0.1
+    answers.accepted = {pair: (motion, np.eye(6) * 0.05**2)}
+    scores = score_answers(answers, BagTruth(stamps_ns=STAMPS_NS), true_poses)
+    content = scores_json(scores)["consistency"]
+    assert content["nees"]["mean"] == pytest.approx(0.1**2 / 0.05**2 / 6)
+    assert content["motions"] == 1
 
 
 def test_where_the_rectified_image_shows_nothing_no_answer_is_missed() -> None:

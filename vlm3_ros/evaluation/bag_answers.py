@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.geometry.camera import GeometryError
-from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.geometry.motion import Covariance, Transform
 from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
@@ -47,6 +47,7 @@ class BagAnswers:
         motions: T_cam1_cam2 as answered, by pair, NaN where it could not be read. Pairs are those
             that the odometry asked about.
         matches: as answered, by pair.
+        accepted: T_cam1_cam2 after all checks and its covariance, by pair, of what passed them.
         latency: seconds for a frame's answers, by task.
         left_out: why a task was not asked, by task.
     """
@@ -63,6 +64,7 @@ class BagAnswers:
     resets: list[str] = field(default_factory=list)
     motions: dict[Pair, Transform] = field(default_factory=dict)
     matches: dict[Pair, Matches] = field(default_factory=dict)
+    accepted: dict[Pair, tuple[Transform, Covariance]] = field(default_factory=dict)
     latency: dict[str, list[float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -173,3 +175,6 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
             answers.motions[pair] = asked.pose.T_cam1_cam2
         if asked.matches is not None:
             answers.matches[pair] = asked.matches
+        if asked.status in ("accepted", "fused"):
+            assert asked.T_ref_camera is not None and asked.covariance is not None
+            answers.accepted[pair] = asked.T_ref_camera, asked.covariance

@@ -79,7 +79,13 @@ def score_tables(answers: BagAnswers, scores: BagScores) -> list[TextTable]:
     if scores.pose:
         tables.append(_motion_table("relative pose, as answered", scores.pose))
     if scores.odometry:
-        tables.append(_motion_table("odometry, from pose to pose", scores.odometry))
+        told = ""
+        if scores.nees is not None:
+            told = (
+                f" NEES of the covariance that {len(scores.nees)} motions were given: mean "
+                f"{scores.nees.mean():.2f} (right: 1), median {np.median(scores.nees):.2f}."
+            )
+        tables.append(_motion_table("odometry, from pose to pose", scores.odometry, told))
     if scores.trajectory:
         tables.append(_trajectory_table(scores.trajectory))
     if scores.correspondence:
@@ -112,7 +118,7 @@ def _depth_table(rows: Mapping[str, DepthMetrics]) -> TextTable:
     )
 
 
-def _motion_table(title: str, scores: MotionScores) -> TextTable:
+def _motion_table(title: str, scores: MotionScores, told: str = "") -> TextTable:
     rows: dict[str, PoseMetrics] = {MODEL: scores.metrics, **scores.guesses}
     still = scores.metrics.pairs - scores.metrics.directed
     left_out = (
@@ -145,7 +151,7 @@ def _motion_table(title: str, scores: MotionScores) -> TextTable:
         "Medians of the errors of rotation, direction and distance; pairs without an answer. "
         "Identity: no motion. Constant motion: the mean of these very pairs. Constant velocity: "
         "the true motion of the frame before goes on. SIFT: essential matrix, given the true "
-        f"distance.{left_out}",
+        f"distance.{left_out}{told}",
     )
 
 
