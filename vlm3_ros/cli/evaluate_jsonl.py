@@ -33,7 +33,7 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
 
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.depthlm import DatasetError, evaluate_dataset, read_dataset
-    from vlm3_ros.evaluation.report import metrics_json, write_json
+    from vlm3_ros.evaluation.report import guess_json, metrics_json, write_json
 
     # The protocol wants greedy answers, not medians of distributions.
     options.force_answers = False
@@ -45,19 +45,13 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
     except DatasetError as error:
         raise CommandError(str(error)) from error
     options.out.mkdir(parents=True, exist_ok=True)
-    constant = scores.constant
     content = {
         "model": name,
         "data": options.data.name,
         "protocol": "DepthLM",
         "images": scores.model.images,
         "depth": metrics_json(scores.model),
-        "baseline": {
-            "constant": {
-                **metrics_json(constant.metrics),
-                "depth": float(constant.depths[0]),
-            }
-        },
+        "baselines": {"constant": {"depth": guess_json(scores.constant)}},
     }
     write_json(options.out / "metrics.json", content)
     console = Console(highlight=False)

@@ -39,7 +39,7 @@ from vlm3_ros.evaluation.pair_metrics import (
     pose_errors,
     pose_metrics,
 )
-from vlm3_ros.evaluation.report import match_json, metrics_json, pose_json
+from vlm3_ros.evaluation.report import guess_json, match_json, metrics_json, pose_json
 from vlm3_ros.evaluation.trajectories import (
     Trajectory,
     TrajectoryErrors,
@@ -211,7 +211,7 @@ def scores_json(scores: BagScores) -> dict[str, Any]:
     if scores.depth:
         content["depth"] = metrics_json(scores.depth.metrics)
         for name, guess in (("constant", scores.depth.constant), ("row", scores.depth.row)):
-            baselines[name] = {"depth": metrics_json(guess.metrics)}
+            baselines[name] = {"depth": guess_json(guess)}
     for name, motions in (("pose", scores.pose), ("odometry", scores.odometry)):
         if motions:
             content[name] = {**pose_json(motions.metrics), "no_direction_m": NO_DIRECTION}
