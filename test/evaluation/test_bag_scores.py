@@ -9,9 +9,10 @@ from vlm3_ros.bags.poses import TimedPoses, TruePoses
 from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.evaluation.bag_plots import plot_errors
-from vlm3_ros.evaluation.bag_scores import BagScores, score_answers, scores_json
+from vlm3_ros.evaluation.bag_scores import BagScores, DepthScores, score_answers, scores_json
 from vlm3_ros.evaluation.bag_tables import score_tables
 from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
+from vlm3_ros.evaluation.html import svg_source
 from vlm3_ros.geometry.camera import PinholeCamera
 
 STAMPS_NS = [0, 100_000_000, 200_000_000, 300_000_000]
@@ -50,6 +51,20 @@ def test_pairs_without_direction_are_neither_wrong_nor_unanswered(
     titles = [axes.get_title(loc="left") for axes in plot_errors(scores, 0).axes]
     assert len(titles) == 3
     assert all(title.endswith("; 1 without an answer (crosses)") for title in titles)
+
+
+def test_the_report_on_hours_of_frames_stays_small() -> None:
+    frames = 10_000
+    errors = np.random.default_rng(0).random(frames)
+    depth = DepthScores(
+        metrics=None,
+        constant=None,
+        row=None,
+        stamps_ns=np.arange(frames) * 10**8,
+        delta1=errors,
+        abs_rel=np.where(errors < 0.1, np.nan, errors),
+    )
+    assert len(svg_source(plot_errors(BagScores(depth=depth), 0))) < 300_000
 
 
 def test_the_covariance_that_motions_were_given_is_checked(
