@@ -162,7 +162,8 @@ def _poses_of_tf(bag: Bag, camera: str, fixed: str | None, damage: list[str]) ->
     if not known.any():
         raise BagError(
             f"{bag.path}: TF knows '{base}' in '{chain[-1]}' at no time: the parts of the chain "
-            f"({', '.join(chain)}) do not overlap"
+            f"({', '.join(chain)}) do not overlap, or are more than {MAX_GAP:g} s apart; name a "
+            "frame further down (--gt of vlm3 evaluate)"
         )
     timed = TimedPoses(moving.stamps_ns[known], poses[known])
     return TruePoses(f"TF ('{base}' in '{chain[-1]}')", timed, T_base_camera)
