@@ -20,7 +20,6 @@ from vlm3_ros.bags.messages import (
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.evaluation.bag import BagSource, bag_source
 from vlm3_ros.evaluation.bag_answers import GRID
-from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.synthetic.sequences import sample_sequence
 from vlm3_ros.tasks.odometry import OdometrySettings
@@ -83,7 +82,9 @@ def posed_frames(source: BagSource) -> list[PosedFrame]:
     return [
         PosedFrame(
             frame.image,
-            _known_depth(frame),
+            np.full(frame.image.shape[:2], np.nan, np.float32)
+            if frame.depth is None
+            else frame.depth,
             frame.camera,
             source.poses.base.at([frame.stamp_ns])[0] @ source.T_base_camera,
         )
@@ -103,9 +104,3 @@ def record_bag_truth(bag: Path, recording: Path) -> None:
         frames = posed_frames(source)
     grid = (settings.match_columns, settings.match_rows)
     record_truth(recording, frames, grid=GRID, match_grid=grid, furthest=len(frames))
-
-
-def _known_depth(frame: BagFrame) -> NDArray[np.float32]:
-    if frame.depth is None:
-        return np.full(frame.image.shape[:2], np.nan, np.float32)
-    return frame.depth
