@@ -59,8 +59,6 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # By name: passing file descriptors waits for a thread of the worker, which is busy rendering.
-    torch.multiprocessing.set_sharing_strategy("file_system")
     start = _first_checkpoint(config, folder)
     processor = load_processor(start, local_files_only=start != Path(config.model))
     profile = load_profile(start)
