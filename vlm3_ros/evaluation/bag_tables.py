@@ -132,10 +132,10 @@ def _motion_table(title: str, scores: MotionScores, told: str = "") -> TextTable
         (
             "",
             *(f"{'' if index else 'AUC'}@{limit}" for index, limit in enumerate(AUC_LIMITS_DEG)),
-            "turn °",
+            "rot. °",
             "dir. °",
             "dist. m",
-            "none",
+            "failed",
         ),
         tuple(
             (
@@ -148,7 +148,7 @@ def _motion_table(title: str, scores: MotionScores, told: str = "") -> TextTable
             )
             for name, m in rows.items()
         ),
-        "Medians of the errors of rotation, direction and distance; pairs without an answer. "
+        "Medians of the errors of rotation, direction and distance; failed: without an answer. "
         "Identity: no motion. Constant motion: the mean of these very pairs. Constant velocity: "
         "the true motion of the frame before goes on. SIFT: essential matrix, given the true "
         f"distance.{left_out}{told}",
