@@ -127,11 +127,24 @@ def test_tf_is_followed_to_its_root_or_to_the_frame_that_is_named(tmp_path: Path
         found(tmp_path / "bag", None, camera="other")
 
 
+def test_tf_whose_parts_are_too_rare_is_told(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        writer.write("/tf_static", transform_message(T_BASE_CAMERA, 0, "base", "optical"), 0)
+        for stamp in (0, SECOND):
+            writer.write("/tf", transform_message(np.eye(4), stamp, "map", "odom"), stamp)
+        for stamp in range(SECOND // 10, SECOND, SECOND // 10):
+            message = transform_message(pose(stamp / SECOND), stamp, "odom", "base")
+            writer.write("/tf", message, stamp)
+    with pytest.raises(BagError, match=r"base, odom, map.*more than 0.5 s apart; name a frame"):
+        found(tmp_path / "bag")
+    assert found(tmp_path / "bag", "odom").source == "TF ('base' in 'odom')"
+
+
 def test_several_sources_must_be_named(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_odometry(writer, "/wheels", "optical")
         write_odometry(writer, "/lidar", "optical")
-    with pytest.raises(BagError, match=r"several topics.*/lidar, /wheels; name one"):
+    with pytest.raises(BagError, match=r"several topics.*/lidar, /wheels; name one \(--gt "):
         found(tmp_path / "bag")
     assert "/wheels" in found(tmp_path / "bag", "/wheels").source
 

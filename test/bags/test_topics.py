@@ -70,7 +70,8 @@ def test_two_cameras_must_be_named(tmp_path: Path) -> None:
         write_camera(writer, "/right")
         writer.write("/depth", depth_message(DEPTH, "32FC1", 1, "c"), 1)
     with open_bag(tmp_path / "bag") as bag:
-        with pytest.raises(BagError, match=r"several.*/left/image_raw, /right/image_raw; name one"):
+        several = r"several.*/left/image_raw, /right/image_raw; name one \(--image-topic\)"
+        with pytest.raises(BagError, match=several):
             find_camera_topics(bag)
         found = find_camera_topics(bag, image="/right/image_raw/compressed")
         assert found.camera_info == "/right/camera_info"

@@ -67,6 +67,7 @@ def test_a_bag_is_evaluated_where_no_ros_is_installed(
     assert metrics["correspondence"]["epe_px"] < 1e-3
     assert metrics["latency"]["pose_ms"]["p95"] > 0
     assert metrics["left_out"] == {}
+    assert metrics["frames"]["odometry_steps"] == {"first": 1, "accepted": FRAMES - 1}
     for title in ("depth: ", "relative pose", "odometry", "trajectory", "latency"):
         assert title in ended.stdout
     assert len(read_tum(tmp_path / "out" / "estimate.tum").poses) == FRAMES
@@ -106,6 +107,9 @@ def test_in_real_time_the_nodes_are_as_exact(
     assert 2 <= frames["with_pose"] == metrics["trajectory"]["poses"]
     assert frames["dropped"]["pose"] == FRAMES - frames["with_pose"] - frames["pose_refused"]
     assert 0 <= frames["dropped"]["depth"] < FRAMES
+    steps = frames["odometry_steps"]
+    assert steps["first"] == 1
+    assert sum(steps.values()) == frames["with_pose"] + frames["pose_refused"]
     assert set(metrics["left_out"]) == {"pose", "correspondence"}
     assert (tmp_path / "perception_node.log").stat().st_size > 0
 
@@ -116,6 +120,10 @@ def test_in_real_time_the_nodes_are_as_exact(
         ([], "takes a bag"),
         (["{drive}", "--synthetic", "3"], "takes a bag"),
         (["{drive}", "--online", "--rate", "2"], "without --rate"),
+        (["{drive}", "--calibrate"], "--calibrate is for procedural scenes (--synthetic), not for"),
+        (["{drive}", "--matches", "4"], "--matches is for procedural scenes"),
+        (["--synthetic", "1", "--depth-topic", "/depth"], "--depth-topic is for bags, not for"),
+        (["data.jsonl", "--online"], "--online is for bags, not for data sets (.jsonl)"),
         (["{drive}", "--gt", "/nowhere"], "no topic '/nowhere'; the bag has"),
         (["{drive}", "--gt", "map"], "'map' is neither a topic nor a TF frame"),
         (["{drive}", "--depth-topic", "/nowhere"], "no topic '/nowhere'"),

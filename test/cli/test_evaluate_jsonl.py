@@ -40,7 +40,7 @@ def test_a_data_set_is_scored_by_greedy_answers(
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["images"], metrics["depth"]["pixels"]) == (2, 6)
     assert metrics["depth"]["unanswered"] == 0
-    assert metrics["baseline"]["constant"]["delta1"] >= metrics["depth"]["delta1"]
+    assert metrics["baselines"]["constant"]["depth"]["delta1"] >= metrics["depth"]["delta1"]
     answers = [json.loads(line) for line in record.read_text().splitlines()[1:]]
     assert len(answers) == 6
     assert all(answer["value"] is None for answer in answers)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drives import CAMERA, PERIOD_NS, START_NS, PosedFrame, truth_engine, write_drive
+from drives import (
+    CAMERA,
+    PERIOD_NS,
+    START_NS,
+    PosedFrame,
+    posed_frames,
+    truth_engine,
+    write_drive,
+)
 from rosbags.convert.converter import convert
 from truth import TruthEngine
 
@@ -23,6 +31,7 @@ from vlm3_ros.evaluation.bag import (
     write_evaluation,
 )
 from vlm3_ros.evaluation.bag_answers import BagAnswers, ask_about_frames, at_rate
+from vlm3_ros.evaluation.bag_frames import counted
 from vlm3_ros.evaluation.bag_scores import odometry_chains, published_pairs
 from vlm3_ros.evaluation.trajectories import read_tum
 from vlm3_ros.geometry.camera import PinholeCamera
@@ -81,6 +90,8 @@ def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -
     content = evaluation_json(evaluation)
     assert content["pose"]["auc30"] == 1
     assert content["frames"]["in_bag"] == FRAMES
+    assert content["consistency"]["motions"] == FRAMES - 1
+    assert content["consistency"]["nees"]["mean"] < 1e-4
     assert content["latency"]["depth_ms"]["p50"] > 0
     # What needs no model errs all the same.
     assert content["baselines"]["identity"]["pose"]["distance_error_m"]["median"] > 0.05
@@ -213,7 +224,7 @@ def test_motion_without_matches_is_believed(drive: Path, engine: Engine) -> None
     assert set(content["left_out"]) == {"correspondence"}
 
 
-def test_frames_that_the_model_cannot_answer_are_counted(drive: Path) -> None:
+def test_frames_that_the_model_cannot_answer_are_wrong(drive: Path, tmp_path: Path) -> None:
     with bag_source(drive) as source:
         engine = truth_engine(source)
         engine.limits = replace(engine.limits, min_pixels=2**20, max_pixels=2**20 + 1)
@@ -222,7 +233,30 @@ def test_frames_that_the_model_cannot_answer_are_counted(drive: Path) -> None:
     assert (answers.frames, answers.answered) == (FRAMES, [])
     assert answers.failed.total() == FRAMES
     assert "6 times: " in evaluation.notes["frames that could not be answered"]
-    assert evaluation.scores.depth is None
+    depth = evaluation.scores.depth.metrics
+    assert (depth.delta1, depth.images) == (0, FRAMES)
+    assert depth.unanswered == depth.pixels > 0
+    assert np.isnan(depth.abs_rel)
+    assert "report.html" in write_evaluation(evaluation, tmp_path)
+
+
+def test_answers_that_the_odometry_did_not_believe_are_scored(drive: Path) -> None:
+    class Shortsighted(TruthEngine):
+        def _answer(self, known, question):
+            first, last = (places[id(frame)] for frame, _ in (known[0], known[-1]))
+            if last - first > 1:
+                return "I see a chair."
+            return super()._answer(known, question)
+
+    with bag_source(drive) as source:
+        frames = posed_frames(source)
+    places = {id(frame): place for place, frame in enumerate(frames)}
+    evaluation = evaluated(drive, Shortsighted(frames))
+    assert evaluation.scores.odometry.metrics.auc[3] == 1
+    pose = evaluation.scores.pose.metrics
+    assert pose.unanswered == pose.pairs - (FRAMES - 1) > 0
+    assert pose.auc[30] == pytest.approx((FRAMES - 1) / pose.pairs)
+    assert evaluation.scores.correspondence.metrics.unanswered > 0
 
 
 def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
@@ -263,6 +297,28 @@ def test_a_rate_takes_frames_evenly(drive: Path) -> None:
         more_than_there_are = [frame.stamp_ns for frame in at_rate(source.frames, 100)]
     np.testing.assert_array_equal(every_other, START_NS + PERIOD_NS * np.array([0, 2, 4]))
     assert len(more_than_there_are) == FRAMES
+
+
+def test_progress_counts_all_images_of_the_bag(drive: Path, engine: Engine) -> None:
+    told: list[tuple[int, int]] = []
+    with bag_source(drive) as source:
+        frames = counted(source.frames, lambda done: told.append((done, source.images)))
+        answers = ask_about_frames(engine, at_rate(frames, 2.5), source.T_base_camera)
+        assert answers.frames == FRAMES / 2
+        evaluate_answers(
+            source, "truth", "offline", answers, lambda done, total: told.append((done, total))
+        )
+    assert told == [(done, FRAMES) for done in range(1, FRAMES + 1)] * 2
+
+
+def test_frames_may_be_picked(drive: Path) -> None:
+    with bag_source(drive) as source:
+        every = list(source.frames)
+        picked = list(source.frames.at([every[4].stamp_ns, every[1].stamp_ns]))
+    assert [frame.stamp_ns for frame in picked] == [every[1].stamp_ns, every[4].stamp_ns]
+    for frame, same in zip(picked, every[1::3], strict=True):
+        np.testing.assert_array_equal(frame.image, same.image)
+        np.testing.assert_array_equal(frame.depth, same.depth)
 
 
 def test_a_reset_begins_a_new_chain() -> None:

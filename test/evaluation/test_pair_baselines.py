@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
-from vlm3_ros.evaluation.pair_baselines import constant_motion, sift_motion
+from vlm3_ros.evaluation.pair_baselines import (
+    SIFT_FEATURES,
+    constant_motion,
+    sift_features,
+    sift_motion,
+)
 from vlm3_ros.evaluation.pair_metrics import pose_errors
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import motion_from_parts, motion_parts
@@ -55,3 +61,11 @@ def test_images_without_features_have_no_motion() -> None:
     assert sift_motion((grey, grey), (camera, camera)) is None
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
     assert sift_motion((noise, grey), (camera, camera)) is None
+
+
+def test_of_a_busy_image_the_strongest_features_are_taken():
+    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 500, (480, 640, 3)), (0, 0), 2)
+    features = sift_features(np.clip(128 + noise, 0, 255).astype(np.uint8))
+    # Features of equal strength as the last one are kept.
+    assert SIFT_FEATURES <= len(features.words) < 1.1 * SIFT_FEATURES
+    assert features.pixels.shape == (len(features.words), 2)

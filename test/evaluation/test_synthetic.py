@@ -133,8 +133,8 @@ def test_the_report_is_json_with_the_documented_names(tmp_path: Path) -> None:
     assert content["depth"]["delta1"] == 0
     assert content["depth"]["abs_rel"] is None
     assert content["depth"]["unanswered"] == content["pixels"]
-    baseline = content["baseline"]
+    baseline = {name: scores["depth"] for name, scores in content["baselines"].items()}
     assert 0 < baseline["constant"]["delta1"] <= baseline["row"]["delta1"] < 1
     assert set(content["kinds"]) == set(KINDS)
     for kind in KINDS:
-        assert {"depth", "baseline"} <= set(content["kinds"][kind])
+        assert {"depth", "baselines"} <= set(content["kinds"][kind])

@@ -296,7 +296,7 @@ def test_garbage_is_refused_and_not_published(make_camera, drive, views):
     engine.babbles = True
     camera.send(views[3], 3)
     rig.wait_for_status("odometry", WARN, "refused: the model's answers could not be read")
-    rig.wait_for_status("frames", WARN, "3 of 51 answers about the last frame cannot be read")
+    rig.wait_for_status("frames", WARN, "6 of 102 answers about the last frame cannot be read")
     engine.babbles = False
     camera.send(views[4], 4)
     rig.wait_for_stamp(camera.stamp(4), "odom")

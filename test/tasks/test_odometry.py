@@ -304,6 +304,10 @@ def test_where_the_keyframe_fails_the_last_image_is_asked(drive):
     assert [step.status for step in steps] == ["first"] + ["accepted"] * 4
     references = [step.reference_stamp_ns - START for step in steps[1:]]
     assert references == [0, 0, 2 * PERIOD, 2 * PERIOD]
+    assert [step.from_keyframe is None for step in steps] == [True, True, True, False, True]
+    refused = steps[3].from_keyframe
+    assert (refused.status, refused.reference_stamp_ns) == ("refused", START)
+    assert len(refused.pose.failures) == 3
     for index, step in enumerate(steps):
         assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(index))).max() < 1e-7
 

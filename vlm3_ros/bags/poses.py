@@ -117,7 +117,7 @@ def _find_topic(bag: Bag, ground_truth: str | None) -> str | None:
         if len(names) > 1:
             raise BagError(
                 f"{bag.path}: several topics could be the ground truth: {', '.join(names)}; name "
-                "one"
+                "one (--gt of vlm3 evaluate)"
             )
         if names:
             return names[0]
@@ -162,7 +162,8 @@ def _poses_of_tf(bag: Bag, camera: str, fixed: str | None, damage: list[str]) ->
     if not known.any():
         raise BagError(
             f"{bag.path}: TF knows '{base}' in '{chain[-1]}' at no time: the parts of the chain "
-            f"({', '.join(chain)}) do not overlap"
+            f"({', '.join(chain)}) do not overlap, or are more than {MAX_GAP:g} s apart; name a "
+            "frame further down (--gt of vlm3 evaluate)"
         )
     timed = TimedPoses(moving.stamps_ns[known], poses[known])
     return TruePoses(f"TF ('{base}' in '{chain[-1]}')", timed, T_base_camera)
@@ -183,7 +184,7 @@ def _static_transform(bag: Bag, base: str, camera: str, damage: list[str]) -> Tr
     if moving:
         raise BagError(
             f"{bag.path}: '{moving[0]}' moves between '{base}', whose poses are known, and the "
-            f"camera '{camera}': name a TF frame as ground truth"
+            f"camera '{camera}': name a TF frame as ground truth (--gt of vlm3 evaluate)"
         )
     return np.asarray(_chained(edges, below, None))
 

@@ -68,5 +68,6 @@ def _choose(bag: Bag, what: str, candidates: list[str], given: str | None) -> st
     if not candidates:
         raise BagError(f"{bag.path}: no {what} topic; {bag.contents()}")
     raise BagError(
-        f"{bag.path}: several topics could be the {what}: {', '.join(candidates)}; name one"
+        f"{bag.path}: several topics could be the {what}: {', '.join(candidates)}; name one "
+        f"(--{what.replace('_', '-')}-topic)"
     )

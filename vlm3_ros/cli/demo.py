@@ -98,7 +98,7 @@ def _write_cloud(evaluation: BagEvaluation, stamp_ns: int, path: Path) -> None:
     from vlm3_ros.tasks.dense import densify
     from vlm3_ros.tasks.depth import uniform_grid
 
-    frame = next(frame for frame in evaluation.source.frames if frame.stamp_ns == stamp_ns)
+    frame = next(evaluation.source.frames.at([stamp_ns]))
     camera, depth = frame.camera, evaluation.answers.depths[stamp_ns]
     dense = densify(uniform_grid(camera, *GRID), depth, camera.width, camera.height)
     points = camera.unproject(camera.pixel_grid(), dense)

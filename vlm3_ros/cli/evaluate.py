@@ -11,6 +11,8 @@ from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
 from vlm3_ros.cli.evaluate_jsonl import add_jsonl_options, evaluate_on_jsonl
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 
+_SCENES, _BAGS, _JSONL = "procedural scenes (--synthetic)", "bags", "data sets (.jsonl)"
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -42,40 +44,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="number of procedural views, and of pairs of views",
     )
-    parser.add_argument(
-        "--seed",
-        type=natural_number,
-        default=0,
-        metavar="S",
-        help="which views and pairs (default: 0)",
-    )
-    parser.add_argument(
-        "--pixels",
-        type=positive_integer,
-        default=10,
-        metavar="N",
-        help="pixels asked in each view (default: 10)",
-    )
-    parser.add_argument(
-        "--matches",
-        type=positive_integer,
-        default=8,
-        metavar="N",
-        help="pixels of each pair that are asked for their match (default: 8)",
-    )
-    parser.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="measure how much answers err, check it on as many views and pairs of seed S + 1, and "
-        "store it in the checkpoint's vlm3.json: a factor on the standard deviations of depths, if "
-        "it does them good (std_scale), and the errors of motions and matches (uncertainty)",
-    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
-    add_bag_options(parser)
-    add_jsonl_options(parser)
+    options_of = {
+        _SCENES: _add_scene_options(parser),
+        _BAGS: add_bag_options(parser),
+        _JSONL: add_jsonl_options(parser),
+    }
     add_focal_option(parser)
     add_model_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, options_of=options_of)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,7 +62,49 @@ def run(options: argparse.Namespace) -> int:
     if (options.data is None) == (options.synthetic is None):
         raise CommandError("evaluate takes a bag or a data set, or --synthetic N")
     if options.data is None:
-        return evaluate_on_scenes(options)
-    if options.data.suffix == ".jsonl":
-        return evaluate_on_jsonl(options)
-    return evaluate_on_bag(options)
+        evaluated, evaluate = _SCENES, evaluate_on_scenes
+    elif options.data.suffix == ".jsonl":
+        evaluated, evaluate = _JSONL, evaluate_on_jsonl
+    else:
+        evaluated, evaluate = _BAGS, evaluate_on_bag
+    for kind, actions in options.options_of.items():
+        for action in actions:
+            if kind != evaluated and getattr(options, action.dest) != action.default:
+                raise CommandError(f"{action.option_strings[0]} is for {kind}, not for {evaluated}")
+    return evaluate(options)
+
+
+def _add_scene_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Add the options of procedural scenes."""
+    group = parser.add_argument_group(_SCENES)
+    return [
+        group.add_argument(
+            "--seed",
+            type=natural_number,
+            default=0,
+            metavar="S",
+            help="which views and pairs (default: 0)",
+        ),
+        group.add_argument(
+            "--pixels",
+            type=positive_integer,
+            default=10,
+            metavar="N",
+            help="pixels asked in each view (default: 10)",
+        ),
+        group.add_argument(
+            "--matches",
+            type=positive_integer,
+            default=8,
+            metavar="N",
+            help="pixels of each pair that are asked for their match (default: 8)",
+        ),
+        group.add_argument(
+            "--calibrate",
+            action="store_true",
+            help="measure how much answers err, check it on as many views and pairs of seed S + 1, "
+            "and store it in the checkpoint's vlm3.json: a factor on the standard deviations of "
+            "depths, if it does them good (std_scale), and the errors of motions and matches "
+            "(uncertainty)",
+        ),
+    ]

@@ -18,38 +18,43 @@ if TYPE_CHECKING:
     from vlm3_ros.evaluation.bag_tables import TextTable
 
 
-def add_bag_options(parser: argparse.ArgumentParser) -> None:
+def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Add the options that say what in a bag is evaluated, and how."""
     group = parser.add_argument_group("bags")
-    for name, what in (
-        ("image", "images"),
-        ("camera-info", "their calibration"),
-        ("depth", "true depth, registered to the rectified images"),
-    ):
+    topics = [
         group.add_argument(
             f"--{name}-topic",
             metavar="TOPIC",
             help=f"{what} (default: found by type and content)",
         )
-    group.add_argument(
+        for name, what in (
+            ("image", "images"),
+            ("camera-info", "their calibration"),
+            ("depth", "true depth, registered to the rectified images"),
+        )
+    ]
+    truth = group.add_argument(
         "--gt",
         metavar="TOPIC|FRAME",
         help="ground truth of poses: a topic of Odometry or PoseStamped, or a TF frame in which "
         "the robot moves (default: found by type, in this order)",
     )
-    group.add_argument("--rectified", action="store_true", help="the images are rectified already")
-    group.add_argument(
+    rectified = group.add_argument(
+        "--rectified", action="store_true", help="the images are rectified already"
+    )
+    rate = group.add_argument(
         "--rate",
         type=positive_number,
         metavar="HZ",
         help="frames a second that are evaluated (default: all)",
     )
-    group.add_argument(
+    online = group.add_argument(
         "--online",
         action="store_true",
         help="play the bag in real time into the nodes, and evaluate what they publish (needs "
         "ROS 2)",
     )
+    return [*topics, truth, rectified, rate, online]
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
@@ -89,15 +94,15 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.bag import evaluate_answers
     from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
+    from vlm3_ros.evaluation.bag_frames import counted
 
-    images = source.images
-    with loaded_engine(options) as engine, progress_bar("frames") as progress:
+    with loaded_engine(options) as engine, progress_bar("images asked about") as progress:
+        frames = counted(source.frames, lambda done: progress(done, source.images))
         answers = ask_about_frames(
             engine,
-            at_rate(source.frames, options.rate),
+            at_rate(frames, options.rate),
             source.T_base_camera,
             view_focal=options.focal,
-            progress=lambda done: progress(done, images),
         )
         name = model_name(engine.name)
     if not answers.answered:
@@ -105,7 +110,8 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
         raise CommandError(
             f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'there is none'}"
         )
-    return evaluate_answers(source, name, "offline", answers)
+    with progress_bar("images compared") as progress:
+        return evaluate_answers(source, name, "offline", answers, progress)
 
 
 def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:

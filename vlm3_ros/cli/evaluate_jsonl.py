@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from vlm3_ros.evaluation.depthlm import DatasetScores
 
 
-def add_jsonl_options(parser: argparse.ArgumentParser) -> None:
+def add_jsonl_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Add the options of data sets in DepthLM's format."""
     group = parser.add_argument_group("data sets in DepthLM's format (.jsonl)")
-    group.add_argument(
+    images = group.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
         help="folder that the paths of images start from (default: that of the file)",
     )
+    return [images]
 
 
 def evaluate_on_jsonl(options: argparse.Namespace) -> int:
@@ -32,7 +33,7 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
 
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.depthlm import DatasetError, evaluate_dataset, read_dataset
-    from vlm3_ros.evaluation.report import metrics_json, write_json
+    from vlm3_ros.evaluation.report import guess_json, metrics_json, write_json
 
     # The protocol wants greedy answers, not medians of distributions.
     options.force_answers = False
@@ -44,19 +45,13 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
     except DatasetError as error:
         raise CommandError(str(error)) from error
     options.out.mkdir(parents=True, exist_ok=True)
-    constant = scores.constant
     content = {
         "model": name,
         "data": options.data.name,
         "protocol": "DepthLM",
         "images": scores.model.images,
         "depth": metrics_json(scores.model),
-        "baseline": {
-            "constant": {
-                **metrics_json(constant.metrics),
-                "depth": float(constant.depths[0]),
-            }
-        },
+        "baselines": {"constant": {"depth": guess_json(scores.constant)}},
     }
     write_json(options.out / "metrics.json", content)
     console = Console(highlight=False)

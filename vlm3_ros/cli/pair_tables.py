@@ -20,11 +20,11 @@ from vlm3_ros.evaluation.synthetic_pairs import (
 
 
 def add_pairs(content: dict[str, Any], report: PairReport) -> None:
-    """Add the report to the content of a metrics.json, kinds to its kinds."""
+    """Add the report to the content of a metrics.json, kinds and baselines to those there."""
     added = report_json(report)
     for kind, scores in added.pop("kinds").items():
-        content["kinds"].setdefault(kind, {}).update(scores)
-    content.update(added)
+        _add(content["kinds"].setdefault(kind, {}), scores)
+    _add(content, added)
 
 
 def draw_pairs(report: PairReport, name: str, path: Path) -> None:
@@ -43,6 +43,10 @@ def print_pairs(console: Console, name: str, report: PairReport) -> None:
     console.print(_motions(name, report))
     console.print(_kinds(name, report))
     _print_consistency(console, report)
+
+
+def _add(content: dict[str, Any], added: dict[str, Any]) -> None:
+    content.update(added, baselines={**content.get("baselines", {}), **added["baselines"]})
 
 
 def _motions(name: str, report: PairReport) -> Table:

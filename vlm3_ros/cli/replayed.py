@@ -20,7 +20,7 @@ def evaluate_replay(
     speed: float = 1.0,
     unified_focal: float = 0.0,
 ) -> BagEvaluation:
-    """Play a bag into the nodes and score what they publish; a progress bar shows the images.
+    """Play a bag into the nodes and score what they publish; progress bars show the images.
 
     Args:
         source: the bag.
@@ -68,4 +68,6 @@ def evaluate_replay(
     answers = recorded_answers(recording, source.images)
     if not answers.answered:
         raise CommandError(f"the nodes answered none of {source.images} images (see {out})")
-    return evaluate_answers(source, model_name(model.model or model.engine), "online", answers)
+    name = model_name(model.model or model.engine)
+    with progress_bar("images compared") as progress:
+        return evaluate_answers(source, name, "online", answers, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.bags.truncation import readable_bag
 from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
-from vlm3_ros.evaluation.bag_frames import BagFrame, BagFrames, camera_frame
+from vlm3_ros.evaluation.bag_frames import BagFrame, BagFrames, camera_frame, counted
 from vlm3_ros.evaluation.bag_plots import plot_errors, plot_latency, plot_trajectory
 from vlm3_ros.evaluation.bag_scores import (
     BagScores,
@@ -127,7 +127,11 @@ def bag_source(
 
 
 def evaluate_answers(
-    source: BagSource, model: str, mode: str, answers: BagAnswers
+    source: BagSource,
+    model: str,
+    mode: str,
+    answers: BagAnswers,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BagEvaluation:
     """Compare answers with what is true of the bag.
 
@@ -136,10 +140,12 @@ def evaluate_answers(
         model: its name.
         mode: see `BagEvaluation`.
         answers: about the bag.
+        progress: told the number of images compared, and of all.
     """
+    frames = counted(source.frames, lambda done: progress(done, source.images))
     pixels = {pair: matches.pixels1 for pair, matches in answers.matches.items()}
     pairs = [*answers.motions, *published_pairs(answers)]
-    truth = read_truth(source.frames, source.poses, pairs, pixels)
+    truth = read_truth(frames, source.poses, pairs, pixels)
     scores = score_answers(answers, truth, source.poses, source.no_poses)
     if source.frames.topics.depth is None:
         reason = f"{source.path}: the bag has no depth images"
@@ -297,8 +303,7 @@ def depth_frames(evaluation: BagEvaluation, names: Mapping[int, str]) -> list[De
             f"{(frame.stamp_ns - start) / 1e9:.1f} s\n{names[frame.stamp_ns]}"
             f"{scores.get(frame.stamp_ns, '')}",
         )
-        for frame in evaluation.source.frames
-        if frame.stamp_ns in names
+        for frame in evaluation.source.frames.at(names)
     }
     return [frames[stamp] for stamp in names if stamp in frames]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.geometry.camera import GeometryError
-from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.geometry.motion import Covariance, Transform
 from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
@@ -36,7 +37,8 @@ class BagAnswers:
         answered: stamps of those that it has answered, in their order.
         failed: how many could not be answered, by reason.
         dropped: how many frames gave way to newer ones, in real time, by task.
-        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered.
+        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered, as all of
+            a frame that could not be answered.
         odom: T_odom_base, where the odometry has a pose.
         starts: frames at which the odometry began, or began anew, at the identity.
         steps: frames by the status of their odometry.
@@ -45,6 +47,7 @@ class BagAnswers:
         motions: T_cam1_cam2 as answered, by pair, NaN where it could not be read. Pairs are those
             that the odometry asked about.
         matches: as answered, by pair.
+        accepted: T_cam1_cam2 after all checks and its covariance, by pair, of what passed them.
         latency: seconds for a frame's answers, by task.
         left_out: why a task was not asked, by task.
     """
@@ -61,6 +64,7 @@ class BagAnswers:
     resets: list[str] = field(default_factory=list)
     motions: dict[Pair, Transform] = field(default_factory=dict)
     matches: dict[Pair, Matches] = field(default_factory=dict)
+    accepted: dict[Pair, tuple[Transform, Covariance]] = field(default_factory=dict)
     latency: dict[str, list[float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -71,11 +75,10 @@ def ask_about_frames(
     T_base_camera: Transform,
     settings: OdometrySettings | None = None,
     view_focal: float | None = None,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> BagAnswers:
     """Ask for depth on a grid, and for the motion where the model learned it.
 
-    A frame that cannot be answered is counted; the others go on.
+    A frame that cannot be answered is counted, and its depths are unanswered; the others go on.
 
     Args:
         engine: who answers.
@@ -83,16 +86,15 @@ def ask_about_frames(
         T_base_camera: of the optical frame on the robot's base, shape (4, 4).
         settings: of the odometry; those of pose_node by default.
         view_focal: at which images enter the model for depth, px; None for the checkpoint's own.
-        progress: told the number of frames done.
     """
     answers = BagAnswers()
     odometry = _odometry(engine, T_base_camera, settings or OdometrySettings(), answers)
     for frame in frames:
         answers.frames += 1
+        answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
         try:
             with _timed(answers, "depth"):
-                depth = _grid_depth(engine, frame, view_focal)
-            answers.depths[frame.stamp_ns] = depth
+                answers.depths[frame.stamp_ns] = _grid_depth(engine, frame, view_focal)
             if odometry is not None:
                 with _timed(answers, "pose"):
                     step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
@@ -100,7 +102,6 @@ def ask_about_frames(
             answers.answered.append(frame.stamp_ns)
         except (EngineError, GeometryError) as error:
             answers.failed[str(error)] += 1
-        progress(answers.frames)
     return answers
 
 
@@ -166,10 +167,14 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
         answers.starts.add(step.stamp_ns)
     if step.status == "reset":
         answers.resets.append(step.reason)
-    if step.reference_stamp_ns is None:
-        return
-    pair = (step.reference_stamp_ns, step.stamp_ns)
-    if step.pose is not None:
-        answers.motions[pair] = step.pose.T_cam1_cam2
-    if step.matches is not None:
-        answers.matches[pair] = step.matches
+    for asked in (step.from_keyframe, step):
+        if asked is None or asked.reference_stamp_ns is None:
+            continue
+        pair = (asked.reference_stamp_ns, asked.stamp_ns)
+        if asked.pose is not None:
+            answers.motions[pair] = asked.pose.T_cam1_cam2
+        if asked.matches is not None:
+            answers.matches[pair] = asked.matches
+        if asked.status in ("accepted", "fused"):
+            assert asked.T_ref_camera is not None and asked.covariance is not None
+            answers.accepted[pair] = asked.T_ref_camera, asked.covariance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +64,13 @@ class BagFrames:
 
     def __iter__(self) -> Iterator[BagFrame]:
         """The frames in the order of recording; the counts begin anew."""
+        return self._read(None)
+
+    def at(self, stamps_ns: Container[int]) -> Iterator[BagFrame]:
+        """As iteration over all, only those of these stamps: no other image is decoded."""
+        return self._read(stamps_ns)
+
+    def _read(self, stamps_ns: Container[int] | None) -> Iterator[BagFrame]:
         self.failed.clear()
         self.without_depth.clear()
         with ExitStack() as stack:
@@ -72,6 +79,8 @@ class BagFrames:
             calibrations = self._calibrations(others)
             depths = _DepthImages(others, self.topics.depth, self.damage)
             for message in up_to_damage(images.messages([self.topics.image]), self.damage):
+                if stamps_ns is not None and header_stamp_ns(message.content) not in stamps_ns:
+                    continue
                 try:
                     frame = self._frame(message.content, calibrations)
                 except (MessageError, GeometryError) as error:
@@ -117,6 +126,13 @@ class BagFrames:
             ] += 1
             return None
         return depth
+
+
+def counted(frames: Iterable[BagFrame], progress: Callable[[int], None]) -> Iterator[BagFrame]:
+    """The same frames; `progress` is told how many are done when the next one is wanted."""
+    for done, frame in enumerate(frames, 1):
+        yield frame
+        progress(done)
 
 
 class _DepthImages:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _TRUE, _ESTIMATED, _FAINT = "#303030", "#c8401e", "#9a9a9a"
 _TASK_COLOURS = ("#2c6fae", "#c8401e", "#2a7f3f")
 _WIDTH = 9.0  # inches
+_MANY = 2000
+"""Points above which a curve is pixels: drawn one by one they make a report of many megabytes."""
 _GAP = 4
 """Times the usual distance in time of two points, beyond which no line joins them."""
 
@@ -45,6 +47,7 @@ def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
         marker=".",
         markersize=4,
         label="estimate, SE(3) aligned",
+        rasterized=len(estimate) > _MANY,
         zorder=3,
     )
     axes.plot(*whole[0], "o", color=_TRUE, markersize=9, label="start", zorder=4)
@@ -82,13 +85,26 @@ def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
     for axes, (label, stamps_ns, values) in zip(all_axes, strips, strict=True):
         seconds = (stamps_ns - start_ns) / 1e9
         curve = _broken(stamps_ns, np.stack([seconds, values], axis=1))
-        axes.plot(*curve.T, ".-", color=_TASK_COLOURS[0], linewidth=1, markersize=3.5)
+        axes.plot(
+            *curve.T,
+            ".-",
+            color=_TASK_COLOURS[0],
+            linewidth=1,
+            markersize=3.5,
+            rasterized=len(values) > _MANY,
+        )
         answered = np.isfinite(values)
         median = float(np.median(values[answered])) if answered.any() else np.nan
         axes.axhline(median, color=_ESTIMATED, linewidth=0.9, linestyle="--")
         title = f"{label}: median {median:.3g}"
         if not answered.all():
-            axes.plot(seconds[~answered], np.zeros(np.sum(~answered)), "x", color=_ESTIMATED)
+            axes.plot(
+                seconds[~answered],
+                np.zeros(np.sum(~answered)),
+                "x",
+                color=_ESTIMATED,
+                rasterized=len(values) > _MANY,
+            )
             title += f"; {np.sum(~answered)} without an answer (crosses)"
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_ylim(bottom=0)
@@ -140,11 +156,15 @@ def _strips(scores: BagScores) -> list[tuple[str, NDArray[np.int64], NDArray[np.
     motions = scores.pose or scores.odometry
     if motions:
         what = "answered motion" if scores.pose else "odometry"
-        errors = motions.errors
+        errors, stamps_ns, directed = motions.errors, motions.stamps_ns, motions.directed
         strips += [
-            (f"{what}, rotation error in degrees", motions.stamps_ns, errors.rotation_deg),
-            (f"{what}, direction error in degrees", motions.stamps_ns, errors.direction_deg),
-            (f"{what}, distance error in m", motions.stamps_ns, np.abs(errors.distance_m)),
+            (f"{what}, rotation error in degrees", stamps_ns, errors.rotation_deg),
+            (
+                f"{what}, direction error in degrees",
+                stamps_ns[directed],
+                errors.direction_deg[directed],
+            ),
+            (f"{what}, distance error in m", stamps_ns, np.abs(errors.distance_m)),
         ]
     if scores.trajectory:
         truth, estimate = scores.trajectory.truth, scores.trajectory.estimate

@@ -14,6 +14,7 @@ from scipy.linalg import expm
 from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.evaluation.bag_answers import BagAnswers, Pair
 from vlm3_ros.evaluation.bag_truth import BagTruth, true_motions
+from vlm3_ros.evaluation.consistency import nees
 from vlm3_ros.evaluation.metrics import (
     DepthMetrics,
     Guess,
@@ -38,7 +39,7 @@ from vlm3_ros.evaluation.pair_metrics import (
     pose_errors,
     pose_metrics,
 )
-from vlm3_ros.evaluation.report import match_json, metrics_json, pose_json
+from vlm3_ros.evaluation.report import guess_json, match_json, metrics_json, pose_json
 from vlm3_ros.evaluation.trajectories import (
     Trajectory,
     TrajectoryErrors,
@@ -73,13 +74,15 @@ class DepthScores:
 class MotionScores:
     """Motions of pairs, and on the same pairs those that need no model, by name.
 
-    `stamps_ns`: of the second image of each pair, shape (n,); `errors`: of the same pairs.
+    `stamps_ns`: of the second image of each pair, shape (n,); `errors`: of the same pairs;
+    `directed`: which of them have a true displacement of `NO_DIRECTION` or more, shape (n,).
     """
 
     metrics: PoseMetrics
     guesses: dict[str, PoseMetrics]
     stamps_ns: NDArray[np.int64]
     errors: PoseErrors
+    directed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -114,12 +117,14 @@ class BagScores:
     """All scores of a bag; None where they could not be had, which `left_out` explains by name.
 
     `pose`: motions as the model answered them, before any check. `odometry`: from each pose that
-    was published to the next.
+    was published to the next. `nees`: of the motions that passed the checks of the odometry under
+    the covariance that they were given, see `vlm3_ros.evaluation.consistency`, shape (n,).
     """
 
     depth: DepthScores | None = None
     pose: MotionScores | None = None
     odometry: MotionScores | None = None
+    nees: NDArray[np.float64] | None = None
     correspondence: MatchScores | None = None
     trajectory: TrajectoryScores | None = None
     left_out: dict[str, str] = field(default_factory=dict)
@@ -151,6 +156,7 @@ def score_answers(
         for pair in published_pairs(answers)
     }
     scores.odometry = _motion_scores("odometry", published, truth, poses, reasons)
+    scores.nees = _nees(answers, poses)
     if "correspondence" not in answers.left_out:
         scores.correspondence = _match_scores(answers, truth, reasons)
     scores.trajectory = _trajectory_scores(answers, poses, reasons)
@@ -205,12 +211,17 @@ def scores_json(scores: BagScores) -> dict[str, Any]:
     if scores.depth:
         content["depth"] = metrics_json(scores.depth.metrics)
         for name, guess in (("constant", scores.depth.constant), ("row", scores.depth.row)):
-            baselines[name] = {"depth": metrics_json(guess.metrics)}
+            baselines[name] = {"depth": guess_json(guess)}
     for name, motions in (("pose", scores.pose), ("odometry", scores.odometry)):
         if motions:
             content[name] = {**pose_json(motions.metrics), "no_direction_m": NO_DIRECTION}
             for guess_name, metrics in motions.guesses.items():
                 baselines.setdefault(guess_name, {})[name] = pose_json(metrics)
+    if scores.nees is not None:
+        content["consistency"] = {
+            "nees": {"mean": float(scores.nees.mean()), "median": float(np.median(scores.nees))},
+            "motions": len(scores.nees),
+        }
     if scores.correspondence:
         content["correspondence"] = match_json(scores.correspondence.metrics)
         baselines["same_pixel"] = {"correspondence": match_json(scores.correspondence.same_pixel)}
@@ -262,7 +273,8 @@ def _motion_scores(
         return None
     true, stamps = true[known], stamps[known]
     pairs = [(int(one), int(two)) for one, two in stamps]
-    if not (np.linalg.norm(true[:, :3, 3], axis=1) >= NO_DIRECTION).any():
+    directed = np.linalg.norm(true[:, :3, 3], axis=1) >= NO_DIRECTION
+    if not directed.any():
         left_out[name] = f"the camera truly moved less than {NO_DIRECTION:g} m between any frames"
         return None
     predicted = np.stack([motions[pair] for pair in pairs])
@@ -274,7 +286,20 @@ def _motion_scores(
         },
         stamps_ns=stamps[:, 1],
         errors=pose_errors(predicted, true, NO_DIRECTION),
+        directed=directed,
     )
+
+
+def _nees(answers: BagAnswers, poses: TruePoses) -> NDArray[np.float64] | None:
+    """None where no motion with a known truth has passed the checks."""
+    if not answers.accepted:
+        return None
+    true = true_motions(poses, list(answers.accepted))
+    known = np.isfinite(true).all(axis=(1, 2))
+    if not known.any():
+        return None
+    motions, covariances = map(np.array, zip(*answers.accepted.values(), strict=True))
+    return nees(motions[known], true[known], covariances[known])
 
 
 def _match_scores(

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from vlm3_ros.evaluation.bag_answers import BagAnswers
-from vlm3_ros.evaluation.bag_scores import BagScores, MotionScores, TrajectoryScores
+from vlm3_ros.evaluation.bag_scores import (
+    NO_DIRECTION,
+    BagScores,
+    MotionScores,
+    TrajectoryScores,
+)
 from vlm3_ros.evaluation.metrics import DepthMetrics
 from vlm3_ros.evaluation.pair_baselines import SIFT
 from vlm3_ros.evaluation.pair_metrics import (
@@ -56,6 +61,7 @@ def frames_json(answers: BagAnswers) -> dict[str, Any]:
         "with_pose": len(answers.odom),
         "pose_refused": answers.refusals.total(),
         "resets": len(answers.resets),
+        "odometry_steps": {status: n for status, n in answers.steps.items() if n},
     }
 
 
@@ -71,11 +77,15 @@ def score_tables(answers: BagAnswers, scores: BagScores) -> list[TextTable]:
         }
         tables.append(_depth_table(rows))
     if scores.pose:
-        title = f"relative pose, as answered: {scores.pose.metrics.pairs} pairs"
-        tables.append(_motion_table(title, scores.pose))
+        tables.append(_motion_table("relative pose, as answered", scores.pose))
     if scores.odometry:
-        title = f"odometry, from pose to pose: {scores.odometry.metrics.pairs} pairs"
-        tables.append(_motion_table(title, scores.odometry))
+        told = ""
+        if scores.nees is not None:
+            told = (
+                f" NEES of the covariance that {len(scores.nees)} motions were given: mean "
+                f"{scores.nees.mean():.2f} (right: 1), median {np.median(scores.nees):.2f}."
+            )
+        tables.append(_motion_table("odometry, from pose to pose", scores.odometry, told))
     if scores.trajectory:
         tables.append(_trajectory_table(scores.trajectory))
     if scores.correspondence:
@@ -108,17 +118,24 @@ def _depth_table(rows: Mapping[str, DepthMetrics]) -> TextTable:
     )
 
 
-def _motion_table(title: str, scores: MotionScores) -> TextTable:
+def _motion_table(title: str, scores: MotionScores, told: str = "") -> TextTable:
     rows: dict[str, PoseMetrics] = {MODEL: scores.metrics, **scores.guesses}
+    still = scores.metrics.pairs - scores.metrics.directed
+    left_out = (
+        f" AUC and direction leave out those that truly moved less than {NO_DIRECTION * 100:g} cm: "
+        f"{still}."
+        if still
+        else ""
+    )
     return TextTable(
-        title,
+        f"{title}: {scores.metrics.pairs} pairs",
         (
             "",
             *(f"{'' if index else 'AUC'}@{limit}" for index, limit in enumerate(AUC_LIMITS_DEG)),
-            "turn °",
+            "rot. °",
             "dir. °",
             "dist. m",
-            "none",
+            "failed",
         ),
         tuple(
             (
@@ -131,10 +148,10 @@ def _motion_table(title: str, scores: MotionScores) -> TextTable:
             )
             for name, m in rows.items()
         ),
-        "Medians of the errors of rotation, direction and distance; pairs without an answer. "
+        "Medians of the errors of rotation, direction and distance; failed: without an answer. "
         "Identity: no motion. Constant motion: the mean of these very pairs. Constant velocity: "
         "the true motion of the frame before goes on. SIFT: essential matrix, given the true "
-        "distance.",
+        f"distance.{left_out}{told}",
     )
 
 
@@ -182,7 +199,9 @@ def _match_table(rows: Mapping[str, MatchMetrics]) -> TextTable:
 
 
 def _frames_table(answers: BagAnswers) -> TextTable:
-    counts = {name.replace("_", " "): str(count) for name, count in frames_json(answers).items()}
+    content = frames_json(answers)
+    del content["odometry_steps"]
+    counts = {name.replace("_", " "): str(count) for name, count in content.items()}
     counts["dropped"] = ", ".join(f"{n} ({task})" for task, n in answers.dropped.items()) or "0"
     return TextTable("frames", tuple(counts), (tuple(counts.values()),), has_baselines=False)
 

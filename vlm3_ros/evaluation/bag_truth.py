@@ -30,7 +30,8 @@ class BagTruth:
 
     Attributes:
         stamps_ns: of all frames, ascending.
-        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unknown.
+        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unknown, and
+            where the rectified image shows nothing: no model is asked there.
         rows: heights of these pixels in the image, in [0, 1], shape (n,).
         matches: by pair, where the second image shows what the first one shows at the pixels that
             were asked, shape (n, 2); NaN where unknown or hidden.
@@ -38,7 +39,7 @@ class BagTruth:
     """
 
     stamps_ns: list[int] = field(default_factory=list)
-    depths: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     rows: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     matches: dict[Pair, NDArray[np.float64]] = field(default_factory=dict)
     sift: dict[Pair, Transform | None] = field(default_factory=dict)
@@ -72,7 +73,7 @@ def read_truth(
         truth.rows = (grid[:, 1] + 0.5) / frame.camera.height
         if frame.depth is not None:
             u, v = np.rint(grid).astype(int).T
-            truth.depths[stamp] = frame.depth[v, u]
+            truth.depths[stamp] = np.where(frame.visible[v, u], frame.depth[v, u], np.nan)
         kept = {s: f for s, f in kept.items() if last_use[s] >= stamp}
         if poses is None or (stamp not in wanted and stamp not in last_use):
             continue

@@ -31,7 +31,7 @@ dt { font-weight: 600; } dd { margin: 0 0 0.5rem 1rem; }
 def svg_source(figure: Figure) -> str:
     """A figure as the source of an <img>: SVG in a data URL."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
+    figure.savefig(buffer, format="svg", dpi=150)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -21,6 +21,9 @@ IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
 )
 """Names of the motions that need no model."""
 
+SIFT_FEATURES = 2048
+"""Of an image, the strongest. Large images have tens of thousands, which take a minute to match."""
+
 SIFT_RATIO = 0.8
 """Nearest by second nearest descriptor below which a match is taken for unique (Lowe 2004)."""
 
@@ -70,9 +73,9 @@ def sift_motion(images: ImagePair, cameras: CameraPair) -> Transform | None:
 
 
 def sift_features(image: NDArray[np.uint8]) -> SiftFeatures:
-    """What SIFT finds in an RGB image, shape (height, width, 3), uint8."""
+    """The strongest that SIFT finds in an RGB image, shape (height, width, 3), uint8."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    found, words = cv2.SIFT.create().detectAndCompute(grey, None)
+    found, words = cv2.SIFT.create(SIFT_FEATURES).detectAndCompute(grey, None)
     pixels = np.array([point.pt for point in found], dtype=float).reshape(-1, 2)
     none = np.empty((0, 128))
     return SiftFeatures(pixels, np.asarray(none if words is None else words, np.float32))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlm3_ros.evaluation.metrics import DepthMetrics
+from vlm3_ros.evaluation.metrics import DepthMetrics, Guess
 from vlm3_ros.evaluation.pair_metrics import MatchMetrics, PoseMetrics
 
 
@@ -22,6 +22,11 @@ def metrics_json(metrics: DepthMetrics) -> dict[str, float | int]:
         "pixels": metrics.pixels,
         "unanswered": metrics.unanswered,
     }
+
+
+def guess_json(guess: Guess) -> dict[str, Any]:
+    """Metrics of a guess, and the depths that it is."""
+    return {**metrics_json(guess.metrics), "depths": guess.depths.tolist()}
 
 
 def pose_json(metrics: PoseMetrics) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from vlm3_ros.evaluation.metrics import (
     within_delta,
 )
 from vlm3_ros.evaluation.pictures import DepthFrame
-from vlm3_ros.evaluation.report import metrics_json
+from vlm3_ros.evaluation.report import guess_json, metrics_json
 from vlm3_ros.synthetic import KINDS, View, sample_view
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
@@ -164,7 +164,7 @@ def check_std_scale(fitted: SyntheticReport, other: SyntheticReport) -> ScaleChe
 
 
 def report_json(report: SyntheticReport) -> dict[str, Any]:
-    """The report as JSON: `depth`, `baseline.constant`, `baseline.row`, and these by kind.
+    """The report as JSON: `depth`, `baselines.constant`, `baselines.row`, and these by kind.
 
     `calibration` compares errors with standard deviations, where the engine knows them.
     """
@@ -233,12 +233,8 @@ def _grid_frame(
 def _scores_json(scores: Scores) -> dict[str, Any]:
     return {
         "depth": metrics_json(scores.model),
-        "baseline": {
-            "constant": _guess_json(scores.constant),
-            "row": _guess_json(scores.row),
+        "baselines": {
+            "constant": {"depth": guess_json(scores.constant)},
+            "row": {"depth": guess_json(scores.row)},
         },
     }
-
-
-def _guess_json(guess: Guess) -> dict[str, Any]:
-    return {**metrics_json(guess.metrics), "depths": guess.depths.tolist()}

@@ -129,9 +129,13 @@ class PoseNode(CameraModelNode):
             self._tell(step)
             if step.has_pose:
                 self._publish(frame.header, step)
-        asked = len(step.pose.texts) if step.pose else 0
-        asked += len(step.matches.texts) if step.matches else 0
-        unread = [failure.text for failure in step.pose.failures] if step.pose else []
+        asked, unread = 0, list[str]()
+        for pair in (step.from_keyframe, step):
+            if pair and pair.pose:
+                asked += len(pair.pose.texts)
+                unread += [failure.text for failure in pair.pose.failures]
+            if pair and pair.matches:
+                asked += len(pair.matches.texts)
         return Published(asked, unread)
 
     def statuses(self) -> list[DiagnosticStatus]:

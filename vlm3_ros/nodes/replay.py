@@ -91,6 +91,7 @@ class Recording:
         latency: seconds from the arrival of an image here to that of the answer (cloud, pose),
             by node; NaN where the image was not seen here.
         frames: each node's own counts of frames: received, answered, failed, dropped, skipped.
+        steps: pose_node's own counts of images by the status of their odometry.
         unable: why a node answers nothing, by node.
     """
 
@@ -99,6 +100,7 @@ class Recording:
     starts: set[int]
     latency: dict[str, dict[int, float]]
     frames: dict[str, dict[str, int]]
+    steps: dict[str, int]
     unable: dict[str, str] = field(default_factory=dict)
 
 
@@ -152,6 +154,7 @@ def recorded_answers(recording: Recording, played: int) -> BagAnswers:
     if unable:
         left_out["odometry"] = left_out["trajectory"] = unable
     working = [node for node in tasks if node not in recording.unable]
+    refused = sum(recording.steps.get(status, 0) for status in ("refused", "skipped"))
     counts = recording.frames
     answered = {DEPTH_NODE: len(recording.depths), POSE_NODE: len(recording.latency[POSE_NODE])}
     return BagAnswers(
@@ -164,6 +167,9 @@ def recorded_answers(recording: Recording, played: int) -> BagAnswers:
         depths={stamp: depth.ravel() for stamp, depth in recording.depths.items()},
         odom=recording.poses,
         starts=recording.starts,
+        steps=Counter(recording.steps),
+        refusals=Counter({f"{POSE_NODE}: see its log": refused} if refused else {}),
+        resets=[f"{POSE_NODE}: see its log"] * recording.steps.get("reset", 0),
         latency={tasks[n]: list(recording.latency[n].values()) for n in working},
         left_out=left_out,
     )
@@ -241,6 +247,7 @@ class _Recorder(Node):
                 set(self._poses) - self._moved,
                 latency,
                 {node: self._frame_counts(node) for node in _OUTPUTS},
+                self._counts(POSE_NODE, "odometry", "images "),
                 self._unable(),
             )
 
@@ -292,8 +299,11 @@ class _Recorder(Node):
         }
 
     def _frame_counts(self, node: str) -> dict[str, int]:
-        status = self._status(node, "frames")
-        prefix = "frames "
+        return self._counts(node, "frames", "frames ")
+
+    def _counts(self, node: str, part: str, prefix: str) -> dict[str, int]:
+        """Those values of a status whose keys begin so, by what follows."""
+        status = self._status(node, part)
         return {
             pair.key.removeprefix(prefix): int(pair.value)
             for pair in (status.values if status else ())

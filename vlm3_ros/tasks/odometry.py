@@ -113,7 +113,8 @@ class OdometryStep:
     at this image; NaN where refused or skipped. `twist`: (6,), m/s and rad/s in the axes of the
     base, since the last image with a pose, and `covariance_twist` (6, 6); NaN where unknown.
 
-    `pose`, `matches`: the raw answers, None where nothing was asked.
+    `pose`, `matches`: the raw answers, None where nothing was asked. `from_keyframe`: the refused
+    step since the keyframe, where that failed and the motion since the last image was asked.
     """
 
     stamp_ns: int
@@ -128,6 +129,7 @@ class OdometryStep:
     covariance_twist: Covariance
     pose: RelativePose | None = None
     matches: Matches | None = None
+    from_keyframe: OdometryStep | None = None
 
     @property
     def has_pose(self) -> bool:
@@ -347,10 +349,11 @@ class VisualOdometry:
         )
         motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
         if verified.status == "refused":
-            if self._refer_to_latest():
-                return self._moved(frame)
             nothing = _nothing(frame, stamp, "refused", verified.reason)
-            return replace(nothing, pose=pose, matches=matches)
+            refused = replace(nothing, pose=pose, matches=matches)
+            if self._refer_to_latest():
+                return replace(self._moved(frame), from_keyframe=refused)
+            return refused
         status: StepStatus = verified.status
         if self._is_still(motion):
             status, motion = "standstill", np.eye(4)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+
+from vlm3_ros.geometry.camera import Fit
+from vlm3_ros.synthetic import KINDS
 
 
 class ConfigError(ValueError):
@@ -129,6 +132,10 @@ def load_config(path: Path | str) -> TrainConfig:
             raise ConfigError(
                 f"{path}: {prefix}data.pairs is {part.data.pairs}; it is a share, from 0 to 1"
             )
+        if unknown := [kind for kind in part.data.kinds if kind not in KINDS]:
+            raise ConfigError(
+                f"{path}: {prefix}data.kinds holds {unknown[0]!r}; known are {', '.join(KINDS)}"
+            )
         if part.optimiser.name not in ("adamw", "muon"):
             raise ConfigError(
                 f"{path}: {prefix}optimiser.name is {part.optimiser.name!r}; use adamw or muon"
@@ -136,6 +143,10 @@ def load_config(path: Path | str) -> TrainConfig:
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"{path}: {key} is {value}; it must be positive")
+    if config.profile.fit not in get_args(Fit):
+        raise ConfigError(
+            f"{path}: profile.fit is {config.profile.fit!r}; use {' or '.join(get_args(Fit))}"
+        )
     if config.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"{path}: dtype is {config.dtype!r}; use float32 or bfloat16")
     return config

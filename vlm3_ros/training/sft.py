@@ -176,7 +176,7 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> Path:
             prompts = replace(prompts, pose=None, correspondence=None)
         profile = Profile(
             focal=config.profile.focal,
-            fit=config.profile.fit,  # type: ignore[arg-type]  # Profile checks it
+            fit=config.profile.fit,  # type: ignore[arg-type]  # load_config checks it
             prompts=prompts,
         )
         build_checkpoint(folder, TinyShape(**config.shape), profile, config.seed)
