@@ -109,6 +109,15 @@ def test_keyframes_keep_the_covariance_smaller_than_a_chain_of_all_images(drive)
     assert np.trace(kept[3:, 3:]) < np.trace(chained[3:, 3:]) / 2
 
 
+def test_what_is_faster_than_the_camera_can_be_is_refused(drive):
+    fastest = drive.sequence.path.speed[:10].max()
+    steps = run(odometry_of(drive, max_speed=0.9 * fastest), drive.views[:10])
+    assert {step.status for step in steps[1:]} == {"refused"}
+    assert "m/s, more than max_speed" in steps[1].reason
+    steps = run(odometry_of(drive, max_speed=1.1 * fastest), drive.views[:10])
+    assert {step.status for step in steps[1:]} == {"accepted"}
+
+
 def test_motion_is_told_since_the_reference_in_its_axes(drive):
     step = run(odometry_of(drive), drive.views[:3])[-1]
     assert step.reference_stamp_ns == START and step.stamp_ns == START + 2 * PERIOD

@@ -91,6 +91,12 @@ class PoseParameters(CameraModelParameters):
     still_rotation_deg: float = parameter(
         _CHAIN.still_rotation_deg, "See still_distance, degrees.", minimum=0.0, maximum=10.0
     )
+    max_speed: float = parameter(
+        _CHAIN.max_speed,
+        "Faster motions are refused, m/s: what the camera can do at most.",
+        minimum=0.01,
+        maximum=1e3,
+    )
     max_gap: float = parameter(
         _CHAIN.max_gap,
         "Seconds without a pose after which odometry starts anew.",

@@ -77,6 +77,8 @@ class OdometrySettings:
             0: it always is.
         still_distance: metres.
         still_rotation_deg: answered motions below both are a standstill, too. 0: none is.
+        max_speed: m/s; faster motions are refused. Epipolar lines say nothing of a distance, so
+            without `ask_depth` this is all that does.
         max_gap: seconds without a pose after which the chain starts anew.
     """
 
@@ -89,6 +91,7 @@ class OdometrySettings:
     still_flow: float = 0.25
     still_distance: float = 0.01
     still_rotation_deg: float = 0.3
+    max_speed: float = 5.0
     max_gap: float = 5.0
 
     @property
@@ -348,8 +351,13 @@ class VisualOdometry:
             pose, matches, cameras, self._depth(), backward, self._engine.profile.uncertainty
         )
         motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
-        if verified.status == "refused":
-            nothing = _nothing(frame, stamp, "refused", verified.reason)
+        reason = verified.reason
+        speed = float(np.linalg.norm(motion[:3, 3])) / ((frame.stamp_ns - stamp) / 1e9)
+        is_too_fast = speed > self.settings.max_speed
+        if is_too_fast:
+            reason = f"the motion would be {speed:.1f} m/s, more than max_speed"
+        if verified.status == "refused" or is_too_fast:
+            nothing = _nothing(frame, stamp, "refused", reason)
             refused = replace(nothing, pose=pose, matches=matches)
             if self._refer_to_latest():
                 return replace(self._moved(frame), from_keyframe=refused)
