@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -24,9 +25,15 @@ def share_folder() -> Path:
     )
 
 
-def default_model() -> Path:
-    """The checkpoint that ships with the package, vlm3-tiny."""
-    return share_folder() / "models" / "vlm3-tiny"
+Task = Literal["depth", "pairs"]
+"""What a checkpoint is asked: about one image, or about two (relative pose, correspondence)."""
+
+_EMBEDDED: dict[Task, str] = {"depth": "vlm3-tiny", "pairs": "vlm3-tiny-pairs"}
+
+
+def default_model(task: Task = "depth") -> Path:
+    """The checkpoint for a task that ships with the package."""
+    return share_folder() / "models" / _EMBEDDED[task]
 
 
 def sample_bag() -> Path:

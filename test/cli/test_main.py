@@ -69,6 +69,8 @@ def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
         [sys.executable, "-m", "vlm3_ros.cli", "train", str(pipe), "--out", str(tmp_path / "run")],
         stderr=subprocess.PIPE,
         text=True,
+        # What runs these tests in the background may ignore it, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Opening a pipe for writing without waiting works once there is a reader.
     while True:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
 from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
 from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
 
-PROMPTS = load_prompt_set("vlm3")
+# Of depth only, which is what these models are asked.
+PROMPTS = dataclasses.replace(load_prompt_set("vlm3"), pose=None, correspondence=None)
 PROFILE = Profile(focal=250.0, fit="pad", prompts=PROMPTS)
 SHAPES = {
     "one deepstack layer, heads share keys": TinyShape(

@@ -29,7 +29,7 @@ def ask_about_pair(options: argparse.Namespace) -> int:
         raise CommandError(f"--out {options.out}: of two photos a picture is written, name a .png")
     shots = read_shot(options.photo, options), read_shot(options.second, options)
     pixels = shots[0].rectified_pixels(options.match or [])
-    with loaded_engine(options) as engine:
+    with loaded_engine(options, "pairs") as engine:
         pose, matches = _answers(engine, shots, pixels, options.pose)
     if pose is not None:
         print(pose_text(pose))

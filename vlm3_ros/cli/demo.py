@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.model_options import add_model_options
-from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.paths import sample_bag
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ def run(options: argparse.Namespace) -> int:
         options.camera_info_topic,
         options.depth_topic,
     ) as source:
-        model = chosen_settings(vars(options))
-        evaluation = evaluate_replay(source, model, out, options.rate)
+        evaluation = evaluate_replay(source, options, out, options.rate)
         wrote = [*_write_pictures(evaluation, out), *write_evaluation(evaluation, out)]
     print_evaluation(Console(highlight=False), evaluation)
     print(f"wrote {', '.join(wrote)} to {out}")

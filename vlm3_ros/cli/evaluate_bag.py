@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.errors import CommandError
-from vlm3_ros.cli.model_options import loaded_engine, model_name
-from vlm3_ros.engines.settings import chosen_settings
+from vlm3_ros.cli.model_options import loaded_engines, model_label
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,22 +95,21 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
     from vlm3_ros.evaluation.bag_frames import counted
 
-    with loaded_engine(options) as engine, progress_bar("images asked about") as progress:
+    with loaded_engines(options) as engines, progress_bar("images asked about") as progress:
         frames = counted(source.frames, lambda done: progress(done, source.images))
         answers = ask_about_frames(
-            engine,
+            *engines,
             at_rate(frames, options.rate),
             source.T_base_camera,
             view_focal=options.focal,
         )
-        name = model_name(engine.name)
     if not answers.answered:
         reasons = [*answers.failed, *source.frames.failed, *source.frames.damage]
         raise CommandError(
             f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'there is none'}"
         )
     with progress_bar("images compared") as progress:
-        return evaluate_answers(source, name, "offline", answers, progress)
+        return evaluate_answers(source, model_label(options), "offline", answers, progress)
 
 
 def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
@@ -121,7 +119,7 @@ def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
         raise CommandError("--online leaves out what the nodes have no time for: without --rate")
     return evaluate_replay(
         source,
-        chosen_settings(vars(options)),
+        options,
         options.out,
         unified_focal=options.focal or 0.0,
     )

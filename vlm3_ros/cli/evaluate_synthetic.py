@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from vlm3_ros.cli.errors import CommandError
-from vlm3_ros.cli.model_options import loaded_engine, model_name
+from vlm3_ros.cli.model_options import loaded_engines, model_name
 from vlm3_ros.engines.base import PROFILE_FILE, Engine, write_profile
-from vlm3_ros.paths import default_model
+from vlm3_ros.paths import Task, default_model
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,18 +37,21 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     )
     from vlm3_ros.evaluation.synthetic_pairs import consistency_under, spread_json
 
-    folder = Path(options.model or default_model())
+    folder, pair_folder = (Path(options.model or default_model(task)) for task in get_args(Task))
     if options.calibrate and not folder.is_dir():
         raise CommandError(f"--calibrate stores its result in a checkpoint folder, not {folder}")
     options.out.mkdir(parents=True, exist_ok=True)
-    with loaded_engine(options) as engine:
+    with loaded_engines(options) as (engine, pair_engine):
         report = _evaluate(engine, options, options.seed)
         frames = best_median_worst(engine, report, view_focal=options.focal)
         other = _evaluate(engine, options, options.seed + 1) if options.calibrate else None
-        pairs = _evaluate_pairs(engine, options, options.seed)
-        others = _evaluate_pairs(engine, options, options.seed + 1) if options.calibrate else None
+        pairs = _evaluate_pairs(pair_engine, options, options.seed)
+        others = None
+        if options.calibrate:
+            others = _evaluate_pairs(pair_engine, options, options.seed + 1)
         profile, name = engine.profile, model_name(engine.name)
-    content = {"model": name, **report_json(report)}
+        pair_profile, pair_name = pair_engine.profile, model_name(pair_engine.name)
+    content = {"model": name, "pair_model": pair_name, **report_json(report)}
     score = report.overall.model
     title = f"{name}: δ1 {score.delta1:.3f}, AbsRel {score.abs_rel:.3f} on {score.images} views"
     draw_depth_frames(frames, options.out / "views.png", title)
@@ -68,6 +71,8 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         if check.helps:
             profile = replace(profile, std_scale=profile.std_scale * check.scale)
             write_profile(folder, profile)
+            if pair_folder == folder:
+                pair_profile = profile
             console.print(f"stored std_scale {profile.std_scale:.3g} in {folder / PROFILE_FILE}")
     wrote = ["metrics.json", "views.png"]
     if curves:
@@ -80,13 +85,13 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
             measured = pairs.consistency.measured
             nees = consistency_under(others.pairs, measured)
             content["uncertainty"]["check"] = {"seed": others.seed, **spread_json(nees)}
-            write_profile(folder, replace(profile, uncertainty=measured))
+            write_profile(pair_folder, replace(pair_profile, uncertainty=measured))
             console.print(
-                f"stored the uncertainty of motions in {folder / PROFILE_FILE}; under it the NEES "
-                f"of the pairs of seed {others.seed} is {np.nanmean(nees):.2f} (right: 1), median "
-                f"{np.nanmedian(nees):.2f}"
+                f"stored the uncertainty of motions in {pair_folder / PROFILE_FILE}; under it the "
+                f"NEES of the pairs of seed {others.seed} is {np.nanmean(nees):.2f} (right: 1), "
+                f"median {np.nanmedian(nees):.2f}"
             )
-        draw_pairs(pairs, name, options.out / "pairs.png")
+        draw_pairs(pairs, pair_name, options.out / "pairs.png")
         wrote.append("pairs.png")
     write_json(options.out / "metrics.json", content)
     console.print(_table(name, report))
@@ -96,9 +101,11 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
             f"(right: {WITHIN_STD:.1%}); coverage of intervals is off by {some.deviation:.3f}"
         )
     if pairs is None:
-        console.print(f"{name} did not learn relative pose and correspondence: no pairs were asked")
+        console.print(
+            f"{pair_name} did not learn relative pose and correspondence: no pairs were asked"
+        )
     else:
-        print_pairs(console, name, pairs)
+        print_pairs(console, pair_name, pairs)
     console.print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
 

@@ -21,6 +21,7 @@ from vlm3_ros.engines.settings import (
     EngineSettings,
     chosen_settings,
 )
+from vlm3_ros.paths import Task
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="MODEL",
         help="checkpoint of the Qwen3-VL family: a folder, or a Hugging Face id such as "
-        "facebook/VLM3-depth, which is downloaded (default: the embedded vlm3-tiny)",
+        "facebook/VLM3-depth, which is downloaded (default: the embedded vlm3-tiny, and "
+        "vlm3-tiny-pairs for motions and matches)",
     )
     group.add_argument(
         "--engine",
@@ -110,8 +112,29 @@ def model_name(model: str) -> str:
     return path.resolve().name if path.is_dir() else model
 
 
+def model_label(options: argparse.Namespace) -> str:
+    """How results call what the model options choose, for depth and for pairs."""
+    names = (chosen_settings(vars(options), task) for task in get_args(Task))
+    return " and ".join(dict.fromkeys(model_name(some.model or some.engine) for some in names))
+
+
 @contextmanager
-def loaded_engine(options: argparse.Namespace) -> Iterator[Engine]:
+def loaded_engines(options: argparse.Namespace) -> Iterator[tuple[Engine, Engine]]:
+    """The engines for depth and for pairs; the same one unless the embedded models are asked.
+
+    Raises:
+        EngineError: when one cannot be loaded.
+    """
+    with loaded_engine(options) as engine:
+        if chosen_settings(vars(options)) == chosen_settings(vars(options), "pairs"):
+            yield engine, engine
+        else:
+            with loaded_engine(options, "pairs") as pair_engine:
+                yield engine, pair_engine
+
+
+@contextmanager
+def loaded_engine(options: argparse.Namespace, task: Task = "depth") -> Iterator[Engine]:
     """The engine that the model options ask for, closed in the end.
 
     Raises:
@@ -120,7 +143,7 @@ def loaded_engine(options: argparse.Namespace) -> Iterator[Engine]:
     from vlm3_ros.engines.load import load_engine
 
     with Console(stderr=True).status("loading") as status:
-        engine = load_engine(chosen_settings(vars(options)), status.update)
+        engine = load_engine(chosen_settings(vars(options), task), status.update)
     try:
         yield engine
     finally:

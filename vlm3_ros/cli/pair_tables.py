@@ -51,7 +51,7 @@ def _add(content: dict[str, Any], added: dict[str, Any]) -> None:
 
 def _motions(name: str, report: PairReport) -> Table:
     table = Table(
-        title=f"motions of {len(report.pairs)} pairs, seed {report.seed}; medians of errors",
+        title=f"{name}: motions of {len(report.pairs)} pairs, seed {report.seed}; medians",
         caption="constant motion is chosen on these very pairs; constant velocity knows the exact "
         "motion before; SIFT is given the true distance",
     )
@@ -59,7 +59,7 @@ def _motions(name: str, report: PairReport) -> Table:
     columns = [f"AUC@{limit}" for limit in AUC_LIMITS_DEG]
     for column in (*columns, "rot °", "dir °", "dist m", "failed"):
         table.add_column(column, justify="right")
-    table.add_row(name, *_motion_cells(report.overall.pose), style="bold")
+    table.add_row("model", *_motion_cells(report.overall.pose), style="bold")
     for guess, metrics in report.overall.motions.items():
         cells = _motion_cells(metrics)
         if guess == SIFT:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.errors import CommandError
-from vlm3_ros.cli.model_options import model_name
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.cli.model_options import model_label
+from vlm3_ros.engines.settings import given_settings
 
 if TYPE_CHECKING:
     from vlm3_ros.evaluation.bag import BagEvaluation, BagSource
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def evaluate_replay(
     source: BagSource,
-    model: EngineSettings,
+    options: argparse.Namespace,
     out: Path,
     speed: float = 1.0,
     unified_focal: float = 0.0,
@@ -24,7 +25,7 @@ def evaluate_replay(
 
     Args:
         source: the bag.
-        model: that the nodes are to load.
+        options: of the model that the nodes are to load, see `add_model_options`.
         out: folder of their logs.
         speed: of playing, 1 is real time.
         unified_focal: see depth_node.
@@ -50,7 +51,7 @@ def evaluate_replay(
         bag=frames.path,
         image=frames.topics.image,
         camera_info=frames.topics.camera_info,
-        model=model,
+        model=given_settings(vars(options)),
         T_base_camera=source.T_base_camera,
         columns=GRID[0],
         rows=GRID[1],
@@ -68,6 +69,5 @@ def evaluate_replay(
     answers = recorded_answers(recording, source.images)
     if not answers.answered:
         raise CommandError(f"the nodes answered none of {source.images} images (see {out})")
-    name = model_name(model.model or model.engine)
     with progress_bar("images compared") as progress:
-        return evaluate_answers(source, name, "online", answers, progress)
+        return evaluate_answers(source, model_label(options), "online", answers, progress)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from vlm3_ros.paths import default_model
+from vlm3_ros.paths import Task, default_model
 
 EngineKind = Literal["transformers", "openai", "recorded"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -69,13 +69,16 @@ class EngineSettings:
     record_to: str = ""
 
 
-def chosen_settings(values: Mapping[str, Any]) -> EngineSettings:
-    """Settings from values by name, of which others are left out and absent ones are defaults.
+def given_settings(values: Mapping[str, Any]) -> EngineSettings:
+    """Settings from values by name, of which others are left out and absent ones are defaults."""
+    return EngineSettings(
+        **{f.name: values[f.name] for f in fields(EngineSettings) if f.name in values}
+    )
 
-    Without a model, the engine "transformers" runs the embedded one.
-    """
-    chosen = {f.name: values[f.name] for f in fields(EngineSettings) if f.name in values}
-    settings = EngineSettings(**chosen)
+
+def chosen_settings(values: Mapping[str, Any], task: Task = "depth") -> EngineSettings:
+    """`given_settings`, but without a model, "transformers" runs the embedded one of the task."""
+    settings = given_settings(values)
     if settings.engine == "transformers" and not settings.model:
-        return replace(settings, model=str(default_model()))
+        return replace(settings, model=str(default_model(task)))
     return settings

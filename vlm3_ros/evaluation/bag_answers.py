@@ -71,6 +71,7 @@ class BagAnswers:
 
 def ask_about_frames(
     engine: Engine,
+    pair_engine: Engine,
     frames: Iterable[BagFrame],
     T_base_camera: Transform,
     settings: OdometrySettings | None = None,
@@ -81,14 +82,15 @@ def ask_about_frames(
     A frame that cannot be answered is counted, and its depths are unanswered; the others go on.
 
     Args:
-        engine: who answers.
+        engine: who answers about depth.
+        pair_engine: who answers about motion; it may be the same.
         frames: in the order in which they were taken.
         T_base_camera: of the optical frame on the robot's base, shape (4, 4).
         settings: of the odometry; those of pose_node by default.
         view_focal: at which images enter the model for depth, px; None for the checkpoint's own.
     """
     answers = BagAnswers()
-    odometry = _odometry(engine, T_base_camera, settings or OdometrySettings(), answers)
+    odometry = _odometry(pair_engine, T_base_camera, settings or OdometrySettings(), answers)
     for frame in frames:
         answers.frames += 1
         answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)

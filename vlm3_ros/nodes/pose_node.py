@@ -69,6 +69,7 @@ class PoseNode(CameraModelNode):
     """
 
     parameters: PoseParameters
+    task = "pairs"
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
         self._odometry: VisualOdometry | None = None

@@ -58,7 +58,7 @@ class ReplaySettings:
     Attributes:
         bag: path.
         image, camera_info: topics of the bag.
-        model: that the nodes share.
+        model: that the nodes share; where it is empty, each takes the embedded one.
         T_base_camera: of the optical frame on the base, shape (4, 4).
         columns, rows: of the grid of pixels whose depth is asked.
         speed: 1 is real time.

@@ -34,7 +34,7 @@ MODEL = (
         "model",
         default_value="",
         description="Checkpoint: a folder or a Hugging Face id; empty for that of the parameter "
-        "file, and where that is empty, too, for the embedded vlm3-tiny",
+        "file, and where that is empty, too, for the embedded one",
     ),
     DeclareLaunchArgument(
         "base_url",

@@ -34,6 +34,7 @@ from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
+from vlm3_ros.paths import Task
 from vlm3_ros.ros.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
 from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics, Throttle, diagnostic_status
 from vlm3_ros.ros.images import MessageError, rgb_from_message
@@ -105,6 +106,8 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     """
 
     parameters: CameraModelParameters
+    task: Task = "depth"
+    """Which embedded model answers where none is chosen."""
 
     def __init__(
         self,
@@ -196,7 +199,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._transition_fault = None
         try:
             self.engine = self._engine_loader(
-                chosen_settings(vars(self.parameters)), self._log_progress
+                chosen_settings(vars(self.parameters), self.task), self._log_progress
             )
             self.create_outputs()
         except Exception as error:

@@ -35,7 +35,7 @@ class CameraModelParameters(ParameterTable):
     )
     model: str = parameter(
         "",
-        "Checkpoint: a folder or a Hugging Face id; empty for the embedded vlm3-tiny. For engine "
+        "Checkpoint: a folder or a Hugging Face id; empty for the embedded one. For engine "
         "openai the server's name for it; empty if the server has only one.",
         changes="unconfigured",
     )
