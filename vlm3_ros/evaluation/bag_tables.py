@@ -202,8 +202,11 @@ def _frames_table(answers: BagAnswers) -> TextTable:
     content = frames_json(answers)
     del content["odometry_steps"]
     counts = {name.replace("_", " "): str(count) for name, count in content.items()}
-    counts["dropped"] = ", ".join(f"{n} ({task})" for task, n in answers.dropped.items()) or "0"
-    return TextTable("frames", tuple(counts), (tuple(counts.values()),), has_baselines=False)
+    counts["dropped"] = " / ".join(map(str, answers.dropped.values())) or "0"
+    title = "frames"
+    if answers.dropped:
+        title += f"; dropped for newer ones: {' / '.join(answers.dropped)}"
+    return TextTable(title, tuple(counts), (tuple(counts.values()),), has_baselines=False)
 
 
 def _latency_table(latency: Mapping[str, Mapping[str, float]]) -> TextTable:
