@@ -278,3 +278,18 @@ def test_a_model_that_sees_a_rotation_sees_the_axis_at_the_same_pixel(angles_deg
     seen = seen_motion(T, unified)
     np.testing.assert_allclose(believed.project(seen[:3, 2]), view.project(T[:3, 2]), atol=1e-9)
     assert motion_parts(seen).yaw_pitch_roll_deg[2] == pytest.approx(angles_deg[2], abs=1)
+
+
+@given(angles, st.floats(-89, 89), angles, directions)
+def test_rotations_are_those_of_tf_transformations(yaw, pitch, roll, direction):
+    """ROS's own conversions, in rotating axes Y, X, Z."""
+    tf = pytest.importorskip("tf_transformations")
+    T = motion_from_parts(1.0, direction, (yaw, pitch, roll))
+    expected = tf.euler_matrix(*np.radians([yaw, pitch, roll]), axes="ryxz")
+    np.testing.assert_allclose(T[:3, :3], expected[:3, :3], atol=1e-9)
+    found = motion_parts(T).yaw_pitch_roll_deg
+    np.testing.assert_allclose(
+        np.exp(1j * np.array(tf.euler_from_matrix(T, axes="ryxz"))),
+        np.exp(1j * np.radians(found)),
+        atol=1e-6,
+    )
