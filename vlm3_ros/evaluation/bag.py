@@ -38,7 +38,7 @@ from vlm3_ros.evaluation.html import (
     write_page,
 )
 from vlm3_ros.evaluation.pictures import DepthFrame, draw_depth_frames
-from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.evaluation.report import of_ranks, write_json
 from vlm3_ros.evaluation.trajectories import Trajectory, write_tum
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.tasks.dense import densify
@@ -269,8 +269,7 @@ def _shown_frames(evaluation: BagEvaluation) -> list[DepthFrame]:
     depth = evaluation.scores.depth
     if depth is None:
         return depth_frames(evaluation, evenly(sorted(evaluation.answers.depths), SHOWN))
-    ranked = np.argsort(depth.abs_rel)  # NaN comes last
-    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    chosen = of_ranks(np.argsort(depth.abs_rel).tolist())  # NaN comes last
     return depth_frames(
         evaluation, {int(depth.stamps_ns[i]): f"{name}: " for name, i in chosen.items()}
     )

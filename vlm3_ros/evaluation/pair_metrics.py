@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.geometry.motion import angles_between
+
 AUC_LIMITS_DEG = (30, 15, 5, 3)
 
 NO_DIRECTION = 1e-6
@@ -87,8 +89,7 @@ def pose_errors(
     turn = Rotation.from_matrix(p[:, :3, :3]).inv() * Rotation.from_matrix(g[:, :3, :3])
     a, b = p[:, :3, 3], g[:, :3, 3]
     lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    sine, cosine = np.linalg.norm(np.cross(a, b), axis=1), np.sum(a * b, axis=1)
-    angle = np.degrees(np.arctan2(sine, cosine))
+    angle = np.degrees(angles_between(a, b))
     angle[lengths[0] == 0] = 90
     angle[lengths[1] < no_direction] = np.nan
     errors = np.full((3, len(truth)), np.nan)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vlm3_ros.evaluation.metrics import DepthMetrics, Guess
 from vlm3_ros.evaluation.pair_metrics import MatchMetrics, PoseMetrics
+
+Item = TypeVar("Item")
+
+
+def of_ranks(ranked: Sequence[Item]) -> dict[str, Item]:
+    """Those that a report shows of many: the best, the median and the worst.
+
+    Args:
+        ranked: best first, at least one.
+    """
+    return {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
 
 
 def metrics_json(metrics: DepthMetrics) -> dict[str, float | int]:

@@ -26,7 +26,7 @@ from vlm3_ros.evaluation.metrics import (
     within_delta,
 )
 from vlm3_ros.evaluation.pictures import DepthFrame
-from vlm3_ros.evaluation.report import guess_json, metrics_json
+from vlm3_ros.evaluation.report import guess_json, metrics_json, of_ranks
 from vlm3_ros.synthetic import KINDS, View, sample_view
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
@@ -132,10 +132,9 @@ def best_median_worst(
 ) -> list[DepthFrame]:
     """The views of smallest, middle and largest AbsRel, asked again on a grid, as pictures."""
     ranked = sorted(report.views, key=lambda v: v.error)
-    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     return [
         _grid_frame(engine, report, name, view, columns, rows, view_focal)
-        for name, view in chosen.items()
+        for name, view in of_ranks(ranked).items()
     ]
 
 

@@ -27,9 +27,8 @@ from vlm3_ros.evaluation.pair_metrics import (
     pose_metrics,
 )
 from vlm3_ros.evaluation.pair_pictures import PairFrame
-from vlm3_ros.evaluation.report import match_json, pose_json
-from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.geometry.motion import Transform, motion_parts
+from vlm3_ros.evaluation.report import match_json, of_ranks, pose_json
+from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
 from vlm3_ros.synthetic import KINDS
 from vlm3_ros.synthetic.pairs import (
     RATE,
@@ -192,8 +191,7 @@ def evaluate_pairs(
 def best_median_worst(report: PairReport) -> list[PairFrame]:
     """The pairs of smallest, middle and largest error of the motion, as pictures."""
     ranked = sorted(report.pairs, key=lambda pair: pair.error_deg)
-    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-    return [_frame(report.seed, name, pair) for name, pair in chosen.items()]
+    return [_frame(report.seed, name, pair) for name, pair in of_ranks(ranked).items()]
 
 
 def report_json(report: PairReport) -> dict[str, Any]:
@@ -228,7 +226,9 @@ def _score_pair(engine: Engine, seed: int, index: int, matches: int) -> ScoredPa
         pixels1=pixels1,
         pixels2_true=pixels2,
         pixels2=found.pixels2,
-        match_errors_deg=_angles_deg(views.second.camera, found.pixels2, pixels2),
+        match_errors_deg=np.degrees(
+            angles_between(*(cameras[1].rays(pixels) for pixels in (found.pixels2, pixels2)))
+        ),
         width=views.second.camera.width,
     )
 
@@ -246,14 +246,6 @@ def _visible_pixels(
     shown = np.flatnonzero(np.isfinite(pixels2).all(axis=1))
     chosen = rng.permutation(shown)[:count]
     return pixels1[chosen], pixels2[chosen]
-
-
-def _angles_deg(
-    camera: PinholeCamera, pixels: NDArray[np.float64], others: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    rays, other_rays = camera.rays(pixels), camera.rays(others)
-    sine = np.linalg.norm(np.cross(rays, other_rays), axis=1)
-    return np.degrees(np.arctan2(sine, np.sum(rays * other_rays, axis=1)))
 
 
 def _scores(pairs: Sequence[ScoredPair]) -> PairScores:

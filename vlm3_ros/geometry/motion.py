@@ -110,6 +110,20 @@ def rotation_angle(T: Transform) -> float:
     return float(Rotation.from_matrix(T[:3, :3]).magnitude())
 
 
+def angles_between(vectors: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Angles between vectors of any length, radians in [0, pi], accurate also where they are tiny.
+
+    Args:
+        vectors, others: shape (..., 3).
+
+    Returns:
+        Shape (...,); 0 where either is zero, NaN where either is NaN.
+    """
+    a, b = np.asarray(vectors, dtype=float), np.asarray(others, dtype=float)
+    sine = np.linalg.norm(np.cross(a, b), axis=-1)
+    return np.asarray(np.arctan2(sine, np.sum(a * b, axis=-1)))
+
+
 def body_twist(T_base1_base2: Transform, seconds: float) -> NDArray[np.float64]:
     """The constant velocity that makes this motion in that time.
 

@@ -26,6 +26,7 @@ from vlm3_ros.geometry.epipolar import (
 from vlm3_ros.geometry.motion import (
     Covariance,
     Transform,
+    angles_between,
     inverse,
     inverse_covariance,
     motion_error,
@@ -199,8 +200,7 @@ def match_residuals(
     if np.isnan(residuals).all():
         rays1, rays2 = first.rays(matches.pixels1), second.rays(matches.pixels2)
         turned = rays2 @ T_cam1_cam2[:3, :3].T
-        sine = np.linalg.norm(np.cross(rays1, turned), axis=1)
-        residuals = np.arctan2(sine, np.sum(rays1 * turned, axis=1))
+        residuals = angles_between(rays1, turned)
     return residuals
 
 

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera
+from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.motion import Transform, seen_motion
 from vlm3_ros.synthetic.pairs import GAPS, ViewPair, true_matches
+from vlm3_ros.tasks.depth import uniform_grid
 from vlm3_ros.training.packing import PackedSample, Packer, packed_hidden
 from vlm3_ros.training.pairs import PairStream
-from vlm3_ros.training.warmup import CELLS, WAVES, cell_depth, token_cells, wave_code
+from vlm3_ros.training.warmup import CELLS, WAVES, cell_depth, known_error, token_cells, wave_code
 
 FLOW_CELLS = 4
 """Cells along each side of an image token whose match is learned."""
@@ -63,19 +64,14 @@ def dense_flow(
         2 * FLOW_CELLS**2); and where the middle of each token lies in the first view, as shares
         of its sides, shape (tokens, 2). NaN where the first view does not show it.
     """
-    cells = _middles(second.view, token // FLOW_CELLS)
-    moved = _matched(pair, first, second, cells.reshape(-1, 2))[:, :2]
-    flow = token_cells(moved.reshape(cells.shape), FLOW_CELLS) / token
-    middles = _middles(second.view, token)
-    places = _matched(pair, first, second, middles.reshape(-1, 2))[:, 2:]
+    view = second.view
+    columns, rows = view.width // token, view.height // token
+    cells = uniform_grid(view, columns * FLOW_CELLS, rows * FLOW_CELLS)
+    moved = _matched(pair, first, second, cells)[:, :2]
+    moved = moved.reshape(rows * FLOW_CELLS, columns * FLOW_CELLS, 2)
+    flow = token_cells(moved, FLOW_CELLS) / token
+    places = _matched(pair, first, second, uniform_grid(view, columns, rows))[:, 2:]
     return flow, (places + 0.5) / (first.view.width, first.view.height)
-
-
-def _middles(view: PinholeCamera, side: int) -> NDArray[np.float64]:
-    """Pixels in the middle of squares, shape (rows, columns, 2)."""
-    columns, rows = np.arange(view.width // side), np.arange(view.height // side)
-    places: NDArray[np.float64] = np.stack(np.meshgrid(columns, rows), axis=-1).astype(float)
-    return (places + 0.5) * side - 0.5
 
 
 def _matched(
@@ -150,7 +146,7 @@ class DensePairs(PairStream[DensePairSample]):
 
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> DensePairSample:
         """See the base class."""
-        first, second = self.unified(scene)
+        first, second = self.unified(scene.first), self.unified(scene.second)
         image_processor = self._processor.image_processor
         token = image_processor.patch_size * image_processor.merge_size
         flow, places = dense_flow(scene, first, second, token)
@@ -162,7 +158,7 @@ class DensePairs(PairStream[DensePairSample]):
             places, first.view.width // token, first.view.height // token
         )
         return DensePairSample(
-            packed=self.pack(scene, ()),
+            packed=self.pack(scene, first, second, ()),
             flow=torch.from_numpy(flow).float(),
             match_places=wave_code(torch.from_numpy(places).float()),
             match_tokens=torch.from_numpy(tokens),
@@ -240,9 +236,7 @@ class PairHead(nn.Module):
         return {"loss": loss, **losses}
 
     def _error(self, name: str, tokens: Tensor, truth: Tensor) -> Tensor:
-        known = torch.isfinite(truth)
-        error = (self.read[name](tokens).float() - torch.nan_to_num(truth)).abs()
-        return error[known].sum() / known.sum().clamp(min=1)
+        return known_error(self.read[name](tokens).float(), truth)
 
 
 def _attention_loss(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.geometry.camera import UnifiedCamera, text_coordinates, unify_focal
+from vlm3_ros.geometry.camera import UnifiedCamera, text_coordinates
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import Transform, motion_parts, seen_motion
 from vlm3_ros.language.prompts import (
@@ -44,17 +44,14 @@ class PairStream(SampleStream[ViewPair, Sample]):
             scene = ViewPair(mirrored(scene.first), mirrored(scene.second))
         return ViewPair(scene.second, scene.first) if repeat % 4 == 3 else scene
 
-    def unified(self, pair: ViewPair) -> tuple[UnifiedCamera, UnifiedCamera]:
-        """How the two views enter the model."""
-        first, second = (
-            unify_focal(view.camera, self._profile.focal, self._limits, self._profile.fit)
-            for view in (pair.first, pair.second)
-        )
-        return first, second
-
-    def pack(self, pair: ViewPair, questions: Sequence[QuestionAnswer]) -> PackedSample:
+    def pack(
+        self,
+        pair: ViewPair,
+        first: UnifiedCamera,
+        second: UnifiedCamera,
+        questions: Sequence[QuestionAnswer],
+    ) -> PackedSample:
         """The model's views of a pair, with questions about them."""
-        first, second = self.unified(pair)
         images = [unify_image(pair.first.image, first), unify_image(pair.second.image, second)]
         return Packer(self._processor).pack(images, questions)
 
@@ -64,7 +61,7 @@ class ProceduralPairs(PairStream[PackedSample]):
 
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:
         """See the base class."""
-        first, second = self.unified(scene)
+        first, second = self.unified(scene.first), self.unified(scene.second)
         candidates = sample_pixels(scene.first, CANDIDATES * self._data.matches, rng)
         pixels2 = true_matches(scene.first, scene.second, candidates)
         found = np.flatnonzero(np.isfinite(pixels2[:, 0]))[: self._data.matches]
@@ -73,7 +70,7 @@ class ProceduralPairs(PairStream[PackedSample]):
             *pose_pairs(prompts, scene.T_cam1_cam2, first),
             *match_pairs(prompts, candidates[found], pixels2[found], first, second),
         ]
-        return self.pack(scene, questions)
+        return self.pack(scene, first, second, questions)
 
     def length(self, sample: PackedSample) -> int:
         """Tokens of the prefix, nearly all of them of the images."""

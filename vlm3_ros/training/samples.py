@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.geometry.camera import ImageLimits, text_coordinates, unify_focal
+from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, text_coordinates, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import depth_answer, depth_question
 from vlm3_ros.synthetic import KINDS, View, sample_view
@@ -136,6 +136,11 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
     @abstractmethod
     def length(self, sample: Sample) -> int:
         """What makes a sample costly: batches are made of samples of similar length."""
+
+    def unified(self, view: View) -> UnifiedCamera:
+        """How a view enters the model."""
+        profile = self._profile
+        return unify_focal(view.camera, profile.focal, self._limits, profile.fit)
 
     def scene(self, index: int) -> Scene:
         """Number `index` of this seed."""

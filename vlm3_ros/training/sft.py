@@ -62,9 +62,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     start = _first_checkpoint(config, folder)
     processor = load_processor(start, local_files_only=start != Path(config.model))
     profile = load_profile(start)
-    model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
-    model.set_attn_implementation(PACKED_ATTENTION)
-    _speed_up(model)
+    model = _trainable_model(start)
 
     last, step = _last_step(folder)
     optimiser = config.optimiser
@@ -213,9 +211,7 @@ def _dense_training(
     if (final / "config.json").is_file():
         return final
     processor, profile = load_processor(start), load_profile(start)
-    model = AutoModelForImageTextToText.from_pretrained(start, dtype=torch.float32)
-    model.set_attn_implementation(PACKED_ATTENTION)
-    _speed_up(model)
+    model = _trainable_model(start)
     last, step = _last_step(folder)
     head, optimiser = learner(model), warmup.optimiser
     trainer = _Trainer(
@@ -276,8 +272,11 @@ def _arguments(
     )
 
 
-def _speed_up(model: Any) -> None:
-    """A cheaper way to the same numbers."""
+def _trainable_model(checkpoint: Path) -> Any:
+    """A model in float32 whose attention reads packed batches."""
+    model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+    model.set_attn_implementation(PACKED_ATTENTION)
+    # A cheaper way to the same numbers.
     embed = model.model.visual.patch_embed
 
     def linear_patch_embed(patches: Tensor) -> Tensor:
@@ -289,6 +288,7 @@ def _speed_up(model: Any) -> None:
         return nn.functional.linear(still, weight.flatten(1), embed.proj.bias)
 
     embed.forward = linear_patch_embed
+    return model
 
 
 def _complete(folder: Path, processor: Any, profile: Profile) -> None:

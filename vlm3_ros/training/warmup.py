@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vlm3_ros.geometry.camera import UnifiedCamera, unify_focal
+from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.synthetic import View
+from vlm3_ros.tasks.depth import uniform_grid
 from vlm3_ros.training.packing import still_frames
 from vlm3_ros.training.samples import ViewStream
 
@@ -52,7 +53,7 @@ class DenseDepth(ViewStream[DenseSample]):
 
     def sample(self, scene: View, rng: np.random.Generator) -> DenseSample:
         """The whole view."""
-        unified = unify_focal(scene.camera, self._profile.focal, self._limits, self._profile.fit)
+        unified = self.unified(scene)
         image_processor = self._processor.image_processor
         pixels = image_processor(
             [unify_image(scene.image, unified)], return_tensors="pt", do_resize=False
@@ -81,9 +82,8 @@ def cell_depth(view: View, unified: UnifiedCamera, cell: int) -> NDArray[np.floa
         Metres at the unified focal length, shape (height / cell, width / cell), NaN in the sky
         and on padding.
     """
-    rows = (np.arange(unified.view.height // cell) + 0.5) * cell - 0.5
-    columns = (np.arange(unified.view.width // cell) + 0.5) * cell - 0.5
-    centres = np.stack(np.meshgrid(columns, rows), axis=-1)
+    columns, rows = unified.view.width // cell, unified.view.height // cell
+    centres = uniform_grid(unified.view, columns, rows).reshape(rows, columns, 2)
     u, v = np.round(unified.to_source(centres)).astype(int).transpose(2, 0, 1)
     inside = (u >= 0) & (u < view.camera.width) & (v >= 0) & (v < view.camera.height)
     depth = np.full(inside.shape, np.nan, np.float32)
@@ -126,6 +126,13 @@ def collate(samples: list[DenseSample]) -> dict[str, Tensor]:
     }
 
 
+def known_error(read: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error where the truth is finite, of tensors of one shape; 0 if nowhere."""
+    known = torch.isfinite(truth)
+    error = (read - torch.nan_to_num(truth)).abs()
+    return error[known].sum() / known.sum().clamp(min=1)
+
+
 class DenseHead(nn.Module):
     """A vision half with the linear layer that reads depth and place from its tokens."""
 
@@ -142,8 +149,6 @@ class DenseHead(nn.Module):
         """The loss: mean absolute error of the logarithm of depth, and of the place."""
         tokens = self.visual(pixel_values, grid_thw=image_grid_thw).pooler_output
         read = self.read(tokens if isinstance(tokens, Tensor) else torch.cat(tokens)).float()
-        known = torch.isfinite(log_depth)
-        error = (read[:, : CELLS**2] - torch.nan_to_num(log_depth)).abs()
+        depth_loss = known_error(read[:, : CELLS**2], log_depth)
         misplaced = (read[:, CELLS**2 :] - places).square().mean()
-        depth_loss = error[known].sum() / known.sum().clamp(min=1)
         return {"loss": depth_loss + PLACE_WEIGHT * misplaced}
