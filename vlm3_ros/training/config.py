@@ -29,12 +29,14 @@ class ProfileConfig:
 class DataConfig:
     """What is drawn: `kinds` of procedural scenes, all when empty; one stream per `seed`.
 
-    Every view gives `repeats` samples of `questions` pixels, every pair of views as many of the
-    pose and of `matches` pixels. `pairs`: share of the batches that are of pairs.
+    Every view gives `repeats` samples of `questions` pixels, or of `object_questions` questions
+    about its objects, every pair of views as many of the pose and of `matches` pixels. `pairs`:
+    share of the batches that are of pairs.
     """
 
     kinds: tuple[str, ...] = ()
     questions: int = 10
+    object_questions: int = 10
     matches: int = 8
     pairs: float = 0.0
     repeats: int = 1
@@ -123,6 +125,7 @@ def load_config(path: Path | str) -> TrainConfig:
     ):
         positive |= {
             f"{prefix}data.questions": part.data.questions,
+            f"{prefix}data.object_questions": part.data.object_questions,
             f"{prefix}data.matches": part.data.matches,
             f"{prefix}data.repeats": part.data.repeats,
             f"{prefix}optimiser.batch_size": part.optimiser.batch_size,
