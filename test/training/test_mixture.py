@@ -30,7 +30,7 @@ def numbered_batches(monkeypatch):
 
 
 def batches(share, start, count, workers):
-    data = DataConfig(pairs=share)
+    data = DataConfig(tasks={"depth": 1 - share, "pairs": share})
     dataset = MixedQuestions(PROCESSOR, PROFILE, None, data, 2, start=start * 2)
     stream = iter(DataLoader(dataset, batch_size=2, num_workers=workers))
     return [next(stream).tolist() for _ in range(count)]
