@@ -36,9 +36,9 @@ class MixedQuestions(IterableDataset[PackedSample]):
         start: int = 0,
     ):
         self._shares = {task: data.share(task) for task in STREAMS if data.share(task)}
-        sources = Sources(data)
+        self.sources = Sources(data)
         self._streams = {
-            task: STREAMS[task](processor, profile, limits, data, batch_size, sources=sources)
+            task: STREAMS[task](processor, profile, limits, data, batch_size, sources=self.sources)
             for task in self._shares
         }
         self._done = start // batch_size

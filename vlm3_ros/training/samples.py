@@ -120,7 +120,8 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
     ):
         self._processor, self._profile, self._limits = processor, profile, limits
         self._data, self._batch_size, self._start = data, batch_size, start
-        self._scenes = self.scenes(sources or Sources(data))
+        self.sources = sources or Sources(data)
+        self._scenes = self.scenes(self.sources)
 
     @abstractmethod
     def scenes(self, sources: Sources) -> MixedScenes[Scene]:
@@ -193,9 +194,11 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
 class ViewStream(SampleStream[View, Sample]):
     """Samples of single views, every second one mirrored."""
 
+    task = "depth"
+
     def scenes(self, sources: Sources) -> MixedScenes[View]:
         """See the base class."""
-        return sources.views()
+        return sources.views(self.task)
 
     def is_enough(self, scene: View) -> bool:
         """Whether as many pixels have a depth as are asked for."""
