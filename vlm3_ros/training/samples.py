@@ -63,11 +63,14 @@ def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[n
 
 
 def mirrored(view: View) -> View:
-    """What the camera would see of the world in a mirror, left and right exchanged.
-
-    The boxes are kept as they were: no sample needs them.
-    """
+    """What the camera would see of the world in a mirror, left and right exchanged."""
     camera = view.camera
+    objects = tuple(
+        dataclasses.replace(
+            thing, centre=thing.centre * _MIRROR_WORLD.diagonal()[:3], yaw=-thing.yaw
+        )
+        for thing in view.objects
+    )
     return dataclasses.replace(
         view,
         image=np.ascontiguousarray(view.image[:, ::-1]),
@@ -75,6 +78,7 @@ def mirrored(view: View) -> View:
         camera=dataclasses.replace(camera, cx=camera.width - 1 - camera.cx),
         # The world's y and the camera's x change sign: a rotation stays one.
         T_world_camera=_MIRROR_WORLD @ view.T_world_camera @ _MIRROR_CAMERA,
+        objects=objects,
     )
 
 

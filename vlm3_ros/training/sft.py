@@ -171,7 +171,7 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> Path:
         prompts = load_prompt_set(config.profile.prompts)
         if not config.learns_pairs:
             # Its profile claims no more than it learns here.
-            prompts = replace(prompts, pose=None, correspondence=None)
+            prompts = replace(prompts, pose=None, correspondence=None, objects=None)
         profile = Profile(
             focal=config.profile.focal,
             fit=config.profile.fit,  # type: ignore[arg-type]  # load_config checks it

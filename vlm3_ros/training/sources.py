@@ -30,6 +30,10 @@ LIMITED_STREAM = 0x7A12
 """First word of the seeds of scenes that are limited in number: those of a source are the same
 for every seed of a training, as a dataset is."""
 
+ATTEMPTS = 6
+"""Scenes of a kind that are rendered for one that shows enough, before another kind gets its turn:
+or some kinds would be rare where two objects are needed."""
+
 logger = logging.getLogger(__name__)
 
 Scene = TypeVar("Scene")
@@ -68,9 +72,11 @@ class RenderedScenes(Source[Scene]):
             number = int(rng.integers(self.size))
             rng = np.random.default_rng([LIMITED_STREAM, zlib.crc32(self.name.encode()), number])
         while True:
-            scene = self._render(rng, self._kinds[rng.integers(len(self._kinds))])
-            if is_enough(scene):
-                return scene
+            kind = self._kinds[rng.integers(len(self._kinds))]
+            for _ in range(ATTEMPTS):
+                scene = self._render(rng, kind)
+                if is_enough(scene):
+                    return scene
 
 
 class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
