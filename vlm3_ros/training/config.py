@@ -171,6 +171,11 @@ class TrainConfig:
         """Whether the run teaches pose and correspondence."""
         return bool(self.data.share("pairs") or self.pair_warmup.optimiser.steps)
 
+    @property
+    def learns_objects(self) -> bool:
+        """Whether the run teaches what is true of objects."""
+        return bool(self.data.share("objects"))
+
 
 def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
     """Read a training configuration.
