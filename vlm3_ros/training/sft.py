@@ -518,7 +518,9 @@ def _question_model(config: TrainConfig, checkpoint: Path) -> Any:
     # and for mixed precision see.
     model.forward = lambda **batch: {"loss": packed_loss(model, batch)}
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Its name from transformers 6 on, and the one before.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
     return add_adapters(model, config.lora) if config.lora.rank else model
 
 
