@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,9 +13,21 @@ import yaml
 from vlm3_ros.geometry.camera import Fit
 from vlm3_ros.synthetic import KINDS
 
+TASKS = ("depth", "pairs", "objects")
+"""What a model can be taught: depth of pixels of a view, motion and matches of pairs of views,
+boxes of objects."""
+
+WEIGHTS = ("given", "uniform", "size")
+FRAMES = ("train", "held_out", "all")
+
 
 class ConfigError(ValueError):
     """A training configuration that cannot be used; the message names the file and the key."""
+
+
+def _named(default: object) -> dict[str, object]:
+    """Metadata of a field that maps names of the user's to values of the default's type."""
+    return {"items": default}
 
 
 @dataclass(frozen=True)
@@ -28,20 +40,48 @@ class ProfileConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """What is drawn: `kinds` of procedural scenes, all when empty; one stream per `seed`.
+class SourceConfig:
+    """Where scenes come from: procedural, or a `dataset` folder that `vlm3 dataset` made.
 
-    Every view gives `repeats` samples of `questions` pixels, every pair of views as many of the
-    pose and of `matches` pixels. `pairs`: share of the batches that are of pairs.
+    Procedural: of `kinds`, all when empty; ever new ones, or the same `scenes` again and again.
+    Of a dataset: its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
+    scenes: int = 0
+    dataset: str = ""
+    frames: str = "train"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is drawn: one stream per `seed`.
+
+    `tasks`: relative shares of the batches, by name (`TASKS`). `sources`: where their scenes come
+    from, by a name of one's own; new procedural scenes of all kinds when empty. `weights`: how
+    often each source is drawn from: as its weight says ("given"), all alike ("uniform"), or by
+    the number of scenes it has ("size").
+
+    Every view gives `repeats` samples of `questions` pixels, or of `object_questions` questions
+    about its objects, every pair of views as many of `matches` pixels and, with `pose`, of the
+    motion between them.
+    """
+
+    tasks: dict[str, float] = field(default_factory=lambda: {"depth": 1.0}, metadata=_named(0.0))
+    sources: dict[str, SourceConfig] = field(default_factory=dict, metadata=_named(SourceConfig()))
+    weights: str = "given"
     questions: int = 10
+    object_questions: int = 10
     matches: int = 8
-    pairs: float = 0.0
+    pose: bool = True
     repeats: int = 1
     seed: int = 1
     workers: int = 1
+
+    def share(self, task: str) -> float:
+        """Share of the batches that are of a task, in [0, 1]."""
+        return self.tasks.get(task, 0.0) / math.fsum(self.tasks.values())
 
 
 @dataclass(frozen=True)
@@ -129,7 +169,12 @@ class TrainConfig:
     @property
     def learns_pairs(self) -> bool:
         """Whether the run teaches pose and correspondence."""
-        return bool(self.data.pairs or self.pair_warmup.optimiser.steps)
+        return bool(self.data.share("pairs") or self.pair_warmup.optimiser.steps)
+
+    @property
+    def learns_objects(self) -> bool:
+        """Whether the run teaches what is true of objects."""
+        return bool(self.data.share("objects"))
 
 
 def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
@@ -173,30 +218,17 @@ def _set(content: Any, setting: str) -> None:
 
 def _checked(content: Any, path: str) -> TrainConfig:
     config: TrainConfig = _build(TrainConfig(), content, path)
-    positive: dict[str, float] = {
-        "optimiser.steps": config.optimiser.steps,
-        "evaluate_every": config.evaluate_every,
-    }
     for prefix, part in (
         ("", config),
         ("warmup.", config.warmup),
         ("pair_warmup.", config.pair_warmup),
     ):
-        positive |= {
-            f"{prefix}data.questions": part.data.questions,
-            f"{prefix}data.matches": part.data.matches,
-            f"{prefix}data.repeats": part.data.repeats,
-        }
+        _check_data(part.data, f"{path}: {prefix}data")
         _check_optimiser(part.optimiser, f"{path}: {prefix}optimiser")
-        if not 0 <= part.data.pairs <= 1:
-            raise ConfigError(
-                f"{path}: {prefix}data.pairs is {part.data.pairs}; it is a share, from 0 to 1"
-            )
-        if unknown := [kind for kind in part.data.kinds if kind not in KINDS]:
-            raise ConfigError(
-                f"{path}: {prefix}data.kinds holds {unknown[0]!r}; known are {', '.join(KINDS)}"
-            )
-    for key, value in positive.items():
+    for key, value in (
+        ("optimiser.steps", config.optimiser.steps),
+        ("evaluate_every", config.evaluate_every),
+    ):
         if value <= 0:
             raise ConfigError(f"{path}: {key} is {value}; it must be positive")
     if config.profile.fit not in get_args(Fit):
@@ -207,6 +239,55 @@ def _checked(content: Any, path: str) -> TrainConfig:
         raise ConfigError(f"{path}: dtype is {config.dtype!r}; use float32 or bfloat16")
     _check_lora(config.lora, f"{path}: lora")
     return config
+
+
+def _check_data(data: DataConfig, where: str) -> None:
+    for key in ("questions", "object_questions", "repeats"):
+        if (value := getattr(data, key)) <= 0:
+            raise ConfigError(f"{where}.{key} is {value}; it must be positive")
+    if data.matches < 0:
+        raise ConfigError(f"{where}.matches is {data.matches}; it must not be negative")
+    if not data.matches and not data.pose:
+        raise ConfigError(f"{where}.matches is 0 and {where}.pose false: nothing is asked of pairs")
+    _check_names(data.tasks, TASKS, f"{where}.tasks")
+    _check_shares(data.tasks, f"{where}.tasks", "share")
+    if data.weights not in WEIGHTS:
+        raise ConfigError(f"{where}.weights is {data.weights!r}; use {', '.join(WEIGHTS)}")
+    for name, source in data.sources.items():
+        _check_source(source, f"{where}.sources.{name}", data.weights)
+    if data.sources:
+        weights = {f"{name}.weight": source.weight for name, source in data.sources.items()}
+        _check_shares(weights, f"{where}.sources", "weight")
+
+
+def _check_source(source: SourceConfig, where: str, weights: str) -> None:
+    _check_names(source.kinds, KINDS, f"{where}.kinds")
+    if source.scenes < 0:
+        raise ConfigError(f"{where}.scenes is {source.scenes}; use 0 for ever new ones, or more")
+    if source.frames not in FRAMES:
+        raise ConfigError(f"{where}.frames is {source.frames!r}; use {', '.join(FRAMES)}")
+    if source.dataset and (source.kinds or source.scenes):
+        raise ConfigError(
+            f"{where} has a dataset, and kinds or scenes, which are of procedural ones"
+        )
+    if weights == "size" and not source.dataset and not source.scenes:
+        raise ConfigError(
+            f"{where} has no size, it draws ever new scenes: give it a number of scenes, or each "
+            "source a weight and write `weights: given`"
+        )
+
+
+def _check_names(names: Iterable[str], known: tuple[str, ...], where: str) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"{where} holds {unknown[0]!r}; known are {', '.join(known)}")
+
+
+def _check_shares(shares: Mapping[str, float], where: str, meaning: str) -> None:
+    for name, share in shares.items():
+        if not (math.isfinite(share) and share >= 0):
+            raise ConfigError(f"{where}.{name} is {share}; a {meaning} is 0 or more")
+    if not math.fsum(shares.values()):
+        raise ConfigError(f"{where}: nothing is drawn, a {meaning} above 0 is needed")
 
 
 def _check_optimiser(optimiser: OptimiserConfig, where: str) -> None:
@@ -244,11 +325,18 @@ def _build(default: Any, content: Any, where: str) -> Any:
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: expected a mapping, found {content!r}")
     known = {f.name: getattr(default, f.name) for f in fields(default)}
+    named = {f.name: f.metadata["items"] for f in fields(default) if "items" in f.metadata}
     values = {}
     for key, value in content.items():
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
-        values[key] = _value(known[key], value, f"{where}: {key}")
+        inside = f"{where}: {key}"
+        values[key] = _value(known[key], value, inside)
+        if key in named:
+            values[key] = {
+                str(name): _value(named[key], item, f"{inside}: {name}")
+                for name, item in value.items()
+            }
     return type(default)(**{**known, **values})
 
 

@@ -1,4 +1,4 @@
-"""Training samples from procedural scenes: an endless stream that any worker can start anywhere."""
+"""Training samples from scenes: an endless stream that any worker can start anywhere."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, text_coordinates, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import depth_answer, depth_question
-from vlm3_ros.synthetic import KINDS, View, sample_view
+from vlm3_ros.synthetic import View
 from vlm3_ros.training.config import DataConfig
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
+from vlm3_ros.training.sources import MixedScenes, Scene, Sources
 
 TRAINING_STREAM = 0x7A11
 """First word of every training seed; evaluations start theirs with another one."""
 
-Scene = TypeVar("Scene")
 Sample = TypeVar("Sample")
 
 _MIRROR_WORLD, _MIRROR_CAMERA = np.diag([1.0, -1, 1, 1]), np.diag([-1.0, 1, 1, 1])
@@ -64,11 +64,14 @@ def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[n
 
 
 def mirrored(view: View) -> View:
-    """What the camera would see of the world in a mirror, left and right exchanged.
-
-    The boxes are kept as they were: no sample needs them.
-    """
+    """What the camera would see of the world in a mirror, left and right exchanged."""
     camera = view.camera
+    objects = tuple(
+        dataclasses.replace(
+            thing, centre=thing.centre * _MIRROR_WORLD.diagonal()[:3], yaw=-thing.yaw
+        )
+        for thing in view.objects
+    )
     return dataclasses.replace(
         view,
         image=np.ascontiguousarray(view.image[:, ::-1]),
@@ -76,6 +79,7 @@ def mirrored(view: View) -> View:
         camera=dataclasses.replace(camera, cx=camera.width - 1 - camera.cx),
         # The world's y and the camera's x change sign: a rotation stays one.
         T_world_camera=_MIRROR_WORLD @ view.T_world_camera @ _MIRROR_CAMERA,
+        objects=objects,
     )
 
 
@@ -108,11 +112,11 @@ def worker_share(done: int) -> WorkerShare:
 
 
 class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
-    """Samples of endless procedural scenes.
+    """Samples of the scenes that `sources` draw, those of `data` unless given.
 
-    Scene i of a seed is always the same. It gives `data.repeats` samples, which land in different
-    batches: rendering costs a CPU as much as training on the picture. `start` skips samples
-    without drawing them, for a run that resumes.
+    Scene i of a seed is always the same, whoever draws it. It gives `data.repeats` samples, which
+    land in different batches: rendering costs a CPU as much as training on the picture. `start`
+    skips samples without drawing them, for a run that resumes.
     """
 
     def __init__(
@@ -123,14 +127,20 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
         data: DataConfig,
         batch_size: int,
         start: int = 0,
+        sources: Sources | None = None,
     ):
         self._processor, self._profile, self._limits = processor, profile, limits
         self._data, self._batch_size, self._start = data, batch_size, start
-        self._kinds = data.kinds or KINDS
+        self.sources = sources or Sources(data)
+        self._scenes = self.scenes(self.sources)
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, kind: str) -> Scene | None:
-        """What is to be seen of a new scene; None where that is too little to ask about."""
+    def scenes(self, sources: Sources) -> MixedScenes[Scene]:
+        """The scenes that this stream asks about."""
+
+    @abstractmethod
+    def is_enough(self, scene: Scene) -> bool:
+        """Whether a scene shows enough to ask about; if not, another one is drawn."""
 
     @abstractmethod
     def variant(self, scene: Scene, repeat: int) -> Scene:
@@ -151,11 +161,7 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
 
     def scene(self, index: int) -> Scene:
         """Number `index` of this seed."""
-        rng = self._rng(index)
-        while True:
-            scene = self.draw(rng, self._kinds[rng.integers(len(self._kinds))])
-            if scene is not None:
-                return scene
+        return self._scenes.draw(self._rng(index), self.is_enough)
 
     def samples_of(self, index: int) -> Iterator[Sample]:
         """The samples that scene number `index` gives."""
@@ -199,10 +205,15 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
 class ViewStream(SampleStream[View, Sample]):
     """Samples of single views, every second one mirrored."""
 
-    def draw(self, rng: np.random.Generator, kind: str) -> View | None:
-        """A view with enough pixels to ask about."""
-        view = sample_view(rng, kind)
-        return view if np.isfinite(view.depth).sum() >= self._data.questions else None
+    task = "depth"
+
+    def scenes(self, sources: Sources) -> MixedScenes[View]:
+        """See the base class."""
+        return sources.views(self.task)
+
+    def is_enough(self, scene: View) -> bool:
+        """Whether as many pixels have a depth as are asked for."""
+        return bool(np.isfinite(scene.depth).sum() >= self._data.questions)
 
     def variant(self, scene: View, repeat: int) -> View:
         """See the base class."""
