@@ -242,7 +242,7 @@ def test_adapters_need_peft_and_layers(config, tmp_path, monkeypatch):
 
 def test_adapters_train_resume_and_are_merged(config, tmp_path):
     pytest.importorskip("peft")
-    lora = LoraConfig(rank=4, alpha=8.0, dropout=0.2, targets=("q_proj", "up_proj"))
+    lora = LoraConfig(rank=4, alpha=8, dropout=0.2, targets=("q_proj", "up_proj"))
     optimiser = dataclasses.replace(config.optimiser, name="adamw", clip=1.0)
     config = dataclasses.replace(config, lora=lora, optimiser=optimiser)
 
