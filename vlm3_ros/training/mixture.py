@@ -1,9 +1,9 @@
-"""The stream that a run learns from: questions about single views and about pairs, mixed."""
+"""The stream that a run learns from: batches of several tasks, mixed."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import count, islice
 from typing import Any
 
 from torch.utils.data import IterableDataset
@@ -11,13 +11,22 @@ from torch.utils.data import IterableDataset
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.training.config import DataConfig
+from vlm3_ros.training.objects import ObjectQuestions
 from vlm3_ros.training.packing import PackedSample
-from vlm3_ros.training.pairs import ProceduralPairs
-from vlm3_ros.training.samples import ProceduralDepth, SampleStream, worker_share
+from vlm3_ros.training.pairs import PairQuestions
+from vlm3_ros.training.samples import DepthQuestions, SampleStream, worker_share
+from vlm3_ros.training.sources import Sources
+
+STREAMS: dict[str, type[SampleStream[Any, PackedSample]]] = {
+    "depth": DepthQuestions,
+    "pairs": PairQuestions,
+    "objects": ObjectQuestions,
+}
+"""What asks the questions of each of `config.TASKS`."""
 
 
 class MixedQuestions(IterableDataset[PackedSample]):
-    """Batches of depth questions and batches of pairs, `data.pairs` of them of the latter."""
+    """Batches of the tasks of `data`, each of one task, in the shares that are asked for."""
 
     def __init__(
         self,
@@ -28,24 +37,38 @@ class MixedQuestions(IterableDataset[PackedSample]):
         batch_size: int,
         start: int = 0,
     ):
-        arguments = processor, profile, limits, data, batch_size
-        self._streams: tuple[SampleStream[Any, PackedSample], ...] = (
-            ProceduralDepth(*arguments),
-            ProceduralPairs(*arguments),
-        )
-        self._pairs = data.pairs
+        self._shares = {task: data.share(task) for task in STREAMS if data.share(task)}
+        self.sources = Sources(data)
+        self._streams = {
+            task: STREAMS[task](processor, profile, limits, data, batch_size, sources=self.sources)
+            for task in self._shares
+        }
         self._done = start // batch_size
 
     def __iter__(self) -> Iterator[PackedSample]:
         """The samples of one worker."""
         share = worker_share(self._done)
-        had = [self._task(i) for i in range(share.number, share.done, share.workers)]
-        batches = [
-            stream.batches(share, had.count(task)) for task, stream in enumerate(self._streams)
-        ]
-        for number in itertools.count(share.number + len(had) * share.workers, share.workers):
-            yield from next(batches[self._task(number)])
+        tasks = islice(task_order(self._shares), share.number, None, share.workers)
+        had = list(islice(tasks, len(range(share.number, share.done, share.workers))))
+        batches = {
+            task: stream.batches(share, had.count(task)) for task, stream in self._streams.items()
+        }
+        for task in tasks:
+            yield from next(batches[task])
 
-    def _task(self, batch: int) -> int:
-        """Spread evenly: the share of pairs is right after any number of batches."""
-        return int((batch + 1) * self._pairs) - int(batch * self._pairs)
+
+def task_order(shares: Mapping[str, float]) -> Iterator[str]:
+    """Tasks of batches, spread evenly.
+
+    Args:
+        shares: of the tasks, three at most; they add up to 1.
+
+    Yields:
+        The task that is most behind. After any number of batches each one has had its share of
+        them, give or take less than one batch.
+    """
+    had = dict.fromkeys(shares, 0)
+    for number in count(1):
+        task = max(shares, key=lambda task: number * shares[task] - had[task])
+        had[task] += 1
+        yield task

@@ -17,7 +17,7 @@ from vlm3_ros.language.prompts import (
     metres_answer,
     object_question,
 )
-from vlm3_ros.synthetic import View, sample_view
+from vlm3_ros.synthetic import View
 from vlm3_ros.synthetic.objects import (
     SeenObject,
     hour_of,
@@ -28,20 +28,15 @@ from vlm3_ros.synthetic.objects import (
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import ViewStream
 
-ATTEMPTS = 6
-"""Views of a kind that are drawn for one with two objects, before another kind gets its turn."""
 
-
-class ProceduralObjects(ViewStream[PackedSample]):
+class ObjectQuestions(ViewStream[PackedSample]):
     """Packed questions about the objects of views that show two of them or more."""
 
-    def draw(self, rng: np.random.Generator, kind: str) -> View | None:
-        """See the base class."""
-        for _ in range(ATTEMPTS):
-            view = sample_view(rng, kind)
-            if len(seen_objects(view)) >= 2:
-                return view
-        return None
+    task = "objects"
+
+    def is_enough(self, scene: View) -> bool:
+        """Whether it shows two objects, which have relations."""
+        return len(seen_objects(scene)) >= 2
 
     def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
         """See the base class."""

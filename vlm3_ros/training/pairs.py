@@ -1,8 +1,9 @@
-"""Training samples of two views: relative pose and correspondence, from procedural drives."""
+"""Training samples of two views: relative pose and correspondence, from pairs of views."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,14 @@ from vlm3_ros.language.prompts import (
     correspondence_question,
     pose_answers,
 )
-from vlm3_ros.synthetic.pairs import GAPS, ViewPair, sample_pair, true_matches
+from vlm3_ros.synthetic.pairs import GAPS, ViewPair
 from vlm3_ros.tasks.pose import pose_questions
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import Sample, SampleStream, mirrored, sample_pixels
+from vlm3_ros.training.sources import MixedScenes, Sources
 
-CANDIDATES = 4
-"""Pixels that are drawn for every match that is asked: the other view does not show them all."""
+CANDIDATES = 16
+"""Pixels that are drawn for every match that is asked: the other view shows a quarter at least."""
 
 
 class PairStream(SampleStream[ViewPair, Sample]):
@@ -34,15 +36,19 @@ class PairStream(SampleStream[ViewPair, Sample]):
 
     gaps = GAPS
 
-    def draw(self, rng: np.random.Generator, kind: str) -> ViewPair | None:
+    def scenes(self, sources: Sources) -> MixedScenes[ViewPair]:
         """See the base class."""
-        return sample_pair(rng, kind, gaps=self.gaps)
+        return sources.pairs(self.gaps)
+
+    def is_enough(self, scene: ViewPair) -> bool:
+        """Pairs are drawn by what their views share."""
+        return True
 
     def variant(self, scene: ViewPair, repeat: int) -> ViewPair:
         """See the base class."""
         if repeat % 2:
-            scene = ViewPair(mirrored(scene.first), mirrored(scene.second))
-        return ViewPair(scene.second, scene.first) if repeat % 4 == 3 else scene
+            scene = replace(scene, first=mirrored(scene.first), second=mirrored(scene.second))
+        return scene.exchanged() if repeat % 4 == 3 else scene
 
     def pack(
         self,
@@ -56,18 +62,18 @@ class PairStream(SampleStream[ViewPair, Sample]):
         return Packer(self._processor).pack(images, questions)
 
 
-class ProceduralPairs(PairStream[PackedSample]):
-    """The three pose questions, and `data.matches` matches or as many as there are."""
+class PairQuestions(PairStream[PackedSample]):
+    """`data.matches` matches or as many as there are and, with `data.pose`, the motion's three."""
 
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:
         """See the base class."""
         first, second = self.unified(scene.first), self.unified(scene.second)
         candidates = sample_pixels(scene.first, CANDIDATES * self._data.matches, rng)
-        pixels2 = true_matches(scene.first, scene.second, candidates)
+        pixels2 = scene.matches(candidates)
         found = np.flatnonzero(np.isfinite(pixels2[:, 0]))[: self._data.matches]
         prompts = self._profile.prompts
         questions = [
-            *pose_pairs(prompts, scene.T_cam1_cam2, first),
+            *(pose_pairs(prompts, scene.T_cam1_cam2, first) if self._data.pose else ()),
             *match_pairs(prompts, candidates[found], pixels2[found], first, second),
         ]
         return self.pack(scene, first, second, questions)

@@ -1,8 +1,9 @@
-"""Training samples from procedural scenes: an endless stream that any worker can start anywhere."""
+"""Training samples from scenes: an endless stream that any worker can start anywhere."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, text_coordinates, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import depth_answer, depth_question
-from vlm3_ros.synthetic import KINDS, View, sample_view
+from vlm3_ros.synthetic import View
 from vlm3_ros.training.config import DataConfig
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
+from vlm3_ros.training.sources import MixedScenes, Scene, Sources
 
 TRAINING_STREAM = 0x7A11
 """First word of every training seed; evaluations start theirs with another one."""
 
-Scene = TypeVar("Scene")
 Sample = TypeVar("Sample")
 
 _MIRROR_WORLD, _MIRROR_CAMERA = np.diag([1.0, -1, 1, 1]), np.diag([-1.0, 1, 1, 1])
@@ -84,7 +85,7 @@ def mirrored(view: View) -> View:
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """Which batches a worker makes: batch i if i % workers == number.
+    """Which batches a worker makes: batch i if i % workers == number, over all processes.
 
     `done`: batches that a run which resumes has had.
     """
@@ -95,21 +96,27 @@ class WorkerShare:
 
 
 def worker_share(done: int) -> WorkerShare:
-    """The share of this process."""
+    """The share of this worker of this process.
+
+    Which of how many training processes this is stands in the environment, where launchers of
+    torch put it and workers find it, too.
+    """
     worker = get_worker_info()
     number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     # Rendering beside a training process: one thread each, or they starve one another.
     torch.set_num_threads(1)
     # Batches come from the workers in turn; after `done` of them it is another one's turn.
-    return WorkerShare((number + done) % workers, workers, done)
+    turn = (number + done // processes) % workers
+    return WorkerShare(turn * processes + rank, workers * processes, done)
 
 
 class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
-    """Samples of endless procedural scenes.
+    """Samples of the scenes that `sources` draw, those of `data` unless given.
 
-    Scene i of a seed is always the same. It gives `data.repeats` samples, which land in different
-    batches: rendering costs a CPU as much as training on the picture. `start` skips samples
-    without drawing them, for a run that resumes.
+    Scene i of a seed is always the same, whoever draws it. It gives `data.repeats` samples, which
+    land in different batches: rendering costs a CPU as much as training on the picture. `start`
+    skips samples without drawing them, for a run that resumes.
     """
 
     def __init__(
@@ -120,14 +127,20 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
         data: DataConfig,
         batch_size: int,
         start: int = 0,
+        sources: Sources | None = None,
     ):
         self._processor, self._profile, self._limits = processor, profile, limits
         self._data, self._batch_size, self._start = data, batch_size, start
-        self._kinds = data.kinds or KINDS
+        self.sources = sources or Sources(data)
+        self._scenes = self.scenes(self.sources)
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, kind: str) -> Scene | None:
-        """What is to be seen of a new scene; None where that is too little to ask about."""
+    def scenes(self, sources: Sources) -> MixedScenes[Scene]:
+        """The scenes that this stream asks about."""
+
+    @abstractmethod
+    def is_enough(self, scene: Scene) -> bool:
+        """Whether a scene shows enough to ask about; if not, another one is drawn."""
 
     @abstractmethod
     def variant(self, scene: Scene, repeat: int) -> Scene:
@@ -148,17 +161,15 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
 
     def scene(self, index: int) -> Scene:
         """Number `index` of this seed."""
-        rng = self._rng(index)
-        while True:
-            scene = self.draw(rng, self._kinds[rng.integers(len(self._kinds))])
-            if scene is not None:
-                return scene
+        return self._scenes.draw(self._rng(index), self.is_enough)
 
     def samples_of(self, index: int) -> Iterator[Sample]:
         """The samples that scene number `index` gives."""
         scene = self.scene(index)
         for repeat in range(self._data.repeats):
-            yield self.sample(self.variant(scene, repeat), self._rng(index, repeat))
+            # Zeros at the end of a seed do not count: 0 would be the scene's own numbers again,
+            # and some pixels the same whenever a source draws that scene.
+            yield self.sample(self.variant(scene, repeat), self._rng(index, repeat + 1))
 
     def __iter__(self) -> Iterator[Sample]:
         """The samples of one worker."""
@@ -196,17 +207,22 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
 class ViewStream(SampleStream[View, Sample]):
     """Samples of single views, every second one mirrored."""
 
-    def draw(self, rng: np.random.Generator, kind: str) -> View | None:
-        """A view with enough pixels to ask about."""
-        view = sample_view(rng, kind)
-        return view if np.isfinite(view.depth).sum() >= self._data.questions else None
+    task = "depth"
+
+    def scenes(self, sources: Sources) -> MixedScenes[View]:
+        """See the base class."""
+        return sources.views(self.task)
+
+    def is_enough(self, scene: View) -> bool:
+        """Whether as many pixels have a depth as are asked for."""
+        return bool(np.isfinite(scene.depth).sum() >= self._data.questions)
 
     def variant(self, scene: View, repeat: int) -> View:
         """See the base class."""
         return mirrored(scene) if repeat % 2 else scene
 
 
-class ProceduralDepth(ViewStream[PackedSample]):
+class DepthQuestions(ViewStream[PackedSample]):
     """Packed depth questions, `data.questions` random pixels of every view."""
 
     def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
