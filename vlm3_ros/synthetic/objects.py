@@ -6,14 +6,16 @@ estimated point clouds: axes are upright, "right" is the camera's, "ahead" is wh
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.language.prompts import QUANTITIES, RELATIONS
+from vlm3_ros.language.prompts import DISTANCES, QUANTITIES, RELATIONS, SIZES
 from vlm3_ros.synthetic.scene import SceneObject
 from vlm3_ros.synthetic.views import View
+from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 
 SLACK = 0.03
 """Metres around an object's box within which a surface still belongs to it."""
@@ -130,6 +132,47 @@ def hour_of(a: SeenObject, b: SeenObject) -> int | None:
     if np.hypot(right, ahead) < CLEAR_METRES:
         return None
     return int(round(np.degrees(np.arctan2(right, ahead)) / 30) - 1) % 12 + 1
+
+
+def true_answers(
+    things: list[SeenObject], rng: np.random.Generator
+) -> list[tuple[Question, Value]]:
+    """All that can be asked about objects and is not too close to call, with what is true.
+
+    Args:
+        things: of one view.
+        rng: draws the order.
+
+    Returns:
+        In random order, in which the kinds of question take turns.
+    """
+    kinds: dict[str, list[tuple[Question, Value]]] = {}
+
+    def add(kind: str, question: Question, truth: Value | None) -> None:
+        if truth is not None:
+            kinds.setdefault(kind, []).append((question, truth))
+
+    for thing in things:
+        for size in SIZES:
+            add(size, Quantity(size, _box(thing)), quantity_of(size, thing))
+    for one, other in itertools.permutations(things, 2):
+        a, b = _box(one), _box(other)
+        for relation in RELATIONS:
+            add(relation, Relation(relation, a, b), relation_holds(relation, one, other))
+        for distance in DISTANCES:
+            add(distance, Quantity(distance, a, b), quantity_of(distance, one, other))
+        add("direction", Direction(a, b), hour_of(one, other))
+    for some in kinds.values():
+        rng.shuffle(some)  # type: ignore[arg-type]
+    names = list(kinds)
+    rng.shuffle(names)
+    turns = itertools.zip_longest(*(kinds[name] for name in names))
+    return [asked for turn in turns for asked in turn if asked is not None]
+
+
+def _box(thing: SeenObject) -> Box:
+    left, top, right, bottom = thing.box.tolist()
+    return left, top, right, bottom
 
 
 def _are_apart(one: float, other: float) -> bool:
