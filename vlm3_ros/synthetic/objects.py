@@ -7,13 +7,14 @@ estimated point clouds: axes are upright, "right" is the camera's, "ahead" is wh
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.language.prompts import DISTANCES, QUANTITIES, RELATIONS, SIZES
 from vlm3_ros.synthetic.scene import SceneObject
+from vlm3_ros.synthetic.things import ROUND
 from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 
@@ -68,7 +69,7 @@ class SeenObject:
 def seen_objects(view: View) -> list[SeenObject]:
     """The objects of a view that are in sight, `MIN_SHARE` of their outline at least."""
     points = _world_points(view)
-    found = (_seen(view, thing, points) for thing in view.objects)
+    found = (_seen(view, _as_seen(view, thing), points) for thing in view.objects)
     return [thing for thing in found if thing is not None]
 
 
@@ -188,6 +189,19 @@ def _world_points(view: View) -> NDArray[np.float64]:
     T = view.T_world_camera
     with np.errstate(invalid="ignore"):
         return (points @ T[:3, :3].T + T[:3, 3]).reshape(height, width, 3)
+
+
+def _as_seen(view: View, thing: SceneObject) -> SceneObject:
+    """A thing with the box of what is to be seen of it: that of a round one faces the camera."""
+    if thing.kind not in ROUND:
+        return thing
+    ahead = view.T_world_camera[:3, 2]
+    diameter, _, height = thing.size
+    return replace(
+        thing,
+        size=np.array([diameter, diameter, height]),
+        yaw=float(np.arctan2(ahead[1], ahead[0])),
+    )
 
 
 def _seen(view: View, thing: SceneObject, points: NDArray[np.float64]) -> SeenObject | None:
