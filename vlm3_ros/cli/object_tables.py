@@ -73,7 +73,7 @@ def _quantities(name: str, report: ObjectReport) -> Table:
     scores = report.overall
     table = Table(
         title=f"{name}: lengths within 25 %, directions within 30°",
-        caption="constant: the best one, chosen on these very questions; errors are AbsRel or degrees",
+        caption="constant: the best one, chosen on these very questions; errors: AbsRel, degrees",
     )
     table.add_column("quantity")
     for column in ("asked", "right", "error", "constant", "its error", "failed"):

@@ -174,12 +174,14 @@ def _draw_boxes(axes: Axes, image: NDArray[np.uint8], letters: Mapping[Box, str]
                     edgecolor=line_colour,
                 )
             )
+        # Outside of the box, for objects can be smaller than their letter.
+        is_high = top < 0.08 * height
         axes.annotate(
             letter,
-            (left, top),
-            xytext=(2, -2),
+            (left, bottom if is_high else top),
+            xytext=(0, -4 if is_high else 4),
             textcoords="offset points",
-            va="top",
+            va="top" if is_high else "bottom",
             fontsize=8,
             weight="bold",
             color="black",
