@@ -164,7 +164,7 @@ def true_answers(
             add(distance, Quantity(distance, a, b), quantity_of(distance, one, other))
         add("direction", Direction(a, b), hour_of(one, other))
     for some in kinds.values():
-        rng.shuffle(some)  # type: ignore[arg-type]
+        rng.shuffle(some)
     names = list(kinds)
     rng.shuffle(names)
     turns = itertools.zip_longest(*(kinds[name] for name in names))
