@@ -144,8 +144,8 @@ def test_pixels_are_those_of_the_photos_as_they_were_taken(
     [
         (["{first}", "--pose"], "--pose and --match are about two photos: name a second one"),
         (["{first}", "{second}", "--pixel", "1", "2"], "depth is asked in one photo"),
-        (["{first}"], "ask for depth in a photo with --pixel or --grid, or about two"),
-        (["{first}", "{second}"], "ask for depth in a photo with --pixel or --grid, or about two"),
+        (["{first}"], "ask for depth in a photo with --pixel or --grid, about objects"),
+        (["{first}", "{second}"], "ask for depth in a photo with --pixel or --grid, about objects"),
         (["{first}", "{second}", "--pose", "--grid", "4x3"], "ask for depth in a photo with"),
         (["{first}", "{second}", "--match", "160", "3"], "pixel (160, 3) lies outside of the 160"),
         (["{first}", "{second}", "--pose", "--focal", "64"], "--focal is for depth only"),

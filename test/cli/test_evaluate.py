@@ -13,6 +13,7 @@ from vlm3_ros.cli import main
 from vlm3_ros.engines.base import load_profile, write_profile
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.evaluation.synthetic import best_median_worst, evaluate_synthetic, evaluation_view
+from vlm3_ros.evaluation.synthetic_objects import evaluate_objects, evaluation_objects
 from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs, evaluation_pair
 from vlm3_ros.synthetic import KINDS
 
@@ -35,21 +36,26 @@ def test_a_checkpoint_is_scored_beside_the_baselines(
     assert "did not learn relative pose and correspondence" in printed
     assert "pose" not in metrics
     assert not (tmp_path / "out" / "pairs.png").exists()
+    assert "did not learn about objects" in printed
+    assert "objects" not in metrics
+    assert not (tmp_path / "out" / "objects.png").exists()
     assert metrics["calibration"]["pixels"] == 160
     assert cv2.imread(str(tmp_path / "out" / "reliability.png")) is not None
 
 
-def test_pairs_are_scored_where_a_checkpoint_learned_them(
+def test_pairs_and_objects_are_scored_where_a_checkpoint_learned_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Answers recorded from the truth make no error, from the command to its report."""
     count, seed, recording = 4, 2, tmp_path / "truth.jsonl"
     views = [evaluation_view(seed, index)[0] for index in range(count)]
     pairs = [evaluation_pair(seed, index)[0].views for index in range(count)]
-    known = [*views, *(view for pair in pairs for view in (pair.first, pair.second))]
+    with_objects = [evaluation_objects(seed, index)[0] for index in range(count)]
+    known = [*views, *with_objects, *(view for p in pairs for view in (p.first, p.second))]
     engine = RecordingEngine(TruthEngine(known), recording)
     best_median_worst(engine, evaluate_synthetic(engine, count, seed))
     evaluate_pairs(engine, count, seed, matches=3)
+    evaluate_objects(engine, count, seed)
     engine.close()
     command = ["evaluate", "--synthetic", str(count), "--seed", str(seed), "--matches", "3"]
     command += ["--engine", "recorded", "--recording", str(recording)]
@@ -66,6 +72,10 @@ def test_pairs_are_scored_where_a_checkpoint_learned_them(
     assert "constant velocity" in printed
     assert "NEES 0.00" in printed
     assert cv2.imread(str(tmp_path / "out" / "pairs.png")) is not None
+    assert metrics["objects"]["accuracy"] == metrics["objects"]["success"] == 1
+    assert metrics["objects"]["kinds"]["street"]["accuracy"] == 1
+    assert "behind/front" in printed and "vertical distance" in printed
+    assert cv2.imread(str(tmp_path / "out" / "objects.png")) is not None
 
 
 def test_a_scale_of_standard_deviations_is_stored_if_it_holds_on_other_views(

@@ -19,7 +19,10 @@ from vlm3_ros.language.answers import (
     parse_depth,
     parse_direction,
     parse_distance,
+    parse_hour,
+    parse_length,
     parse_point,
+    parse_relation,
     parse_rotation,
 )
 from vlm3_ros.language.prompts import (
@@ -30,7 +33,9 @@ from vlm3_ros.language.prompts import (
     PromptSet,
     correspondence_answer,
     depth_answer,
+    hour_answer,
     load_prompt_set,
+    metres_answer,
     pose_answers,
 )
 
@@ -195,6 +200,12 @@ READERS: dict[str, Callable[[str], object]] = {
     "point": lambda text: parse_point(text, MATCH, 2000),
 }
 
+OBJECT_READERS: dict[str, Callable[[str], object]] = {
+    "relation": parse_relation,
+    "length": parse_length,
+    "hour": parse_hour,
+}
+
 
 @pytest.mark.parametrize(
     ("reader", "text", "value"),
@@ -310,7 +321,7 @@ two_view_pieces = pieces | st.sampled_from(
 
 def what_is_read(reader: str, text: str) -> object:
     try:
-        return READERS[reader](text)
+        return (READERS | OBJECT_READERS)[reader](text)
     except AnswerError as error:
         return error
 
@@ -365,3 +376,148 @@ def test_a_wording_of_ones_own_is_read() -> None:
     assert parse_distance("<answer> 3 m </answer>", pose) == 3
     assert parse_direction("v = [0;0;1]", pose).tolist() == [0, 0, 1]
     assert parse_rotation("[ 1 | 2|3 ]", pose).tolist() == [1, 2, 3]
+
+
+OBJECTS = VLM3.objects
+assert OBJECTS is not None
+
+FIRST, SECOND = (
+    OBJECTS.region.format(xmin=xmin, ymin=20, xmax=700, ymax=1999) for xmin in (3, 400)
+)
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "value"),
+    [
+        ("relation", "Yes.", True),
+        ("relation", "No.", False),
+        ("relation", "yes", True),
+        ("relation", " **No**, it is not.", False),
+        ("relation", "<answer>Yes</answer><|im_end|>", True),
+        ("relation", "<think>No, no.</think> Yes, it is.", True),
+        # As SpatialRGPT's public templates say it.
+        ("relation", f"Indeed, {FIRST} is positioned on the left side of {SECOND}.", True),
+        ("relation", f"Correct, you'll find {FIRST} to the left of {SECOND}.", True),
+        ("relation", "That is True.", True),
+        ("relation", f"In fact, {FIRST} is to the right of {SECOND}.", False),
+        ("relation", f"Actually, {FIRST} might be smaller than {SECOND}.", False),
+        ("relation", f"Incorrect, {FIRST} is not positioned above {SECOND}.", False),
+        ("relation", "That is False.", False),
+        ("length", "It is 1.25 meters.", 1.25),
+        ("length", f"{FIRST} is 2.5 m tall.", 2.5),
+        ("length", f"{FIRST} and {SECOND} are 3 meters apart from each other.", 3),
+        ("length", "The width is 48.47 Centimeters.", 0.4847),
+        ("length", "77 cm", 0.77),
+        ("length", "22.32 feet.", 22.32 * 0.3048),
+        ("length", "1 foot", 0.3048),
+        ("length", "2ft wide", 0.6096),
+        ("length", "It is 35.9 inches in width.", 35.9 * 0.0254),
+        ("length", "12 in.", 0.3048),
+        ("length", "at 400 in the picture it is 0 metres high", 0),
+        ("length", "1.5 m, that is 1.50 meters", 1.5),
+        ("length", "<think>1 m or 2 m?</think> 2 m", 2),
+        ("hour", "It is roughly at 10 o'clock.", 10),
+        ("hour", f"{FIRST} will find {SECOND} around the 2 o\u2019clock direction.", 2),
+        ("hour", "12 o'clock, straight ahead at 12 O'Clock", 12),
+    ],
+)
+def test_answers_about_objects_are_read_in_many_words(
+    reader: str, text: str, value: object
+) -> None:
+    found = OBJECT_READERS[reader](text)
+    assert found == pytest.approx(value, rel=1e-12)
+    assert type(found) is {"relation": bool, "length": float, "hour": int}[reader]
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "reason"),
+    [
+        ("relation", "", "no answer"),
+        ("relation", "Maybe.", "no answer"),
+        ("relation", "Notably bigger", "no answer"),
+        ("relation", f"{FIRST} is not left of it", "no answer"),
+        ("relation", "Yes. No.", "several answers"),
+        ("relation", "No; well, yes", "several answers"),
+        ("relation", "Indeed, no.", "several answers"),
+        ("relation", "Yes" + " " * MAX_CHARACTERS, "too long"),
+        ("length", "", "no answer"),
+        ("length", "It is 1.25", "no answer"),
+        ("length", f"{FIRST} is wide.", "no answer"),
+        ("length", "400 in the picture", "no answer"),
+        ("length", "1,200 m", "no answer"),
+        ("length", "3,5 m", "no answer"),
+        ("length", "5 m/s", "no answer"),
+        ("length", "5 m\u00b2", "no answer"),
+        ("length", "2 miles", "no answer"),
+        ("length", "x2 m", "no answer"),
+        ("length", "2-3 m", "no answer"),
+        ("length", "2 - 3 m", "several answers"),
+        ("length", "2 to 3 meters", "several answers"),
+        ("length", "between 2 and 3 meters", "several answers"),
+        ("length", "1 m or 2 m", "several answers"),
+        ("length", "5 feet 3 inches", "several answers"),
+        ("length", "-2 m", "negative"),
+        ("length", "nan meters", "not finite"),
+        ("length", "-inf m", "not finite"),
+        ("length", "1e999 m", "not finite"),
+        ("length", "1e7 m", "out of range"),
+        ("hour", "It is roughly at 10", "no answer"),
+        ("hour", "10:30 o'clock", "no answer"),
+        ("hour", "2.5 o'clock", "no answer"),
+        ("hour", "-3 o'clock", "no answer"),
+        ("hour", "0 o'clock", "out of range"),
+        ("hour", "13 o'clock", "out of range"),
+        ("hour", "2 o'clock or 3 o'clock", "several answers"),
+        ("hour", "between 2 and 3 o'clock", "several answers"),
+    ],
+)
+def test_what_says_nothing_about_objects_is_refused(reader: str, text: str, reason: str) -> None:
+    with pytest.raises(AnswerError) as raised:
+        OBJECT_READERS[reader](text)
+    assert raised.value.reason == reason
+    assert raised.value.text == text
+
+
+@given(st.floats(0.01, 1e5), st.integers(1, 12))
+def test_worded_answers_about_objects_are_read_back(metres: float, hour: int) -> None:
+    assert parse_length(metres_answer(OBJECTS, metres)) == pytest.approx(metres, abs=0.50001e-2)
+    assert parse_hour(hour_answer(OBJECTS, hour)) == hour
+    assert parse_relation(OBJECTS.yes) and not parse_relation(OBJECTS.no)
+
+
+@pytest.mark.parametrize("length", range(len("It is 12.34 meters.") - len("eters.")))
+def test_a_length_without_its_unit_is_never_read(length: int) -> None:
+    with pytest.raises(AnswerError):
+        parse_length("It is 12.34 meters."[:length])
+
+
+object_pieces = two_view_pieces | st.sampled_from(
+    [
+        *("yes", "No", "Indeed, ", " to ", "and ", "7", "12 ", " m", " feet", "in", "inches "),
+        *(" o'clock", "o\u2019clock", "-inf", "1e9", "\u2013", FIRST),
+        *("It is 1.25 meters.", "at 3 o'clock"),
+    ]
+)
+
+
+@given(st.sampled_from(sorted(OBJECT_READERS)), st.text() | st.lists(object_pieces).map("".join))
+def test_any_text_gives_a_sound_answer_about_objects_or_an_answer_error(
+    reader: str, text: str
+) -> None:
+    value = what_is_read(reader, text)
+    if isinstance(value, AnswerError):
+        assert value.reason in get_args(Reason)
+        assert value.text == text
+    elif reader == "relation":
+        assert type(value) is bool
+    elif reader == "length":
+        assert isinstance(value, float) and 0 <= value <= FARTHEST_METRES
+    else:
+        assert type(value) is int and 1 <= value <= 12
+
+
+@pytest.mark.parametrize("reader", sorted(OBJECT_READERS))
+@pytest.mark.parametrize("piece", ["1", "1 ", "1 and ", "-", " ", "<", "inf ", "o'clock"])
+def test_a_runaway_answer_about_objects_is_read_in_one_pass(reader: str, piece: str) -> None:
+    with pytest.raises(AnswerError):
+        OBJECT_READERS[reader](piece * (MAX_CHARACTERS // len(piece)))

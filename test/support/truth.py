@@ -24,6 +24,7 @@ from vlm3_ros.geometry.camera import (
     PinholeCamera,
     UnifiedCamera,
     pixels_from_text,
+    text_box,
     text_coordinates,
     unify_focal,
 )
@@ -31,11 +32,22 @@ from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import inverse, motion_parts, seen_motion
 from vlm3_ros.language.prompts import (
+    BOX,
     PromptSet,
     correspondence_answer,
     depth_answer,
+    hour_answer,
     load_prompt_set,
+    metres_answer,
     pose_answers,
+)
+from vlm3_ros.synthetic import View
+from vlm3_ros.synthetic.objects import (
+    SeenObject,
+    hour_of,
+    quantity_of,
+    relation_holds,
+    seen_objects,
 )
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.pairs import ask_pair
@@ -65,7 +77,7 @@ class TrueFrame(Protocol):
 def exact_prompts() -> PromptSet:
     """The wording of vlm3-short with so many digits that rounding does not show."""
     prompts = load_prompt_set("vlm3-short")
-    pose = prompts.pose
+    pose, objects = prompts.pose, prompts.objects
     return replace(
         prompts,
         name="exact",
@@ -78,6 +90,7 @@ def exact_prompts() -> PromptSet:
                 for part in ("distance", "direction", "rotation")
             },
         ),
+        objects=replace(objects, decimals=9),
     )
 
 
@@ -101,6 +114,7 @@ class TruthEngine:
         self.profile = Profile(focal, fit, prompts or exact_prompts())
         self.limits = ImageLimits(32, 1024, 2**24)
         self._frames: dict[str, tuple[TrueFrame, UnifiedCamera]] = {}
+        self._things: dict[int, dict[tuple[int, ...], SeenObject]] = {}
         for frame in frames:
             unified = unify_focal(frame.camera, focal, self.limits, fit)
             self._frames[image_digest(unify_image(frame.image, unified))] = frame, unified
@@ -126,6 +140,9 @@ class TruthEngine:
     def _answer(self, known: Sequence[tuple[TrueFrame, UnifiedCamera]], question: str) -> str:
         prompts = self.profile.prompts
         if len(known) == 1:
+            answer = self._object_answer(*known[0], question)
+            if answer is not None:
+                return answer
             return self._depth_answer(*known[0], _point(prompts.depth.question, question))
         pose = prompts.pose
         if pose is not None:
@@ -143,6 +160,35 @@ class TruthEngine:
         if not np.isfinite(depth):
             return UNKNOWN
         return depth_answer(self.profile.prompts, float(depth / unified.metric_depth(1.0)))
+
+    def _object_answer(self, frame: TrueFrame, unified: UnifiedCamera, question: str) -> str | None:
+        """None where the question is not about objects."""
+        prompts, text_range = self.profile.prompts.objects, self.profile.prompts.text_range
+        if prompts is None:
+            return None
+        asked = prompts.relations | prompts.quantities | {"direction": prompts.direction}
+        for name, template in asked.items():
+            boxes = _boxes(template, prompts.region, question)
+            if boxes is None:
+                continue
+            assert isinstance(frame, View)
+            if id(frame) not in self._things:
+                self._things[id(frame)] = {
+                    tuple(text_box(thing.box, unified, text_range)): thing
+                    for thing in seen_objects(frame)
+                }
+            of_box = self._things[id(frame)]
+            about = [of_box[box] for box in boxes]
+            if name in prompts.relations:
+                return prompts.yes if relation_holds(name, *about) else prompts.no
+            if name in prompts.quantities:
+                metres = quantity_of(name, *about)
+                assert metres is not None
+                return metres_answer(prompts, metres / float(unified.metric_depth(1.0)))
+            hour = hour_of(*about)
+            assert hour is not None
+            return hour_answer(prompts, hour)
+        return None
 
     def _pose_answers(
         self, known: Sequence[tuple[TrueFrame, UnifiedCamera]]
@@ -222,3 +268,18 @@ def _point(template: str, question: str) -> NDArray[np.float64]:
     found = re.fullmatch(pattern, question)
     assert found, question
     return np.array([int(found["x"]), int(found["y"])], dtype=float)
+
+
+def _boxes(template: str, region: str, question: str) -> list[tuple[int, ...]] | None:
+    """The boxes that a question of a template names; None where it is another question."""
+    where = re.escape(region)
+    for name in BOX:
+        where = where.replace(re.escape(name), r"(\d+)")
+    pattern = re.escape(template)
+    for name in ("{a}", "{b}"):
+        pattern = pattern.replace(re.escape(name), where)
+    found = re.fullmatch(pattern, question)
+    if not found:
+        return None
+    numbers = [int(group) for group in found.groups()]
+    return [tuple(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]

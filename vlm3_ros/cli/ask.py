@@ -1,4 +1,7 @@
-"""`vlm3 ask`: metric depth of pixels of a photo; for two photos see `vlm3_ros.cli.ask_pair`."""
+"""`vlm3 ask`: metric depth of pixels of a photo.
+
+For objects in it see `vlm3_ros.cli.ask_objects`, for two photos `vlm3_ros.cli.ask_pair`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engine
 from vlm3_ros.cli.photos import add_camera_options, read_shot
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.language.prompts import RELATIONS
 
 if TYPE_CHECKING:
     from vlm3_ros.tasks.depth import DepthAnswers
@@ -26,13 +30,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "ask",
-        help="measure depth in a photo, or the motion between two",
+        help="measure depth and objects in a photo, or the motion between two",
         description="Ask a model how far away pixels of a photo are. Prints the depth along the "
         "camera's axis, the point in the camera's optical frame (x right, y down, z forward, "
-        "metres) and the model's own words. Or ask how the camera moved from one photo to a "
+        "metres) and the model's own words. Or ask about objects by their boxes: how large they "
+        "are, how far apart, where one is from another and in what relation (12 o'clock is away "
+        "from the camera, 3 o'clock to its right). Or ask how the camera moved from one photo to a "
         "second one (yaw, pitch and roll: positive turns right, looks up, banks right), and where "
         "the second one shows a pixel of the first.",
         epilog="examples: vlm3 ask photo.jpg --hfov 60 --pixel 320 240 --pixel 400 80; "
+        "vlm3 ask photo.jpg --hfov 60 --box 10 20 100 200 --box 120 30 180 220 --relation left; "
         "vlm3 ask first.jpg second.jpg --hfov 60 --pose --match 320 240 --out pair.png",
     )
     parser.add_argument("photo", type=Path, help="JPEG, PNG, ...; turned as its EXIF data say")
@@ -53,6 +60,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--grid", type=grid_size, metavar="CxR", help="a grid of C columns and R rows: 16x12"
     )
     parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        action="append",
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="outermost pixels of an object in the photo; may be repeated",
+    )
+    parser.add_argument(
+        "--relation",
+        choices=RELATIONS,
+        action="append",
+        metavar="NAME",
+        help="does it hold between the first and the second box, and so on: one of "
+        f"{', '.join(RELATIONS)}; may be repeated (default: one of each two opposites)",
+    )
+    parser.add_argument(
         "--pose", action="store_true", help="how the camera moved from the photo to the second one"
     )
     parser.add_argument(
@@ -68,8 +91,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         metavar="PATH",
         help="of one photo, a folder: write depth.png, points.ply and, for a grid, the "
-        "interpolated cloud.ply there; of two photos, a .png file: write a picture of the matches "
-        "and of the motion",
+        "interpolated cloud.ply there; of objects, or of two photos, a .png file: write a picture "
+        "of the boxes, or of the matches and the motion",
     )
     add_focal_option(parser)
     add_model_options(parser)
@@ -80,15 +103,22 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     asks_depth = bool(options.pixel or options.grid)
     asks_pair = bool(options.pose or options.match)
-    if asks_depth == asks_pair:
+    asks_objects = bool(options.box)
+    if [asks_depth, asks_pair, asks_objects].count(True) != 1:
         raise CommandError(
-            "ask for depth in a photo with --pixel or --grid, or about two photos with --pose, "
-            "--match or both"
+            "ask for depth in a photo with --pixel or --grid, about objects in it with --box, or "
+            "about two photos with --pose, --match or both"
         )
+    if options.relation and not asks_objects:
+        raise CommandError("--relation is about objects: name them with --box")
     if asks_pair:
         from vlm3_ros.cli.ask_pair import ask_about_pair
 
         return ask_about_pair(options)
+    if asks_objects:
+        from vlm3_ros.cli.ask_objects import ask_about_objects
+
+        return ask_about_objects(options)
     return _ask_depth(options)
 
 

@@ -19,14 +19,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "evaluate",
         help="score a checkpoint",
-        description="Score a checkpoint's depth, and where it learned them its relative poses and "
-        "correspondences, beside guesses that do not look at the image and classical vision. On a "
+        description="Score a checkpoint's depth, and where it learned them its relative poses, "
+        "correspondences and answers about objects, beside guesses that do not look at the image "
+        "and classical vision. On a "
         "bag: every frame as the nodes would answer it, with the trajectory; needs no ROS; writes "
         "metrics.json, report.html and trajectories (TUM). On a data set in DepthLM's format: by "
         "its protocol. On procedural scenes that no training "
-        "draws (--synthetic): writes metrics.json, views.png and pairs.png (the best, the median "
-        "and the worst) and reliability.png (how often the truth lies in the intervals that "
-        "standard deviations promise).",
+        "draws (--synthetic): writes metrics.json, views.png, pairs.png and objects.png (the best, "
+        "the median and the worst) and reliability.png (how often the truth lies in the intervals "
+        "that standard deviations promise).",
         epilog="examples: vlm3 evaluate drive.mcap --out out/drive; "
         "vlm3 evaluate --synthetic 500 --seed 1 --out out/evaluation",
     )
@@ -42,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--synthetic",
         type=positive_integer,
         metavar="N",
-        help="number of procedural views, and of pairs of views",
+        help="number of procedural views, of pairs of views, and of views with objects",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     options_of = {

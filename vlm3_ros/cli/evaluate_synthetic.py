@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vlm3_ros.evaluation.synthetic import SyntheticReport
+    from vlm3_ros.evaluation.synthetic_objects import ObjectReport
     from vlm3_ros.evaluation.synthetic_pairs import PairReport
 
 
 def evaluate_on_scenes(options: argparse.Namespace) -> int:
-    """Score depth, and pairs where the checkpoint learned them; returns the exit status."""
+    """Score depth, and pairs and objects where they were learned; returns the exit status."""
     from rich.console import Console
 
+    from vlm3_ros.cli.object_tables import add_objects, draw_objects, print_objects
     from vlm3_ros.cli.pair_tables import add_pairs, draw_pairs, print_pairs
     from vlm3_ros.evaluation.calibration import WITHIN_STD, calibration_json, draw_reliability
     from vlm3_ros.evaluation.pictures import draw_depth_frames
@@ -49,6 +51,7 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         others = None
         if options.calibrate:
             others = _evaluate_pairs(pair_engine, options, options.seed + 1)
+        objects = _evaluate_objects(engine, options)
         profile, name = engine.profile, model_name(engine.name)
         pair_profile, pair_name = pair_engine.profile, model_name(pair_engine.name)
     content = {"model": name, "pair_model": pair_name, **report_json(report)}
@@ -93,6 +96,10 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
             )
         draw_pairs(pairs, pair_name, options.out / "pairs.png")
         wrote.append("pairs.png")
+    if objects is not None:
+        add_objects(content, objects)
+        draw_objects(objects, name, options.out / "objects.png")
+        wrote.append("objects.png")
     write_json(options.out / "metrics.json", content)
     console.print(_table(name, report))
     for curve, some in curves.items():
@@ -106,6 +113,10 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         )
     else:
         print_pairs(console, pair_name, pairs)
+    if objects is None:
+        console.print(f"{name} did not learn about objects: none were asked")
+    else:
+        print_objects(console, name, objects)
     console.print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
 
@@ -129,6 +140,17 @@ def _evaluate_pairs(engine: Engine, options: argparse.Namespace, seed: int) -> P
         return None
     with progress_bar(f"pairs of seed {seed}") as progress:
         return evaluate_pairs(engine, options.synthetic, seed, options.matches, progress)
+
+
+def _evaluate_objects(engine: Engine, options: argparse.Namespace) -> ObjectReport | None:
+    """None where the checkpoint did not learn about objects."""
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.synthetic_objects import evaluate_objects, knows_objects
+
+    if not knows_objects(engine):
+        return None
+    with progress_bar(f"objects of seed {options.seed}") as progress:
+        return evaluate_objects(engine, options.synthetic, options.seed, progress=progress)
 
 
 def _table(name: str, report: SyntheticReport) -> Table:

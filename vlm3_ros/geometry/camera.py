@@ -286,9 +286,20 @@ def text_box(box: ArrayLike, unified: UnifiedCamera, text_range: int) -> NDArray
 
     Returns:
         (xmin, ymin, xmax, ymax), shape (4,).
+
+    Raises:
+        GeometryError: when the box is not finite, turned around, or all of it lies outside.
     """
     source, view = unified.source, unified.view
-    corners = np.clip(np.reshape(box, (2, 2)), 0, (source.width - 1, source.height - 1))
+    corners, last = np.reshape(box, (2, 2)).astype(float), (source.width - 1, source.height - 1)
+    shown = ", ".join(f"{value:g}" for value in corners.ravel())
+    if not (np.isfinite(corners).all() and (corners[0] <= corners[1]).all()):
+        raise GeometryError(f"({shown}) is no box: they are its left, top, right and bottom in px")
+    if (corners[1] < 0).any() or (corners[0] > last).any():
+        raise GeometryError(
+            f"the box ({shown}) lies outside of the image of {source.width}x{source.height} px"
+        )
+    corners = np.clip(corners, 0, last)
     return text_coordinates(unified.to_view(corners), view.width, view.height, text_range).reshape(
         4
     )

@@ -54,10 +54,36 @@ ANGLE_LIMITS_DEG = (180.0, 90.0, 180.0)
 
 _SHOWN_CHARACTERS = 80
 _THINKING_ENDS = "</think>"
-_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?"
+_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?"
 _BARE = re.compile(_NUMBER, re.ASCII | re.IGNORECASE)
 _METRES = re.compile(rf"({_NUMBER})(?:\s*(?:m|met(?:er|re)s?))?", re.ASCII | re.IGNORECASE)
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+
+_METRES_PER_UNIT = {
+    r"m|met(?:er|re)s?": 1.0,
+    r"cm|centimet(?:er|re)s?": 0.01,
+    r"feet|foot|ft": 0.3048,
+    # Elsewhere "in" is a word: "at 400 in the picture".
+    r"inch(?:es)?|in(?=\s*(?:[.,;!)]|\Z))": 0.0254,
+}
+# Numbers begin neither inside of another one nor in a word, so that a search that fails stays
+# linear in the length of the text.
+_APART = r"(?<![\w.,:+\-\u2013\u2212])"
+_SEVERAL = rf"(?:{_APART}({_NUMBER})\s*(?:to|or|and|[-\u2013])\s*)?"
+_LENGTH = re.compile(
+    rf"{_SEVERAL}(?:{_APART}({_NUMBER})|\b(nan|inf|infinity))\s*"
+    rf"(?:{'|'.join(f'({unit})' for unit in _METRES_PER_UNIT)})(?![\w/])",
+    re.IGNORECASE,
+)
+_HOUR = re.compile(rf"{_SEVERAL}{_APART}([0-9]{{1,4}})\s*o['\u2019]?\s?clock\b", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{1,32}>")
+_WORDS = re.compile(r"[^\W_].*", re.DOTALL)
+_YES = re.compile(r"(?:yes|indeed|correct|(?:that is )?true)\b", re.IGNORECASE)
+_NO = re.compile(r"(?:no|incorrect|in fact|actually|(?:that is )?false)\b", re.IGNORECASE)
+_OPPOSITE = {
+    True: re.compile(r"\bno\b", re.IGNORECASE),
+    False: re.compile(r"\byes\b", re.IGNORECASE),
+}
 
 
 class AnswerError(ValueError):
@@ -152,12 +178,68 @@ def parse_point(
     return np.array(point, dtype=np.int64)
 
 
-def _read(text: str, pattern: re.Pattern[str], value: Callable[[Any], Value]) -> Value:
-    """The one value that all matches of a pattern in what a model said stand for."""
+def parse_relation(text: str) -> bool:
+    """Whether something holds, from the words that an answer begins with.
+
+    Whatever the wording: "Yes" and "No", and the others that SpatialRGPT's templates begin with
+    ("Indeed", "Correct", "That is True"; "Incorrect", "In fact", "Actually", "That is False").
+    Tags are left out.
+
+    Raises:
+        AnswerError: when it begins with neither, when the opposite follows, or when the text is
+            too long.
+    """
+    words = _WORDS.search(_TAG.sub(" ", _spoken(text)))
+    said = words.group() if words else ""
+    holds = _YES.match(said) is not None
+    if not holds and not _NO.match(said):
+        raise AnswerError(text, "no answer")
+    if _OPPOSITE[holds].search(said):
+        raise AnswerError(text, "several answers")
+    return holds
+
+
+def parse_length(text: str) -> float:
+    """Metres from the one number with a unit in an answer, finite and at least 0.
+
+    Whatever the wording; in metres, centimetres, feet or inches. Numbers without a unit, such as
+    the coordinates of a box, do not count.
+
+    Raises:
+        AnswerError: when no number has such a unit, when different lengths are told or a range of
+            them, when the number is no length, or when the text is too long.
+    """
+    return _read(text, _LENGTH, lambda found: _length(found, text))
+
+
+def parse_hour(text: str) -> int:
+    """The hour, 1 to 12, from the one "o'clock" in an answer, whatever the wording.
+
+    Raises:
+        AnswerError: when there is none, when there are different ones, when it is on no clock, or
+            when the text is too long.
+    """
+
+    def hour(found: tuple[str, str]) -> int:
+        if found[0]:
+            raise AnswerError(text, "several answers")
+        if not 1 <= int(found[1]) <= 12:
+            raise AnswerError(text, "out of range")
+        return int(found[1])
+
+    return _read(text, _HOUR, hour)
+
+
+def _spoken(text: str) -> str:
+    """What a model said after its thinking."""
     if len(text) > MAX_CHARACTERS:
         raise AnswerError(text, "too long")
-    spoken = text.rpartition(_THINKING_ENDS)[2]
-    values = [value(answer) for answer in pattern.findall(spoken)]
+    return text.rpartition(_THINKING_ENDS)[2]
+
+
+def _read(text: str, pattern: re.Pattern[str], value: Callable[[Any], Value]) -> Value:
+    """The one value that all matches of a pattern in what a model said stand for."""
+    values = [value(answer) for answer in pattern.findall(_spoken(text))]
     if not values:
         raise AnswerError(text, "no answer")
     if any(other != values[0] for other in values[1:]):
@@ -240,6 +322,20 @@ def _depth(answer: str, text: str) -> float:
 
 def _distance(answer: str, text: str) -> float:
     value = _number(answer, _METRES, text)
+    if value < 0:
+        raise AnswerError(text, "negative")
+    if value > FARTHEST_METRES:
+        raise AnswerError(text, "out of range")
+    return value
+
+
+def _length(found: tuple[str, ...], text: str) -> float:
+    other, number, not_finite, *units = found
+    if other:
+        raise AnswerError(text, "several answers")
+    named = zip(units, _METRES_PER_UNIT.values(), strict=True)
+    factor = next(metres for unit, metres in named if unit)
+    value = _number(number or not_finite, _BARE, text) * factor
     if value < 0:
         raise AnswerError(text, "negative")
     if value > FARTHEST_METRES:

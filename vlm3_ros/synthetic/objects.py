@@ -6,14 +6,17 @@ estimated point clouds: axes are upright, "right" is the camera's, "ahead" is wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.language.prompts import QUANTITIES, RELATIONS
+from vlm3_ros.language.prompts import DISTANCES, QUANTITIES, RELATIONS, SIZES
 from vlm3_ros.synthetic.scene import SceneObject
+from vlm3_ros.synthetic.things import ROUND
 from vlm3_ros.synthetic.views import View
+from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 
 SLACK = 0.03
 """Metres around an object's box within which a surface still belongs to it."""
@@ -66,7 +69,7 @@ class SeenObject:
 def seen_objects(view: View) -> list[SeenObject]:
     """The objects of a view that are in sight, `MIN_SHARE` of their outline at least."""
     points = _world_points(view)
-    found = (_seen(view, thing, points) for thing in view.objects)
+    found = (_seen(view, _as_seen(view, thing), points) for thing in view.objects)
     return [thing for thing in found if thing is not None]
 
 
@@ -132,6 +135,47 @@ def hour_of(a: SeenObject, b: SeenObject) -> int | None:
     return int(round(np.degrees(np.arctan2(right, ahead)) / 30) - 1) % 12 + 1
 
 
+def true_answers(
+    things: list[SeenObject], rng: np.random.Generator
+) -> list[tuple[Question, Value]]:
+    """All that can be asked about objects and is not too close to call, with what is true.
+
+    Args:
+        things: of one view.
+        rng: draws the order.
+
+    Returns:
+        In random order, in which the kinds of question take turns.
+    """
+    kinds: dict[str, list[tuple[Question, Value]]] = {}
+
+    def add(kind: str, question: Question, truth: Value | None) -> None:
+        if truth is not None:
+            kinds.setdefault(kind, []).append((question, truth))
+
+    for thing in things:
+        for size in SIZES:
+            add(size, Quantity(size, _box(thing)), quantity_of(size, thing))
+    for one, other in itertools.permutations(things, 2):
+        a, b = _box(one), _box(other)
+        for relation in RELATIONS:
+            add(relation, Relation(relation, a, b), relation_holds(relation, one, other))
+        for distance in DISTANCES:
+            add(distance, Quantity(distance, a, b), quantity_of(distance, one, other))
+        add("direction", Direction(a, b), hour_of(one, other))
+    for some in kinds.values():
+        rng.shuffle(some)
+    names = list(kinds)
+    rng.shuffle(names)
+    turns = itertools.zip_longest(*(kinds[name] for name in names))
+    return [asked for turn in turns for asked in turn if asked is not None]
+
+
+def _box(thing: SeenObject) -> Box:
+    left, top, right, bottom = thing.box.tolist()
+    return left, top, right, bottom
+
+
 def _are_apart(one: float, other: float) -> bool:
     return max(one, other) >= CLEAR_RATIO * min(one, other)
 
@@ -145,6 +189,19 @@ def _world_points(view: View) -> NDArray[np.float64]:
     T = view.T_world_camera
     with np.errstate(invalid="ignore"):
         return (points @ T[:3, :3].T + T[:3, 3]).reshape(height, width, 3)
+
+
+def _as_seen(view: View, thing: SceneObject) -> SceneObject:
+    """A thing with the box of what is to be seen of it: that of a round one faces the camera."""
+    if thing.kind not in ROUND:
+        return thing
+    ahead = view.T_world_camera[:3, 2]
+    diameter, _, height = thing.size
+    return replace(
+        thing,
+        size=np.array([diameter, diameter, height]),
+        yaw=float(np.arctan2(ahead[1], ahead[0])),
+    )
 
 
 def _seen(view: View, thing: SceneObject, points: NDArray[np.float64]) -> SeenObject | None:

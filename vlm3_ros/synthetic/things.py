@@ -180,3 +180,7 @@ SIZES: dict[str, tuple[float, float, float]] = {
     "bench": (1.6, 0.45, 0.46),
     "cone": (0.36, 0.36, 0.75),
 }
+
+ROUND = ("ball", "bin", "lamp", "person", "tree")
+"""Kinds that look the same from all sides: their length is their diameter, and yaw has no
+meaning."""
