@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,27 +46,50 @@ Score = Callable[[Path], dict[str, float]]
 """Scores a checkpoint folder; the names and values go into the log and the curve."""
 
 
-def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -> Path:
+def _pack(processor: Any) -> Callable[[list[Any]], dict[str, Any]]:
+    return Packer(processor).collate
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What a run draws samples with; the recipe's own, or what an ablation puts in their place.
+
+    `dense`, `questions`: make a data set as `samples.SampleStream` is made. `collate`: makes of a
+    processor what turns samples of `questions` into the keyword arguments of `packed_loss`.
+    """
+
+    dense: Callable[..., Any] = DenseDepth
+    questions: Callable[..., Any] = MixedQuestions
+    collate: Callable[[Any], Callable[[list[Any]], dict[str, Any]]] = _pack
+
+
+def train(
+    config: TrainConfig,
+    folder: Path | str,
+    score: Score | None = None,
+    streams: Streams = Streams(),  # it is frozen
+) -> Path:
     """Train a checkpoint, or go on with a run that was cut off in the same folder.
 
     Args:
         folder: gets `checkpoint-N` folders, `log.json`, `curves.png` and, at the end, `final`,
             the checkpoint.
         score: called with every checkpoint.
+        streams: what samples are drawn with.
 
     Returns:
         The folder of the final checkpoint.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    start = _first_checkpoint(config, folder)
+    start = first_checkpoint(config, folder, streams)
     processor = load_processor(start, local_files_only=start != Path(config.model))
     profile = load_profile(start)
     model = _trainable_model(start)
 
-    last, step = _last_step(folder)
+    last, step = last_step(folder)
     optimiser = config.optimiser
-    dataset = MixedQuestions(
+    dataset = streams.questions(
         processor,
         profile,
         image_limits(processor),
@@ -78,7 +101,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
         model=model,
         args=_arguments(config, config.data, optimiser, folder),
         train_dataset=dataset,
-        data_collator=Packer(processor).collate,
+        data_collator=streams.collate(processor),
         optimizers=(build_optimiser(model, optimiser), None),
         callbacks=[_FinishCheckpoint(processor, profile, score)],
     )
@@ -147,11 +170,11 @@ def _write_log(folder: Path, log: list[dict[str, float]]) -> None:
     draw_curves(log, folder / "curves.png")
 
 
-def _first_checkpoint(config: TrainConfig, folder: Path) -> Path:
-    """Where the questions start: after the warm-ups that are asked for."""
+def first_checkpoint(config: TrainConfig, folder: Path, streams: Streams) -> Path:
+    """The checkpoint that the questions start from: after the warm-ups that are asked for."""
     checkpoint = _unwarmed_checkpoint(config, folder / "start")
     if config.warmup.optimiser.steps:
-        checkpoint = _warm_up(config, checkpoint, folder / "warmup")
+        checkpoint = _warm_up(config, checkpoint, folder / "warmup", streams)
     if config.pair_warmup.optimiser.steps:
         checkpoint = _warm_up_pairs(config, checkpoint, folder / "pair_warmup")
     return checkpoint
@@ -181,13 +204,13 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> Path:
     return folder
 
 
-def _warm_up(config: TrainConfig, start: Path, folder: Path) -> Path:
+def _warm_up(config: TrainConfig, start: Path, folder: Path, streams: Streams) -> Path:
     """Train the vision half of `start` on dense depth; the whole model with it is returned."""
 
     def learner(model: Any) -> nn.Module:
         return DenseHead(model.model.visual, model.config.text_config.hidden_size)
 
-    return _dense_training(config, config.warmup, start, folder, DenseDepth, learner, collate)
+    return _dense_training(config, config.warmup, start, folder, streams.dense, learner, collate)
 
 
 def _warm_up_pairs(config: TrainConfig, start: Path, folder: Path) -> Path:
@@ -212,7 +235,7 @@ def _dense_training(
         return final
     processor, profile = load_processor(start), load_profile(start)
     model = _trainable_model(start)
-    last, step = _last_step(folder)
+    last, step = last_step(folder)
     head, optimiser = learner(model), warmup.optimiser
     trainer = _Trainer(
         model=head,
@@ -235,7 +258,7 @@ def _dense_training(
     return final
 
 
-def _last_step(folder: Path) -> tuple[str | None, int]:
+def last_step(folder: Path) -> tuple[str | None, int]:
     """The last checkpoint of a run that is to go on, and the steps that led to it."""
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     return last, int(last.rsplit("-", 1)[1]) if last else 0

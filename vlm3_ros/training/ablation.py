@@ -1,0 +1,307 @@
+"""The paper's findings (sections 3.1 and 4.2) as training runs that differ in one thing each.
+
+An arm is how a view becomes images and questions, and how answers become metres. All arms start
+from the same weights and see the same scenes, pixels and number of labels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.evaluation.ablation import ArmScore, Finding, read_score, write_score
+from vlm3_ros.evaluation.synthetic import AskView, score_view
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.synthetic import View
+from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
+from vlm3_ros.tasks.markers import QUESTION, ask_marked_depth, draw_marker
+from vlm3_ros.training.config import ConfigError, OptimiserConfig, TrainConfig, WarmupConfig
+from vlm3_ros.training.packing import Packer, QuestionAnswer
+from vlm3_ros.training.samples import ViewStream, depth_pairs, sample_pixels
+from vlm3_ros.training.sft import Streams, first_checkpoint, last_step, train
+from vlm3_ros.training.warmup import DenseDepth
+
+logger = logging.getLogger(__name__)
+
+MEAN_AREA = 2.4
+"""Mean of width / fx * height / fy over the cameras of procedural views (`sample_camera`)."""
+
+EVALUATION_SEED = 1_000_033
+"""Of the views that all arms are scored on."""
+
+PIXELS_PER_VIEW = 5
+"""Few: what one image shows errs together, so more images say more than more pixels."""
+
+_SEED_STRIDE = 1000
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A training run: the paper's method but for what is said here.
+
+    Attributes:
+        words: what is done, for tables.
+        images: "unified" to one focal length, or "as_they_are": all resized to the same area, and
+            answers in metres whatever the lens.
+        pixels: named by coordinates in "text", or by an "arrow" on a copy of the image for each.
+        weights: of the sources, as in `DataConfig`.
+    """
+
+    name: str
+    words: str
+    images: Literal["unified", "as_they_are"] = "unified"
+    pixels: Literal["text", "arrow"] = "text"
+    weights: Literal["given", "uniform", "size"] = "given"
+
+
+ARMS = (
+    Arm("vlm3", "unified focal length, pixels in text, tuned weights"),
+    Arm("as_they_are", "images as they are", images="as_they_are"),
+    Arm("arrow", "pixels by drawn arrows", pixels="arrow"),
+    Arm("size", "weights by size", weights="size"),
+    Arm("uniform", "uniform weights", weights="uniform"),
+)
+
+FINDINGS = (
+    Finding("cameras", "Images of mixed cameras", ("vlm3", "as_they_are"), {}),
+    Finding("pixels", "How a pixel is named", ("vlm3", "arrow"), {"vlm3": 0.853, "arrow": 0.849}),
+    Finding(
+        "mixture",
+        "How sources of different size are mixed",
+        ("vlm3", "size", "uniform"),
+        {"vlm3": 0.904, "size": 0.884, "uniform": 0.842},
+    ),
+)
+"""With delta1 of the paper's table 3; of cameras it has no number."""
+
+
+def run_ablation(
+    config: TrainConfig,
+    arms: Sequence[Arm],
+    folder: Path | str,
+    seeds: int,
+    views: int,
+    told: Callable[[list[ArmScore]], None] = lambda scores: None,
+) -> list[ArmScore]:
+    """Train and score all arms, or go on where a run in the same folder was cut off.
+
+    Args:
+        config: the recipe of every arm; the weights of its sources are the tuned ones.
+        folder: gets `settings.json`, `warmups/` and `arms/`.
+        seeds: how often everything is repeated, with other weights and another draw of scenes.
+        views: unseen procedural views that every arm is scored on.
+        told: called after each arm with all scores so far.
+
+    Raises:
+        ConfigError: when the folder holds a run of another recipe, or weights by size are asked
+            for and a source has none.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(config, folder / "settings.json")
+    for arm in arms:
+        _check_weights(config, arm)
+    scores: list[ArmScore] = []
+    for seed in range(seeds):
+        for arm in arms:
+            logger.info("arm %s, seed %d: %s", arm.name, seed, arm.words)
+            scores.append(_run_arm(arm_config(config, arm, seed), arm, folder, seed, views))
+            told(scores)
+    return scores
+
+
+def arm_config(config: TrainConfig, arm: Arm, seed: int) -> TrainConfig:
+    """The recipe of one arm."""
+    data, warm = config.data, config.warmup.data
+    offset = seed * _SEED_STRIDE
+    return replace(
+        config,
+        seed=config.seed + offset,
+        data=replace(data, weights=arm.weights, seed=data.seed + offset),
+        warmup=replace(
+            config.warmup, data=replace(warm, weights=arm.weights, seed=warm.seed + offset)
+        ),
+    )
+
+
+def arm_camera(arm: Arm, camera: PinholeCamera) -> PinholeCamera:
+    """The camera that an arm takes an image to be from.
+
+    An image as it is: from one that sees the same solid angle as all others, so that unifying its
+    focal length resizes it to an area that is the same for all, and answers are metres. That area
+    is the mean one of unified images: both enter as as many tokens.
+    """
+    if arm.images == "unified":
+        return camera
+    width, height = camera.width, camera.height
+    focal = math.sqrt(width * height / MEAN_AREA)
+    return PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+
+def arm_streams(arm: Arm) -> Streams:
+    """What an arm's samples are drawn with."""
+    return Streams(partial(ArmDense, arm), partial(ArmQuestions, arm), packed_copies)
+
+
+class ArmDense(DenseDepth):
+    """Views with the depth of all their cells, as an arm sees them."""
+
+    def __init__(self, arm: Arm, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self._arm = arm
+
+    def variant(self, scene: View, repeat: int) -> View:
+        """See the base class."""
+        return _as_seen(self._arm, super().variant(scene, repeat))
+
+
+MarkedCopies = tuple[tuple[NDArray[np.uint8], list[QuestionAnswer]], ...]
+"""Images, shape (height, width, 3), with the questions about each; all of one view."""
+
+
+class ArmQuestions(ViewStream[MarkedCopies]):
+    """Depth questions about random pixels of views, as an arm sees and asks them.
+
+    The pixels are the same for all arms.
+    """
+
+    def __init__(self, arm: Arm, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self._arm = arm
+
+    def variant(self, scene: View, repeat: int) -> View:
+        """See the base class."""
+        return _as_seen(self._arm, super().variant(scene, repeat))
+
+    def sample(self, scene: View, rng: np.random.Generator) -> MarkedCopies:
+        """One image with all questions, or one copy of it for each."""
+        pixels = sample_pixels(scene, self._data.questions, rng)
+        image, pairs = depth_pairs(scene, pixels, self._profile, self._limits)
+        if self._arm.pixels == "text":
+            return ((image, pairs),)
+        tips = self.unified(scene).to_view(pixels)
+        return tuple(
+            (draw_marker(image, tip), [(QUESTION, answer)])
+            for tip, (_, answer) in zip(tips, pairs, strict=True)
+        )
+
+    def length(self, sample: MarkedCopies) -> int:
+        """Pixels of the view."""
+        return sample[0][0].size
+
+
+def packed_copies(processor: Any) -> Callable[[list[MarkedCopies]], dict[str, Any]]:
+    """What makes a batch of `packed_loss` of samples of `ArmQuestions`."""
+    return partial(_pack_copies, Packer(processor))
+
+
+def _pack_copies(packer: Packer, samples: list[MarkedCopies]) -> dict[str, Any]:
+    return packer.collate(
+        [packer.pack([image], pairs) for copies in samples for image, pairs in copies]
+    )
+
+
+def ask_as(arm: Arm, engine: Engine) -> AskView:
+    """How an arm asks for the depth of pixels of a view."""
+    ask = ask_depth if arm.pixels == "text" else ask_marked_depth
+
+    def ask_view(view: View, pixels: NDArray[np.float64]) -> DepthAnswers:
+        return ask(engine, view.image, arm_camera(arm, view.camera), pixels)
+
+    return ask_view
+
+
+def _as_seen(arm: Arm, view: View) -> View:
+    return replace(view, camera=arm_camera(arm, view.camera))
+
+
+def _run_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int, views: int) -> ArmScore:
+    """Train and score one arm, as far as that is not done yet."""
+    arm_folder = folder / "arms" / f"{arm.name}-{seed}"
+    result = arm_folder / "score.json"
+    if result.is_file() and len((score := read_score(result)).views) == views:
+        return score
+    cost = _train_arm(config, arm, folder, seed)
+    settings = EngineSettings(str(arm_folder / "final"), offline=True, max_new_tokens=24)
+    engine = load_engine(settings)
+    try:
+        ask = ask_as(arm, engine)
+        scored = [score_view(ask, EVALUATION_SEED, i, PIXELS_PER_VIEW) for i in range(views)]
+    finally:
+        engine.close()
+    labels = config.optimiser.steps * config.optimiser.batch_size * config.data.questions
+    score = ArmScore(arm.name, seed, tuple(scored), labels, **cost)
+    write_score(score, result)
+    return score
+
+
+def _train_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int) -> dict[str, float]:
+    """Train one arm; returns what it took, in seconds."""
+    arm_folder = folder / "arms" / f"{arm.name}-{seed}"
+    told = arm_folder / "seconds.json"
+    if told.is_file():
+        return dict(json.loads(told.read_text()))
+    streams = arm_streams(arm)
+    # Of images only, so arms that differ in the questions share it.
+    warmup = folder / "warmups" / f"{arm.images}-{arm.weights}-{seed}"
+    timed = warmup / "seconds.json"
+    start, seconds = _timed(
+        partial(first_checkpoint, config, warmup, streams),
+        warmup / "warmup",
+        config.warmup.optimiser,
+    )
+    if not timed.is_file():
+        warmup.mkdir(parents=True, exist_ok=True)
+        timed.write_text(json.dumps(seconds))
+    questions = replace(config, model=str(start), warmup=WarmupConfig())
+    _, seconds = _timed(
+        partial(train, questions, arm_folder, streams=streams), arm_folder, config.optimiser
+    )
+    cost = {"warmup_seconds": json.loads(timed.read_text()), "seconds": seconds}
+    told.write_text(json.dumps(cost))
+    return cost
+
+
+def _timed(run: Callable[[], Path], folder: Path, optimiser: OptimiserConfig) -> tuple[Path, float]:
+    """What a training returns, and how long it would have taken had nothing cut it off."""
+    _, done = last_step(folder)
+    start = time.monotonic()
+    checkpoint = run()
+    elapsed = time.monotonic() - start
+    return checkpoint, elapsed * optimiser.steps / max(1, optimiser.steps - done)
+
+
+def _check_settings(config: TrainConfig, path: Path) -> None:
+    settings = json.dumps(asdict(config), indent=1, sort_keys=True)
+    if not path.is_file():
+        path.write_text(settings)
+    elif path.read_text() != settings:
+        raise ConfigError(
+            f"{path} is of another recipe than this one: choose another folder, or ask for the "
+            "same again"
+        )
+
+
+def _check_weights(config: TrainConfig, arm: Arm) -> None:
+    sources = config.data.sources
+    if arm.weights != "given" and len(sources) < 2:
+        raise ConfigError(f"arm {arm.name}: data.sources holds no two sources to weigh")
+    endless = [name for name, some in sources.items() if not (some.scenes or some.dataset)]
+    if arm.weights == "size" and endless:
+        raise ConfigError(
+            f"arm {arm.name}: data.sources.{endless[0]} has no size, it draws ever new scenes: "
+            "give it a number of scenes"
+        )
