@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_values_replace_defaults(tmp_path):
         ("data: {weights: equal}", "data.weights is 'equal'; use given, uniform, size"),
         ("data: {weights: size, sources: {a: {}}}", "data.sources.a has no size"),
         ("profile: {fit: stretch}", "profile.fit is 'stretch'; use scale or pad"),
+        ("optimiser: {accumulate: 0}", "optimiser.accumulate is 0; it must be positive"),
+        ("optimiser: {learning_rate: .inf}", "optimiser.learning_rate is inf"),
+        ("optimiser: {warmup: 1.5}", r"optimiser.warmup is 1.5; it must be in \[0, 1\]"),
+        ("warmup: {optimiser: {schedule: linear}}", "warmup.optimiser.schedule is 'linear'"),
+        ("lora: {rank: -1}", "lora.rank is -1"),
+        ("lora: {rank: 4, targets: []}", "lora.targets"),
+        ("lora: {rank: 4, dropout: 1}", "lora.dropout is 1.0"),
         ("- a list", "mapping"),
         ("a: [", "cannot be read"),
     ],
@@ -82,3 +90,31 @@ def test_mistakes_are_named_with_their_file(tmp_path, text, named):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+def test_settings_replace_single_values_of_the_file(tmp_path):
+    path = _config(tmp_path, "optimiser: {steps: 7, warmup: 0.1}\ndata:\n")
+    config = load_config(
+        path, ["optimiser.steps=200", "data.seed=3", "lora.rank=8", "lora.targets=[q_proj]"]
+    )
+    assert (config.optimiser.steps, config.optimiser.warmup) == (200, 0.1)
+    assert config.data.seed == 3
+    assert (config.lora.rank, config.lora.targets) == (8, ("q_proj",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("optimiser.steps=0", "optimiser.steps is 0"),
+        ("optimiser.stops=1", "unknown key 'stops'"),
+        ("optimiser.steps=many", "steps is 'many'; expected a int"),
+        ("seed.first=1", "'seed.first=1': seed holds no keys"),
+        ("optimiser.steps", "'optimiser.steps' sets nothing; write key.path=value"),
+        ("optimiser..steps=3", "sets nothing"),
+        ("optimiser.steps=[", "value cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(tmp_path, setting, named):
+    path = _config(tmp_path, "seed: 1")
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        load_config(path, [setting])

@@ -16,6 +16,7 @@ from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.evaluation.bag_answers import GRID, Pair
 from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.evaluation.pair_baselines import SiftFeatures, motion_of_features, sift_features
+from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
@@ -111,18 +112,29 @@ def true_matches(
         the second image or that shows another depth there.
     """
     assert first.depth is not None and second.depth is not None
+    cameras, depths = (first.camera, second.camera), (first.depth, second.depth)
+    return pixels_shown(cameras, depths, T_cam1_cam2, pixels1)
+
+
+def pixels_shown(
+    cameras: tuple[PinholeCamera, PinholeCamera],
+    depths: tuple[NDArray[np.float32], NDArray[np.float32]],
+    T_cam1_cam2: Transform,
+    pixels1: ArrayLike,
+) -> NDArray[np.float64]:
+    """As `true_matches`, of cameras and depth images, metres, shape (height, width)."""
+    camera1, camera2 = cameras
     pixels1 = np.asarray(pixels1, dtype=float).reshape(-1, 2)
     u, v = np.rint(pixels1).astype(int).T
-    depth1 = first.depth[v, u]
-    camera2 = second.camera
-    pixels2 = transferred_pixels(T_cam1_cam2, first.camera, pixels1, depth1, camera2)
-    points = first.camera.unproject(pixels1, depth1)
+    depth1 = depths[0][v, u]
+    pixels2 = transferred_pixels(T_cam1_cam2, camera1, pixels1, depth1, camera2)
+    points = camera1.unproject(pixels1, depth1)
     T_cam2_cam1 = inverse(T_cam1_cam2)
     expected = points @ T_cam2_cam1[2, :3] + T_cam2_cam1[2, 3]
     limits = (camera2.width - 1, camera2.height - 1)
     inside = np.all((pixels2 >= 0) & (pixels2 <= limits), axis=1)
     u, v = np.rint(np.where(inside[:, None], pixels2, 0)).astype(int).T
-    is_same = np.abs(second.depth[v, u] / expected - 1) < SAME_DEPTH
+    is_same = np.abs(depths[1][v, u] / expected - 1) < SAME_DEPTH
     return np.where((inside & is_same)[:, None], pixels2, np.nan)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -84,23 +84,49 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How weights move. The learning rate rises, stays, and falls to zero over the last `decay`
-    share of the steps.
+    """How weights move. The learning rate rises over the first `warmup` share of the steps.
 
     `name`: "adamw", or "muon" for Muon on matrices and AdamW on the rest. `vision_rate`: learning
-    rate of the vision half, as a share of `learning_rate`.
+    rate of the vision half, as a share of `learning_rate`. `batch_size`: samples that a process
+    computes at once; a step averages over `accumulate` such batches of every process. `schedule`:
+    after the warm-up the rate falls along a cosine ("cosine"), or stays and falls over the last
+    `decay` share of the steps ("stable"). `clip`: largest norm of a step's gradient.
     """
 
     name: str = "adamw"
     learning_rate: float = 1e-3
     vision_rate: float = 1.0
     batch_size: int = 16
+    accumulate: int = 1
     steps: int = 10_000
+    schedule: str = "stable"
     warmup: float = 0.03
     decay: float = 0.3
     weight_decay: float = 0.01
     beta2: float = 0.98
     clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters that train in place of the weights of linear layers; none at `rank` 0.
+
+    `alpha`: their output counts `alpha / rank` times. `targets`: names of the layers that get
+    them.
+    """
+
+    rank: int = 0
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
 
 
 @dataclass(frozen=True)
@@ -117,9 +143,11 @@ class TrainConfig:
 
     `model`: a checkpoint to start from; empty for random weights of the sizes in `shape` (the
     fields of `checkpoint.TinyShape`). `warmup`: dense depth for the vision half. `pair_warmup`:
-    dense matches, before a model is asked about pairs. `dtype`: precision of
-    matrix products ("float32", "bfloat16"); weights stay float32. `evaluate_every`: steps
-    between checkpoints, each scored on `evaluation_views` unseen views.
+    dense matches, before a model is asked about pairs. `lora`: of the questions, the warm-ups
+    train all weights. `dtype`: precision of matrix products ("float32", "bfloat16"); weights that
+    train stay float32. `gradient_checkpointing`: compute activations twice instead of keeping
+    them. `evaluate_every`: steps between checkpoints, each scored on `evaluation_views` unseen
+    views.
     """
 
     model: str = ""
@@ -129,7 +157,9 @@ class TrainConfig:
     pair_warmup: WarmupConfig = field(default_factory=WarmupConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     dtype: str = "bfloat16"
+    gradient_checkpointing: bool = False
     seed: int = 0
     evaluate_every: int = 1000
     evaluation_views: int = 80
@@ -140,37 +170,58 @@ class TrainConfig:
         return bool(self.data.share("pairs") or self.pair_warmup.optimiser.steps)
 
 
-def load_config(path: Path | str) -> TrainConfig:
+def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
     """Read a training configuration.
+
+    Args:
+        path: of the YAML file.
+        settings: `key.path=value`, each in place of what the file says; values are YAML.
 
     Raises:
         ConfigError: when the file cannot be read, or a key or a value does not belong there.
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
-    config: TrainConfig = _build(TrainConfig(), content or {}, str(path))
-    positive: dict[str, float] = {
-        "optimiser.steps": config.optimiser.steps,
-        "evaluate_every": config.evaluate_every,
-    }
+    for setting in settings:
+        _set(content, setting)
+    return _checked(content, f"{path} with {' '.join(settings)}" if settings else str(path))
+
+
+def _set(content: Any, setting: str) -> None:
+    """Put one `key.path=value` into what a file holds."""
+    keys, equals, text = setting.partition("=")
+    *sections, key = keys.split(".")
+    if not equals or not all((*sections, key)):
+        raise ConfigError(f"{setting!r} sets nothing; write key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{setting!r}: the value cannot be read ({error})") from error
+    for section in sections:
+        if isinstance(content, dict) and content.get(section) is None:
+            content[section] = {}
+        content = content[section] if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{setting!r}: {'.'.join(sections)} holds no keys")
+    content[key] = value
+
+
+def _checked(content: Any, path: str) -> TrainConfig:
+    config: TrainConfig = _build(TrainConfig(), content, path)
     for prefix, part in (
         ("", config),
         ("warmup.", config.warmup),
         ("pair_warmup.", config.pair_warmup),
     ):
         _check_data(part.data, f"{path}: {prefix}data")
-        positive |= {
-            f"{prefix}optimiser.batch_size": part.optimiser.batch_size,
-            f"{prefix}optimiser.learning_rate": part.optimiser.learning_rate,
-        }
-        if part.optimiser.name not in ("adamw", "muon"):
-            raise ConfigError(
-                f"{path}: {prefix}optimiser.name is {part.optimiser.name!r}; use adamw or muon"
-            )
-    for key, value in positive.items():
+        _check_optimiser(part.optimiser, f"{path}: {prefix}optimiser")
+    for key, value in (
+        ("optimiser.steps", config.optimiser.steps),
+        ("evaluate_every", config.evaluate_every),
+    ):
         if value <= 0:
             raise ConfigError(f"{path}: {key} is {value}; it must be positive")
     if config.profile.fit not in get_args(Fit):
@@ -179,6 +230,7 @@ def load_config(path: Path | str) -> TrainConfig:
         )
     if config.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"{path}: dtype is {config.dtype!r}; use float32 or bfloat16")
+    _check_lora(config.lora, f"{path}: lora")
     return config
 
 
@@ -229,6 +281,36 @@ def _check_shares(shares: Mapping[str, float], where: str, meaning: str) -> None
             raise ConfigError(f"{where}.{name} is {share}; a {meaning} is 0 or more")
     if not math.fsum(shares.values()):
         raise ConfigError(f"{where}: nothing is drawn, a {meaning} above 0 is needed")
+
+
+def _check_optimiser(optimiser: OptimiserConfig, where: str) -> None:
+    for key in ("batch_size", "accumulate", "learning_rate", "clip"):
+        if not 0 < getattr(optimiser, key) < math.inf:
+            raise ConfigError(
+                f"{where}.{key} is {getattr(optimiser, key)}; it must be positive and finite"
+            )
+    for key in ("vision_rate", "weight_decay"):
+        if not 0 <= getattr(optimiser, key) < math.inf:
+            raise ConfigError(f"{where}.{key} is {getattr(optimiser, key)}; it must be 0 or more")
+    for key in ("warmup", "decay", "beta2"):
+        if not 0 <= getattr(optimiser, key) <= 1:
+            raise ConfigError(f"{where}.{key} is {getattr(optimiser, key)}; it must be in [0, 1]")
+    for key, known in (("name", ("adamw", "muon")), ("schedule", ("cosine", "stable"))):
+        if getattr(optimiser, key) not in known:
+            raise ConfigError(
+                f"{where}.{key} is {getattr(optimiser, key)!r}; use {' or '.join(known)}"
+            )
+
+
+def _check_lora(lora: LoraConfig, where: str) -> None:
+    if lora.rank < 0:
+        raise ConfigError(f"{where}.rank is {lora.rank}; use 0 to train all weights, or more")
+    if not 0 < lora.alpha < math.inf:
+        raise ConfigError(f"{where}.alpha is {lora.alpha}; it must be positive and finite")
+    if not 0 <= lora.dropout < 1:
+        raise ConfigError(f"{where}.dropout is {lora.dropout}; it must be in [0, 1)")
+    if not lora.targets or not all(isinstance(name, str) for name in lora.targets):
+        raise ConfigError(f"{where}.targets is {lora.targets}; name one layer at least")
 
 
 def _build(default: Any, content: Any, where: str) -> Any:

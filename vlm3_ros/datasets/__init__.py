@@ -1,0 +1,1 @@
+"""Training sets made of recordings: their format, how they are made, and what is in them."""
