@@ -13,6 +13,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.language.prompts import PromptError
 from vlm3_ros.training.config import ConfigError
+from vlm3_ros.training.errors import TrainingError
 
 _COMMANDS = (demo, ask, evaluate, bench, train, ablate, bag_from_rgbd, sample_bag)
 
@@ -24,6 +25,7 @@ _USER_ERRORS = (
     GeometryError,
     OSError,
     PromptError,
+    TrainingError,
 )
 """What a user can mend: told in one line. Anything else is a fault of ours, with its traceback."""
 

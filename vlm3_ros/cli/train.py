@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 
 VALIDATION_SEED = 1_000_003
@@ -27,6 +30,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="folder of checkpoints, log.json and, at the end, final/",
     )
+    parser.add_argument(
+        "--model",
+        metavar="ID|DIR",
+        help="checkpoint to start from in place of the file's: a folder, or an id of the hub",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="single values in place of the file's, such as optimiser.steps=200",
+    )
     parser.set_defaults(run=run)
 
 
@@ -34,16 +50,26 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from vlm3_ros.training.config import load_config
 
-    config = load_config(options.config)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    config = load_config(options.config, options.set)
+    if options.model:
+        config = replace(config, model=options.model)
+    # Where several processes train, the first one speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    level = logging.INFO if first else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # After the configuration: torch takes seconds, an error in a file should not.
+    from vlm3_ros.training.card import score_table, spent, wait_share
     from vlm3_ros.training.sft import train
 
     def score(checkpoint: Path) -> dict[str, float]:
         return score_checkpoint(checkpoint, config.evaluation_views)
 
     final = train(config, options.out, score if config.evaluation_views else None)
-    print(f"wrote {final}")
+    if first:
+        log = json.loads((options.out / "log.json").read_text())
+        print(score_table(log) or "not scored")
+        print(f"trained for {spent(log)[0] / 60:.1f} min, {wait_share(log):.1%} waiting for data")
+        print(f"wrote {final}")
     return 0
 
 

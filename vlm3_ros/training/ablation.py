@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,10 +27,10 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.synthetic import View
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
 from vlm3_ros.tasks.markers import QUESTION, ask_marked_depth, draw_marker
-from vlm3_ros.training.config import ConfigError, OptimiserConfig, TrainConfig, WarmupConfig
+from vlm3_ros.training.config import ConfigError, TrainConfig, WarmupConfig
 from vlm3_ros.training.packing import Packer, QuestionAnswer
 from vlm3_ros.training.samples import ViewStream, depth_pairs, sample_pixels
-from vlm3_ros.training.sft import Streams, first_checkpoint, last_step, train
+from vlm3_ros.training.sft import Streams, train, warm_up
 from vlm3_ros.training.warmup import DenseDepth
 
 logger = logging.getLogger(__name__)
@@ -44,6 +43,9 @@ EVALUATION_SEED = 1_000_033
 
 PIXELS_PER_VIEW = 5
 """Few: what one image shows errs together, so more images say more than more pixels."""
+
+MAX_NEW_TOKENS = 24
+"""Of an answer that does not keep to its form: longer than any number, not as long as babble."""
 
 _SEED_STRIDE = 1000
 
@@ -228,60 +230,56 @@ def _as_seen(arm: Arm, view: View) -> View:
     return replace(view, camera=arm_camera(arm, view.camera))
 
 
+def _arm_folder(folder: Path, arm: Arm, seed: int) -> Path:
+    return folder / "arms" / f"{arm.name}-{seed}"
+
+
 def _run_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int, views: int) -> ArmScore:
     """Train and score one arm, as far as that is not done yet."""
-    arm_folder = folder / "arms" / f"{arm.name}-{seed}"
-    result = arm_folder / "score.json"
+    result = _arm_folder(folder, arm, seed) / "score.json"
     if result.is_file() and len((score := read_score(result)).views) == views:
         return score
-    cost = _train_arm(config, arm, folder, seed)
-    settings = EngineSettings(str(arm_folder / "final"), offline=True, max_new_tokens=24)
+    warmup, trained = _train_arm(config, arm, folder, seed)
+    settings = EngineSettings(str(trained / "final"), offline=True, max_new_tokens=MAX_NEW_TOKENS)
     engine = load_engine(settings)
     try:
         ask = ask_as(arm, engine)
         scored = [score_view(ask, EVALUATION_SEED, i, PIXELS_PER_VIEW) for i in range(views)]
     finally:
         engine.close()
-    labels = config.optimiser.steps * config.optimiser.batch_size * config.data.questions
-    score = ArmScore(arm.name, seed, tuple(scored), labels, **cost)
+    optimiser = config.optimiser
+    samples = optimiser.steps * optimiser.batch_size * optimiser.accumulate
+    score = ArmScore(
+        arm.name,
+        seed,
+        tuple(scored),
+        labels=optimiser.steps
+        * optimiser.batch_size
+        * optimiser.accumulate
+        * config.data.questions,
+        warmup_seconds=_seconds(warmup),
+        seconds=_seconds(trained),
+    )
     write_score(score, result)
     return score
 
 
-def _train_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int) -> dict[str, float]:
-    """Train one arm; returns what it took, in seconds."""
-    arm_folder = folder / "arms" / f"{arm.name}-{seed}"
-    told = arm_folder / "seconds.json"
-    if told.is_file():
-        return dict(json.loads(told.read_text()))
+def _train_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int) -> tuple[Path, Path]:
+    """Train one arm, as far as that is not done yet; returns the folders of its two parts."""
     streams = arm_streams(arm)
     # Of images only, so arms that differ in the questions share it.
     warmup = folder / "warmups" / f"{arm.images}-{arm.weights}-{seed}"
-    timed = warmup / "seconds.json"
-    start, seconds = _timed(
-        partial(first_checkpoint, config, warmup, streams),
-        warmup / "warmup",
-        config.warmup.optimiser,
-    )
-    if not timed.is_file():
-        warmup.mkdir(parents=True, exist_ok=True)
-        timed.write_text(json.dumps(seconds))
-    questions = replace(config, model=str(start), warmup=WarmupConfig())
-    _, seconds = _timed(
-        partial(train, questions, arm_folder, streams=streams), arm_folder, config.optimiser
-    )
-    cost = {"warmup_seconds": json.loads(timed.read_text()), "seconds": seconds}
-    told.write_text(json.dumps(cost))
-    return cost
+    start = warm_up(config, warmup, streams)
+    arm_folder = _arm_folder(folder, arm, seed)
+    train(replace(config, model=str(start), warmup=WarmupConfig()), arm_folder, streams=streams)
+    return warmup / "warmup", arm_folder
 
 
-def _timed(run: Callable[[], Path], folder: Path, optimiser: OptimiserConfig) -> tuple[Path, float]:
-    """What a training returns, and how long it would have taken had nothing cut it off."""
-    _, done = last_step(folder)
-    start = time.monotonic()
-    checkpoint = run()
-    elapsed = time.monotonic() - start
-    return checkpoint, elapsed * optimiser.steps / max(1, optimiser.steps - done)
+def _seconds(folder: Path) -> float:
+    """What a training took, all sittings together; 0 where there was none."""
+    path = folder / "log.json"
+    log = json.loads(path.read_text()) if path.is_file() else []
+    return max((float(entry["seconds"]) for entry in log if "seconds" in entry), default=0.0)
 
 
 def _check_settings(config: TrainConfig, path: Path) -> None:

@@ -210,6 +210,12 @@ def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) 
     write_profile(folder, profile)
 
 
+def has_own_words(folder: Path | str, profile: Profile) -> bool:
+    """Whether a checkpoint's tokenizer was made for its prompts, as `build_tokenizer` does."""
+    known = Qwen2Tokenizer.from_pretrained(folder).get_vocab()
+    return all(part in known for part in constant_parts(profile.prompts.depth.question))
+
+
 def constant_parts(template: str) -> list[str]:
     """The worded parts of a template between its placeholders; mere punctuation is left out."""
     parts = re.split(r"\{\w+\}", template)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def mirrored(view: View) -> View:
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """Which batches a worker makes: batch i if i % workers == number.
+    """Which batches a worker makes: batch i if i % workers == number, over all processes.
 
     `done`: batches that a run which resumes has had.
     """
@@ -91,13 +92,19 @@ class WorkerShare:
 
 
 def worker_share(done: int) -> WorkerShare:
-    """The share of this process."""
+    """The share of this worker of this process.
+
+    Which of how many training processes this is stands in the environment, where launchers of
+    torch put it and workers find it, too.
+    """
     worker = get_worker_info()
     number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     # Rendering beside a training process: one thread each, or they starve one another.
     torch.set_num_threads(1)
     # Batches come from the workers in turn; after `done` of them it is another one's turn.
-    return WorkerShare((number + done) % workers, workers, done)
+    turn = (number + done // processes) % workers
+    return WorkerShare(turn * processes + rank, workers * processes, done)
 
 
 class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
