@@ -33,7 +33,7 @@ def answers() -> BagAnswers:
 def true_poses() -> TruePoses:
     poses = np.tile(np.eye(4), (4, 1, 1))
     poses[:, 0, 3] = 0, 0.2, 0.2, 0.4
-    return TruePoses("hand", TimedPoses(np.array(STAMPS_NS), poses), np.eye(4))
+    return TruePoses("hand", "world", TimedPoses(np.array(STAMPS_NS), poses), np.eye(4))
 
 
 @pytest.fixture

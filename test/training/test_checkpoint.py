@@ -125,7 +125,8 @@ def test_the_seed_decides_the_weights_and_leaves_the_caller_s_alone(tmp_path, fo
 
 
 def test_an_extended_checkpoint_answers_depth_as_before_and_can_be_asked_about_pairs(tmp_path):
-    depth_only = replace(load_prompt_set("vlm3-short"), pose=None, correspondence=None)
+    prompts = load_prompt_set("vlm3-short")
+    depth_only = replace(prompts, pose=None, correspondence=None, objects=None)
     build_checkpoint(tmp_path / "depth", TinyShape(), Profile(128.0, "pad", depth_only), seed=3)
     profile = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
     extend_checkpoint(tmp_path / "depth", tmp_path / "pairs", profile)

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.reading import Bag, header_stamp_ns, up_to_damage
-from vlm3_ros.geometry.motion import Transform, transform
+from vlm3_ros.geometry.motion import Transform, inverse, transform
 
 ODOMETRY, POSE, TF = (
     "nav_msgs/msg/Odometry",
@@ -61,11 +61,12 @@ class TimedPoses:
 class TruePoses:
     """Where a robot truly was.
 
-    `source`: in words. `base`: T_world_base over time, the world being whatever frame the bag
-    tells poses in. `T_base_camera`: of the camera's optical frame on the base.
+    `source`: in words. `base`: T_world_base over time; `world` is the name of the frame that the
+    bag tells poses in. `T_base_camera`: of the camera's optical frame on the base.
     """
 
     source: str
+    world: str
     base: TimedPoses
     T_base_camera: Transform
 
@@ -98,11 +99,39 @@ def find_true_poses(
         base = _timed(topic, stamps, [_pose(message.pose) for message in messages])
         parent = messages[0].header.frame_id
         source = f"{topic} (PoseStamped of the camera in '{parent}')"
-        return TruePoses(source, base, np.eye(4))
+        return TruePoses(source, parent, base, np.eye(4))
     base = _timed(topic, stamps, [_pose(message.pose.pose) for message in messages])
     parent, child = messages[0].header.frame_id, messages[0].child_frame_id
     T_base_camera = _static_transform(bag, child, camera_frame, damage)
-    return TruePoses(f"{topic} (Odometry, '{child}' in '{parent}')", base, T_base_camera)
+    source = f"{topic} (Odometry, '{child}' in '{parent}')"
+    return TruePoses(source, parent, base, T_base_camera)
+
+
+def static_transform(bag: Bag, target: str, source: str, damage: list[str]) -> Transform:
+    """T_target_source of two frames that are fixed to one another, shape (4, 4).
+
+    Args:
+        bag: an open bag.
+        target, source: names of frames, such as those of a camera and of a LiDAR on one robot.
+        damage: is told where the bag is damaged.
+
+    Raises:
+        BagError: when TF does not connect them, or when one moves against the other.
+    """
+    edges = _read_tf(bag, damage)
+    chains = [_chain(edges, frame) for frame in (target, source)]
+    common = next((frame for frame in chains[1] if frame in chains[0]), None)
+    if common is None:
+        raise BagError(
+            f"{bag.path}: TF does not connect '{source}' to '{target}': above them are "
+            f"{', '.join(chains[1])} and {', '.join(chains[0])}; the bag lacks it on /tf_static"
+        )
+    below = [chain[: chain.index(common)] for chain in chains]
+    moving = [frame for frame in below[0] + below[1] if edges[frame].moving is not None]
+    if moving:
+        raise BagError(f"{bag.path}: '{moving[0]}' moves between '{source}' and '{target}'")
+    T_common_target, T_common_source = (_chained(edges, frames, None) for frames in below)
+    return inverse(T_common_target) @ T_common_source
 
 
 def _find_topic(bag: Bag, ground_truth: str | None) -> str | None:
@@ -117,7 +146,7 @@ def _find_topic(bag: Bag, ground_truth: str | None) -> str | None:
         if len(names) > 1:
             raise BagError(
                 f"{bag.path}: several topics could be the ground truth: {', '.join(names)}; name "
-                "one (--gt of vlm3 evaluate)"
+                "one (--gt)"
             )
         if names:
             return names[0]
@@ -163,10 +192,10 @@ def _poses_of_tf(bag: Bag, camera: str, fixed: str | None, damage: list[str]) ->
         raise BagError(
             f"{bag.path}: TF knows '{base}' in '{chain[-1]}' at no time: the parts of the chain "
             f"({', '.join(chain)}) do not overlap, or are more than {MAX_GAP:g} s apart; name a "
-            "frame further down (--gt of vlm3 evaluate)"
+            "frame further down (--gt)"
         )
     timed = TimedPoses(moving.stamps_ns[known], poses[known])
-    return TruePoses(f"TF ('{base}' in '{chain[-1]}')", timed, T_base_camera)
+    return TruePoses(f"TF ('{base}' in '{chain[-1]}')", chain[-1], timed, T_base_camera)
 
 
 def _static_transform(bag: Bag, base: str, camera: str, damage: list[str]) -> Transform:
@@ -184,7 +213,7 @@ def _static_transform(bag: Bag, base: str, camera: str, damage: list[str]) -> Tr
     if moving:
         raise BagError(
             f"{bag.path}: '{moving[0]}' moves between '{base}', whose poses are known, and the "
-            f"camera '{camera}': name a TF frame as ground truth (--gt of vlm3 evaluate)"
+            f"camera '{camera}': name a TF frame as ground truth (--gt)"
         )
     return np.asarray(_chained(edges, below, None))
 

@@ -84,7 +84,7 @@ def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
 
     console.rule(f"{evaluation.model} on {evaluation.source.path.name}, {evaluation.mode}")
     for table in evaluation_tables(evaluation):
-        console.print(_rich_table(table))
+        console.print(rich_table(table))
     for name, text in evaluation.notes.items():
         console.print(f"[bold]{name}[/bold]: {text}")
 
@@ -125,7 +125,8 @@ def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     )
 
 
-def _rich_table(content: TextTable) -> Table:
+def rich_table(content: TextTable) -> Table:
+    """A table for the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

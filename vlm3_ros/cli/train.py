@@ -49,6 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from vlm3_ros.training.config import load_config
+    from vlm3_ros.training.sources import check_sources
 
     config = load_config(options.config, options.set)
     if options.model:
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"
     level = logging.INFO if first else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    check_sources(config, str(options.config))
     # After the configuration: torch takes seconds, an error in a file should not.
     from vlm3_ros.training.card import score_table, spent, wait_share
     from vlm3_ros.training.sft import train

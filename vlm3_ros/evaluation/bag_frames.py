@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.messages import depth_from_message
+from vlm3_ros.bags.nearest import NearestMessages
 from vlm3_ros.bags.reading import Bag, header_stamp_ns, open_bag, up_to_damage
 from vlm3_ros.bags.topics import CameraTopics
 from vlm3_ros.evaluation.trajectories import ASSOCIATION_SECONDS
@@ -77,7 +78,7 @@ class BagFrames:
             # Two readings of one file at a time, each with its place in it.
             images, others = (stack.enter_context(open_bag(self.path)) for _ in range(2))
             calibrations = self._calibrations(others)
-            depths = _DepthImages(others, self.topics.depth, self.damage)
+            depths = NearestMessages(others, self.topics.depth, self.damage)
             for message in up_to_damage(images.messages([self.topics.image]), self.damage):
                 if stamps_ns is not None and header_stamp_ns(message.content) not in stamps_ns:
                     continue
@@ -108,18 +109,20 @@ class BagFrames:
         return stamp, lens.rectify(image), lens.rectified, lens.rectified_mask()
 
     def _depth(
-        self, depths: _DepthImages, stamp_ns: int, camera: PinholeCamera
+        self, depths: NearestMessages, stamp_ns: int, camera: PinholeCamera
     ) -> NDArray[np.float32] | None:
         if self.topics.depth is None:
             return None
+        message = depths.at(stamp_ns, ASSOCIATION_SECONDS)
+        if message is None:
+            self.without_depth[f"no depth image within {ASSOCIATION_SECONDS:g} s"] += 1
+            return None
         try:
-            depth = depths.at(stamp_ns)
+            depth = depth_from_message(message)
         except BagError as error:
             self.without_depth[f"{self.topics.depth}: {error}"] += 1
             return None
-        if depth is None:
-            self.without_depth[f"no depth image within {ASSOCIATION_SECONDS:g} s"] += 1
-        elif depth.shape != (camera.height, camera.width):
+        if depth.shape != (camera.height, camera.width):
             self.without_depth[
                 f"the depth image is {depth.shape[1]}x{depth.shape[0]}, the image "
                 f"{camera.width}x{camera.height}: it is not registered to it"
@@ -133,34 +136,6 @@ def counted(frames: Iterable[BagFrame], progress: Callable[[int], None]) -> Iter
     for done, frame in enumerate(frames, 1):
         yield frame
         progress(done)
-
-
-class _DepthImages:
-    """The depth image of a time, for times that ascend."""
-
-    def __init__(self, bag: Bag, topic: str | None, damage: list[str]) -> None:
-        self._messages: Iterator[Any] = iter(())
-        if topic is not None:
-            self._messages = (
-                message.content for message in up_to_damage(bag.messages([topic]), damage)
-            )
-        self._around: list[Any] = []
-
-    def at(self, stamp_ns: int) -> NDArray[np.float32] | None:
-        """The nearest one in time, None where it is too far off.
-
-        Raises:
-            BagError: when it is damaged.
-        """
-        while not self._around or header_stamp_ns(self._around[-1]) < stamp_ns:
-            following = next(self._messages, None)
-            if following is None:
-                break
-            self._around = [*self._around[-1:], following]
-        gaps = [abs(header_stamp_ns(message) - stamp_ns) for message in self._around]
-        if not gaps or min(gaps) > ASSOCIATION_SECONDS * 1e9:
-            return None
-        return depth_from_message(self._around[gaps.index(min(gaps))])
 
 
 def camera_frame(bag: Bag, topic: str) -> str:

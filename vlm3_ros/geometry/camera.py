@@ -275,6 +275,25 @@ def text_coordinates(
     return np.clip(np.floor(scaled), 0, text_range - 1).astype(np.int64)
 
 
+def text_box(box: ArrayLike, unified: UnifiedCamera, text_range: int) -> NDArray[np.int64]:
+    """An object's box as a question names it, in [0, text_range).
+
+    Args:
+        box: (left, top, right, bottom) of its outermost pixels in the source image, shape (4,);
+            what lies outside of the image is cut off.
+        unified: how the image enters the model.
+        text_range: of the checkpoint.
+
+    Returns:
+        (xmin, ymin, xmax, ymax), shape (4,).
+    """
+    source, view = unified.source, unified.view
+    corners = np.clip(np.reshape(box, (2, 2)), 0, (source.width - 1, source.height - 1))
+    return text_coordinates(unified.to_view(corners), view.width, view.height, text_range).reshape(
+        4
+    )
+
+
 def pixels_from_text(
     coordinates: ArrayLike, width: int, height: int, text_range: int
 ) -> NDArray[np.float64]:

@@ -20,6 +20,18 @@ DIRECTION = ("{x}", "{y}", "{z}")
 ROTATION = ("{yaw}", "{pitch}", "{roll}")
 """Placeholders of answers with several numbers, in the order in which answers hold them."""
 
+BOX = ("{xmin}", "{ymin}", "{xmax}", "{ymax}")
+"""Placeholders of an object's box."""
+
+RELATIONS = (
+    *("below", "above", "left", "right", "big", "small"),
+    *("tall", "short", "wide", "thin", "behind", "front"),
+)
+DISTANCES = ("direct_distance", "horizontal_distance", "vertical_distance")
+SIZES = ("width", "height")
+QUANTITIES = (*DISTANCES, *SIZES)
+"""What is asked about objects, as SpatialRGPT-Bench names it (paper, table 1)."""
+
 COARSE_SHARE = math.sin(math.radians(22.5))
 """Components of a unit vector above this are named: the eight directions of a compass."""
 
@@ -123,6 +135,61 @@ class CorrespondencePrompt:
 
 
 @dataclass(frozen=True)
+class ObjectPrompts:
+    """Wording of questions about objects (paper 3.2), of the kinds of SpatialRGPT-Bench.
+
+    Attributes:
+        region: text with {xmin}, {ymin}, {xmax} and {ymax}, text coordinates of an object's box;
+            it stands for {a} and {b} in questions.
+        relations: question by relation, all of `RELATIONS`, with {a} and {b}.
+        yes: answer where the relation holds of a to b.
+        no: answer where it does not.
+        quantities: question by quantity, all of `QUANTITIES`, with {a}, and {b} for those of
+            `DISTANCES`.
+        metres: answer to them with {value}.
+        decimals: how many {value} has.
+        direction: question with {a} and {b}: where is b, seen from a?
+        hour: answer with {value}, a whole number from 1 to 12: 12 o'clock is away from the camera,
+            3 o'clock to its right.
+
+    Raises:
+        PromptError: when a relation or a quantity or a placeholder is missing, or one too many.
+    """
+
+    region: str
+    relations: Mapping[str, str]
+    yes: str
+    no: str
+    quantities: Mapping[str, str]
+    metres: str
+    decimals: int
+    direction: str
+    hour: str
+
+    def __post_init__(self) -> None:
+        _check_once("the region of objects", self.region, BOX)
+        _check_decimals(self.decimals)
+        for what, texts, names in (
+            ("relations", self.relations, RELATIONS),
+            ("quantities", self.quantities, QUANTITIES),
+        ):
+            if sorted(texts) != sorted(names):
+                raise PromptError(f"{what} of objects must be {', '.join(names)}")
+        for name, text in {
+            **self.relations,
+            **self.quantities,
+            "direction": self.direction,
+        }.items():
+            _check_once(
+                f"the question {name!r}", text, ("{a}",) if name in SIZES else ("{a}", "{b}")
+            )
+        _check_answer("the answer in metres", self.metres, ("{value}",))
+        _check_answer("the answer with the hour", self.hour, ("{value}",))
+        if not self.yes.strip() or self.yes == self.no:
+            raise PromptError("yes and no must be two different texts")
+
+
+@dataclass(frozen=True)
 class PromptSet:
     """All questions of a checkpoint, and the range of its text coordinates (paper 3.1).
 
@@ -132,6 +199,7 @@ class PromptSet:
         depth: wording of metric depth.
         pose: wording of relative pose; None where the checkpoint did not learn it.
         correspondence: wording of correspondence; None where the checkpoint did not learn it.
+        objects: wording of questions about objects; None where the checkpoint did not learn them.
 
     Raises:
         PromptError: when the range is not positive.
@@ -142,6 +210,7 @@ class PromptSet:
     depth: DepthPrompt
     pose: PosePrompts | None = None
     correspondence: CorrespondencePrompt | None = None
+    objects: ObjectPrompts | None = None
 
     def __post_init__(self) -> None:
         if self.text_range < 1:
@@ -185,12 +254,12 @@ def parse_prompt_set(data: object) -> PromptSet:
         data,
         "the prompt set",
         {"name": str, "text_range": int, "depth": dict},
-        {"pose": dict, "correspondence": dict},
+        {"pose": dict, "correspondence": dict, "objects": dict},
     )
     wording = {"question": str, "answer": str}
     counted = {**wording, "decimals": int}
     depth = DepthPrompt(**_fields(fields["depth"], "depth", counted))
-    pose, correspondence = None, None
+    pose, correspondence, objects = None, None, None
     if fields["pose"] is not None:
         parts = _fields(
             fields["pose"], "pose", {"distance": dict, "direction": dict, "rotation": dict}
@@ -202,7 +271,13 @@ def parse_prompt_set(data: object) -> PromptSet:
         correspondence = CorrespondencePrompt(
             **_fields(fields["correspondence"], "correspondence", wording)
         )
-    return PromptSet(fields["name"], fields["text_range"], depth, pose, correspondence)
+    if fields["objects"] is not None:
+        wording = dict.fromkeys(("region", "yes", "no", "metres", "direction", "hour"), str)
+        questions = {"relations": dict, "quantities": dict}
+        objects = ObjectPrompts(
+            **_fields(fields["objects"], "objects", {**wording, **questions, "decimals": int})
+        )
+    return PromptSet(fields["name"], fields["text_range"], depth, pose, correspondence, objects)
 
 
 def depth_question(prompts: PromptSet, coordinates: ArrayLike) -> str:
@@ -291,6 +366,54 @@ def correspondence_answer(
         PromptError: when they do not lie in [0, text_range).
     """
     return _worded_point(correspondence.answer, coordinates, text_range)
+
+
+def object_question(
+    objects: ObjectPrompts, template: str, boxes: Iterable[ArrayLike], text_range: int
+) -> str:
+    """A question about one object or two.
+
+    Args:
+        objects: wording.
+        template: one of its questions.
+        boxes: (xmin, ymin, xmax, ymax) in text coordinates, for {a} and, where it asks for two
+            objects, {b}.
+        text_range: of the prompt set.
+
+    Raises:
+        PromptError: when a coordinate does not lie in [0, text_range).
+    """
+    for name, box in zip(("{a}", "{b}"), boxes, strict=False):
+        region = objects.region
+        for placeholder, value in zip(BOX, (int(some) for some in np.asarray(box)), strict=True):
+            if not 0 <= value < text_range:
+                raise PromptError(f"{value} is outside of the text range [0, {text_range})")
+            region = region.replace(placeholder, str(value))
+        template = template.replace(name, region)
+    return template
+
+
+def metres_answer(objects: ObjectPrompts, metres: float) -> str:
+    """The answer that a model learns to give for a length in metres.
+
+    Raises:
+        PromptError: when it is not finite, or not positive at the answer's decimals.
+    """
+    value = f"{metres:.{objects.decimals}f}"
+    if not math.isfinite(metres) or float(value) <= 0:
+        raise PromptError(f"a length of {metres} m cannot be worded as {value!r}")
+    return objects.metres.replace("{value}", value)
+
+
+def hour_answer(objects: ObjectPrompts, hour: int) -> str:
+    """The answer that a model learns to give for a direction on the face of a clock.
+
+    Raises:
+        PromptError: when the hour is not from 1 to 12.
+    """
+    if not 1 <= hour <= 12:
+        raise PromptError(f"an hour of {hour} is not on a clock")
+    return objects.hour.replace("{value}", str(hour))
 
 
 def _worded_point(template: str, coordinates: ArrayLike, text_range: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,14 @@ class ViewPair:
     def T_cam1_cam2(self) -> Transform:
         """The motion between them, shape (4, 4), metres."""
         return inverse(self.first.T_world_camera) @ self.second.T_world_camera
+
+    def matches(self, pixels1: ArrayLike) -> NDArray[np.float64]:
+        """Where the second view shows pixels of the first one, see `true_matches`."""
+        return true_matches(self.first, self.second, pixels1)
+
+    def exchanged(self) -> ViewPair:
+        """The second view first."""
+        return replace(self, first=self.second, second=self.first)
 
 
 @dataclass(frozen=True)

@@ -253,10 +253,7 @@ def _run_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int, views: int)
         arm.name,
         seed,
         tuple(scored),
-        labels=optimiser.steps
-        * optimiser.batch_size
-        * optimiser.accumulate
-        * config.data.questions,
+        labels=samples * config.data.questions,
         warmup_seconds=_seconds(warmup),
         seconds=_seconds(trained),
     )

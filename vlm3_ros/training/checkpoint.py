@@ -175,7 +175,12 @@ def prompt_templates(prompts: PromptSet) -> list[str]:
     pose = prompts.pose
     of_pose = (pose.distance, pose.direction, pose.rotation) if pose is not None else ()
     wordings = prompts.depth, prompts.correspondence, *of_pose
-    return [text for w in wordings if w is not None for text in (w.question, w.answer)]
+    texts = [text for w in wordings if w is not None for text in (w.question, w.answer)]
+    if (objects := prompts.objects) is not None:
+        asked = *objects.relations.values(), *objects.quantities.values(), objects.direction
+        texts += [re.sub(r"\{[ab]\}", lambda _: objects.region, question) for question in asked]
+        texts += [objects.yes, objects.no, objects.metres, objects.hour]
+    return texts
 
 
 def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) -> None:

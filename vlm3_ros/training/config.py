@@ -63,14 +63,16 @@ class DataConfig:
     often each source is drawn from: as its weight says ("given"), all alike ("uniform"), or by
     the number of scenes it has ("size").
 
-    Every view gives `repeats` samples of `questions` pixels, every pair of views as many of
-    `matches` pixels and, with `pose`, of the motion between them.
+    Every view gives `repeats` samples of `questions` pixels, or of `object_questions` questions
+    about its objects, every pair of views as many of `matches` pixels and, with `pose`, of the
+    motion between them.
     """
 
     tasks: dict[str, float] = field(default_factory=lambda: {"depth": 1.0}, metadata=_named(0.0))
     sources: dict[str, SourceConfig] = field(default_factory=dict, metadata=_named(SourceConfig()))
     weights: str = "given"
     questions: int = 10
+    object_questions: int = 10
     matches: int = 8
     pose: bool = True
     repeats: int = 1
@@ -169,6 +171,11 @@ class TrainConfig:
         """Whether the run teaches pose and correspondence."""
         return bool(self.data.share("pairs") or self.pair_warmup.optimiser.steps)
 
+    @property
+    def learns_objects(self) -> bool:
+        """Whether the run teaches what is true of objects."""
+        return bool(self.data.share("objects"))
+
 
 def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
     """Read a training configuration.
@@ -235,8 +242,8 @@ def _checked(content: Any, path: str) -> TrainConfig:
 
 
 def _check_data(data: DataConfig, where: str) -> None:
-    for key, value in (("questions", data.questions), ("repeats", data.repeats)):
-        if value <= 0:
+    for key in ("questions", "object_questions", "repeats"):
+        if (value := getattr(data, key)) <= 0:
             raise ConfigError(f"{where}.{key} is {value}; it must be positive")
     if data.matches < 0:
         raise ConfigError(f"{where}.matches is {data.matches}; it must not be negative")

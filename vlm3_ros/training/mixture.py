@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.training.config import DataConfig
+from vlm3_ros.training.objects import ProceduralObjects
 from vlm3_ros.training.packing import PackedSample
 from vlm3_ros.training.pairs import ProceduralPairs
 from vlm3_ros.training.samples import ProceduralDepth, SampleStream, worker_share
@@ -19,6 +20,7 @@ from vlm3_ros.training.sources import Sources
 STREAMS: dict[str, type[SampleStream[Any, PackedSample]]] = {
     "depth": ProceduralDepth,
     "pairs": ProceduralPairs,
+    "objects": ProceduralObjects,
 }
 """What asks the questions of each of `config.TASKS`."""
 
@@ -36,9 +38,9 @@ class MixedQuestions(IterableDataset[PackedSample]):
         start: int = 0,
     ):
         self._shares = {task: data.share(task) for task in STREAMS if data.share(task)}
-        sources = Sources(data)
+        self.sources = Sources(data)
         self._streams = {
-            task: STREAMS[task](processor, profile, limits, data, batch_size, sources=sources)
+            task: STREAMS[task](processor, profile, limits, data, batch_size, sources=self.sources)
             for task in self._shares
         }
         self._done = start // batch_size

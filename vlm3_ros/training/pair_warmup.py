@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.motion import Transform, seen_motion
-from vlm3_ros.synthetic.pairs import GAPS, ViewPair, true_matches
+from vlm3_ros.synthetic.pairs import GAPS, ViewPair
 from vlm3_ros.tasks.depth import uniform_grid
 from vlm3_ros.training.packing import PackedSample, Packer, packed_hidden
 from vlm3_ros.training.pairs import PairStream
@@ -81,7 +81,7 @@ def _matched(
     camera = pair.second.camera
     source = np.round(second.to_source(pixels2))
     inside = ((source >= 0) & (source < (camera.width, camera.height))).all(axis=1)
-    matches = true_matches(pair.second, pair.first, source[inside])
+    matches = pair.exchanged().matches(source[inside])
     found = np.full((len(pixels2), 4), np.nan)
     places = first.to_view(matches)
     found[inside] = np.concatenate([places - second.to_view(source[inside]), places], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from vlm3_ros.language.prompts import (
     correspondence_question,
     pose_answers,
 )
-from vlm3_ros.synthetic.pairs import GAPS, ViewPair, true_matches
+from vlm3_ros.synthetic.pairs import GAPS, ViewPair
 from vlm3_ros.tasks.pose import pose_questions
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import Sample, SampleStream, mirrored, sample_pixels
@@ -46,8 +47,8 @@ class PairStream(SampleStream[ViewPair, Sample]):
     def variant(self, scene: ViewPair, repeat: int) -> ViewPair:
         """See the base class."""
         if repeat % 2:
-            scene = ViewPair(mirrored(scene.first), mirrored(scene.second))
-        return ViewPair(scene.second, scene.first) if repeat % 4 == 3 else scene
+            scene = replace(scene, first=mirrored(scene.first), second=mirrored(scene.second))
+        return scene.exchanged() if repeat % 4 == 3 else scene
 
     def pack(
         self,
@@ -68,7 +69,7 @@ class ProceduralPairs(PairStream[PackedSample]):
         """See the base class."""
         first, second = self.unified(scene.first), self.unified(scene.second)
         candidates = sample_pixels(scene.first, CANDIDATES * self._data.matches, rng)
-        pixels2 = true_matches(scene.first, scene.second, candidates)
+        pixels2 = scene.matches(candidates)
         found = np.flatnonzero(np.isfinite(pixels2[:, 0]))[: self._data.matches]
         prompts = self._profile.prompts
         questions = [

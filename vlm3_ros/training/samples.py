@@ -64,11 +64,14 @@ def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[n
 
 
 def mirrored(view: View) -> View:
-    """What the camera would see of the world in a mirror, left and right exchanged.
-
-    The boxes are kept as they were: no sample needs them.
-    """
+    """What the camera would see of the world in a mirror, left and right exchanged."""
     camera = view.camera
+    objects = tuple(
+        dataclasses.replace(
+            thing, centre=thing.centre * _MIRROR_WORLD.diagonal()[:3], yaw=-thing.yaw
+        )
+        for thing in view.objects
+    )
     return dataclasses.replace(
         view,
         image=np.ascontiguousarray(view.image[:, ::-1]),
@@ -76,6 +79,7 @@ def mirrored(view: View) -> View:
         camera=dataclasses.replace(camera, cx=camera.width - 1 - camera.cx),
         # The world's y and the camera's x change sign: a rotation stays one.
         T_world_camera=_MIRROR_WORLD @ view.T_world_camera @ _MIRROR_CAMERA,
+        objects=objects,
     )
 
 
@@ -127,7 +131,8 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
     ):
         self._processor, self._profile, self._limits = processor, profile, limits
         self._data, self._batch_size, self._start = data, batch_size, start
-        self._scenes = self.scenes(sources or Sources(data))
+        self.sources = sources or Sources(data)
+        self._scenes = self.scenes(self.sources)
 
     @abstractmethod
     def scenes(self, sources: Sources) -> MixedScenes[Scene]:
@@ -200,9 +205,11 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
 class ViewStream(SampleStream[View, Sample]):
     """Samples of single views, every second one mirrored."""
 
+    task = "depth"
+
     def scenes(self, sources: Sources) -> MixedScenes[View]:
         """See the base class."""
-        return sources.views()
+        return sources.views(self.task)
 
     def is_enough(self, scene: View) -> bool:
         """Whether as many pixels have a depth as are asked for."""

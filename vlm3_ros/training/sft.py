@@ -32,7 +32,7 @@ from vlm3_ros.engines.base import PROFILE_FILE, Profile, load_profile, write_pro
 from vlm3_ros.engines.checkpoint import preflight
 from vlm3_ros.engines.processor import image_limits, load_processor
 from vlm3_ros.engines.settings import Dtype, EngineSettings
-from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.training.card import write_card
 from vlm3_ros.training.checkpoint import (
     TinyShape,
@@ -196,6 +196,8 @@ class _Trainer(Trainer):
         """Train, from a checkpoint of this run if there is one."""
         with logging_redirect_tqdm():
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        streams: Any = self.train_dataset
+        streams.sources.log_unreadable()
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """See the base class.
@@ -403,9 +405,12 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> _Start:
     if not (source / PROFILE_FILE).is_file():
         return _Start(source, _taught_profile(config))
     profile = load_profile(source)
-    if not config.learns_pairs or profile.prompts.pose is not None:
+    prompts = profile.prompts
+    if (prompts.pose is not None or not config.learns_pairs) and (
+        prompts.objects is not None or not config.learns_objects
+    ):
         return _Start(source, profile)
-    known, profile = profile, replace(profile, prompts=load_prompt_set(config.profile.prompts))
+    known, profile = profile, replace(profile, prompts=_taught_prompts(config, prompts))
     if not has_own_words(source, known):
         return _Start(source, profile)
     if not (folder / PROFILE_FILE).is_file():
@@ -414,15 +419,22 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> _Start:
 
 
 def _taught_profile(config: TrainConfig) -> Profile:
-    """The configured one; it claims no more than the run teaches."""
-    prompts = load_prompt_set(config.profile.prompts)
-    if not config.learns_pairs:
-        prompts = replace(prompts, pose=None, correspondence=None, objects=None)
+    """The configured one."""
     return Profile(
         focal=config.profile.focal,
         fit=config.profile.fit,  # type: ignore[arg-type]  # load_config checks it
-        prompts=prompts,
+        prompts=_taught_prompts(config),
     )
+
+
+def _taught_prompts(config: TrainConfig, known: PromptSet | None = None) -> PromptSet:
+    """The configured ones; they claim no more than the run teaches or a checkpoint knows."""
+    prompts = load_prompt_set(config.profile.prompts)
+    if not config.learns_pairs and (known is None or known.pose is None):
+        prompts = replace(prompts, pose=None, correspondence=None)
+    if not config.learns_objects and (known is None or known.objects is None):
+        prompts = replace(prompts, objects=None)
+    return prompts
 
 
 def _warm_up(config: TrainConfig, start: _Start, folder: Path, streams: Streams) -> _Start:
