@@ -30,8 +30,11 @@ setup(
         *shared("bags", "config", "launch", "models", "rviz"),
     ],
     install_requires=["setuptools"],
-    # The last three are what `transformers serve` imports, the server of the tests.
-    extras_require={"test": ["pytest", "fastapi", "openai", "uvicorn"]},
+    extras_require={
+        "lora": ["peft"],
+        # The last three are what `transformers serve` imports, the server of the tests.
+        "test": ["pytest", "fastapi", "openai", "uvicorn"],
+    },
     zip_safe=True,
     entry_points={
         "console_scripts": [

@@ -142,6 +142,12 @@ def test_samples_hold_three_pose_questions_and_the_matches():
     assert sample.image_grid_thw.shape == (2, 3)
 
 
+def test_pose_and_matches_can_be_asked_alone(pair):
+    asked = np.random.default_rng(0)
+    assert len(stream(matches=0).sample(pair, asked).blocks) == 3
+    assert len(stream(matches=6, pose=False).sample(pair, asked).blocks) == 6
+
+
 def test_dense_samples_describe_every_token():
     dataset = DensePairs(PROCESSOR, PROFILE, LIMITS, DataConfig(matches=1, repeats=1), 2)
     sample = next(iter(dataset))

@@ -11,7 +11,6 @@ from dataset_folder import write_dataset
 from torch.utils.data import DataLoader
 
 from vlm3_ros.datasets.reading import load_dataset
-from vlm3_ros.evaluation.depthlm import DatasetError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.synthetic import View
 from vlm3_ros.synthetic.pairs import ViewPair, sample_pair
@@ -23,6 +22,7 @@ from vlm3_ros.training.config import (
     TrainConfig,
     WarmupConfig,
 )
+from vlm3_ros.training.errors import TrainingError
 from vlm3_ros.training.pairs import PairStream
 from vlm3_ros.training.samples import ViewStream, sample_pixels
 from vlm3_ros.training.sources import check_sources
@@ -171,7 +171,7 @@ def test_when_nothing_of_a_source_can_be_read_it_is_named(folder):
     for image in (folder / "images").iterdir():
         image.unlink()
     stream = stream_of({"own": SourceConfig(dataset=str(folder))})
-    with pytest.raises(DatasetError, match="source own: of 3 scenes, none"):
+    with pytest.raises(TrainingError, match="source own: of 3 scenes, none"):
         stream.scene(0)
 
 

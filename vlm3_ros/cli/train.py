@@ -6,8 +6,15 @@ import argparse
 import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vlm3_ros.evaluation.depthlm import LabelledImage
+    from vlm3_ros.evaluation.metrics import DepthMetrics
+    from vlm3_ros.training.config import TrainConfig
 
 VALIDATION_SEED = 1_000_003
 """Seed of the views that score a run while it goes on; evaluations afterwards take others."""
@@ -63,8 +70,10 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_ros.training.card import score_table, spent, wait_share
     from vlm3_ros.training.sft import train
 
+    held_out = held_out_images(config)
+
     def score(checkpoint: Path) -> dict[str, float]:
-        return score_checkpoint(checkpoint, config.evaluation_views)
+        return score_checkpoint(checkpoint, config, held_out)
 
     final = train(config, options.out, score if config.evaluation_views else None)
     if first:
@@ -75,23 +84,32 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def score_checkpoint(checkpoint: Path, views: int) -> dict[str, float]:
-    """Scores of a checkpoint on that many unseen procedural views, and pairs of views.
+def score_checkpoint(
+    checkpoint: Path, config: TrainConfig, held_out: Sequence[LabelledImage] = ()
+) -> dict[str, float]:
+    """Scores of a checkpoint, on as many unseen views as configured, at what the run teaches.
 
-    `delta1` and `abs_rel`; of a checkpoint that can be asked about pairs `auc30`, `auc5` and
-    `epe_share`, the error of its matches as a share of the image's width.
+    `delta1` and `abs_rel` on procedural views, `held_out_delta1` and `held_out_abs_rel` on the
+    frames of `held_out_images`; `auc30`, `auc5` and `epe_share`, the error of
+    matches as a share of the image's width, on procedural pairs.
     """
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
+    from vlm3_ros.evaluation.depthlm import evaluate_dataset
     from vlm3_ros.evaluation.synthetic import evaluate_synthetic
-    from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs, knows_pairs
+    from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs
 
+    scores = {}
     engine = load_engine(EngineSettings(model=str(checkpoint), offline=True))
     try:
-        model = evaluate_synthetic(engine, views, VALIDATION_SEED).overall.model
-        scores = {"delta1": model.delta1, "abs_rel": model.abs_rel}
-        if knows_pairs(engine):
-            pairs = evaluate_pairs(engine, views, VALIDATION_SEED).overall
+        if config.data.share("depth"):
+            model = evaluate_synthetic(engine, config.evaluation_views, VALIDATION_SEED)
+            scores |= _depth_scores(model.overall.model, "")
+            if held_out:
+                own = evaluate_dataset(engine, held_out)
+                scores |= _depth_scores(own.model, "held_out_")
+        if config.learns_pairs:
+            pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED).overall
             scores |= {
                 "auc30": pairs.pose.auc[30],
                 "auc5": pairs.pose.auc[5],
@@ -100,3 +118,31 @@ def score_checkpoint(checkpoint: Path, views: int) -> dict[str, float]:
     finally:
         engine.close()
     return scores
+
+
+def held_out_images(config: TrainConfig) -> list[LabelledImage]:
+    """Frames that score a run and that it does not learn from, evenly spread over its datasets.
+
+    Raises:
+        DatasetError: naming a line that cannot be read.
+    """
+    from vlm3_ros.datasets.reading import HELD_OUT
+    from vlm3_ros.evaluation.depthlm import read_dataset
+
+    if not config.evaluation_views:
+        return []
+    # Of a source that draws from all frames, none is held out.
+    sources = [s for s in config.data.sources.values() if s.dataset and s.frames == "train"]
+    files = [Path(source.dataset) / HELD_OUT for source in sources if source.weight]
+    # Without a held-out frame, the file is there and empty.
+    images = [
+        image
+        for file in files
+        if file.is_file() and file.stat().st_size
+        for image in read_dataset(file)
+    ]
+    return images[:: -(-len(images) // config.evaluation_views) or 1]
+
+
+def _depth_scores(metrics: DepthMetrics, prefix: str) -> dict[str, float]:
+    return {f"{prefix}delta1": metrics.delta1, f"{prefix}abs_rel": metrics.abs_rel}

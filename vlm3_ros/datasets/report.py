@@ -48,7 +48,10 @@ def write_report(dataset: Dataset) -> list[str]:
     if dataset.pairs:
         drawn["pairs.png"] = "Pairs and where both images show the same"
         draw_pair_frames(
-            _shown_pairs(dataset), pictures / "pairs.png", "Pairs: true motions and true matches"
+            _shown_pairs(dataset),
+            pictures / "pairs.png",
+            "Pairs: true motions and true matches",
+            legend="dots and lines: where both images show the same, by depth and poses",
         )
     figure = plot_distributions(dataset)
     figure.savefig(pictures / "distributions.png", dpi=110)

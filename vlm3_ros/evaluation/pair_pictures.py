@@ -63,7 +63,9 @@ def motion_words(T_cam1_cam2: Transform) -> str:
     return f"{parts.distance:.2f} m {coarse_direction(parts.direction)}; {turn}"
 
 
-def draw_pair_frames(frames: Sequence[PairFrame], path: Path | str, title: str) -> None:
+def draw_pair_frames(
+    frames: Sequence[PairFrame], path: Path | str, title: str, legend: str | None = None
+) -> None:
     """Draw one row for each frame as a PNG, as figure 3 of the paper.
 
     Both images side by side, a line from each asked pixel to the answered one, a cross at the true
@@ -74,6 +76,7 @@ def draw_pair_frames(frames: Sequence[PairFrame], path: Path | str, title: str) 
         frames: at least one.
         path: of the PNG.
         title: stands above.
+        legend: what dots and lines are; None for what was asked and answered.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -87,7 +90,8 @@ def draw_pair_frames(frames: Sequence[PairFrame], path: Path | str, title: str) 
     FigureCanvasAgg(figure)
     _text(figure, _MARGIN, height - 0.12, title, size=12, weight="bold")
     if any(len(frame.pixels1) for frame in frames):
-        _text(figure, _MARGIN, height - 0.34, _legend(frames), size=8, colour=_FIRST)
+        told = _legend(frames) if legend is None else legend
+        _text(figure, _MARGIN, height - 0.34, told, size=8, colour=_FIRST)
     top = height - _HEAD
     for frame, panel in zip(frames, panels, strict=True):
         for line, (text, colour) in enumerate(_caption(frame)):

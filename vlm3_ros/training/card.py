@@ -47,7 +47,7 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
         if _counts(config, section)
     }
     texts = [
-        f"# {folder.parent.parent.name or 'checkpoint'}",
+        f"# {folder.resolve().parent.parent.name}",
         "A vision language model that was trained with `vlm3 train` of vlm3_ros to answer about "
         "metric 3D. This card was written by the program that trained it; it knows the run, not "
         "what the model is good for. **Not to drive by** before you have measured it on your own "
@@ -64,8 +64,9 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
         "## Recipe",
         _table(("key", "value"), [(f"`{key}`", _text(value)) for key, value in recipe.items()]),
         "## Licence",
-        "Weights that were trained from a base model stay under its licence"
-        + (f": see the card of `{config.model}`." if config.model else "; these had none."),
+        f"That of the base model, see `{config.model}`, and of the data."
+        if config.model
+        else "These weights started from random ones: they are under the licence of the data.",
     ]
     (folder / "README.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 

@@ -118,7 +118,7 @@ class LoraConfig:
     """
 
     rank: int = 0
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     targets: tuple[str, ...] = (
         "q_proj",
@@ -312,8 +312,8 @@ def _check_optimiser(optimiser: OptimiserConfig, where: str) -> None:
 def _check_lora(lora: LoraConfig, where: str) -> None:
     if lora.rank < 0:
         raise ConfigError(f"{where}.rank is {lora.rank}; use 0 to train all weights, or more")
-    if not 0 < lora.alpha < math.inf:
-        raise ConfigError(f"{where}.alpha is {lora.alpha}; it must be positive and finite")
+    if lora.alpha <= 0:
+        raise ConfigError(f"{where}.alpha is {lora.alpha}; it must be positive")
     if not 0 <= lora.dropout < 1:
         raise ConfigError(f"{where}.dropout is {lora.dropout}; it must be in [0, 1)")
     if not lora.targets or not all(isinstance(name, str) for name in lora.targets):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SCORES = ("delta1", "abs_rel", "auc30", "auc5", "epe_share")
+SCORES = (
+    "delta1",
+    "abs_rel",
+    "auc30",
+    "auc5",
+    "epe_share",
+    "held_out_delta1",
+    "held_out_abs_rel",
+)
 
 
 def draw_curves(log: Sequence[Mapping[str, float]], path: Path | str) -> None:

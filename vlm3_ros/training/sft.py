@@ -27,6 +27,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers import logging as transformers_logging
 
 from vlm3_ros.engines.base import PROFILE_FILE, Profile, load_profile, write_profile
 from vlm3_ros.engines.checkpoint import preflight
@@ -110,6 +111,7 @@ def train(
             is no number any more, or a checkpoint cannot be written.
         EngineError: when there is no such model.
     """
+    transformers_logging.disable_progress_bar()  # of reading and writing weights
     folder = Path(folder)
     optimiser = config.optimiser
     args = _arguments(config, config.data, optimiser, folder)  # joins the processes, if several
@@ -211,14 +213,16 @@ class _Trainer(Trainer):
                 "cuts them: use adamw"
             )
         if self.optimizer is None:
-            self.optimizer = build_optimiser(self.model if model is None else model, self._config)
+            trained: Any = self.model if model is None else model
+            self.optimizer = build_optimiser(trained, self._config)
         return self.optimizer
 
     def get_train_dataloader(self) -> Any:
         """Batches of this process: a stream knows its share, see `worker_share`."""
-        args = self.args
+        args, dataset = self.args, self.train_dataset
+        assert dataset is not None
         return DataLoader(
-            self.train_dataset,
+            dataset,
             args.per_device_train_batch_size,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
@@ -269,6 +273,7 @@ class _Trainer(Trainer):
         return str(Path(super()._get_output_dir(trial)) / UNFINISHED)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        assert self.model is not None
         if not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
             self._stop(f"a weight is no number any more after step {self.state.global_step}")
         folder = Path(str(self.args.output_dir))
@@ -470,6 +475,7 @@ def _dense_training(
     model = _trainable_model(start.folder, torch.float32)
     args = _arguments(config, warmup.data, warmup.optimiser, folder)
     last, step = _last_step(folder, args)
+    torch.manual_seed(config.seed)  # of the new layers
     trainer = _Trainer(
         model=learner(model),
         args=args,
@@ -559,7 +565,10 @@ def _question_model(config: TrainConfig, checkpoint: Path) -> Any:
     # and for mixed precision see.
     model.forward = lambda **batch: {"loss": packed_loss(model, batch)}
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Its name from transformers 6 on, and the one before.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    torch.manual_seed(config.seed)  # of the adapters
     return add_adapters(model, config.lora) if config.lora.rank else model
 
 

@@ -25,6 +25,7 @@ from vlm3_ros.evaluation.depthlm import DatasetError
 from vlm3_ros.synthetic import KINDS, View, sample_view
 from vlm3_ros.synthetic.pairs import GAPS, ViewPair, sample_pair
 from vlm3_ros.training.config import TASKS, ConfigError, DataConfig, SourceConfig, TrainConfig
+from vlm3_ros.training.errors import TrainingError
 
 LIMITED_STREAM = 0x7A12
 """First word of the seeds of scenes that are limited in number: those of a source are the same
@@ -94,7 +95,7 @@ class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
         """See the base class.
 
         Raises:
-            DatasetError: when none of the scenes can be read and shows enough.
+            TrainingError: when none of the scenes can be read and shows enough.
         """
         while not self._is_useless.all():
             number = int(rng.integers(len(self._entries)))
@@ -104,7 +105,7 @@ class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
             if scene is not None and is_enough(scene):
                 return scene
             self._is_useless[number] = True
-        raise DatasetError(
+        raise TrainingError(
             f"source {self.name}: of {self.size} scenes, none can be read and shows enough to ask "
             "about"
         )
