@@ -27,7 +27,7 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.synthetic import View
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
 from vlm3_ros.tasks.markers import QUESTION, ask_marked_depth, draw_marker
-from vlm3_ros.training.config import ConfigError, TrainConfig, WarmupConfig
+from vlm3_ros.training.config import ConfigError, TrainConfig, WarmupConfig, check_data
 from vlm3_ros.training.packing import Packer, QuestionAnswer
 from vlm3_ros.training.samples import ViewStream, depth_pairs, sample_pixels
 from vlm3_ros.training.sft import Streams, train, warm_up
@@ -72,9 +72,10 @@ class Arm:
 ARMS = (
     Arm("vlm3", "unified focal length, pixels in text, tuned weights"),
     Arm("as_they_are", "images as they are", images="as_they_are"),
-    Arm("arrow", "pixels by drawn arrows", pixels="arrow"),
     Arm("size", "weights by size", weights="size"),
     Arm("uniform", "uniform weights", weights="uniform"),
+    # Takes longest: what is cut off before its end has the rest.
+    Arm("arrow", "pixels by drawn arrows", pixels="arrow"),
 )
 
 FINDINGS = (
@@ -111,11 +112,11 @@ def run_ablation(
         ConfigError: when the folder holds a run of another recipe, or weights by size are asked
             for and a source has none.
     """
+    for arm in arms:
+        _check_weights(arm_config(config, arm, 0), arm)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(config, folder / "settings.json")
-    for arm in arms:
-        _check_weights(config, arm)
     scores: list[ArmScore] = []
     for seed in range(seeds):
         for arm in arms:
@@ -170,11 +171,11 @@ class ArmDense(DenseDepth):
         return _as_seen(self._arm, super().variant(scene, repeat))
 
 
-MarkedCopies = tuple[tuple[NDArray[np.uint8], list[QuestionAnswer]], ...]
+AskedImages = tuple[tuple[NDArray[np.uint8], list[QuestionAnswer]], ...]
 """Images, shape (height, width, 3), with the questions about each; all of one view."""
 
 
-class ArmQuestions(ViewStream[MarkedCopies]):
+class ArmQuestions(ViewStream[AskedImages]):
     """Depth questions about random pixels of views, as an arm sees and asks them.
 
     The pixels are the same for all arms.
@@ -188,7 +189,7 @@ class ArmQuestions(ViewStream[MarkedCopies]):
         """See the base class."""
         return _as_seen(self._arm, super().variant(scene, repeat))
 
-    def sample(self, scene: View, rng: np.random.Generator) -> MarkedCopies:
+    def sample(self, scene: View, rng: np.random.Generator) -> AskedImages:
         """One image with all questions, or one copy of it for each."""
         pixels = sample_pixels(scene, self._data.questions, rng)
         image, pairs = depth_pairs(scene, pixels, self._profile, self._limits)
@@ -200,19 +201,19 @@ class ArmQuestions(ViewStream[MarkedCopies]):
             for tip, (_, answer) in zip(tips, pairs, strict=True)
         )
 
-    def length(self, sample: MarkedCopies) -> int:
+    def length(self, sample: AskedImages) -> int:
         """Pixels of the view."""
         return sample[0][0].size
 
 
-def packed_copies(processor: Any) -> Callable[[list[MarkedCopies]], dict[str, Any]]:
+def packed_copies(processor: Any) -> Callable[[list[AskedImages]], dict[str, Any]]:
     """What makes a batch of `packed_loss` of samples of `ArmQuestions`."""
     return partial(_pack_copies, Packer(processor))
 
 
-def _pack_copies(packer: Packer, samples: list[MarkedCopies]) -> dict[str, Any]:
+def _pack_copies(packer: Packer, samples: list[AskedImages]) -> dict[str, Any]:
     return packer.collate(
-        [packer.pack([image], pairs) for copies in samples for image, pairs in copies]
+        [packer.pack([image], pairs) for view in samples for image, pairs in view]
     )
 
 
@@ -241,6 +242,7 @@ def _run_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int, views: int)
         return score
     warmup, trained = _train_arm(config, arm, folder, seed)
     settings = EngineSettings(str(trained / "final"), offline=True, max_new_tokens=MAX_NEW_TOKENS)
+    logger.info("asking about %d unseen views", views)
     engine = load_engine(settings)
     try:
         ask = ask_as(arm, engine)
@@ -291,12 +293,11 @@ def _check_settings(config: TrainConfig, path: Path) -> None:
 
 
 def _check_weights(config: TrainConfig, arm: Arm) -> None:
-    sources = config.data.sources
-    if arm.weights != "given" and len(sources) < 2:
-        raise ConfigError(f"arm {arm.name}: data.sources holds no two sources to weigh")
-    endless = [name for name, some in sources.items() if not (some.scenes or some.dataset)]
-    if arm.weights == "size" and endless:
-        raise ConfigError(
-            f"arm {arm.name}: data.sources.{endless[0]} has no size, it draws ever new scenes: "
-            "give it a number of scenes"
-        )
+    parts = {"data": config.data}
+    if config.warmup.optimiser.steps:
+        parts["warmup.data"] = config.warmup.data
+    for name, data in parts.items():
+        where = f"arm {arm.name}: {name}"
+        if arm.weights != "given" and len(data.sources) < 2:
+            raise ConfigError(f"{where}.sources holds no two sources to weigh")
+        check_data(data, where)
