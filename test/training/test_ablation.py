@@ -11,6 +11,7 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.language.answers import parse_depth
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.synthetic.views import sample_camera
 from vlm3_ros.training.ablation import (
@@ -84,7 +85,11 @@ def test_all_arms_draw_the_same_scenes_and_the_same_answers(processor: Any) -> N
         assert 0 < (marked != image).any(axis=-1).mean() < 0.05
     ((own_image, own_pairs),) = as_it_is
     assert own_image.shape != image.shape
-    assert [answer for _, answer in own_pairs] != [answer for _, answer in pairs]
+    depths = [
+        [parse_depth(answer, PROFILE.prompts) for _, answer in some] for some in (own_pairs, pairs)
+    ]
+    # Metres, both: the decimals of answers, and sides of whole pixels.
+    assert depths[0] == pytest.approx(depths[1], rel=0.02, abs=0.11)
 
 
 def test_batches_of_all_arms_hold_as_many_labelled_pixels(processor: Any) -> None:

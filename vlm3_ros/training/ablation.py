@@ -1,6 +1,6 @@
 """The paper's findings (sections 3.1 and 4.2) as training runs that differ in one thing each.
 
-An arm is how a view becomes images and questions, and how answers become metres. All arms start
+An arm is how a view becomes images and questions, and how scenes are drawn. All arms start
 from the same weights and see the same scenes, pixels and number of labels.
 """
 
@@ -56,8 +56,8 @@ class Arm:
 
     Attributes:
         words: what is done, for tables.
-        images: "unified" to one focal length, or "as_they_are": all resized to the same area, and
-            answers in metres whatever the lens.
+        images: "unified" to one focal length, or "as_they_are": all resized to the same area,
+            whatever the lens. Answers are metres.
         pixels: named by coordinates in "text", or by an "arrow" on a copy of the image for each.
         weights: of the sources, as in `DataConfig`.
     """
