@@ -115,6 +115,13 @@ def test_a_limited_scene_is_the_same_picture_every_time():
     assert first.image.std() > 0
 
 
+@pytest.mark.usefixtures("plain_views")
+def test_a_source_that_never_shows_enough_is_named():
+    stream = stream_of({"small": SourceConfig(kinds=("room",))}, questions=24 * 32 + 1)
+    with pytest.raises(TrainingError, match="source small: of 600 rendered scenes, none"):
+        stream.scene(0)
+
+
 @pytest.fixture(scope="module")
 def pair():
     return sample_pair(np.random.default_rng(5), "room")
