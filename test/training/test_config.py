@@ -66,6 +66,8 @@ def test_values_replace_defaults(tmp_path):
         ("data: {sources: {a: {weight: 0}, b: {weight: 0}}}", "data.sources: nothing is drawn"),
         ("data: {sources: {own: {dataset: d, frames: test}}}", "own.frames is 'test'; use train"),
         ("data: {sources: {own: {dataset: d, scenes: 5}}}", "own has a dataset, and"),
+        ("data: {sources: {a: {frames: held_out}}}", "data.sources.a has frames, and no dataset"),
+        ("warmup: {data: {tasks: {pairs: 1}}}", "warmup.data.tasks: a warm-up has a task of its"),
         ("data: {weights: equal}", "data.weights is 'equal'; use given, uniform, size"),
         ("data: {weights: size, sources: {a: {}}}", "data.sources.a has no size"),
         ("profile: {fit: stretch}", "profile.fit is 'stretch'; use scale or pad"),

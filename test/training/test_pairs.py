@@ -22,7 +22,7 @@ from vlm3_ros.synthetic.pairs import sample_pair, true_matches
 from vlm3_ros.training.checkpoint import build_processor, build_tokenizer
 from vlm3_ros.training.config import DataConfig
 from vlm3_ros.training.pair_warmup import FLOW_CELLS, DensePairs, dense_flow, motion_code
-from vlm3_ros.training.pairs import ProceduralPairs, match_pairs, pose_pairs
+from vlm3_ros.training.pairs import PairQuestions, match_pairs, pose_pairs
 from vlm3_ros.training.samples import mirrored, sample_pixels
 from vlm3_ros.training.warmup import CELLS, WAVES
 
@@ -37,7 +37,7 @@ def pair(request):
 
 
 def stream(**data):
-    return ProceduralPairs(PROCESSOR, PROFILE, LIMITS, DataConfig(**data), batch_size=2)
+    return PairQuestions(PROCESSOR, PROFILE, LIMITS, DataConfig(**data), batch_size=2)
 
 
 def unified(view):

@@ -94,16 +94,16 @@ def test_a_resumed_stream_goes_on_with_the_batch_that_comes_next(workers, done, 
     """Batches of windows that are told apart by number, without drawing them."""
     from torch.utils.data import DataLoader
 
-    from vlm3_ros.training.samples import WINDOW, ProceduralDepth
+    from vlm3_ros.training.samples import WINDOW, DepthQuestions
 
     monkeypatch.setattr(
-        ProceduralDepth,
+        DepthQuestions,
         "_window",
         lambda self, number: np.arange(WINDOW * 2).reshape(-1, 2) + number * WINDOW * 2,
     )
 
     def batches(start, count):
-        dataset = ProceduralDepth(Processor(), None, None, DataConfig(), 2, start=start * 2)
+        dataset = DepthQuestions(Processor(), None, None, DataConfig(), 2, start=start * 2)
         stream = iter(DataLoader(dataset, batch_size=2, num_workers=workers))
         return [next(stream).tolist() for _ in range(count)]
 
@@ -126,12 +126,12 @@ class Processor:
 
 def test_a_view_is_the_same_in_every_worker(whole_run):
     from vlm3_ros.engines.processor import image_limits, load_processor
-    from vlm3_ros.training.samples import ProceduralDepth
+    from vlm3_ros.training.samples import DepthQuestions
 
     _, final = whole_run
     processor, profile = load_processor(final), load_profile(final)
     first, again = (
-        ProceduralDepth(processor, profile, image_limits(processor), DataConfig(repeats=2), 2)
+        DepthQuestions(processor, profile, image_limits(processor), DataConfig(repeats=2), 2)
         for _ in range(2)
     )
     a, b = (list(dataset.samples_of(5)) for dataset in (first, again))

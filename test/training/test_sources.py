@@ -7,13 +7,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from dataset_folder import write_dataset
 from torch.utils.data import DataLoader
 
 from vlm3_ros.datasets.reading import load_dataset
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.synthetic import View
 from vlm3_ros.synthetic.pairs import ViewPair, sample_pair
+from vlm3_ros.training.checkpoint import build_processor, build_tokenizer
 from vlm3_ros.training.config import (
     ConfigError,
     DataConfig,
@@ -23,9 +28,11 @@ from vlm3_ros.training.config import (
     WarmupConfig,
 )
 from vlm3_ros.training.errors import TrainingError
+from vlm3_ros.training.pair_warmup import DensePairs
 from vlm3_ros.training.pairs import PairStream
 from vlm3_ros.training.samples import ViewStream, sample_pixels
 from vlm3_ros.training.sources import check_sources
+from vlm3_ros.training.warmup import DenseDepth
 
 CAMERA = PinholeCamera(32, 24, 30.0, 30.0, 15.5, 11.5)
 
@@ -108,6 +115,13 @@ def test_a_limited_scene_is_the_same_picture_every_time():
     assert first.image.std() > 0
 
 
+@pytest.mark.usefixtures("plain_views")
+def test_a_source_that_never_shows_enough_is_named():
+    stream = stream_of({"small": SourceConfig(kinds=("room",))}, questions=24 * 32 + 1)
+    with pytest.raises(TrainingError, match="source small: of 600 rendered scenes, none"):
+        stream.scene(0)
+
+
 @pytest.fixture(scope="module")
 def pair():
     return sample_pair(np.random.default_rng(5), "room")
@@ -144,6 +158,18 @@ def test_pairs_of_a_dataset_move_and_match_as_what_was_recorded(folder, pair):
     turned = stream.variant(scene, 3)
     backwards = turned.matches(sample_pixels(turned.first, 200, np.random.default_rng(2)))
     assert np.isfinite(backwards[:, 0]).sum() > 20, "mirrored and exchanged, it still matches"
+
+
+def test_a_dataset_has_what_the_warm_ups_learn(folder):
+    profile = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
+    processor = build_processor(build_tokenizer(profile.prompts))
+    arguments = processor, profile, image_limits(processor)
+    data = DataConfig(sources={"own": SourceConfig(dataset=str(folder), frames="train")})
+    of_pairs = next(DensePairs(*arguments, data, 1).samples_of(0))
+    assert torch.isfinite(of_pairs.flow).float().mean() > 0.25
+    assert torch.isfinite(of_pairs.log_depth).any() and torch.isfinite(of_pairs.motion).all()
+    of_views = next(DenseDepth(*arguments, data, 1).samples_of(0))
+    assert torch.isfinite(of_views.log_depth).any()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

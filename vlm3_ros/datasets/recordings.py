@@ -121,8 +121,9 @@ class Recording:
     def read(self, stamps_ns: Collection[int], depth_scale: float) -> Iterator[TrainingFrame]:
         """The frames of these stamps that can be decoded and have depth.
 
-        `self.frames` counts the others.
+        `self.frames` counts the others, `self.left_out_boxes` boxes; the counts begin anew.
         """
+        self.left_out_boxes.clear()
         with open_bag(self.frames.path) as scans_bag, open_bag(self.frames.path) as boxes_bag:
             damage = self.frames.damage
             lidar = self.depth.topic if self.depth.T_camera_lidar is not None else None

@@ -237,6 +237,9 @@ def _checked(content: Any, path: str) -> TrainConfig:
         )
     if config.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"{path}: dtype is {config.dtype!r}; use float32 or bfloat16")
+    for key, warmup in (("warmup", config.warmup), ("pair_warmup", config.pair_warmup)):
+        if warmup.data.tasks != DataConfig().tasks:
+            raise ConfigError(f"{path}: {key}.data.tasks: a warm-up has a task of its own")
     _check_lora(config.lora, f"{path}: lora")
     return config
 
@@ -270,6 +273,8 @@ def _check_source(source: SourceConfig, where: str, weights: str) -> None:
         raise ConfigError(
             f"{where} has a dataset, and kinds or scenes, which are of procedural ones"
         )
+    if source.frames != "train" and not source.dataset:
+        raise ConfigError(f"{where} has frames, and no dataset that they are of")
     if weights == "size" and not source.dataset and not source.scenes:
         raise ConfigError(
             f"{where} has no size, it draws ever new scenes: give it a number of scenes, or each "

@@ -11,16 +11,16 @@ from torch.utils.data import IterableDataset
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.training.config import DataConfig
-from vlm3_ros.training.objects import ProceduralObjects
+from vlm3_ros.training.objects import ObjectQuestions
 from vlm3_ros.training.packing import PackedSample
-from vlm3_ros.training.pairs import ProceduralPairs
-from vlm3_ros.training.samples import ProceduralDepth, SampleStream, worker_share
+from vlm3_ros.training.pairs import PairQuestions
+from vlm3_ros.training.samples import DepthQuestions, SampleStream, worker_share
 from vlm3_ros.training.sources import Sources
 
 STREAMS: dict[str, type[SampleStream[Any, PackedSample]]] = {
-    "depth": ProceduralDepth,
-    "pairs": ProceduralPairs,
-    "objects": ProceduralObjects,
+    "depth": DepthQuestions,
+    "pairs": PairQuestions,
+    "objects": ObjectQuestions,
 }
 """What asks the questions of each of `config.TASKS`."""
 

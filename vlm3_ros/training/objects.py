@@ -29,7 +29,7 @@ from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import ViewStream
 
 
-class ProceduralObjects(ViewStream[PackedSample]):
+class ObjectQuestions(ViewStream[PackedSample]):
     """Packed questions about the objects of views that show two of them or more."""
 
     task = "objects"

@@ -62,7 +62,7 @@ class PairStream(SampleStream[ViewPair, Sample]):
         return Packer(self._processor).pack(images, questions)
 
 
-class ProceduralPairs(PairStream[PackedSample]):
+class PairQuestions(PairStream[PackedSample]):
     """`data.matches` matches or as many as there are and, with `data.pose`, the motion's three."""
 
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:

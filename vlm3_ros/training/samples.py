@@ -167,7 +167,9 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
         """The samples that scene number `index` gives."""
         scene = self.scene(index)
         for repeat in range(self._data.repeats):
-            yield self.sample(self.variant(scene, repeat), self._rng(index, repeat))
+            # Zeros at the end of a seed do not count: 0 would be the scene's own numbers again,
+            # and some pixels the same whenever a source draws that scene.
+            yield self.sample(self.variant(scene, repeat), self._rng(index, repeat + 1))
 
     def __iter__(self) -> Iterator[Sample]:
         """The samples of one worker."""
@@ -220,7 +222,7 @@ class ViewStream(SampleStream[View, Sample]):
         return mirrored(scene) if repeat % 2 else scene
 
 
-class ProceduralDepth(ViewStream[PackedSample]):
+class DepthQuestions(ViewStream[PackedSample]):
     """Packed depth questions, `data.questions` random pixels of every view."""
 
     def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:

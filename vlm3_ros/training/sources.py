@@ -35,6 +35,9 @@ ATTEMPTS = 6
 """Scenes of a kind that are rendered for one that shows enough, before another kind gets its turn:
 or some kinds would be rare where two objects are needed."""
 
+TURNS = 100
+"""Kinds that get their turn before a source is given up."""
+
 logger = logging.getLogger(__name__)
 
 Scene = TypeVar("Scene")
@@ -52,7 +55,11 @@ class Source(ABC, Generic[Scene]):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
-        """A scene that shows enough to ask about."""
+        """A scene that shows enough to ask about.
+
+        Raises:
+            TrainingError: when there seems to be none; names the source.
+        """
 
 
 class RenderedScenes(Source[Scene]):
@@ -72,12 +79,16 @@ class RenderedScenes(Source[Scene]):
         if self.size is not None:
             number = int(rng.integers(self.size))
             rng = np.random.default_rng([LIMITED_STREAM, zlib.crc32(self.name.encode()), number])
-        while True:
+        for _ in range(TURNS):
             kind = self._kinds[rng.integers(len(self._kinds))]
             for _ in range(ATTEMPTS):
                 scene = self._render(rng, kind)
                 if is_enough(scene):
                     return scene
+        raise TrainingError(
+            f"source {self.name}: of {TURNS * ATTEMPTS} rendered scenes, none shows enough to ask "
+            "about: ask fewer questions, or of other kinds of scenes"
+        )
 
 
 class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
@@ -92,11 +103,7 @@ class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
         self._is_useless = np.zeros(len(entries), dtype=bool)
 
     def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
-        """See the base class.
-
-        Raises:
-            TrainingError: when none of the scenes can be read and shows enough.
-        """
+        """See the base class."""
         while not self._is_useless.all():
             number = int(rng.integers(len(self._entries)))
             if self._is_useless[number]:
