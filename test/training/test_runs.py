@@ -16,10 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
+from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.evaluation.synthetic import evaluate_synthetic
+from vlm3_ros.training.card import score_table
 from vlm3_ros.training.config import (
     DataConfig,
     LoraConfig,
@@ -186,6 +188,23 @@ def test_the_result_comes_with_a_card(whole_run):
     assert "| `optimiser.schedule` | cosine |" in card
     assert "model:=PATH" in card
     assert (whole_run / "final" / "curves.png").is_file()
+
+
+def test_a_table_of_many_scores_keeps_the_last_one():
+    log = [{"step": step, "delta1": step / 100, "loss": 1.0} for step in range(1, 64)]
+    *_, last = lines = score_table(log).splitlines()
+    assert last == "| 63 | 0.630 |"
+    assert len(lines) <= 22
+
+
+def test_the_configuration_for_several_machines_can_be_read():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = Path(__file__).parents[2] / "config" / "accelerate" / "fsdp_hybrid.yaml"
+    config = load_config_from_file(str(path))
+    assert config.fsdp_config["fsdp_sharding_strategy"] == "HYBRID_SHARD"
+    for name in config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(","):
+        assert issubclass(getattr(modeling_qwen3_vl, name), torch.nn.Module)
 
 
 def test_processes_share_the_batches(monkeypatch):

@@ -7,7 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from vlm3_ros.bags.errors import BagError
-from vlm3_ros.cli import ask, bag_from_rgbd, bench, dataset, demo, evaluate, sample_bag, train
+from vlm3_ros.cli import (
+    ablate,
+    ask,
+    bag_from_rgbd,
+    bench,
+    dataset,
+    demo,
+    evaluate,
+    sample_bag,
+    train,
+)
 from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.geometry.camera import GeometryError
@@ -15,7 +25,7 @@ from vlm3_ros.language.prompts import PromptError
 from vlm3_ros.training.config import ConfigError
 from vlm3_ros.training.errors import TrainingError
 
-_COMMANDS = (demo, ask, evaluate, bench, dataset, train, bag_from_rgbd, sample_bag)
+_COMMANDS = (demo, ask, evaluate, bench, dataset, train, ablate, bag_from_rgbd, sample_bag)
 
 _USER_ERRORS = (
     BagError,

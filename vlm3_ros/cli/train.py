@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm3_ros.cli.errors import CommandError
+
 if TYPE_CHECKING:
     from vlm3_ros.evaluation.depthlm import LabelledImage
     from vlm3_ros.evaluation.metrics import DepthMetrics
@@ -67,10 +69,14 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     check_sources(config, str(options.config))
     # After the configuration: torch takes seconds, an error in a file should not.
+    from vlm3_ros.evaluation.depthlm import DatasetError
     from vlm3_ros.training.card import score_table, spent, wait_share
     from vlm3_ros.training.sft import train
 
-    held_out = held_out_images(config)
+    try:
+        held_out = held_out_images(config)
+    except DatasetError as error:
+        raise CommandError(str(error)) from error
 
     def score(checkpoint: Path) -> dict[str, float]:
         return score_checkpoint(checkpoint, config, held_out)

@@ -29,10 +29,13 @@ from vlm3_ros.evaluation.pictures import DepthFrame
 from vlm3_ros.evaluation.report import guess_json, metrics_json, of_ranks
 from vlm3_ros.synthetic import KINDS, View, sample_view
 from vlm3_ros.tasks.dense import densify
-from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.depth import DepthAnswers, ask_depth, uniform_grid
 
 STREAM = 0xE7A1
 """First word of the seeds of evaluation: training has other streams, so no scene is in both."""
+
+AskView = Callable[[View, NDArray[np.float64]], DepthAnswers]
+"""Asks for the depth of pixels (u, v) of a view, shape (n, 2)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,23 @@ def evaluation_view(seed: int, index: int) -> tuple[View, np.random.Generator]:
     return sample_view(rng, KINDS[index % len(KINDS)]), rng
 
 
+def score_view(ask: AskView, seed: int, index: int, pixels_per_view: int) -> ScoredView:
+    """Ask for random pixels of a view that are not sky, at most so many."""
+    view, rng = evaluation_view(seed, index)
+    known = np.argwhere(np.isfinite(view.depth) & (view.depth > 0))
+    chosen = known[rng.permutation(len(known))[:pixels_per_view]]
+    pixels = chosen[:, ::-1].astype(float)
+    answers = ask(view, pixels)
+    return ScoredView(
+        index=index,
+        kind=view.kind,
+        predicted=answers.depth.astype(float),
+        std=answers.std.astype(float),
+        truth=view.depth[chosen[:, 0], chosen[:, 1]].astype(float),
+        rows=(pixels[:, 1] + 0.5) / view.camera.height,
+    )
+
+
 def evaluate_synthetic(
     engine: Engine,
     count: int,
@@ -108,9 +128,13 @@ def evaluate_synthetic(
         EngineError: when the engine cannot answer at all.
         ValueError: when there is nothing to score.
     """
+
+    def ask(view: View, pixels: NDArray[np.float64]) -> DepthAnswers:
+        return ask_depth(engine, view.image, view.camera, pixels, view_focal)
+
     views = []
     for index in range(count):
-        views.append(_score_view(engine, seed, index, pixels_per_view, view_focal))
+        views.append(score_view(ask, seed, index, pixels_per_view))
         progress(index + 1, count)
     # A view of nothing but sky has nothing to ask.
     asked = [view for view in views if view.truth.size]
@@ -176,24 +200,6 @@ def report_json(report: SyntheticReport) -> dict[str, Any]:
         "kinds": {kind: _scores_json(scores) for kind, scores in report.kinds.items()},
         "calibration": None if spread is None else calibration_json(spread),
     }
-
-
-def _score_view(
-    engine: Engine, seed: int, index: int, pixels_per_view: int, view_focal: float | None
-) -> ScoredView:
-    view, rng = evaluation_view(seed, index)
-    known = np.argwhere(np.isfinite(view.depth) & (view.depth > 0))
-    chosen = known[rng.permutation(len(known))[:pixels_per_view]]
-    pixels = chosen[:, ::-1].astype(float)
-    answers = ask_depth(engine, view.image, view.camera, pixels, view_focal)
-    return ScoredView(
-        index=index,
-        kind=view.kind,
-        predicted=answers.depth.astype(float),
-        std=answers.std.astype(float),
-        truth=view.depth[chosen[:, 0], chosen[:, 1]].astype(float),
-        rows=(pixels[:, 1] + 0.5) / view.camera.height,
-    )
 
 
 def _scores(views: Sequence[ScoredView]) -> Scores:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vlm3_ros.engines.base import Engine
-from vlm3_ros.geometry.camera import PinholeCamera, text_coordinates, unify_focal
+from vlm3_ros.engines.base import Answer, Engine
+from vlm3_ros.geometry.camera import (
+    PinholeCamera,
+    UnifiedCamera,
+    text_coordinates,
+    unify_focal,
+)
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.answers import AnswerError, parse_depth
-from vlm3_ros.language.prompts import depth_question
+from vlm3_ros.language.prompts import PromptSet, depth_question
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,6 @@ def ask_depth(
 ) -> DepthAnswers:
     """Ask for the metric depth of pixels.
 
-    Where the engine knows the distribution of an answer's number, the depth is its estimate from
-    that distribution (`Answer.value`), which errs less than the greedily decoded text.
-
     Args:
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
         camera: its intrinsics.
@@ -81,6 +84,26 @@ def ask_depth(
         [depth_question(profile.prompts, xy) for xy in coordinates],
         profile.prompts.depth.answer,
     )
+    return read_answers(pixels, answers, unified, profile.prompts)
+
+
+def read_answers(
+    pixels: NDArray[np.float64],
+    answers: Sequence[Answer],
+    unified: UnifiedCamera,
+    prompts: PromptSet,
+) -> DepthAnswers:
+    """Metric depth out of what a model said.
+
+    Where the engine knows the distribution of an answer's number, the depth is its estimate from
+    that distribution (`Answer.value`), which errs less than the greedily decoded text.
+
+    Args:
+        pixels: of the source image, shape (n, 2).
+        answers: one per pixel.
+        unified: how the image entered the model.
+        prompts: of the checkpoint.
+    """
     depth = np.full(len(pixels), np.nan)
     std = np.full(len(pixels), np.nan)
     for i, answer in enumerate(answers):
@@ -88,7 +111,7 @@ def ask_depth(
             depth[i] = answer.value
         else:
             try:
-                depth[i] = parse_depth(answer.text, profile.prompts)
+                depth[i] = parse_depth(answer.text, prompts)
             except AnswerError:
                 continue
         if answer.std is not None:

@@ -223,7 +223,7 @@ def _checked(content: Any, path: str) -> TrainConfig:
         ("warmup.", config.warmup),
         ("pair_warmup.", config.pair_warmup),
     ):
-        _check_data(part.data, f"{path}: {prefix}data")
+        check_data(part.data, f"{path}: {prefix}data")
         _check_optimiser(part.optimiser, f"{path}: {prefix}optimiser")
     for key, value in (
         ("optimiser.steps", config.optimiser.steps),
@@ -244,7 +244,16 @@ def _checked(content: Any, path: str) -> TrainConfig:
     return config
 
 
-def _check_data(data: DataConfig, where: str) -> None:
+def check_data(data: DataConfig, where: str) -> None:
+    """Refuse what cannot be drawn.
+
+    Args:
+        data: the section.
+        where: it stands, for the message.
+
+    Raises:
+        ConfigError: naming the key.
+    """
     for key in ("questions", "object_questions", "repeats"):
         if (value := getattr(data, key)) <= 0:
             raise ConfigError(f"{where}.{key} is {value}; it must be positive")

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -69,7 +69,29 @@ Score = Callable[[Path], dict[str, float]]
 """Scores a checkpoint folder; the names and values go into the log and the curve."""
 
 
-def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -> Path:
+def _collate_packed(processor: Any) -> Callable[[list[Any]], dict[str, Any]]:
+    return Packer(processor).collate
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What samples are drawn with: as recipes say, or what an ablation puts in its place.
+
+    `dense`, `questions`: make a data set as `samples.SampleStream` is made. `collate`: makes, of a
+    processor, what turns samples of `questions` into the keyword arguments of `packed_loss`.
+    """
+
+    dense: Callable[..., Any] = DenseDepth
+    questions: Callable[..., Any] = MixedQuestions
+    collate: Callable[[Any], Callable[[list[Any]], dict[str, Any]]] = _collate_packed
+
+
+def train(
+    config: TrainConfig,
+    folder: Path | str,
+    score: Score | None = None,
+    streams: Streams = Streams(),
+) -> Path:
     """Train a checkpoint, or go on with a run that was cut off in the same folder.
 
     Several processes train together where `accelerate launch` or `torchrun` started them; the
@@ -79,6 +101,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
         folder: gets `run.json`, `checkpoint-N` folders, `log.json`, `curves.png` and, at the end,
             `final`, the checkpoint with its card.
         score: called with every checkpoint.
+        streams: what samples are drawn with.
 
     Returns:
         The folder of the final checkpoint.
@@ -98,7 +121,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
     if (final / PROFILE_FILE).is_file():
         logger.info("%s is finished", folder)
         return final
-    start = _first_checkpoint(config, folder, args)
+    start = _first_checkpoint(config, folder, args, streams)
     processor = load_processor(start.folder)
     last, step = _last_step(folder, args)
     if step < optimiser.steps:
@@ -106,7 +129,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
             model=_question_model(config, start.folder),
             args=args,
             config=optimiser,
-            train_dataset=MixedQuestions(
+            train_dataset=streams.questions(
                 processor,
                 start.profile,
                 image_limits(processor),
@@ -114,7 +137,7 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
                 optimiser.batch_size,
                 start=step * _samples_per_step(args),
             ),
-            data_collator=Packer(processor).collate,
+            data_collator=streams.collate(processor),
             callbacks=[_Score(folder, score), ProgressBar("training")],
         )
         trainer.finish = partial(_write_checkpoint, config, processor, start.profile)
@@ -123,6 +146,22 @@ def train(config: TrainConfig, folder: Path | str, score: Score | None = None) -
         if args.should_save:
             _write_final(folder, config, start, processor, args)
     return final
+
+
+def warm_up(config: TrainConfig, folder: Path | str, streams: Streams = Streams()) -> Path:
+    """The checkpoint that questions would start from, for several runs to share.
+
+    Args:
+        config: of which only the warm-ups are run.
+        folder: gets what `train` would write for them.
+        streams: what samples are drawn with.
+
+    Raises:
+        TrainingError, EngineError: as `train` does.
+    """
+    folder = Path(folder)
+    args = _arguments(config, config.data, config.optimiser, folder)
+    return _first_checkpoint(config, folder, args, streams).folder
 
 
 def whole_checkpoint(checkpoint: Path) -> Path:
@@ -345,12 +384,14 @@ def hardware(processes: int) -> str:
     return f"{name}, {processes} x {torch.get_num_threads()} threads, no GPU"
 
 
-def _first_checkpoint(config: TrainConfig, folder: Path, args: TrainingArguments) -> _Start:
+def _first_checkpoint(
+    config: TrainConfig, folder: Path, args: TrainingArguments, streams: Streams
+) -> _Start:
     """Where the questions start: after the warm-ups that are asked for."""
     with args.main_process_first(local=False):
         start = _unwarmed_checkpoint(config, folder / "start")
     if config.warmup.optimiser.steps:
-        start = _warm_up(config, start, folder / "warmup")
+        start = _warm_up(config, start, folder / "warmup", streams)
     if config.pair_warmup.optimiser.steps:
         start = _warm_up_pairs(config, start, folder / "pair_warmup")
     return start
@@ -401,13 +442,13 @@ def _taught_prompts(config: TrainConfig, known: PromptSet | None = None) -> Prom
     return prompts
 
 
-def _warm_up(config: TrainConfig, start: _Start, folder: Path) -> _Start:
+def _warm_up(config: TrainConfig, start: _Start, folder: Path, streams: Streams) -> _Start:
     """Train the vision half of `start` on dense depth; the whole model with it is returned."""
 
     def learner(model: Any) -> nn.Module:
         return DenseHead(model.model.visual, model.config.text_config.hidden_size)
 
-    return _dense_training(config, config.warmup, start, folder, DenseDepth, learner, collate)
+    return _dense_training(config, config.warmup, start, folder, streams.dense, learner, collate)
 
 
 def _warm_up_pairs(config: TrainConfig, start: _Start, folder: Path) -> _Start:

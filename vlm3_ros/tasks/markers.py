@@ -1,0 +1,96 @@
+"""Pixels pointed at by a drawn arrow, as DepthLM names them (Cai et al. 2025).
+
+The paper replaces the arrow by coordinates in text (section 3.1): an image can carry one arrow
+per copy, but any number of coordinates. Here to compare both, see `vlm3 ablate`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.tasks.depth import DepthAnswers, read_answers
+
+QUESTION = "Given this image, how far is the point that the red arrow points at from the camera?"
+"""Names no pixel: the image does."""
+
+COLOUR = (255, 0, 0)
+LENGTH = 0.12
+"""Of the arrow, as a share of the side of a square of the view's area."""
+
+SHORTEST_PX = 8.0
+"""A shorter arrow would be a blot."""
+
+_HEAD, _HEAD_WIDTH, _SHAFT_WIDTH = 0.5, 0.5, 0.16
+"""As shares of the length."""
+
+
+def draw_marker(view: NDArray[np.uint8], pixel: ArrayLike) -> NDArray[np.uint8]:
+    """A copy of a view with a red arrow whose tip is at a pixel.
+
+    It lies on the diagonal towards the middle of the view, so that all of it is in sight.
+
+    Args:
+        view: RGB, shape (height, width, 3), uint8.
+        pixel: (u, v) in the view.
+    """
+    tip = np.asarray(pixel, dtype=float)
+    height, width = view.shape[:2]
+    inwards = np.where(tip * 2 < (width, height), 1.0, -1.0) / math.sqrt(2)
+    across = np.array([-inwards[1], inwards[0]])
+    length = marker_length(width, height)
+    outline = [
+        tip + length * (along * inwards + side * across)
+        for along, side in (
+            (0.0, 0.0),
+            (_HEAD, _HEAD_WIDTH / 2),
+            (_HEAD, _SHAFT_WIDTH / 2),
+            (1.0, _SHAFT_WIDTH / 2),
+            (1.0, -_SHAFT_WIDTH / 2),
+            (_HEAD, -_SHAFT_WIDTH / 2),
+            (_HEAD, -_HEAD_WIDTH / 2),
+        )
+    ]
+    marked = view.copy()
+    cv2.fillPoly(marked, [np.round(outline).astype(np.int32)], COLOUR)
+    return marked
+
+
+def marker_length(width: int, height: int) -> float:
+    """Pixels from the tip to the end of the arrow in a view of this size."""
+    return max(SHORTEST_PX, LENGTH * math.sqrt(width * height))
+
+
+def ask_marked_depth(
+    engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, pixels: ArrayLike
+) -> DepthAnswers:
+    """Ask for the metric depth of pixels, each by an arrow on a copy of the image of its own.
+
+    Args:
+        engine: whose checkpoint learned from such arrows; none that ships did.
+        image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
+        camera: its intrinsics.
+        pixels: (u, v), shape (n, 2).
+
+    Raises:
+        GeometryError: when the image does not fit its camera or the engine's limits.
+        EngineError: when the engine cannot answer at all.
+    """
+    pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
+    profile = engine.profile
+    unified = unify_focal(camera, profile.focal, engine.limits, profile.fit)
+    view = unify_image(image, unified)
+    answers = [
+        answer
+        for pixel in unified.to_view(pixels)
+        for answer in engine.ask(
+            [draw_marker(view, pixel)], [QUESTION], profile.prompts.depth.answer
+        )
+    ]
+    return read_answers(pixels, answers, unified, profile.prompts)
