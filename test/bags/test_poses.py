@@ -144,7 +144,7 @@ def test_several_sources_must_be_named(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_odometry(writer, "/wheels", "optical")
         write_odometry(writer, "/lidar", "optical")
-    with pytest.raises(BagError, match=r"several topics.*/lidar, /wheels; name one \(--gt "):
+    with pytest.raises(BagError, match=r"several topics.*/lidar, /wheels; name one \(--gt\)"):
         found(tmp_path / "bag")
     assert "/wheels" in found(tmp_path / "bag", "/wheels").source
 

@@ -28,6 +28,16 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         pass
 
 
+def test_a_rosbag2_is_not_called_as_a_ros1_bag(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match=r"ends in \.bag"), write_bag(tmp_path / "robot.bag"):
+        pass
+    with write_bag(tmp_path / "robot"):
+        pass
+    (tmp_path / "robot").rename(tmp_path / "robot.bag")
+    with pytest.raises(BagError, match="rename it"), open_bag(tmp_path / "robot.bag"):
+        pass
+
+
 def test_an_unfinished_bag_is_removed(tmp_path: Path) -> None:
     def interrupted() -> None:
         with write_bag(tmp_path / "bag") as writer:

@@ -175,8 +175,18 @@ def test_without_poses_depth_alone_is_made_and_that_is_said(drive, tmp_path: Pat
     assert len(dataset.frames) == FRAMES
     assert dataset.pairs == ()
     assert np.isnan(read_view(dataset, 0).T_world_camera).all()
-    (reason,) = description["bags"][0]["left_out_pairs"]
-    assert "nothing moves in TF" in reason
+    assert "nothing moves in TF" in description["bags"][0]["no_poses"]
+    assert str(tmp_path) not in (tmp_path / "made" / "dataset.json").read_text()
+
+
+def test_depth_in_another_frame_is_said(drive, tmp_path: Path) -> None:
+    def elsewhere(view: View, stamp: int) -> list:
+        return [(DEPTH_TOPIC, depth_message(view.depth, "32FC1", stamp, "depth_optical"))]
+
+    write_recording(tmp_path / "bag", drive, elsewhere)
+    part = make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)["bags"][0]
+    (note,) = part["notes"]
+    assert "depth is in frame 'depth_optical', images in 'optical'" in note
 
 
 def test_what_is_missing_is_named(drive, tmp_path: Path) -> None:

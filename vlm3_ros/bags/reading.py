@@ -203,6 +203,10 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
             f"{path}: the folder has no metadata.yaml, so it is no finished rosbag2; "
             "`ros2 bag reindex` restores it, or give the .mcap or .db3 file itself"
         )
+    if path.is_dir() and path.suffix == ".bag":
+        raise BagError(
+            f"{path}: a folder whose name ends in .bag: rename it, only ROS 1 bags are called so"
+        )
     try:
         reader = AnyReader([path], default_typestore=ros2_types())
         reader.open()

@@ -71,6 +71,8 @@ def write_bag(path: Path | str) -> Iterator[BagWriter]:
     path = Path(path)
     if path.exists():
         raise BagError(f"{path}: exists already; remove it or choose another name")
+    if path.suffix == ".bag":
+        raise BagError(f"{path}: a name that ends in .bag is that of a ROS 1 bag; choose another")
     writer = Writer(path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     try:

@@ -1,9 +1,4 @@
-"""Recordings become a training set: see `vlm3_ros.datasets.reading` for what lies in its folder.
-
-Each bag is made by itself. While that goes on, `bags/NAME.jsonl` holds the plan and the frames that
-are done, so that an interrupted run goes on; `bags/NAME.json` is a finished bag. The files of the
-whole are put together from the finished ones.
-"""
+"""Recordings become a training set: see `vlm3_ros.datasets.reading` for what lies in its folder."""
 
 from __future__ import annotations
 
@@ -13,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +15,18 @@ import numpy as np
 
 from vlm3_ros.bags.messages import millimetres
 from vlm3_ros.datasets.files import depth_png, jpeg, json_line, write_lines, write_whole
-from vlm3_ros.datasets.pairs import find_pairs, place
-from vlm3_ros.datasets.reading import (
-    DESCRIPTION,
-    FRAMES,
-    HELD_OUT,
-    PAIRS,
-    VERSION,
-    Split,
-    frame_from_json,
-    read_depth,
+from vlm3_ros.datasets.pairs import Place, find_pairs, place
+from vlm3_ros.datasets.parts import (
+    check_same,
+    finished_parts,
+    journal_file,
+    journal_lines,
+    part_file,
+    put_together,
 )
+from vlm3_ros.datasets.reading import Pair, Split, frame_from_json, read_depth
 from vlm3_ros.datasets.recordings import Recording, TopicOptions, TrainingFrame, open_recording
-from vlm3_ros.datasets.selection import Selection, choose_frames, evenly_spread
+from vlm3_ros.datasets.selection import Selection, choose_frames, evenly_spread, told
 from vlm3_ros.evaluation.depthlm import DatasetError
 
 LABELS = 10
@@ -88,10 +81,10 @@ def make_dataset(
         raise DatasetError(f"two bags have the name '{repeated[0]}': rename one")
     with _full_disk_told(folder):
         for index, path in enumerate(bags):
-            used = sum(part["stored_bytes"] for part in _finished(folder))
+            used = sum(part["stored_bytes"] for part in finished_parts(folder))
             budget = max(0, options.max_bytes - used) // (len(bags) - index)
             _make_bag(folder, path, options, budget, progress)
-        return _put_together(folder)
+        return put_together(folder)
 
 
 def bag_name(path: Path) -> str:
@@ -105,48 +98,30 @@ def _make_bag(
 ) -> None:
     name = bag_name(path)
     made = {"bag_bytes": _size(path), **json.loads(json.dumps(asdict(options)))}
-    finished, journal = (folder / "bags" / f"{name}{suffix}" for suffix in (".json", ".jsonl"))
+    finished, journal = part_file(folder, name), journal_file(folder, name)
     if finished.exists():
-        _check_same(finished, json.loads(finished.read_text(encoding="utf-8"))["made"], made)
+        check_same(finished, json.loads(finished.read_text(encoding="utf-8"))["made"], made)
         return
-    scale = options.depth_scale or 1.0
     with open_recording(path, options.topics) as recording:
-        lines = _journal_lines(journal)
+        lines = journal_lines(journal)
         if lines:
-            _check_same(journal, lines[0]["made"], made)
+            check_same(journal, lines[0]["made"], made)
         else:
             plan, left_out = _plan(recording, options, budget)
             lines = [{"made": made, "plan": plan, "left_out": left_out}]
         # Without what an interruption left half.
         write_lines(journal, lines)
-        plan = {int(stamp): split for stamp, split in lines[0]["plan"].items()}
         left_out = Counter(lines[0]["left_out"])
-        frames = {line["stamp_ns"]: line for line in lines[1:]}
-        stored = sum(_stored(folder, line) for line in frames.values())
-        missing = [stamp for stamp in plan if stamp not in frames]
-        with journal.open("a", encoding="utf-8") as log:
-            for frame in recording.read(missing, scale) if missing else ():
-                if frame.stamp_ns in frames:
-                    continue
-                if stored > budget:
-                    left_out["no room for them (--max-bytes)"] += len(plan) - len(frames)
-                    break
-                line = _store(folder, name, frame, plan[frame.stamp_ns], options.jpeg_quality)
-                if line is None:
-                    left_out[f"fewer than {LABELS} pixels with depth"] += 1
-                    continue
-                frames[frame.stamp_ns] = line
-                stored += _stored(folder, line)
-                log.write(json_line(line))
-                log.flush()
-                progress(len(frames), len(plan))
+        frames, stored = _store_frames(
+            folder, name, recording, lines, options, budget, left_out, progress
+        )
         left_out += recording.frames.failed + recording.frames.without_depth
-        ordered = [frames[stamp] for stamp in sorted(frames)]
-        if not ordered:
+        if not frames:
             raise DatasetError(f"{path}: no frame can be used: {told(left_out)}")
-        pairs, left_out_pairs = _pairs(folder, ordered, progress)
-        if recording.no_poses:
-            left_out_pairs = {recording.no_poses: len(ordered)}
+        pairs: list[Pair] = []
+        no_pairs: Counter[str] = Counter()
+        if recording.poses is not None:
+            pairs, no_pairs = find_pairs(_places(folder, frames), progress)
         part = {
             "name": name,
             "made": made,
@@ -158,16 +133,62 @@ def _make_bag(
                 "boxes": recording.boxes,
             },
             "poses": None if recording.poses is None else recording.poses.source,
+            "no_poses": _by_name(recording, recording.no_poses),
             "images": len(recording.stamps_ns),
-            "left_out": dict(left_out),
-            "left_out_pairs": left_out_pairs,
-            "left_out_boxes": dict(recording.left_out_boxes),
-            "notes": [*recording.notes, *recording.frames.damage],
-            "frames": ordered,
-            "pairs": pairs,
+            "left_out": left_out,
+            "left_out_pairs": no_pairs,
+            "left_out_boxes": recording.left_out_boxes,
+            "notes": [
+                *recording.notes,
+                *(_by_name(recording, damage) for damage in recording.frames.damage),
+            ],
+            "frames": frames,
+            "pairs": [asdict(pair) for pair in pairs],
         }
     write_whole(finished, json.dumps(part).encode())
     journal.unlink()
+
+
+def _store_frames(
+    folder: Path,
+    name: str,
+    recording: Recording,
+    lines: Sequence[dict[str, Any]],
+    options: MakingOptions,
+    budget: int,
+    left_out: Counter[str],
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], int]:
+    """Store the frames of the plan that the journal lacks.
+
+    Args:
+        lines: of the journal: the plan, then the frames that are stored.
+        left_out: is told how many could not be stored, by reason.
+
+    Returns:
+        All lines of frames, by time, and the bytes of their files.
+    """
+    plan = {int(stamp): split for stamp, split in lines[0]["plan"].items()}
+    frames = {line["stamp_ns"]: line for line in lines[1:]}
+    stored = sum(_stored(folder, line) for line in frames.values())
+    missing = [stamp for stamp in plan if stamp not in frames]
+    with journal_file(folder, name).open("a", encoding="utf-8") as journal:
+        for frame in recording.read(missing, options.depth_scale or 1.0) if missing else ():
+            if frame.stamp_ns in frames:
+                continue
+            if stored > budget:
+                left_out["no room for them (--max-bytes)"] += len(plan) - len(frames)
+                break
+            line = _store(folder, name, frame, plan[frame.stamp_ns], options.jpeg_quality)
+            if line is None:
+                left_out[f"fewer than {LABELS} pixels with depth"] += 1
+                continue
+            frames[frame.stamp_ns] = line
+            stored += _stored(folder, line)
+            journal.write(json_line(line))
+            journal.flush()
+            progress(len(frames), len(plan))
+    return [frames[stamp] for stamp in sorted(frames)], stored
 
 
 def _plan(
@@ -258,96 +279,14 @@ def _store(
     }
 
 
-def _pairs(
-    folder: Path, lines: Sequence[dict[str, Any]], progress: Progress
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Pairs by places in the lines, and how many candidates are none, by reason."""
+def _places(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Place]:
     frames = [frame_from_json(line) for line in lines]
-    if all(frame.T_world_camera is None for frame in frames):
-        return [], {}
-    places = [
+    return [
         place(
             frame.camera, read_depth(folder / frame.depth_image), frame.T_world_camera, frame.split
         )
         for frame in frames
     ]
-    pairs, left_out = find_pairs(places, progress)
-    return [asdict(pair) for pair in pairs], dict(left_out)
-
-
-def _put_together(folder: Path) -> dict[str, Any]:
-    """Write the files of the whole from the finished bags; dataset.json last."""
-    parts = _finished(folder)
-    starts = [0, *accumulate(len(part["frames"]) for part in parts)]
-    frames = [line for part in parts for line in part["frames"]]
-    pairs = [
-        {**pair, "first": pair["first"] + start, "second": pair["second"] + start}
-        for part, start in zip(parts, starts, strict=False)
-        for pair in part["pairs"]
-    ]
-    description = {
-        "version": VERSION,
-        "counts": {
-            split: {
-                "frames": sum(line["split"] == split for line in frames),
-                "depth_labels": sum(len(x["depth"]) for x in frames if x["split"] == split),
-                "pairs": sum(pair["split"] == split for pair in pairs),
-                "frames_with_objects": sum(
-                    bool(line["objects"]) for line in frames if line["split"] == split
-                ),
-            }
-            for split in ("train", "held_out")
-        },
-        "stored_bytes": sum(part["stored_bytes"] for part in parts),
-        "bags": [
-            {
-                **{key: value for key, value in part.items() if key not in ("frames", "pairs")},
-                "frames": len(part["frames"]),
-                "pairs": len(part["pairs"]),
-            }
-            for part in parts
-        ],
-    }
-    (folder / DESCRIPTION).unlink(missing_ok=True)
-    write_lines(folder / FRAMES, frames)
-    write_lines(folder / HELD_OUT, (line for line in frames if line["split"] == "held_out"))
-    write_lines(folder / PAIRS, pairs)
-    write_whole(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
-    return description
-
-
-def told(reasons: Mapping[str, int]) -> str:
-    """Reasons and how often each, in words."""
-    return "; ".join(f"{count} times: {reason}" for reason, count in reasons.items())
-
-
-def _finished(folder: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((folder / "bags").glob("*.json"))
-    ]
-
-
-def _journal_lines(journal: Path) -> list[dict[str, Any]]:
-    """The whole lines of a begun bag; none where it is not begun."""
-    if not journal.exists():
-        return []
-    lines = []
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
-
-
-def _check_same(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    if differing := [key for key in now if now[key] != before.get(key)]:
-        changes = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in differing)
-        raise DatasetError(
-            f"{file}: this bag was made with other options, or is another bag ({changes}); choose "
-            "another folder, or remove this file"
-        )
 
 
 def _stored(folder: Path, line: Mapping[str, Any]) -> int:
@@ -357,6 +296,13 @@ def _stored(folder: Path, line: Mapping[str, Any]) -> int:
 def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _by_name(recording: Recording, text: str) -> str:
+    """A message without the folder of the bag: a training set is handed on."""
+    for path in (recording.path, recording.frames.path):
+        text = text.replace(str(path), path.name)
+    return text
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,36 +126,41 @@ class Recording:
         """
         self.left_out_boxes.clear()
         with open_bag(self.frames.path) as scans_bag, open_bag(self.frames.path) as boxes_bag:
-            damage = self.frames.damage
             lidar = self.depth.topic if self.depth.T_camera_lidar is not None else None
-            scans = NearestMessages(scans_bag, lidar, damage)
-            boxes = NearestMessages(boxes_bag, self.boxes, damage)
+            scans = NearestMessages(scans_bag, lidar, self.frames.damage)
+            boxes = NearestMessages(boxes_bag, self.boxes, self.frames.damage)
             T_camera_frame: dict[str, Transform] = {}
             for frame in self.frames.at(stamps_ns):
-                stamp = frame.stamp_ns
-                poses = self.poses_at(np.array([stamp]))
-                pose = poses[0] if poses is not None and np.isfinite(poses).all() else None
-                depth = frame.depth
+                stamp, depth = frame.stamp_ns, frame.depth
                 if lidar is not None:
                     depth = self._scanned(scans, stamp, frame.camera)
                 if depth is None:
                     continue
                 depth = np.where(frame.visible, depth * np.float32(depth_scale), np.float32(np.nan))
+                poses = self.poses_at(np.array([stamp]))
+                pose = poses[0] if poses is not None and np.isfinite(poses).all() else None
                 objects: tuple[SceneObject, ...] = ()
                 found = boxes.at(stamp, SCAN_SECONDS)
-                if found is not None and pose is not None and self.poses is not None:
-                    name = found.header.frame_id.lstrip("/")
-                    if name == self.poses.world.lstrip("/"):
-                        T_world_frame = np.eye(4)
-                    else:
-                        if name not in T_camera_frame:
-                            with open_bag(self.frames.path) as bag:
-                                T_camera_frame[name] = static_transform(
-                                    bag, self.optical, name, damage
-                                )
-                        T_world_frame = pose @ T_camera_frame[name]
+                if found is not None and pose is not None:
+                    T_world_frame = self._T_world_frame(found, pose, T_camera_frame)
                     objects = boxes_from_message(found, T_world_frame, self.left_out_boxes)
                 yield TrainingFrame(stamp, frame.image, frame.camera, depth, pose, objects)
+
+    def _T_world_frame(
+        self, message: Any, T_world_camera: Transform, T_camera_frame: dict[str, Transform]
+    ) -> Transform:
+        """Of a message's frame, which is the world of the poses or fixed to the camera.
+
+        `T_camera_frame` is added to: it keeps what TF said, by frame.
+        """
+        assert self.poses is not None
+        name = message.header.frame_id.lstrip("/")
+        if name == self.poses.world.lstrip("/"):
+            return np.eye(4)
+        if name not in T_camera_frame:
+            with open_bag(self.frames.path) as bag:
+                T_camera_frame[name] = static_transform(bag, self.optical, name, self.frames.damage)
+        return T_world_camera @ T_camera_frame[name]
 
     def _scanned(
         self, scans: NearestMessages, stamp_ns: int, camera: PinholeCamera

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.datasets.making import told
 from vlm3_ros.datasets.pairs import matches
 from vlm3_ros.datasets.reading import Dataset, read_view
-from vlm3_ros.datasets.selection import evenly_spread
+from vlm3_ros.datasets.selection import evenly_spread, told
 from vlm3_ros.evaluation.bag_tables import TextTable
 from vlm3_ros.evaluation.html import (
     facts_html,
@@ -107,7 +106,7 @@ def left_out_facts(dataset: Dataset) -> dict[str, str]:
     for bag in dataset.description["bags"]:
         name = bag["name"]
         facts[f"{name}: depth"] = bag["topics"]["depth"]
-        facts[f"{name}: poses"] = bag["poses"] or "none: no pairs, only depth"
+        facts[f"{name}: poses"] = bag["poses"] or f"none, so there are no pairs: {bag['no_poses']}"
         facts[f"{name}: {bag['frames']} of {bag['images']} images were kept; left out"] = (
             told(bag["left_out"]) or "none"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,11 @@ def evenly_spread(items: list[int], count: int) -> list[int]:
     if len(items) <= count:
         return items
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def told(reasons: Mapping[str, int]) -> str:
+    """Reasons and how often each, in words."""
+    return "; ".join(f"{count} times: {reason}" for reason, count in reasons.items())
 
 
 def _splits(
