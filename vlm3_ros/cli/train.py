@@ -105,7 +105,7 @@ def score_checkpoint(
     from vlm3_ros.evaluation.synthetic import evaluate_synthetic
     from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs
 
-    scores = {}
+    scores: dict[str, float] = {}
     engine = load_engine(EngineSettings(model=str(checkpoint), offline=True))
     try:
         if config.data.share("depth"):

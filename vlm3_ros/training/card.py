@@ -59,7 +59,7 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
         "`vlm3.json` beside the weights tells every node and command how it is to be asked.",
         "## Scores during training",
         score_table(log) or "It was not scored.",
-        "Of unseen procedural scenes, see `vlm3_ros/evaluation/`.",
+        "Of unseen procedural scenes; `held_out_` of frames that the run's own datasets hold back.",
         "![loss and scores over the steps](curves.png)",
         "## Recipe",
         _table(("key", "value"), [(f"`{key}`", _text(value)) for key, value in recipe.items()]),
@@ -110,6 +110,8 @@ def _counts(config: TrainConfig, section: str) -> bool:
 def _text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "all"
+    if value == {}:
+        return "ever new procedural scenes"  # the only mapping that may be empty: `data.sources`
     return str(value)
 
 
