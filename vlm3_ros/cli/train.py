@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="train a checkpoint",
         description="Train a checkpoint as a YAML file says (config/training/*.yaml). A run that "
         "was cut off goes on where it stopped when the same command is given again.",
-        epilog="example: vlm3 train config/training/tiny_depth.yaml --out out/training",
+        epilog="example: vlm3 train config/training/tiny_views.yaml --out out/training",
     )
     parser.add_argument("config", type=Path, help="YAML file of the run")
     parser.add_argument(
