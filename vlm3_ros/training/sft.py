@@ -47,6 +47,7 @@ from vlm3_ros.training.curves import draw_curves
 from vlm3_ros.training.errors import TrainingError
 from vlm3_ros.training.lora import add_adapters, merged_state
 from vlm3_ros.training.mixture import MixedQuestions
+from vlm3_ros.training.object_warmup import ObjectHead, ObjectWarmup, collate_objects
 from vlm3_ros.training.optimiser import build_optimiser
 from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
 from vlm3_ros.training.pair_warmup import DensePairs, PairHead, collate_pairs
@@ -190,6 +191,7 @@ class _Trainer(Trainer):
         self.remove_callback(PrinterCallback)
         self._config = config
         self._clock = Clock(_samples_per_step(self.args))
+        self._parts: dict[str, list[Tensor]] = {}
         # Every batch counts alike, as the shares of the tasks are shares of batches.
         self.model_accepts_loss_kwargs = False
         self.add_callback(_Steps(self._clock))
@@ -250,10 +252,22 @@ class _Trainer(Trainer):
             self._stop(f"the loss became {loss.item()} in step {self.state.global_step + 1}")
         return loss
 
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        """See the base class; the parts of a loss are kept for the log."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        for name, part in outputs.items():
+            if name != "loss":
+                self._parts.setdefault(name, []).append(part.detach())
+        return (loss, outputs) if return_outputs else loss
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """See the base class."""
+        """See the base class; the parts of a loss are means over the batches of this process."""
         if "loss" in logs:
             logs |= self._clock.read(self.state.log_history)
+            logs |= {name: torch.stack(parts).mean().item() for name, parts in self._parts.items()}
+            self._parts.clear()
         super().log(logs, *args, **kwargs)
 
     def _stop(self, reason: str) -> NoReturn:
@@ -392,6 +406,8 @@ def _first_checkpoint(
         start = _unwarmed_checkpoint(config, folder / "start")
     if config.warmup.optimiser.steps:
         start = _warm_up(config, start, folder / "warmup", streams)
+    if config.object_warmup.optimiser.steps:
+        start = _warm_up_objects(config, start, folder / "object_warmup")
     if config.pair_warmup.optimiser.steps:
         start = _warm_up_pairs(config, start, folder / "pair_warmup")
     return start
@@ -449,6 +465,13 @@ def _warm_up(config: TrainConfig, start: _Start, folder: Path, streams: Streams)
         return DenseHead(model.model.visual, model.config.text_config.hidden_size)
 
     return _dense_training(config, config.warmup, start, folder, streams.dense, learner, collate)
+
+
+def _warm_up_objects(config: TrainConfig, start: _Start, folder: Path) -> _Start:
+    """Train `start` on objects and what is true of them; the model is returned."""
+    collate = partial(collate_objects, Packer(load_processor(start.folder)))
+    warmup = config.object_warmup
+    return _dense_training(config, warmup, start, folder, ObjectWarmup, ObjectHead, collate)
 
 
 def _warm_up_pairs(config: TrainConfig, start: _Start, folder: Path) -> _Start:
