@@ -253,14 +253,18 @@ class _Trainer(Trainer):
         return loss
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """See the base class; the parts of a loss are kept for the log."""
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
-        for name, part in outputs.items():
-            if name != "loss":
-                self._parts.setdefault(name, []).append(part.detach())
-        return (loss, outputs) if return_outputs else loss
+        computed: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = computed
+        for name in outputs.keys() - {"loss"}:
+            self._parts.setdefault(name, []).append(outputs[name].detach())
+        return computed if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """See the base class; the parts of a loss are means over the batches of this process."""
