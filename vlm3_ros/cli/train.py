@@ -97,12 +97,14 @@ def score_checkpoint(
 
     `delta1` and `abs_rel` on procedural views, `held_out_delta1` and `held_out_abs_rel` on the
     frames of `held_out_images`; `auc30`, `auc5` and `epe_share`, the error of
-    matches as a share of the image's width, on procedural pairs.
+    matches as a share of the image's width, on procedural pairs; `relations`, the share of right
+    answers about two objects, and `quantities`, that of lengths and directions that are close.
     """
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
     from vlm3_ros.evaluation.depthlm import evaluate_dataset
     from vlm3_ros.evaluation.synthetic import evaluate_synthetic
+    from vlm3_ros.evaluation.synthetic_objects import evaluate_objects
     from vlm3_ros.evaluation.synthetic_pairs import evaluate_pairs
 
     scores: dict[str, float] = {}
@@ -120,6 +122,12 @@ def score_checkpoint(
                 "auc30": pairs.pose.auc[30],
                 "auc5": pairs.pose.auc[5],
                 "epe_share": pairs.matches.epe_share,
+            }
+        if config.learns_objects:
+            objects = evaluate_objects(engine, config.evaluation_views, VALIDATION_SEED).overall
+            scores |= {
+                "relations": objects.model.accuracy,
+                "quantities": objects.model.success,
             }
     finally:
         engine.close()

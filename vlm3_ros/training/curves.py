@@ -11,6 +11,8 @@ SCORES = (
     "auc30",
     "auc5",
     "epe_share",
+    "relations",
+    "quantities",
     "held_out_delta1",
     "held_out_abs_rel",
 )
@@ -30,7 +32,7 @@ def draw_curves(log: Sequence[Mapping[str, float]], path: Path | str) -> None:
     loss_axes, score_axes = figure.subplots(1, 2)
     for axes, names, title in (
         (loss_axes, ("loss",), "loss on answer tokens"),
-        (score_axes, SCORES, "unseen views and pairs"),
+        (score_axes, SCORES, "unseen scenes"),
     ):
         for name in names:
             points = [(entry["step"], entry[name]) for entry in log if name in entry]
