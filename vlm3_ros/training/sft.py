@@ -270,7 +270,10 @@ class _Trainer(Trainer):
         """See the base class; the parts of a loss are means over the batches of this process."""
         if "loss" in logs:
             logs |= self._clock.read(self.state.log_history)
-            logs |= {name: torch.stack(parts).mean().item() for name, parts in self._parts.items()}
+            logs |= {
+                f"{name}_loss": torch.stack(parts).mean().item()
+                for name, parts in self._parts.items()
+            }
             self._parts.clear()
         super().log(logs, *args, **kwargs)
 
@@ -309,6 +312,16 @@ class _Trainer(Trainer):
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model)
             self.finish(model, Path(str(output_dir)), state_dict)
+
+
+class _WarmupTrainer(_Trainer):
+    """Trains a model with layers on top of it, of which a run that resumes needs all weights."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert self.model is not None
+        # Embeddings may be the output layer as well, and safetensors takes no memory twice.
+        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        super()._save(output_dir, weights)
 
 
 class _Steps(TrainerCallback):
@@ -503,7 +516,7 @@ def _dense_training(
     args = _arguments(config, warmup.data, warmup.optimiser, folder)
     last, step = _last_step(folder, args)
     torch.manual_seed(config.seed)  # of the new layers
-    trainer = _Trainer(
+    trainer = _WarmupTrainer(
         model=learner(model),
         args=args,
         config=warmup.optimiser,
