@@ -68,6 +68,14 @@ def test_values_replace_defaults(tmp_path):
         ("data: {sources: {own: {dataset: d, scenes: 5}}}", "own has a dataset, and"),
         ("data: {sources: {a: {frames: held_out}}}", "data.sources.a has frames, and no dataset"),
         ("warmup: {data: {tasks: {pairs: 1}}}", "warmup.data.tasks: a warm-up has a task of its"),
+        (
+            "object_warmup: {data: {tasks: {pairs: 1, objects: 1}}}",
+            "object_warmup.data.tasks: this",
+        ),
+        (
+            "object_warmup: {data: {tasks: {depth: 1}}}",
+            "object_warmup.data.tasks: this warm-up has",
+        ),
         ("data: {weights: equal}", "data.weights is 'equal'; use given, uniform, size"),
         ("data: {weights: size, sources: {a: {}}}", "data.sources.a has no size"),
         ("profile: {fit: stretch}", "profile.fit is 'stretch'; use scale or pad"),

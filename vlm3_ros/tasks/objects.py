@@ -176,15 +176,31 @@ def question_text(
     Raises:
         GeometryError: when a box does not lie in the image.
     """
+    template = question_template(question, prompts)
+    return object_question(
+        prompts, template, question_boxes(question, unified, text_range), text_range
+    )
+
+
+def question_template(question: Question, prompts: ObjectPrompts) -> str:
+    """The wording of a question, with {a} and, where it is about two objects, {b}."""
     if isinstance(question, Relation):
-        template = prompts.relations[question.relation]
-    elif isinstance(question, Quantity):
-        template = prompts.quantities[question.quantity]
-    else:
-        template = prompts.direction
+        return prompts.relations[question.relation]
+    if isinstance(question, Quantity):
+        return prompts.quantities[question.quantity]
+    return prompts.direction
+
+
+def question_boxes(
+    question: Question, unified: UnifiedCamera, text_range: int
+) -> list[NDArray[np.int64]]:
+    """The boxes of a question's objects in text coordinates, of a first.
+
+    Raises:
+        GeometryError: when a box does not lie in the image.
+    """
     asked = [box for box in (question.a, question.b) if box is not None]
-    boxes = [text_box(box, unified, text_range) for box in asked]
-    return object_question(prompts, template, boxes, text_range)
+    return [text_box(box, unified, text_range) for box in asked]
 
 
 def _value(question: Question, answer: Answer, scale: float) -> Value:

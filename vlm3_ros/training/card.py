@@ -13,6 +13,8 @@ from vlm3_ros.training.run_folder import flat
 LINES = 20
 """Scores that a card shows at most: a long run has hundreds."""
 
+WARMUPS = ("warmup", "object_warmup", "pair_warmup")
+
 Log = Sequence[Mapping[str, float]]
 
 
@@ -42,7 +44,7 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
     }
     recipe = {
         key: value
-        for section in ("data", "optimiser", "lora", "warmup", "pair_warmup")
+        for section in ("data", "optimiser", "lora", *WARMUPS)
         for key, value in flat(asdict(config)[section], f"{section}.").items()
         if _counts(config, section)
     }
@@ -102,7 +104,7 @@ def _counts(config: TrainConfig, section: str) -> bool:
     """Whether a section of a configuration had a part in its run."""
     if section == "lora":
         return bool(config.lora.rank)
-    if section in ("warmup", "pair_warmup"):
+    if section in WARMUPS:
         return bool(getattr(config, section).optimiser.steps)
     return True
 

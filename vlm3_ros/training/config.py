@@ -133,7 +133,7 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class WarmupConfig:
-    """Dense training through layers that are thrown away; none where `optimiser.steps` is 0."""
+    """Training through layers that are thrown away; none where `optimiser.steps` is 0."""
 
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(steps=0))
@@ -144,18 +144,21 @@ class TrainConfig:
     """A training run.
 
     `model`: a checkpoint to start from; empty for random weights of the sizes in `shape` (the
-    fields of `checkpoint.TinyShape`). `warmup`: dense depth for the vision half. `pair_warmup`:
-    dense matches, before a model is asked about pairs. `lora`: of the questions, the warm-ups
-    train all weights. `dtype`: precision of matrix products ("float32", "bfloat16"); weights that
-    train stay float32. `gradient_checkpointing`: compute activations twice instead of keeping
-    them. `evaluate_every`: steps between checkpoints, each scored on `evaluation_views` unseen
-    views.
+    fields of `checkpoint.TinyShape`). `warmup`: dense depth for the vision half. `object_warmup`:
+    facts of objects beside questions about them and about depth. `pair_warmup`: dense matches,
+    before a model is asked about pairs. `lora`: of the questions, the warm-ups train all weights.
+    `dtype`: precision of matrix products ("float32", "bfloat16"); weights that train stay float32.
+    `gradient_checkpointing`: compute activations twice instead of keeping them. `evaluate_every`:
+    steps between checkpoints, each scored on `evaluation_views` unseen views.
     """
 
     model: str = ""
     shape: dict[str, Any] = field(default_factory=dict)
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    object_warmup: WarmupConfig = field(
+        default_factory=lambda: WarmupConfig(DataConfig(tasks={"objects": 2.0, "depth": 1.0}))
+    )
     pair_warmup: WarmupConfig = field(default_factory=WarmupConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -174,7 +177,7 @@ class TrainConfig:
     @property
     def learns_objects(self) -> bool:
         """Whether the run teaches what is true of objects."""
-        return bool(self.data.share("objects"))
+        return bool(self.data.share("objects") or self.object_warmup.optimiser.steps)
 
 
 def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
@@ -221,6 +224,7 @@ def _checked(content: Any, path: str) -> TrainConfig:
     for prefix, part in (
         ("", config),
         ("warmup.", config.warmup),
+        ("object_warmup.", config.object_warmup),
         ("pair_warmup.", config.pair_warmup),
     ):
         check_data(part.data, f"{path}: {prefix}data")
@@ -240,6 +244,11 @@ def _checked(content: Any, path: str) -> TrainConfig:
     for key, warmup in (("warmup", config.warmup), ("pair_warmup", config.pair_warmup)):
         if warmup.data.tasks != DataConfig().tasks:
             raise ConfigError(f"{path}: {key}.data.tasks: a warm-up has a task of its own")
+    objects = config.object_warmup.data
+    if not objects.share("objects") or objects.share("pairs"):
+        raise ConfigError(
+            f"{path}: object_warmup.data.tasks: this warm-up has objects, and depth beside them"
+        )
     _check_lora(config.lora, f"{path}: lora")
     return config
 

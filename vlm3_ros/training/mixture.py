@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.utils.data import IterableDataset
 
@@ -28,6 +28,8 @@ STREAMS: dict[str, type[SampleStream[Any, PackedSample]]] = {
 class MixedQuestions(IterableDataset[PackedSample]):
     """Batches of the tasks of `data`, each of one task, in the shares that are asked for."""
 
+    streams: ClassVar[Mapping[str, type[SampleStream[Any, PackedSample]]]] = STREAMS
+
     def __init__(
         self,
         processor: Any,
@@ -37,11 +39,12 @@ class MixedQuestions(IterableDataset[PackedSample]):
         batch_size: int,
         start: int = 0,
     ):
-        self._shares = {task: data.share(task) for task in STREAMS if data.share(task)}
+        self._shares = {task: data.share(task) for task in self.streams if data.share(task)}
         self.sources = Sources(data)
         self._streams = {
-            task: STREAMS[task](processor, profile, limits, data, batch_size, sources=self.sources)
-            for task in self._shares
+            task: stream(processor, profile, limits, data, batch_size, sources=self.sources)
+            for task, stream in self.streams.items()
+            if task in self._shares
         }
         self._done = start // batch_size
 

@@ -9,7 +9,7 @@ from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet, hour_answer, metres_answer
 from vlm3_ros.synthetic import View
 from vlm3_ros.synthetic.objects import SeenObject, seen_objects, true_answers
-from vlm3_ros.tasks.objects import Value, question_text
+from vlm3_ros.tasks.objects import Question, Value, question_text
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import ViewStream
 
@@ -55,19 +55,27 @@ def object_pairs(
     Returns:
         The first of `true_answers`, in which the kinds of question take turns.
     """
-    assert prompts.objects is not None
-    wording = prompts.objects
-    # The inverse of what undoes it in `tasks.objects`.
-    seen = 1 / float(unified.metric_depth(1.0))
-
-    def answer(truth: Value) -> str:
-        if isinstance(truth, bool):
-            return wording.yes if truth else wording.no
-        if isinstance(truth, int):
-            return hour_answer(wording, truth)
-        return metres_answer(wording, truth * seen)
-
     return [
-        (question_text(question, wording, unified, prompts.text_range), answer(truth))
+        object_pair(question, truth, unified, prompts)
         for question, truth in true_answers(things, rng)[:count]
     ]
+
+
+def object_pair(
+    question: Question, truth: Value, unified: UnifiedCamera, prompts: PromptSet
+) -> QuestionAnswer:
+    """A question about objects in words, and the answer with what is true."""
+    assert prompts.objects is not None
+    wording = prompts.objects
+    if isinstance(truth, bool):
+        answer = wording.yes if truth else wording.no
+    elif isinstance(truth, int):
+        answer = hour_answer(wording, truth)
+    else:
+        answer = metres_answer(wording, truth * seen_scale(unified))
+    return question_text(question, wording, unified, prompts.text_range), answer
+
+
+def seen_scale(unified: UnifiedCamera) -> float:
+    """Metres that the model sees of one metre: the inverse of what `tasks.objects` undoes."""
+    return 1 / float(unified.metric_depth(1.0))

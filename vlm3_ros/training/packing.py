@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,14 +85,14 @@ class Packer:
         """
         pixels = self._processor.image_processor(list(images), return_tensors="pt", do_resize=False)
         grid = pixels["image_grid_thw"]
-        start, *middles = self._chat([""] * len(images))
+        start, *middles = self._chat(len(images))
         prefix: list[int] = list(start)
         for (_, rows, columns), after in zip(grid.tolist(), middles, strict=True):
             prefix += [self._image_id] * (rows * columns // self._merge**2) + after
         texts = [self._question_tokens(question) for question, _ in pairs]
         shared = _common_prefix(texts)
         prefix += texts[0][:shared] if texts else []
-        answers = [self._encode(answer) + self._end for _, answer in pairs]
+        answers = [self.answer_tokens(answer) for _, answer in pairs]
         blocks, labels = [], []
         for text, answer in zip(texts, answers, strict=True):
             own = text[shared:]
@@ -143,19 +144,41 @@ class Packer:
             "image_grid_thw": torch.cat([s.image_grid_thw for s in samples]),
         }
 
+    def answer_tokens(self, answer: str) -> list[int]:
+        """An answer as the model is to give it, with the token that ends it."""
+        return self._encode(answer) + self._end
+
+    def token_ends(self, question: str) -> NDArray[np.int64]:
+        """Behind how many characters of a question each of its tokens ends, shape (tokens,).
+
+        The last tokens are those that the chat puts between a question and its answer.
+        """
+        text = question + self._tail
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return np.array([end for _, end in found["offset_mapping"]], np.int64)
+
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _chat(self, questions_of_images: list[str]) -> list[list[int]]:
+    def _chat(self, images: int) -> list[list[int]]:
         """Token ids between image contents, up to where the question text starts."""
-        content = [{"type": "image"} for _ in questions_of_images]
-        text = self._processor.apply_chat_template(
+        text = self._template(images)
+        return [self._encode(part) for part in text.split("\0")[0].split("<|image_pad|>")]
+
+    @cached_property
+    def _tail(self) -> str:
+        """What the chat puts between a question and its answer."""
+        return self._template(0).split("\0")[1]
+
+    def _template(self, images: int) -> str:
+        """A chat of images and a question, which is a zero."""
+        content = [{"type": "image"}] * images
+        text: str = self._processor.apply_chat_template(
             [{"role": "user", "content": [*content, {"type": "text", "text": "\0"}]}],
             tokenize=False,
             add_generation_prompt=True,
         )
-        self._tail = text.split("\0")[1]
-        return [self._encode(part) for part in text.split("\0")[0].split("<|image_pad|>")]
+        return text
 
     def _question_tokens(self, question: str) -> list[int]:
         return self._encode(question + self._tail)
@@ -335,8 +358,17 @@ def packed_loss(model: Any, batch: dict[str, Any]) -> Tensor:
 
     The model's attention must be set to `PACKED_ATTENTION`.
     """
-    hidden = packed_hidden(model, batch)
-    labels = batch["labels"][:, 1:]
+    return answer_losses(model, packed_hidden(model, batch), batch["labels"]).mean()
+
+
+def answer_losses(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of each answer token, in the order in which `labels` holds them.
+
+    Args:
+        hidden: of `packed_hidden`.
+        labels: of the same batch.
+    """
+    labels = labels[:, 1:]
     answered = labels != IGNORE
     logits = model.lm_head(hidden[:, :-1][answered])
-    return nn.functional.cross_entropy(logits.float(), labels[answered])
+    return nn.functional.cross_entropy(logits.float(), labels[answered], reduction="none")

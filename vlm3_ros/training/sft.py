@@ -47,6 +47,7 @@ from vlm3_ros.training.curves import draw_curves
 from vlm3_ros.training.errors import TrainingError
 from vlm3_ros.training.lora import add_adapters, merged_state
 from vlm3_ros.training.mixture import MixedQuestions
+from vlm3_ros.training.object_warmup import ObjectHead, ObjectWarmup, collate_objects
 from vlm3_ros.training.optimiser import build_optimiser
 from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_loss
 from vlm3_ros.training.pair_warmup import DensePairs, PairHead, collate_pairs
@@ -190,6 +191,7 @@ class _Trainer(Trainer):
         self.remove_callback(PrinterCallback)
         self._config = config
         self._clock = Clock(_samples_per_step(self.args))
+        self._parts: dict[str, list[Tensor]] = {}
         # Every batch counts alike, as the shares of the tasks are shares of batches.
         self.model_accepts_loss_kwargs = False
         self.add_callback(_Steps(self._clock))
@@ -250,10 +252,29 @@ class _Trainer(Trainer):
             self._stop(f"the loss became {loss.item()} in step {self.state.global_step + 1}")
         return loss
 
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """See the base class; the parts of a loss are kept for the log."""
+        computed: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = computed
+        for name in outputs.keys() - {"loss"}:
+            self._parts.setdefault(name, []).append(outputs[name].detach())
+        return computed if return_outputs else loss
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """See the base class."""
+        """See the base class; the parts of a loss are means over the batches of this process."""
         if "loss" in logs:
             logs |= self._clock.read(self.state.log_history)
+            logs |= {
+                f"{name}_loss": torch.stack(parts).mean().item()
+                for name, parts in self._parts.items()
+            }
+            self._parts.clear()
         super().log(logs, *args, **kwargs)
 
     def _stop(self, reason: str) -> NoReturn:
@@ -291,6 +312,16 @@ class _Trainer(Trainer):
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model)
             self.finish(model, Path(str(output_dir)), state_dict)
+
+
+class _WarmupTrainer(_Trainer):
+    """Trains a model with layers on top of it, of which a run that resumes needs all weights."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert self.model is not None
+        # Embeddings may be the output layer as well, and safetensors takes no memory twice.
+        weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        super()._save(output_dir, weights)
 
 
 class _Steps(TrainerCallback):
@@ -392,6 +423,8 @@ def _first_checkpoint(
         start = _unwarmed_checkpoint(config, folder / "start")
     if config.warmup.optimiser.steps:
         start = _warm_up(config, start, folder / "warmup", streams)
+    if config.object_warmup.optimiser.steps:
+        start = _warm_up_objects(config, start, folder / "object_warmup")
     if config.pair_warmup.optimiser.steps:
         start = _warm_up_pairs(config, start, folder / "pair_warmup")
     return start
@@ -451,6 +484,13 @@ def _warm_up(config: TrainConfig, start: _Start, folder: Path, streams: Streams)
     return _dense_training(config, config.warmup, start, folder, streams.dense, learner, collate)
 
 
+def _warm_up_objects(config: TrainConfig, start: _Start, folder: Path) -> _Start:
+    """Train `start` on objects and what is true of them; the model is returned."""
+    collate = partial(collate_objects, Packer(load_processor(start.folder)))
+    warmup = config.object_warmup
+    return _dense_training(config, warmup, start, folder, ObjectWarmup, ObjectHead, collate)
+
+
 def _warm_up_pairs(config: TrainConfig, start: _Start, folder: Path) -> _Start:
     """Train `start` on dense matches of pairs; the model is returned."""
     collate = partial(collate_pairs, Packer(load_processor(start.folder)))
@@ -476,7 +516,7 @@ def _dense_training(
     args = _arguments(config, warmup.data, warmup.optimiser, folder)
     last, step = _last_step(folder, args)
     torch.manual_seed(config.seed)  # of the new layers
-    trainer = _Trainer(
+    trainer = _WarmupTrainer(
         model=learner(model),
         args=args,
         config=warmup.optimiser,

@@ -305,6 +305,9 @@ def check_sources(config: TrainConfig, path: str) -> None:
     parts = {"data": (config.data, [task for task in TASKS if config.data.share(task)])}
     if config.warmup.optimiser.steps:
         parts["warmup.data"] = config.warmup.data, ["depth"]
+    if config.object_warmup.optimiser.steps:
+        data = config.object_warmup.data
+        parts["object_warmup.data"] = data, [task for task in TASKS if data.share(task)]
     if config.pair_warmup.optimiser.steps:
         parts["pair_warmup.data"] = config.pair_warmup.data, ["pairs"]
     for key, (data, tasks) in parts.items():
