@@ -231,6 +231,16 @@ def _checked(content: Any, path: str) -> TrainConfig:
     ):
         if value <= 0:
             raise ConfigError(f"{path}: {key} is {value}; it must be positive")
+    for key, value in (
+        ("warmup.optimiser.steps", config.warmup.optimiser.steps),
+        ("pair_warmup.optimiser.steps", config.pair_warmup.optimiser.steps),
+        ("evaluation_views", config.evaluation_views),
+        ("seed", config.seed),
+    ):
+        if value < 0:
+            raise ConfigError(f"{path}: {key} is {value}; it must not be negative")
+    if not 0 < config.profile.focal < math.inf:
+        raise ConfigError(f"{path}: profile.focal is {config.profile.focal}; it must be positive")
     if config.profile.fit not in get_args(Fit):
         raise ConfigError(
             f"{path}: profile.fit is {config.profile.fit!r}; use {' or '.join(get_args(Fit))}"
@@ -257,8 +267,9 @@ def check_data(data: DataConfig, where: str) -> None:
     for key in ("questions", "object_questions", "repeats"):
         if (value := getattr(data, key)) <= 0:
             raise ConfigError(f"{where}.{key} is {value}; it must be positive")
-    if data.matches < 0:
-        raise ConfigError(f"{where}.matches is {data.matches}; it must not be negative")
+    for key in ("matches", "seed", "workers"):
+        if (value := getattr(data, key)) < 0:
+            raise ConfigError(f"{where}.{key} is {value}; it must not be negative")
     if not data.matches and not data.pose:
         raise ConfigError(f"{where}.matches is 0 and {where}.pose false: nothing is asked of pairs")
     _check_names(data.tasks, TASKS, f"{where}.tasks")
@@ -316,6 +327,11 @@ def _check_optimiser(optimiser: OptimiserConfig, where: str) -> None:
     for key in ("warmup", "decay", "beta2"):
         if not 0 <= getattr(optimiser, key) <= 1:
             raise ConfigError(f"{where}.{key} is {getattr(optimiser, key)}; it must be in [0, 1]")
+    if optimiser.schedule == "stable" and optimiser.warmup + optimiser.decay > 1:
+        raise ConfigError(
+            f"{where}: warmup {optimiser.warmup} and decay {optimiser.decay} are shares of the "
+            "same steps; together they must not exceed 1"
+        )
     for key, known in (("name", ("adamw", "muon")), ("schedule", ("cosine", "stable"))):
         if getattr(optimiser, key) not in known:
             raise ConfigError(
