@@ -109,9 +109,14 @@ def run_ablation(
         told: called after each arm with all scores so far.
 
     Raises:
-        ConfigError: when the folder holds a run of another recipe, or weights by size are asked
-            for and a source has none.
+        ConfigError: when the folder holds a run of another recipe, weights by size are asked for
+            and a source has none, or the recipe teaches more than depth.
     """
+    if config.data.share("depth") < 1 or config.pair_warmup.optimiser.steps:
+        raise ConfigError(
+            "data.tasks or pair_warmup: all arms learn depth alone, and are scored on it: a recipe "
+            "of `vlm3 ablate` has no other task"
+        )
     for arm in arms:
         _check_weights(arm_config(config, arm, 0), arm)
     folder = Path(folder)
