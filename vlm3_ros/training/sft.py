@@ -513,6 +513,11 @@ def _dense_training(
         data_collator=collate,
         callbacks=[_Score(folder, None), ProgressBar(folder.name.replace("_", " "))],
     )
+    if trainer.is_fsdp_enabled:
+        raise TrainingError(
+            f"{folder.name}.optimiser.steps is {warmup.optimiser.steps}, and FSDP cuts up what a "
+            "warm-up hands on: train without FSDP, or start from a model that is warm"
+        )
     trainer.finish = lambda *_: None  # the head that trains is no checkpoint
     trainer.go_on(last)
     with args.main_process_first(local=False):
