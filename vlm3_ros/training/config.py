@@ -61,7 +61,7 @@ class DataConfig:
     `tasks`: relative shares of the batches, by name (`TASKS`). `sources`: where their scenes come
     from, by a name of one's own; new procedural scenes of all kinds when empty. `weights`: how
     often each source is drawn from: as its weight says ("given"), all alike ("uniform"), or by
-    the number of scenes it has ("size").
+    the number of scenes it has ("size"); one of weight 0 never.
 
     Every view gives `repeats` samples of `questions` pixels, or of `object_questions` questions
     about its objects, every pair of views as many of `matches` pixels and, with `pose`, of the
@@ -295,7 +295,7 @@ def _check_source(source: SourceConfig, where: str, weights: str) -> None:
         )
     if source.frames != "train" and not source.dataset:
         raise ConfigError(f"{where} has frames, and no dataset that they are of")
-    if weights == "size" and not source.dataset and not source.scenes:
+    if weights == "size" and source.weight and not source.dataset and not source.scenes:
         raise ConfigError(
             f"{where} has no size, it draws ever new scenes: give it a number of scenes, or each "
             "source a weight and write `weights: given`"
