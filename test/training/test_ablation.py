@@ -132,6 +132,7 @@ def test_seeds_change_weights_and_scenes_of_both_parts() -> None:
     ("sources", "problem"),
     [
         ({}, "holds no two sources"),
+        ({"a": SourceConfig(scenes=2), "b": SourceConfig(weight=0.0)}, "holds no two sources"),
         ({"a": SourceConfig(scenes=2), "b": SourceConfig()}, "data.sources.b has no size"),
     ],
 )

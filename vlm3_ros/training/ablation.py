@@ -119,7 +119,8 @@ def run_ablation(
         )
     for arm in arms:
         _check_weights(arm_config(config, arm, 0), arm)
-    folder = Path(folder)
+    # Absolute, as it is part of an arm's configuration: what it starts from lies there.
+    folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(config, folder / "settings.json")
     scores: list[ArmScore] = []
@@ -303,6 +304,7 @@ def _check_weights(config: TrainConfig, arm: Arm) -> None:
         parts["warmup.data"] = config.warmup.data
     for name, data in parts.items():
         where = f"arm {arm.name}: {name}"
-        if arm.weights != "given" and len(data.sources) < 2:
+        weighed = [source for source in data.sources.values() if source.weight]
+        if arm.weights != "given" and len(weighed) < 2:
             raise ConfigError(f"{where}.sources holds no two sources to weigh")
         check_data(data, where)
