@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
+from transformers import TrainingArguments
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 from vlm3_ros.engines.load import load_engine
@@ -243,6 +244,12 @@ def test_two_processes_train_together_and_one_writes(recipe, tmp_path):
     assert len(list((tmp_path / "checkpoint-2").glob("rng_state_*.pth"))) == 2
     assert _curve(tmp_path).keys() == {2}
     assert _weights(tmp_path)
+
+
+def test_one_process_with_several_gpus_is_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(TrainingError, match="2 GPUs: start one for each"):
+        train(config, tmp_path)
 
 
 def test_adapters_need_peft_and_layers(config, tmp_path, monkeypatch):

@@ -552,7 +552,7 @@ def _arguments(
             "lr_scheduler_type": "warmup_stable_decay",
             "lr_scheduler_kwargs": {"num_decay_steps": decay, "decay_type": "cosine"},
         }
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(folder),
         max_steps=optimiser.steps,
         per_device_train_batch_size=optimiser.batch_size,
@@ -578,6 +578,13 @@ def _arguments(
         report_to=[],
         seed=config.seed,
     )
+    if args.n_gpu > 1:
+        # The Trainer would cut each batch up among them, which packed batches do not bear.
+        raise TrainingError(
+            f"one process sees {args.n_gpu} GPUs: start one for each (torchrun --nproc_per_node "
+            f"{args.n_gpu} -m vlm3_ros.cli train ...), or show it one (CUDA_VISIBLE_DEVICES=0)"
+        )
+    return args
 
 
 def _weights_dtype(config: TrainConfig) -> Dtype:
