@@ -151,7 +151,7 @@ def held_out_images(config: TrainConfig) -> list[LabelledImage]:
         Path(source.dataset)
         for data in (config.data, *warmups)
         for source in data.sources.values()
-        if source.frames != "train"
+        if source.weight and source.frames != "train"
     }
     own = {Path(s.dataset): None for s in config.data.sources.values() if s.dataset and s.weight}
     files = [folder / HELD_OUT for folder in own if folder not in seen]
