@@ -145,7 +145,7 @@ def held_out_images(config: TrainConfig) -> list[LabelledImage]:
 
     if not config.evaluation_views:
         return []
-    warmups = [part.data for part in (config.warmup, config.pair_warmup) if part.optimiser.steps]
+    warmups = [part.data for part in config.warmups.values() if part.optimiser.steps]
     # What any part of the run draws from besides the frames to learn from is not held out.
     seen = {
         Path(source.dataset)

@@ -112,9 +112,10 @@ def run_ablation(
         ConfigError: when the folder holds a run of another recipe, weights by size are asked for
             and a source has none, or the recipe teaches more than depth.
     """
-    if config.data.share("depth") < 1 or config.pair_warmup.optimiser.steps:
+    warm = [key for key, part in config.warmups.items() if part.optimiser.steps]
+    if config.data.share("depth") < 1 or set(warm) - {"warmup"}:
         raise ConfigError(
-            "data.tasks or pair_warmup: all arms learn depth alone, and are scored on it: a recipe "
+            "data.tasks or a warm-up: all arms learn depth alone, and are scored on it: a recipe "
             "of `vlm3 ablate` has no other task"
         )
     for arm in arms:

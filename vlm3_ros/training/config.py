@@ -167,6 +167,12 @@ class TrainConfig:
     evaluation_views: int = 80
 
     @property
+    def warmups(self) -> dict[str, WarmupConfig]:
+        """All warm-ups by key, those of no steps too."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {key: value for key, value in values.items() if isinstance(value, WarmupConfig)}
+
+    @property
     def learns_pairs(self) -> bool:
         """Whether the run teaches pose and correspondence."""
         return bool(self.data.share("pairs") or self.pair_warmup.optimiser.steps)
@@ -232,8 +238,7 @@ def _checked(content: Any, path: str) -> TrainConfig:
         if value <= 0:
             raise ConfigError(f"{path}: {key} is {value}; it must be positive")
     for key, value in (
-        ("warmup.optimiser.steps", config.warmup.optimiser.steps),
-        ("pair_warmup.optimiser.steps", config.pair_warmup.optimiser.steps),
+        *((f"{key}.optimiser.steps", part.optimiser.steps) for key, part in config.warmups.items()),
         ("evaluation_views", config.evaluation_views),
         ("seed", config.seed),
     ):
