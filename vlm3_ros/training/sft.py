@@ -420,9 +420,9 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> _Start:
     """The configured model, asked as it was trained or else as configured; or random weights."""
     if not config.model:
         profile = _taught_profile(config)
-        known = [field.name for field in fields(TinyShape)]
-        if unknown := [key for key in config.shape if key not in known]:
-            raise TrainingError(f"shape holds {unknown[0]!r}; known are {', '.join(known)}")
+        sizes = [field.name for field in fields(TinyShape)]
+        if unknown := [key for key in config.shape if key not in sizes]:
+            raise TrainingError(f"shape holds {unknown[0]!r}; known are {', '.join(sizes)}")
         if not (folder / PROFILE_FILE).is_file():
             build_checkpoint(folder, TinyShape(**config.shape), profile, config.seed)
         return _Start(folder, profile)
