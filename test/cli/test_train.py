@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,13 @@ import pytest
 
 from vlm3_ros.cli import main
 from vlm3_ros.cli.train import held_out_images, score_checkpoint
-from vlm3_ros.training.config import DataConfig, SourceConfig, TrainConfig
+from vlm3_ros.training.config import (
+    DataConfig,
+    OptimiserConfig,
+    SourceConfig,
+    TrainConfig,
+    WarmupConfig,
+)
 
 
 def test_a_run_leaves_a_scored_checkpoint_and_its_curve(
@@ -47,9 +54,14 @@ def test_frames_that_a_dataset_holds_back_score_a_run(checkpoint: Path, tmp_path
     assert 0 <= scores["held_out_delta1"] <= 1
 
 
-def test_frames_that_a_run_learns_from_do_not_score_it(tmp_path: Path) -> None:
-    source = SourceConfig(dataset=str(_dataset(tmp_path / "own", 3)), frames="all")
-    assert held_out_images(TrainConfig(data=DataConfig(sources={"own": source}))) == []
+@pytest.mark.parametrize("steps", [0, 5])
+def test_frames_that_a_run_learns_from_do_not_score_it(tmp_path: Path, steps: int) -> None:
+    own = _config(own=_dataset(tmp_path / "own", 3))
+    every = DataConfig(sources={"all": SourceConfig(dataset=str(tmp_path / "own"), frames="all")})
+    assert held_out_images(TrainConfig(data=every)) == []
+    warmup = WarmupConfig(every, OptimiserConfig(steps=steps))
+    images = held_out_images(replace(own, warmup=warmup))
+    assert bool(images) == (steps == 0), "a warm-up learns, too"
 
 
 def test_a_value_of_the_command_is_refused_as_one_of_the_file(

@@ -132,6 +132,7 @@ def test_seeds_change_weights_and_scenes_of_both_parts() -> None:
     ("sources", "problem"),
     [
         ({}, "holds no two sources"),
+        ({"a": SourceConfig(scenes=2), "b": SourceConfig(weight=0.0)}, "holds no two sources"),
         ({"a": SourceConfig(scenes=2), "b": SourceConfig()}, "data.sources.b has no size"),
     ],
 )
@@ -139,3 +140,9 @@ def test_weights_of_sources_that_have_none_are_refused(tmp_path, sources, proble
     config = dataclasses.replace(TrainConfig(), data=DataConfig(sources=sources))
     with pytest.raises(ConfigError, match=problem):
         run_ablation(config, [ARM["size"]], tmp_path, 1, 2)
+
+
+def test_a_recipe_of_other_tasks_is_refused(tmp_path) -> None:
+    config = TrainConfig(data=DataConfig(tasks={"depth": 1.0, "pairs": 0.5}))
+    with pytest.raises(ConfigError, match="all arms learn depth alone"):
+        run_ablation(config, [ARM["vlm3"]], tmp_path, 1, 2)

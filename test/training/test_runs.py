@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
+from transformers import TrainingArguments
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 
 from vlm3_ros.engines.load import load_engine
@@ -112,11 +114,16 @@ def test_checkpointed_activations_change_nothing(whole_run, config, tmp_path):
 
 
 def test_a_killed_run_goes_on_along_the_same_curve(whole_run, recipe, tmp_path):
+    """From its last whole checkpoint: not from one that it had begun to write."""
     command = [sys.executable, "-c", KILLED, str(recipe), "--out", str(tmp_path)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2"]
+    half = tmp_path / "unfinished" / "checkpoint-3"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
     train(load_config(recipe), tmp_path)
     _same(tmp_path, whole_run)
+    assert not half.exists()
 
 
 @contextmanager
@@ -129,35 +136,26 @@ def files_up_to(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("fits", ["half the weights", "the weights"])
-def test_a_full_disk_leaves_the_checkpoint_before(whole_run, config, tmp_path, fits):
-    """What comes after the weights is the optimiser, twice as large."""
-    weights = (whole_run / "checkpoint-2" / "model.safetensors").stat().st_size
-    size = weights + 1000 if fits == "the weights" else weights // 2
-    with files_up_to(resource.RLIM_INFINITY):  # restores what the score sets
-
-        def fill_the_disk(checkpoint):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-            return {}
-
-        with pytest.raises(TrainingError) as error:
-            train(config, tmp_path, score=fill_the_disk)
-    message = str(error.value)
-    assert "the checkpoint of step 4 could not be written" in message
-    assert f"{tmp_path / 'checkpoint-2'} is whole" in message
-    assert "make room on the disk and give it again" in message
-    assert not (tmp_path / "unfinished").exists()
-    train(config, tmp_path)
-    _same(tmp_path, whole_run)
+def _cut_off(run, folder):
+    """A copy of a run as it was after its first checkpoint."""
+    later = shutil.ignore_patterns("final", "checkpoint-4", "log.json", "curves.png")
+    return shutil.copytree(run, folder, ignore=later)
 
 
-def test_a_half_written_checkpoint_is_not_gone_on_from(whole_run, config, tmp_path):
-    half = tmp_path / "unfinished" / "checkpoint-3"
-    half.mkdir(parents=True)
-    (half / "model.safetensors").write_bytes(b"half")
-    train(config, tmp_path)
-    _same(tmp_path, whole_run)
-    assert not half.exists()
+def test_a_full_disk_leaves_the_checkpoint_before(whole_run, config, tmp_path):
+    run = _cut_off(whole_run, tmp_path / "run")
+    weights = (run / "checkpoint-2" / "model.safetensors").stat().st_size
+    # What comes after the weights is the optimiser, twice as large.
+    for size in (weights // 2, weights + 1000):
+        with files_up_to(size), pytest.raises(TrainingError) as error:
+            train(config, run)
+        message = str(error.value)
+        assert "the checkpoint of step 4 could not be written" in message
+        assert f"{run / 'checkpoint-2'} is whole" in message
+        assert "make room on the disk and give it again" in message
+        assert not (run / "unfinished").exists()
+    train(config, run)
+    _same(run, whole_run)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(config, tmp_path):
@@ -248,6 +246,12 @@ def test_two_processes_train_together_and_one_writes(recipe, tmp_path):
     assert _weights(tmp_path)
 
 
+def test_one_process_with_several_gpus_is_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(TrainingError, match="2 GPUs: start one for each"):
+        train(config, tmp_path)
+
+
 def test_adapters_need_peft_and_layers(config, tmp_path, monkeypatch):
     no_layer = dataclasses.replace(config, lora=LoraConfig(rank=2, targets=("query",)))
     monkeypatch.setitem(sys.modules, "peft", None)
@@ -265,19 +269,12 @@ def test_adapters_train_resume_and_are_merged(config, tmp_path):
     optimiser = dataclasses.replace(config.optimiser, name="adamw", clip=1.0)
     config = dataclasses.replace(config, lora=lora, optimiser=optimiser)
 
-    class PowerCut(Exception):
-        pass
-
-    def cut(checkpoint):
-        raise PowerCut
-
     seen: list[Path] = []
     whole = train(config, tmp_path / "whole", score=lambda folder: seen.append(folder) or {})
     assert [folder.name for folder in seen] == ["merged", "merged"]
-    with pytest.raises(PowerCut):
-        train(config, tmp_path / "cut", score=cut)
-    train(config, tmp_path / "cut")
-    _same(tmp_path / "cut", tmp_path / "whole")
+    cut = _cut_off(tmp_path / "whole", tmp_path / "cut")
+    train(config, cut)
+    _same(cut, tmp_path / "whole")
 
     start = load_file(tmp_path / "whole" / "start" / "model.safetensors")
     final = load_file(whole / "model.safetensors")
@@ -309,6 +306,11 @@ def test_a_model_in_place_of_the_files_keeps_its_profile_or_gets_the_files(
     assert load_profile(train(config, tmp_path / "first")).focal == 96.0
     (source / "vlm3.json").symlink_to(whole_run / "final" / "vlm3.json")
     assert load_profile(train(config, tmp_path / "second")).focal == 80.0
+
+
+def test_a_shape_that_no_model_has_is_named(config, tmp_path):
+    with pytest.raises(TrainingError, match="shape holds 'hiden'; known are vision_hidden"):
+        train(dataclasses.replace(config, shape={"hiden": 64}), tmp_path)
 
 
 def test_a_model_that_is_not_there_is_named(config, tmp_path):

@@ -79,12 +79,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from vlm3_ros.training.config import load_config
+    from vlm3_ros.training.sources import check_sources
 
     if options.views < 2:
         raise CommandError("--views must be at least 2: an interval needs them")
     path = options.config or share_folder() / "config" / "training" / "ablation.yaml"
     config = _changed(load_config(path), options.model, options.steps)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    check_sources(config, str(path))
     # After the configuration: torch takes seconds, an error in a file should not.
     from vlm3_ros.training.ablation import ARMS, run_ablation
     from vlm3_ros.training.ablation import FINDINGS as ALL_FINDINGS

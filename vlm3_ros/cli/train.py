@@ -145,9 +145,16 @@ def held_out_images(config: TrainConfig) -> list[LabelledImage]:
 
     if not config.evaluation_views:
         return []
-    # Of a source that draws from all frames, none is held out.
-    sources = [s for s in config.data.sources.values() if s.dataset and s.frames == "train"]
-    files = [Path(source.dataset) / HELD_OUT for source in sources if source.weight]
+    warmups = [part.data for part in config.warmups.values() if part.optimiser.steps]
+    # What any part of the run draws from besides the frames to learn from is not held out.
+    seen = {
+        Path(source.dataset)
+        for data in (config.data, *warmups)
+        for source in data.sources.values()
+        if source.weight and source.frames != "train"
+    }
+    own = {Path(s.dataset): None for s in config.data.sources.values() if s.dataset and s.weight}
+    files = [folder / HELD_OUT for folder in own if folder not in seen]
     # Without a held-out frame, the file is there and empty.
     images = [
         image

@@ -167,7 +167,7 @@ def ablation_markdown(
         "difference",
         *(["δ1 of seeds"] if seeds > 1 else []),
         "AbsRel",
-        *KINDS,
+        *(f"δ1 {kind}" for kind in KINDS),
         "labelled pixels/s",
         "training s",
         "paper δ1",

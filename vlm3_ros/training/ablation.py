@@ -109,12 +109,19 @@ def run_ablation(
         told: called after each arm with all scores so far.
 
     Raises:
-        ConfigError: when the folder holds a run of another recipe, or weights by size are asked
-            for and a source has none.
+        ConfigError: when the folder holds a run of another recipe, weights by size are asked for
+            and a source has none, or the recipe teaches more than depth.
     """
+    warm = [key for key, part in config.warmups.items() if part.optimiser.steps]
+    if config.data.share("depth") < 1 or set(warm) - {"warmup"}:
+        raise ConfigError(
+            "data.tasks or a warm-up: all arms learn depth alone, and are scored on it: a recipe "
+            "of `vlm3 ablate` has no other task"
+        )
     for arm in arms:
         _check_weights(arm_config(config, arm, 0), arm)
-    folder = Path(folder)
+    # Absolute, as it is part of an arm's configuration: what it starts from lies there.
+    folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(config, folder / "settings.json")
     scores: list[ArmScore] = []
@@ -298,6 +305,7 @@ def _check_weights(config: TrainConfig, arm: Arm) -> None:
         parts["warmup.data"] = config.warmup.data
     for name, data in parts.items():
         where = f"arm {arm.name}: {name}"
-        if arm.weights != "given" and len(data.sources) < 2:
+        weighed = [source for source in data.sources.values() if source.weight]
+        if arm.weights != "given" and len(weighed) < 2:
             raise ConfigError(f"{where}.sources holds no two sources to weigh")
         check_data(data, where)

@@ -37,8 +37,8 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
         "steps": f"{optimiser.steps}, of {optimiser.batch_size * optimiser.accumulate} samples in "
         "each process",
         "hardware": hardware,
-        "time": f"{spent(log)[0] / 60:.1f} min of training, {wait_share(log):.1%} of them waiting "
-        "for data",
+        "time": f"{spent(log)[0] / 60:.1f} min on questions, warm-ups apart, {wait_share(log):.1%} "
+        "of them waiting for data",
         "loss": f"{losses[0]:.3f} at first, {losses[-1]:.3f} at last",
         "weights": "safetensors, bfloat16",
     }

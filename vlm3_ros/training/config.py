@@ -61,7 +61,7 @@ class DataConfig:
     `tasks`: relative shares of the batches, by name (`TASKS`). `sources`: where their scenes come
     from, by a name of one's own; new procedural scenes of all kinds when empty. `weights`: how
     often each source is drawn from: as its weight says ("given"), all alike ("uniform"), or by
-    the number of scenes it has ("size").
+    the number of scenes it has ("size"); one of weight 0 never.
 
     Every view gives `repeats` samples of `questions` pixels, or of `object_questions` questions
     about its objects, every pair of views as many of `matches` pixels and, with `pose`, of the
@@ -170,6 +170,12 @@ class TrainConfig:
     evaluation_views: int = 80
 
     @property
+    def warmups(self) -> dict[str, WarmupConfig]:
+        """All warm-ups by key, those of no steps too."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {key: value for key, value in values.items() if isinstance(value, WarmupConfig)}
+
+    @property
     def learns_pairs(self) -> bool:
         """Whether the run teaches pose and correspondence."""
         return bool(self.data.share("pairs") or self.pair_warmup.optimiser.steps)
@@ -235,6 +241,15 @@ def _checked(content: Any, path: str) -> TrainConfig:
     ):
         if value <= 0:
             raise ConfigError(f"{path}: {key} is {value}; it must be positive")
+    for key, value in (
+        *((f"{key}.optimiser.steps", part.optimiser.steps) for key, part in config.warmups.items()),
+        ("evaluation_views", config.evaluation_views),
+        ("seed", config.seed),
+    ):
+        if value < 0:
+            raise ConfigError(f"{path}: {key} is {value}; it must not be negative")
+    if not 0 < config.profile.focal < math.inf:
+        raise ConfigError(f"{path}: profile.focal is {config.profile.focal}; it must be positive")
     if config.profile.fit not in get_args(Fit):
         raise ConfigError(
             f"{path}: profile.fit is {config.profile.fit!r}; use {' or '.join(get_args(Fit))}"
@@ -266,8 +281,9 @@ def check_data(data: DataConfig, where: str) -> None:
     for key in ("questions", "object_questions", "repeats"):
         if (value := getattr(data, key)) <= 0:
             raise ConfigError(f"{where}.{key} is {value}; it must be positive")
-    if data.matches < 0:
-        raise ConfigError(f"{where}.matches is {data.matches}; it must not be negative")
+    for key in ("matches", "seed", "workers"):
+        if (value := getattr(data, key)) < 0:
+            raise ConfigError(f"{where}.{key} is {value}; it must not be negative")
     if not data.matches and not data.pose:
         raise ConfigError(f"{where}.matches is 0 and {where}.pose false: nothing is asked of pairs")
     _check_names(data.tasks, TASKS, f"{where}.tasks")
@@ -293,7 +309,7 @@ def _check_source(source: SourceConfig, where: str, weights: str) -> None:
         )
     if source.frames != "train" and not source.dataset:
         raise ConfigError(f"{where} has frames, and no dataset that they are of")
-    if weights == "size" and not source.dataset and not source.scenes:
+    if weights == "size" and source.weight and not source.dataset and not source.scenes:
         raise ConfigError(
             f"{where} has no size, it draws ever new scenes: give it a number of scenes, or each "
             "source a weight and write `weights: given`"
@@ -325,6 +341,11 @@ def _check_optimiser(optimiser: OptimiserConfig, where: str) -> None:
     for key in ("warmup", "decay", "beta2"):
         if not 0 <= getattr(optimiser, key) <= 1:
             raise ConfigError(f"{where}.{key} is {getattr(optimiser, key)}; it must be in [0, 1]")
+    if optimiser.schedule == "stable" and optimiser.warmup + optimiser.decay > 1:
+        raise ConfigError(
+            f"{where}: warmup {optimiser.warmup} and decay {optimiser.decay} are shares of the "
+            "same steps; together they must not exceed 1"
+        )
     for key, known in (("name", ("adamw", "muon")), ("schedule", ("cosine", "stable"))):
         if getattr(optimiser, key) not in known:
             raise ConfigError(

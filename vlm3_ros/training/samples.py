@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -104,8 +103,6 @@ def worker_share(done: int) -> WorkerShare:
     worker = get_worker_info()
     number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    # Rendering beside a training process: one thread each, or they starve one another.
-    torch.set_num_threads(1)
     # Batches come from the workers in turn; after `done` of them it is another one's turn.
     turn = (number + done // processes) % workers
     return WorkerShare(turn * processes + rank, workers * processes, done)
@@ -115,8 +112,8 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
     """Samples of the scenes that `sources` draw, those of `data` unless given.
 
     Scene i of a seed is always the same, whoever draws it. It gives `data.repeats` samples, which
-    land in different batches: rendering costs a CPU as much as training on the picture. `start`
-    skips samples without drawing them, for a run that resumes.
+    are shuffled among those of its window: rendering costs a CPU as much as training on the
+    picture. `start` skips samples without drawing them, for a run that resumes.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -125,6 +125,9 @@ def train(
     start = _first_checkpoint(config, folder, args, streams)
     processor = load_processor(start.folder)
     last, step = _last_step(folder, args)
+    scoring = _Score(folder, score)
+    if last is not None and args.should_save:
+        scoring.catch_up(last)
     if step < optimiser.steps:
         trainer = _Trainer(
             model=_question_model(config, start.folder),
@@ -139,7 +142,7 @@ def train(
                 start=step * _samples_per_step(args),
             ),
             data_collator=streams.collate(processor),
-            callbacks=[_Score(folder, score), ProgressBar("training")],
+            callbacks=[scoring, ProgressBar("training")],
         )
         trainer.finish = partial(_write_checkpoint, config, processor, start.profile)
         trainer.go_on(last)
@@ -330,6 +333,13 @@ class _Steps(TrainerCallback):
     def __init__(self, clock: Clock):
         self._clock = clock
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """See the base class."""
+        # A state that was read from a checkpoint has the intervals of the sitting before.
+        state.compute_steps(args, state.max_steps)
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -351,7 +361,16 @@ class _Score(TrainerCallback):
         """See the base class."""
         if not state.is_world_process_zero:
             return
-        checkpoint = self._folder / f"checkpoint-{state.global_step}"
+        self._note(self._folder / f"checkpoint-{state.global_step}", state)
+
+    def catch_up(self, checkpoint: Path) -> None:
+        """Score a checkpoint that is whole, but whose run was cut off before it was scored."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        scored = {entry["step"] for entry in state.log_history if "loss" not in entry}
+        if self._score is not None and state.global_step not in scored:
+            self._note(checkpoint, state)
+
+    def _note(self, checkpoint: Path, state: TrainerState) -> None:
         if self._score is not None:
             scores = self._score(whole_checkpoint(checkpoint))
             state.log_history.append({"step": state.global_step, **scores})
@@ -434,6 +453,9 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> _Start:
     """The configured model, asked as it was trained or else as configured; or random weights."""
     if not config.model:
         profile = _taught_profile(config)
+        sizes = [field.name for field in fields(TinyShape)]
+        if unknown := [key for key in config.shape if key not in sizes]:
+            raise TrainingError(f"shape holds {unknown[0]!r}; known are {', '.join(sizes)}")
         if not (folder / PROFILE_FILE).is_file():
             build_checkpoint(folder, TinyShape(**config.shape), profile, config.seed)
         return _Start(folder, profile)
@@ -531,6 +553,11 @@ def _dense_training(
         data_collator=collate,
         callbacks=[_Score(folder, None), ProgressBar(folder.name.replace("_", " "))],
     )
+    if trainer.is_fsdp_enabled:
+        raise TrainingError(
+            f"{folder.name}.optimiser.steps is {warmup.optimiser.steps}, and FSDP cuts up what a "
+            "warm-up hands on: train without FSDP, or start from a model that is warm"
+        )
     trainer.finish = lambda *_: None  # the head that trains is no checkpoint
     trainer.go_on(last)
     with args.main_process_first(local=False):
@@ -565,7 +592,7 @@ def _arguments(
             "lr_scheduler_type": "warmup_stable_decay",
             "lr_scheduler_kwargs": {"num_decay_steps": decay, "decay_type": "cosine"},
         }
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(folder),
         max_steps=optimiser.steps,
         per_device_train_batch_size=optimiser.batch_size,
@@ -591,6 +618,13 @@ def _arguments(
         report_to=[],
         seed=config.seed,
     )
+    if args.n_gpu > 1:
+        # The Trainer would cut each batch up among them, which packed batches do not bear.
+        raise TrainingError(
+            f"one process sees {args.n_gpu} GPUs: start one for each (torchrun --nproc_per_node "
+            f"{args.n_gpu} -m vlm3_ros.cli train ...), or show it one (CUDA_VISIBLE_DEVICES=0)"
+        )
+    return args
 
 
 def _weights_dtype(config: TrainConfig) -> Dtype:

@@ -214,8 +214,7 @@ class Sources:
 
     def __init__(self, data: DataConfig, where: str = "data"):
         named = data.sources or {"procedural": SourceConfig()}
-        is_given = data.weights == "given"
-        self._named = {n: source for n, source in named.items() if source.weight or not is_given}
+        self._named = {name: source for name, source in named.items() if source.weight}
         self._weights, self._where = data.weights, where
         self._recordings = {
             name: self._recording(name, config)
