@@ -9,7 +9,7 @@ from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet, hour_answer, metres_answer
 from vlm3_ros.synthetic import View
 from vlm3_ros.synthetic.objects import SeenObject, seen_objects, true_answers
-from vlm3_ros.tasks.objects import Value, question_text
+from vlm3_ros.tasks.objects import Quantity, Question, Value, length_scale, question_text
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import ViewStream
 
@@ -57,17 +57,16 @@ def object_pairs(
     """
     assert prompts.objects is not None
     wording = prompts.objects
-    # The inverse of what undoes it in `tasks.objects`.
-    seen = 1 / float(unified.metric_depth(1.0))
 
-    def answer(truth: Value) -> str:
+    def answer(question: Question, truth: Value) -> str:
+        if isinstance(question, Quantity):
+            # What `tasks.objects` undoes.
+            return metres_answer(wording, truth / length_scale(question.quantity, unified))
         if isinstance(truth, bool):
             return wording.yes if truth else wording.no
-        if isinstance(truth, int):
-            return hour_answer(wording, truth)
-        return metres_answer(wording, truth * seen)
+        return hour_answer(wording, int(truth))
 
     return [
-        (question_text(question, wording, unified, prompts.text_range), answer(truth))
+        (question_text(question, wording, unified, prompts.text_range), answer(question, truth))
         for question, truth in true_answers(things, rng)[:count]
     ]
