@@ -69,9 +69,10 @@ def test_odometry_of_a_base_that_carries_the_camera(tmp_path: Path) -> None:
     assert_same_motion(poses)
 
 
-def test_odometry_of_the_camera_itself_needs_no_tf(tmp_path: Path) -> None:
+@pytest.mark.parametrize("child", ["optical", "/optical"])  # as ROS 1 may have it
+def test_odometry_of_the_camera_itself_needs_no_tf(tmp_path: Path, child: str) -> None:
     with write_bag(tmp_path / "bag") as writer:
-        write_odometry(writer, child="optical")
+        write_odometry(writer, child=child)
     np.testing.assert_array_equal(found(tmp_path / "bag").T_base_camera, np.eye(4))
 
 

@@ -72,7 +72,7 @@ def test_what_a_user_can_mend_is_one_line(
     [
         ("--held-out", "1", "no share from 0 up to 1"),
         ("--max-bytes", "lots", "no number of bytes such as 500M or 4G"),
-        ("--min-motion", "-1", "no number above 0"),
+        ("--min-motion", "-1", "no number from 0 up"),
     ],
 )
 def test_senseless_options_are_refused(

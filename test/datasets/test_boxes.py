@@ -78,15 +78,20 @@ def detection(types: Any, T_frame_box: np.ndarray, size: tuple, **scores: float)
     )
 
 
-@pytest.mark.parametrize("frame", ["optical", "base", "odom"])
+@pytest.mark.parametrize("frame", ["optical", "base", "odom", "map"])
 def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
+    """The robot moves 0.4 m in 40 ms; the boxes are halfway."""
     types, drive = vision_types(), drive_of(2)
     (view, _) = drive.views(np.random.default_rng(0))
     T_odom_base = drive.path.T_world_base[0]
+    halfway, after = (
+        transform(Rotation.identity(), (metres, 0, 0)) @ T_odom_base for metres in (0.2, 0.4)
+    )
     T_odom_frame = {
-        "optical": T_odom_base @ drive.T_base_camera,
-        "base": T_odom_base,
+        "optical": halfway @ drive.T_base_camera,
+        "base": halfway,
         "odom": np.eye(4),
+        "map": np.eye(4),
     }[frame]
     T_odom_chair = transform(Rotation.from_euler("z", 30, degrees=True), (2.0, 1.0, 0.4))
     tilted = transform(Rotation.from_euler("x", 40, degrees=True), (0.0, 0.0, 1.0))
@@ -103,19 +108,33 @@ def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
     messages = [
         ("/tf_static", transform_message(drive.T_base_camera, START_NS, "base", "optical")),
         ("/odom", odometry_message(T_odom_base, STILL, EXACT, EXACT, START_NS, "odom", "base")),
+        (
+            "/odom",
+            odometry_message(after, STILL, EXACT, EXACT, START_NS + 40_000_000, "odom", "base"),
+        ),
         ("/camera/camera_info", camera_info_message(CAMERA, START_NS, "optical")),
         ("/camera/image", jpeg_image_message(view.image, START_NS, "optical")),
         *float_depth(view, START_NS),
         ("/objects", boxes),
     ]
     with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {
+            topic: writer.add_connection(topic, message.__msgtype__, typestore=types)
+            for topic, message in dict(messages).items()
+        }
         for topic, message in messages:
-            connection = writer.add_connection(topic, message.__msgtype__, typestore=types)
             cdr = types.serialize_cdr(message, message.__msgtype__)
-            writer.write(connection, START_NS, cdr)
+            writer.write(connections[topic], START_NS, cdr)
     part = make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)["bags"][0]
     assert part["topics"]["boxes"] == "/objects"
-    (box,) = read_view(load_dataset(tmp_path / "made"), 0).objects
+    objects = read_view(load_dataset(tmp_path / "made"), 0).objects
+    if frame == "map":
+        assert objects == ()
+        assert part["left_out_boxes"] == {
+            "boxes in 'map', which is not the world 'odom', nor does TF fix it to the camera": 3
+        }
+        return
+    (box,) = objects
     assert box.kind == "chair"
     np.testing.assert_allclose(box.centre, (2.0, 1.0, 0.4), atol=1e-9)
     np.testing.assert_allclose(box.size, (0.5, 0.6, 0.8))

@@ -49,7 +49,7 @@ def test_no_point_in_sight_is_no_depth() -> None:
 
 
 def test_points_of_clouds_are_read() -> None:
-    points = np.array([[1, 2, 3], [np.nan, 0, 0], [-1, 0.5, 9]])
+    points = np.array([[1, 2, 3], [np.nan, 0, 0], [-1, 0.5, 9], [0, 0, 0]])
     message = cloud_message(points, 0, "lidar")
     np.testing.assert_array_equal(points_from_message(message), points[[0, 2]])
     # Doubles in another order, big-endian, in rows with something behind each.

@@ -28,7 +28,7 @@ from vlm3_ros.bags.messages import depth_message, transform_message
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.datasets.making import LABELS, make_dataset
 from vlm3_ros.datasets.reading import load_dataset, read_view
-from vlm3_ros.datasets.recordings import TopicOptions
+from vlm3_ros.datasets.recordings import TopicOptions, open_recording
 from vlm3_ros.evaluation.depthlm import DatasetError, read_dataset
 from vlm3_ros.geometry.motion import inverse, transform
 from vlm3_ros.paths import sample_bag
@@ -144,8 +144,19 @@ def test_finished_bags_stay_and_others_are_added(bag: Path, tmp_path: Path) -> N
     assert all(dataset.frames[p.first].bag == dataset.frames[p.second].bag for p in dataset.pairs)
     with pytest.raises(DatasetError, match="jpeg_quality was 90, is 50"):
         make_dataset(tmp_path, [bag], replace(EVERYTHING, jpeg_quality=50))
+    with pytest.raises(DatasetError, match=r"\(selection.min_gap was 0.0, is 0.5\)"):
+        make_dataset(tmp_path, [bag], replace(EVERYTHING, selection=replace(ALL, min_gap=0.5)))
     with pytest.raises(DatasetError, match="two bags have the name 'yard'"):
         make_dataset(tmp_path, [bag, bag], EVERYTHING)
+
+
+@pytest.mark.parametrize("name", ["frames.jsonl", "dataset.json", "bags/yard_2.json"])
+def test_files_of_another_origin_are_not_overwritten(bag: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"image": "mine.jpg"}')
+    with pytest.raises(DatasetError, match=rf"{name}: it is no.*choose another folder"):
+        make_dataset(tmp_path, [bag], EVERYTHING)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
 
 
 @pytest.mark.parametrize("form", ["yard.bag", "yard"])
@@ -187,6 +198,22 @@ def test_depth_in_another_frame_is_said(drive, tmp_path: Path) -> None:
     part = make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)["bags"][0]
     (note,) = part["notes"]
     assert "depth is in frame 'depth_optical', images in 'optical'" in note
+
+
+def test_depth_from_another_place_is_refused_until_it_is_named(drive, tmp_path: Path) -> None:
+    def beside(view: View, stamp: int) -> list:
+        T_optical_depth = transform(Rotation.identity(), (0.015, 0.0, 0.0))
+        return [
+            ("/tf_static", transform_message(T_optical_depth, stamp, "optical", "depth_optical")),
+            (DEPTH_TOPIC, depth_message(view.depth, "32FC1", stamp, "depth_optical")),
+        ]
+
+    write_recording(tmp_path / "bag", drive, beside)
+    with pytest.raises(BagError, match=r"'depth_optical', 15 mm from 'optical'.*--depth-topic"):
+        make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)
+    with open_recording(tmp_path / "bag", TopicOptions(depth=DEPTH_TOPIC)) as recording:
+        (note,) = recording.notes
+    assert "it was taken as registered" in note
 
 
 def test_what_is_missing_is_named(drive, tmp_path: Path) -> None:
@@ -258,6 +285,7 @@ def test_depth_without_a_known_pixel_is_refused(drive, tmp_path: Path) -> None:
     write_recording(tmp_path / "bag", drive, empty)
     with pytest.raises(DatasetError, match=r"no frame can be used: 10 times: fewer than 10 pixels"):
         make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)
+    assert not list((tmp_path / "made" / "bags").iterdir())  # other options may be tried
 
 
 def test_of_a_truncated_bag_the_whole_part_is_used(tmp_path: Path) -> None:

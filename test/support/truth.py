@@ -50,6 +50,7 @@ from vlm3_ros.synthetic.objects import (
     seen_objects,
 )
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.objects import length_scale
 from vlm3_ros.tasks.pairs import ask_pair
 
 UNKNOWN = "I cannot tell."
@@ -184,7 +185,7 @@ class TruthEngine:
             if name in prompts.quantities:
                 metres = quantity_of(name, *about)
                 assert metres is not None
-                return metres_answer(prompts, metres / float(unified.metric_depth(1.0)))
+                return metres_answer(prompts, metres / length_scale(name, unified))
             hour = hour_of(*about)
             assert hour is not None
             return hour_answer(prompts, hour)

@@ -171,6 +171,17 @@ def test_the_mirror_exchanges_left_and_right_and_nothing_else(views: list[View])
             assert (hour + other_hour) % 12 == 0
 
 
+def test_straight_from_above_and_without_a_pose_nothing_is_ahead() -> None:
+    scene = empty_scene()
+    add_thing(scene, "crate", np.zeros(3), 0.0, np.random.default_rng(0))
+    for pitch, count in ((1.3, 1), (np.pi / 2, 0)):
+        back = 6.0 / np.tan(pitch)
+        pose = camera_pose(np.array([-back, 0.0, 6.0]), 0.0, pitch, 0.0)
+        view = render_view(scene, CAMERA, pose, np.random.default_rng(0))
+        assert len(seen_objects(view)) == count
+    assert seen_objects(replace(view, T_world_camera=np.full((4, 4), np.nan))) == []
+
+
 def test_objects_that_are_mostly_hidden_or_cut_off_are_not_seen() -> None:
     scene, rng = empty_scene(), np.random.default_rng(0)
     add_thing(scene, "bin", np.array([9.0, 0.0, 0.0]), 0.0, rng)

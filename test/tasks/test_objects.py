@@ -68,7 +68,7 @@ def test_the_truth_comes_back_for_all_that_can_be_asked(view: View, fit: str) ->
 def test_questions_are_worded_as_the_checkpoint_learned_them() -> None:
     engine = SpokenEngine(Answer("It is 1.25 meters."), Answer("Yes."))
     asked = (Relation("left", A, B), Quantity("width", B), Direction(B, A))
-    assert ask(engine, *asked).values[:2] == (True, 0.8 * 1.25)
+    assert ask(engine, *asked).values[:2] == (True, 1.25)
     (lengths, template), (others, free) = engine.asked
     # Text coordinates of the 20th row of 160 are 20.5 / 160 * 2000, rounded down.
     a, b = "the object at (131, 256, 506, 1131)", "the object at (756, 6, 1993, 1993)"
@@ -82,11 +82,13 @@ def test_questions_are_worded_as_the_checkpoint_learned_them() -> None:
 
 
 def test_estimates_and_spreads_of_lengths_become_metres() -> None:
-    """Seen at 200 px instead of 250, a metre looks like 1.25 and is 0.8 of it."""
+    """Seen at 200 px instead of 250, depth of a metre looks like 1.25; a width is what it is."""
     engine = SpokenEngine(Answer("It is 9 meters.", value=0.45, std=0.1), Answer("No."))
-    answers = ask(engine, Relation("big", A, B), Quantity("height", A), Quantity("width", A))
-    assert answers.values == (False, pytest.approx(0.36), pytest.approx(0.36))
-    np.testing.assert_allclose(answers.std, [np.nan, 0.08, 0.08])
+    across = (Quantity("height", A), Quantity("width", A), Quantity("vertical_distance", A, B))
+    along = (Quantity("direct_distance", A, B), Quantity("horizontal_distance", A, B))
+    answers = ask(engine, Relation("big", A, B), *across, *along)
+    assert answers.values == (False, *[pytest.approx(0.45)] * 3, *[pytest.approx(0.36)] * 2)
+    np.testing.assert_allclose(answers.std, [np.nan, *[0.1] * 3, *[0.08] * 2])
 
 
 def test_unread_answers_are_nan_and_told_with_the_reason() -> None:

@@ -38,7 +38,7 @@ from vlm3_ros.training.object_warmup import (
     collate_objects,
     object_facts,
 )
-from vlm3_ros.training.objects import object_pair, seen_scale
+from vlm3_ros.training.objects import object_pair
 from vlm3_ros.training.packing import PACKED_ATTENTION, Packer, packed_hidden, packed_loss
 from vlm3_ros.training.samples import DepthQuestions, mirrored
 from vlm3_ros.training.sft import train
@@ -97,9 +97,7 @@ def _asked(stream, view, seed, count):
 def _check_ends(processor, stream, prompts, view, questions, sample):
     """Each end is the token with which the last of a region is told, and has its facts."""
     unified = stream.unified(view)
-    facts = {
-        tuple(thing.box): object_facts(thing, seen_scale(unified)) for thing in seen_objects(view)
-    }
+    facts = {tuple(thing.box): object_facts(thing, unified) for thing in seen_objects(view)}
     found = iter(zip(sample.ends, sample.facts, strict=True))
     for index, question in enumerate(questions):
         ids = [*sample.prefix_ids, *sample.blocks[index]]
@@ -163,14 +161,14 @@ def test_facts_lead_back_to_the_object_and_are_what_answers_say(view):
     ahead /= np.linalg.norm(ahead)
     axes = np.stack([np.cross(ahead, (0, 0, 1)), (0, 0, 1), ahead])
     for thing in seen_objects(view):
-        scale = seen_scale(unified)
-        facts = object_facts(thing, scale)
+        scale = 1 / unified.metric_depth(1.0)
+        facts = object_facts(thing, unified)
         far, width, height, near, size = np.exp(facts[[0, 3, 4, 5, 6]])
         seen = far * np.array([facts[1], facts[2], 1.0])
         centre = view.T_world_camera[:3, 3] + seen / scale @ axes
         here = [some for some in view.objects if np.allclose(some.centre, centre, atol=1e-6)]
         assert [str(some.kind) for some in here] == [thing.kind]
-        assert size == pytest.approx(scale * thing.volume ** (1 / 3))
+        assert size == pytest.approx(thing.volume ** (1 / 3))
         assert near == pytest.approx(scale * thing.nearest)
         for name, metres in (("width", width), ("height", height)):
             question = Quantity(name, tuple(thing.box.tolist()))

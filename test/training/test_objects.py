@@ -14,6 +14,7 @@ from vlm3_ros.language.answers import parse_hour, parse_length, parse_relation
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.synthetic import sample_view
 from vlm3_ros.synthetic.objects import seen_objects, true_answers
+from vlm3_ros.tasks.objects import length_scale
 from vlm3_ros.training.checkpoint import build_processor, build_tokenizer
 from vlm3_ros.training.objects import object_pairs
 from vlm3_ros.training.samples import mirrored
@@ -37,13 +38,13 @@ def test_answers_are_what_is_true_seen_at_the_unified_focal_length(view, is_mirr
     things = seen_objects(view)
     pairs = object_pairs(things, unified, PROMPTS, 1000, np.random.default_rng(2))
     asked = true_answers(things, np.random.default_rng(2))
-    scale = unified.metric_depth(1.0)
     for (text, answer), (question, truth) in zip(pairs, asked, strict=True):
         if isinstance(truth, bool):
             assert parse_relation(answer) is truth
         elif isinstance(truth, int):
             assert parse_hour(answer) == truth
         else:
+            scale = length_scale(question.quantity, unified)
             assert parse_length(answer) * scale == pytest.approx(truth, abs=0.0051 * scale)
         told = [int(number) for number in re.findall(r"\d+", text)]
         boxes = [box for box in (question.a, question.b) if box is not None]

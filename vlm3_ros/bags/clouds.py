@@ -16,7 +16,9 @@ _FLOATS = {7: "f4", 8: "f8"}
 
 
 def points_from_message(message: Any) -> NDArray[np.float64]:
-    """The finite points of a cloud in its own frame, metres, shape (n, 3).
+    """The points of a cloud in its own frame, metres, shape (n, 3); without those not measured.
+
+    Drivers put beams that nothing sent back to NaN, or to the sensor itself, (0, 0, 0).
 
     Args:
         message: PointCloud2 of `rosbags` or of rclpy with fields x, y, z of floating point.
@@ -50,4 +52,4 @@ def points_from_message(message: Any) -> NDArray[np.float64]:
     rows = data[: message.height * row].reshape(message.height, row)[:, : width * size]
     cells = np.ascontiguousarray(rows).view(point).ravel()
     points = np.stack([cells[name] for name in "xyz"], axis=-1).astype(float)
-    return points[np.isfinite(points).all(axis=1)]
+    return points[np.isfinite(points).all(axis=1) & points.any(axis=1)]

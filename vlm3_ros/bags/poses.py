@@ -199,6 +199,7 @@ def _poses_of_tf(bag: Bag, camera: str, fixed: str | None, damage: list[str]) ->
 
 
 def _static_transform(bag: Bag, base: str, camera: str, damage: list[str]) -> Transform:
+    base, camera = base.lstrip("/"), camera.lstrip("/")
     if base == camera:
         return np.eye(4)
     edges = _read_tf(bag, damage)

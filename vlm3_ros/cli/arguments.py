@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from argparse import ArgumentTypeError
 
@@ -18,12 +19,17 @@ def natural_number(text: str) -> int:
 
 def positive_number(text: str) -> float:
     """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
+    value = _finite(text)
+    if not value > 0:
         raise ArgumentTypeError(f"'{text}' is no number above 0")
+    return value
+
+
+def number_from_zero(text: str) -> float:
+    """A finite number from 0 up."""
+    value = _finite(text)
+    if not value >= 0:
+        raise ArgumentTypeError(f"'{text}' is no number from 0 up")
     return value
 
 
@@ -43,3 +49,12 @@ def _integer(text: str, least: int) -> int:
     if value < least:
         raise ArgumentTypeError(f"'{text}' is no whole number from {least} up")
     return value
+
+
+def _finite(text: str) -> float:
+    """NaN where it is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan

@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm3_ros.cli.arguments import positive_integer, positive_number
+from vlm3_ros.cli.arguments import number_from_zero, positive_integer, positive_number
 from vlm3_ros.cli.errors import CommandError
 
 if TYPE_CHECKING:
@@ -106,10 +106,6 @@ def share(text: str) -> float:
     return value
 
 
-def _length(text: str) -> float:
-    return 0.0 if text.strip("0.") == "" and "0" in text else positive_number(text)
-
-
 def _add_topic_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("topics, found by type and content where they are not given")
     for name, what in (
@@ -138,21 +134,21 @@ def _add_selection_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--held-out-gap",
-        type=_length,
+        type=number_from_zero,
         default=1.0,
         metavar="SECONDS",
         help="before these from which nothing is kept (default: 1)",
     )
     group.add_argument(
         "--min-gap",
-        type=_length,
+        type=number_from_zero,
         default=0.1,
         metavar="SECONDS",
         help="between two frames (default: 0.1)",
     )
     group.add_argument(
         "--min-motion",
-        type=_length,
+        type=number_from_zero,
         default=0.05,
         metavar="METRES",
         help="that the camera moves from one frame to the next, unless it turns by 2 degrees; 0 "

@@ -17,6 +17,7 @@ from vlm3_ros.bags.messages import millimetres
 from vlm3_ros.datasets.files import depth_png, jpeg, json_line, write_lines, write_whole
 from vlm3_ros.datasets.pairs import Place, find_pairs, place
 from vlm3_ros.datasets.parts import (
+    check_origin,
     check_same,
     finished_parts,
     journal_file,
@@ -74,16 +75,19 @@ def make_dataset(
     Raises:
         BagError: when a bag has not what is needed.
         DatasetError: when two bags have one name, or a bag was made with other options before,
-            when no frame of a bag can be used, or the disk is full.
+            when no frame of a bag can be used, the disk is full, or the folder holds files of
+            another origin.
     """
     names = [bag_name(path) for path in bags]
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise DatasetError(f"two bags have the name '{repeated[0]}': rename one")
+    check_origin(folder)
     with _full_disk_told(folder):
-        for index, path in enumerate(bags):
-            used = sum(part["stored_bytes"] for part in finished_parts(folder))
-            budget = max(0, options.max_bytes - used) // (len(bags) - index)
-            _make_bag(folder, path, options, budget, progress)
+        free = options.max_bytes - sum(part["stored_bytes"] for part in finished_parts(folder))
+        unmade = sum(not part_file(folder, name).exists() for name in names)
+        for path in bags:
+            if stored := _make_bag(folder, path, options, max(0, free) // max(1, unmade), progress):
+                free, unmade = free - stored, unmade - 1
         return put_together(folder)
 
 
@@ -95,13 +99,14 @@ def bag_name(path: Path) -> str:
 
 def _make_bag(
     folder: Path, path: Path, options: MakingOptions, budget: int, progress: Progress
-) -> None:
+) -> int:
+    """Returns the bytes of the files that it made: 0 where the bag was finished before."""
     name = bag_name(path)
     made = {"bag_bytes": _size(path), **json.loads(json.dumps(asdict(options)))}
     finished, journal = part_file(folder, name), journal_file(folder, name)
     if finished.exists():
         check_same(finished, json.loads(finished.read_text(encoding="utf-8"))["made"], made)
-        return
+        return 0
     with open_recording(path, options.topics) as recording:
         lines = journal_lines(journal)
         if lines:
@@ -117,6 +122,7 @@ def _make_bag(
         )
         left_out += recording.frames.failed + recording.frames.without_depth
         if not frames:
+            journal.unlink()  # nothing is lost, and other options may do
             raise DatasetError(f"{path}: no frame can be used: {told(left_out)}")
         pairs: list[Pair] = []
         no_pairs: Counter[str] = Counter()
@@ -147,6 +153,7 @@ def _make_bag(
         }
     write_whole(finished, json.dumps(part).encode())
     journal.unlink()
+    return stored
 
 
 def _store_frames(

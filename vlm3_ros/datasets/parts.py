@@ -7,7 +7,7 @@ pairs.jsonl. While it is made, `bags/NAME.jsonl` holds the plan, then a line for
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,28 @@ def journal_file(folder: Path, name: str) -> Path:
 
 
 def finished_parts(folder: Path) -> list[dict[str, Any]]:
-    """All finished bags, by name."""
-    return [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((folder / "bags").glob("*.json"))
-    ]
+    """All finished bags, by name.
+
+    Raises:
+        DatasetError: naming a file that is none.
+    """
+    return [_part(path) for path in sorted((folder / "bags").glob("*.json"))]
+
+
+def check_origin(folder: Path) -> None:
+    """Refuse a folder whose files would be overwritten though they come from elsewhere.
+
+    Raises:
+        DatasetError: names such a file.
+    """
+    if any((folder / "bags").glob("*.json*")):
+        return
+    for name in (FRAMES, HELD_OUT, PAIRS, DESCRIPTION):
+        if (folder / name).exists():
+            raise DatasetError(
+                f"{folder / name}: it is not of a set that `vlm3 dataset` makes, and would be "
+                "overwritten; choose another folder"
+            )
 
 
 def journal_lines(journal: Path) -> list[dict[str, Any]]:
@@ -54,8 +71,9 @@ def check_same(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     Raises:
         DatasetError: names what differs.
     """
-    if differing := [key for key in now if now[key] != before.get(key)]:
-        changes = "; ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in differing)
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    if differing := [key for key in new if new[key] != old.get(key)]:
+        changes = "; ".join(f"{key} was {old.get(key)}, is {new[key]}" for key in differing)
         raise DatasetError(
             f"{file}: this bag was made with other options, or is another bag ({changes}); choose "
             "another folder, or remove this file"
@@ -104,3 +122,25 @@ def put_together(folder: Path) -> dict[str, Any]:
     write_lines(folder / PAIRS, pairs)
     write_whole(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
     return description
+
+
+def _part(path: Path) -> dict[str, Any]:
+    try:
+        part: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if {"name", "made", "stored_bytes", "frames", "pairs"} <= part.keys():
+            return part
+    except (ValueError, AttributeError):
+        pass
+    raise DatasetError(
+        f"{path}: it is no bag of a training set, or damaged; choose another folder, or remove "
+        "this file, and the bag is made again"
+    )
+
+
+def _leaves(options: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Single options, those of nested ones named by their way."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{within}{key}.")
+        else:
+            yield within + key, value

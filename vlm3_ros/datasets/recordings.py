@@ -26,6 +26,9 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.synthetic.scene import SceneObject
 
+REGISTERED_METRES = 0.001
+"""Depth images from farther away than this do not show what the images show at the same pixels."""
+
 
 @dataclass(frozen=True)
 class TopicOptions:
@@ -129,8 +132,8 @@ class Recording:
             lidar = self.depth.topic if self.depth.T_camera_lidar is not None else None
             scans = NearestMessages(scans_bag, lidar, self.frames.damage)
             boxes = NearestMessages(boxes_bag, self.boxes, self.frames.damage)
-            T_camera_frame: dict[str, Transform] = {}
-            for frame in self.frames.at(stamps_ns):
+            T_camera_frame: dict[str, Transform | None] = {}
+            for frame in self.frames.at(frozenset(stamps_ns)):
                 stamp, depth = frame.stamp_ns, frame.depth
                 if lidar is not None:
                     depth = self._scanned(scans, stamp, frame.camera)
@@ -142,25 +145,34 @@ class Recording:
                 objects: tuple[SceneObject, ...] = ()
                 found = boxes.at(stamp, SCAN_SECONDS)
                 if found is not None and pose is not None:
-                    T_world_frame = self._T_world_frame(found, pose, T_camera_frame)
-                    objects = boxes_from_message(found, T_world_frame, self.left_out_boxes)
+                    objects = self._boxes(found, T_camera_frame)
                 yield TrainingFrame(stamp, frame.image, frame.camera, depth, pose, objects)
 
-    def _T_world_frame(
-        self, message: Any, T_world_camera: Transform, T_camera_frame: dict[str, Transform]
-    ) -> Transform:
-        """Of a message's frame, which is the world of the poses or fixed to the camera.
+    def _boxes(
+        self, message: Any, T_camera_frame: dict[str, Transform | None]
+    ) -> tuple[SceneObject, ...]:
+        """The boxes of a message in the world of the poses, from where the camera was at its time.
 
-        `T_camera_frame` is added to: it keeps what TF said, by frame.
+        `T_camera_frame` is added to: it keeps what TF said, by frame; None where it did not.
         """
         assert self.poses is not None
         name = message.header.frame_id.lstrip("/")
         if name == self.poses.world.lstrip("/"):
-            return np.eye(4)
+            return boxes_from_message(message, np.eye(4), self.left_out_boxes)
         if name not in T_camera_frame:
             with open_bag(self.frames.path) as bag:
-                T_camera_frame[name] = static_transform(bag, self.optical, name, self.frames.damage)
-        return T_world_camera @ T_camera_frame[name]
+                T_camera_frame[name] = _fixed(bag, self.optical, name, self.frames.damage)
+        T_fixed = T_camera_frame[name]
+        if T_fixed is None:
+            self.left_out_boxes[
+                f"boxes in '{name}', which is not the world '{self.poses.world}', nor does TF fix "
+                "it to the camera"
+            ] += len(message.detections)
+            return ()
+        T_world_camera = (
+            self.poses.base.at([header_stamp_ns(message)])[0] @ self.poses.T_base_camera
+        )
+        return boxes_from_message(message, T_world_camera @ T_fixed, self.left_out_boxes)
 
     def _scanned(
         self, scans: NearestMessages, stamp_ns: int, camera: PinholeCamera
@@ -205,6 +217,8 @@ def open_recording(path: Path, topics: TopicOptions) -> Iterator[Recording]:
             if depth.T_camera_lidar is not None:
                 frames = replace(frames, topics=replace(frames.topics, depth=None))
             elif (other := camera_frame(bag, depth.topic)) != optical:
+                if topics.depth is None:
+                    _check_same_place(bag, depth.topic, optical, other, frames.damage)
                 notes.append(
                     f"depth is in frame '{other}', images in '{optical}': it was taken as "
                     "registered to them, for their sizes are the same"
@@ -254,6 +268,30 @@ def _depth_source(bag: Bag, frames: BagFrames, topics: TopicOptions, optical: st
         return DepthSource(clouds[0], SCAN_SECONDS, np.eye(4))
     T_camera_lidar = static_transform(bag, optical, lidar_frame, frames.damage)
     return DepthSource(clouds[0], SCAN_SECONDS, T_camera_lidar)
+
+
+def _check_same_place(
+    bag: Bag, topic: str, optical: str, depth_frame: str, damage: list[str]
+) -> None:
+    """Refuse depth images that TF says were taken from elsewhere: they are not registered."""
+    T_optical_depth = _fixed(bag, optical, depth_frame, damage)
+    if T_optical_depth is None:
+        return
+    metres = float(np.linalg.norm(T_optical_depth[:3, 3]))
+    if metres > REGISTERED_METRES:
+        raise BagError(
+            f"{bag.path}: depth on '{topic}' is in frame '{depth_frame}', {1000 * metres:.0f} mm "
+            f"from '{optical}' of the images: it is probably not registered to them; record "
+            "registered depth, or name this topic (--depth-topic) if it is"
+        )
+
+
+def _fixed(bag: Bag, target: str, source: str, damage: list[str]) -> Transform | None:
+    """T_target_source, None where TF does not fix the two frames to one another."""
+    try:
+        return static_transform(bag, target, source, damage)
+    except BagError:
+        return None
 
 
 def _stamps(bag: Bag, topic: str, damage: list[str]) -> NDArray[np.int64]:

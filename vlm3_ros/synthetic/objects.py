@@ -34,6 +34,10 @@ and, for what is behind, by `CLEAR_RATIO` as well: closer ones are anybody's gue
 SHORTEST_METRES = 0.1
 """Shorter distances are not asked: a quarter of them is less than anybody can see."""
 
+MIN_LEVEL = 0.1
+"""Level part of the unit vector along the optical axis: a camera that looks more steeply up or
+down than 84 degrees has no "ahead"."""
+
 
 @dataclass(frozen=True)
 class SeenObject:
@@ -67,7 +71,12 @@ class SeenObject:
 
 
 def seen_objects(view: View) -> list[SeenObject]:
-    """The objects of a view that are in sight, `MIN_SHARE` of their outline at least."""
+    """The objects of a view that are in sight, `MIN_SHARE` of their outline at least.
+
+    None where the pose is unknown, or the camera looks straight up or down.
+    """
+    if not np.linalg.norm(view.T_world_camera[:2, 2]) >= MIN_LEVEL:
+        return []
     points = _world_points(view)
     found = (_seen(view, _as_seen(view, thing), points) for thing in view.objects)
     return [thing for thing in found if thing is not None]

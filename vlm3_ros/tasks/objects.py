@@ -133,16 +133,18 @@ def ask_objects(
         if asked:
             found = engine.ask(view, [texts[i] for i in asked], template)
             answers.update(zip(asked, found, strict=True))
-    # Exact where pixels are square.
-    scale = float(unified.metric_depth(1.0))
+    scales = [
+        length_scale(question.quantity, unified) if isinstance(question, Quantity) else 1.0
+        for question in questions
+    ]
     ordered = [answers[i] for i in range(len(questions))]
     stds = [
         np.nan if answer.std is None or not is_one else answer.std * scale
-        for answer, is_one in zip(ordered, is_length, strict=True)
+        for answer, is_one, scale in zip(ordered, is_length, scales, strict=True)
     ]
     return ObjectAnswers(
         tuple(questions),
-        tuple(_value(q, answer, scale) for q, answer in zip(questions, ordered, strict=True)),
+        tuple(map(_value, questions, ordered, scales)),
         np.array(stds, dtype=float),
         tuple(f"[{a.fault}]" if a.fault else a.text for a in ordered),
     )
@@ -161,6 +163,18 @@ def object_prompts(engine: Engine) -> ObjectPrompts:
             "questions for them; choose a checkpoint that did"
         )
     return prompts.objects
+
+
+def length_scale(quantity: str, unified: UnifiedCamera) -> float:
+    """Metres of one that a model sees who takes the focal length for the learned one.
+
+    As in `geometry.motion.metric_motion`, sizes across the view are believed, and depth is off by
+    the ratio of the focal lengths. Distances on the ground have a part of both and are taken for
+    depth. Where pixels are square this is exact for what a level camera sees side on, one above the
+    other, or one behind the other.
+    """
+    across = (*SIZES, "vertical_distance")
+    return 1.0 if quantity in across else float(unified.metric_depth(1.0))
 
 
 def question_text(

@@ -227,12 +227,8 @@ def _set(content: Any, setting: str) -> None:
 
 def _checked(content: Any, path: str) -> TrainConfig:
     config: TrainConfig = _build(TrainConfig(), content, path)
-    for prefix, part in (
-        ("", config),
-        ("warmup.", config.warmup),
-        ("object_warmup.", config.object_warmup),
-        ("pair_warmup.", config.pair_warmup),
-    ):
+    warmups = {f"{key}.": part for key, part in config.warmups.items()}
+    for prefix, part in {"": config, **warmups}.items():
         check_data(part.data, f"{path}: {prefix}data")
         _check_optimiser(part.optimiser, f"{path}: {prefix}optimiser")
     for key, value in (

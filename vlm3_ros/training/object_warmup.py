@@ -25,7 +25,7 @@ from vlm3_ros.synthetic import View
 from vlm3_ros.synthetic.objects import SeenObject, seen_objects, true_answers
 from vlm3_ros.tasks.objects import Question, Relation, question_boxes, question_template
 from vlm3_ros.training.mixture import MixedQuestions
-from vlm3_ros.training.objects import ObjectQuestions, object_pair, seen_scale
+from vlm3_ros.training.objects import ObjectQuestions, object_pair
 from vlm3_ros.training.packing import IGNORE, PackedSample, Packer, answer_losses, packed_hidden
 from vlm3_ros.training.samples import DepthQuestions
 from vlm3_ros.training.warmup import known_error
@@ -40,11 +40,11 @@ WEIGHTS = {"answers": 1.0, "relations": 0.3, "facts": 1.0}
 """Of the parts of the loss. Relations are one token of many, and would weigh little."""
 
 
-def object_facts(thing: SeenObject, scale: float) -> NDArray[np.float64]:
+def object_facts(thing: SeenObject, unified: UnifiedCamera) -> NDArray[np.float64]:
     """What is true of an object, in numbers of about 1.
 
     Args:
-        scale: metres that the model sees of one metre.
+        unified: how its view enters the model, which sees depth at the unified focal length.
 
     Returns:
         Natural logarithm of metres ahead to its centre; how far that lies to the right and how far
@@ -53,14 +53,15 @@ def object_facts(thing: SeenObject, scale: float) -> NDArray[np.float64]:
     """
     right, up, ahead = thing.centre
     ahead = max(ahead, LEAST_METRES)
+    seen = 1 / float(unified.metric_depth(1.0))
     lengths = (
-        ahead,
+        seen * ahead,
         thing.width,
         thing.height,
-        max(thing.nearest, LEAST_METRES),
+        seen * max(thing.nearest, LEAST_METRES),
         thing.volume ** (1 / 3),
     )
-    far, *others = np.log(np.multiply(lengths, scale))
+    far, *others = np.log(lengths)
     return np.array([far, right / ahead, up / ahead, *others])
 
 
@@ -102,8 +103,7 @@ class ObjectFacts(ObjectQuestions):
         pairs = [object_pair(question, truth, unified, prompts) for question, truth in asked]
         packer = Packer(self._processor)
         packed = packer.pack([unify_image(scene.image, unified)], pairs)
-        scale = seen_scale(unified)
-        facts = {tuple(thing.box.tolist()): object_facts(thing, scale) for thing in things}
+        facts = {tuple(thing.box.tolist()): object_facts(thing, unified) for thing in things}
         decisive = _decisive_token(packer, prompts)
         ends, told, decisions = [], [], []
         for index, ((question, _), (text, _), labels) in enumerate(

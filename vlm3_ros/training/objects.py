@@ -9,7 +9,7 @@ from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet, hour_answer, metres_answer
 from vlm3_ros.synthetic import View
 from vlm3_ros.synthetic.objects import SeenObject, seen_objects, true_answers
-from vlm3_ros.tasks.objects import Question, Value, question_text
+from vlm3_ros.tasks.objects import Quantity, Question, Value, length_scale, question_text
 from vlm3_ros.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_ros.training.samples import ViewStream
 
@@ -67,15 +67,11 @@ def object_pair(
     """A question about objects in words, and the answer with what is true."""
     assert prompts.objects is not None
     wording = prompts.objects
-    if isinstance(truth, bool):
+    if isinstance(question, Quantity):
+        # What `tasks.objects` undoes.
+        answer = metres_answer(wording, truth / length_scale(question.quantity, unified))
+    elif isinstance(truth, bool):
         answer = wording.yes if truth else wording.no
-    elif isinstance(truth, int):
-        answer = hour_answer(wording, truth)
     else:
-        answer = metres_answer(wording, truth * seen_scale(unified))
+        answer = hour_answer(wording, int(truth))
     return question_text(question, wording, unified, prompts.text_range), answer
-
-
-def seen_scale(unified: UnifiedCamera) -> float:
-    """Metres that the model sees of one metre: the inverse of what `tasks.objects` undoes."""
-    return 1 / float(unified.metric_depth(1.0))
