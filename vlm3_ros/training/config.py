@@ -227,8 +227,9 @@ def _set(content: Any, setting: str) -> None:
 
 def _checked(content: Any, path: str) -> TrainConfig:
     config: TrainConfig = _build(TrainConfig(), content, path)
-    warmups = {f"{key}.": part for key, part in config.warmups.items()}
-    for prefix, part in {"": config, **warmups}.items():
+    parts: dict[str, TrainConfig | WarmupConfig] = {"": config}
+    parts |= {f"{key}.": warmup for key, warmup in config.warmups.items()}
+    for prefix, part in parts.items():
         check_data(part.data, f"{path}: {prefix}data")
         _check_optimiser(part.optimiser, f"{path}: {prefix}optimiser")
     for key, value in (
