@@ -20,7 +20,7 @@ from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_
 from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
 
 # Of depth only, which is what these models are asked.
-PROMPTS = dataclasses.replace(load_prompt_set("vlm3"), pose=None, correspondence=None)
+PROMPTS = dataclasses.replace(load_prompt_set("vlm3"), pose=None, correspondence=None, objects=None)
 PROFILE = Profile(focal=250.0, fit="pad", prompts=PROMPTS)
 SHAPES = {
     "one deepstack layer, heads share keys": TinyShape(
