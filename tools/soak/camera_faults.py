@@ -18,6 +18,7 @@ from rclpy.qos import (
     ReliabilityPolicy,
 )
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from soak.camera import Change, Picture, drive_views
 from soak.fault import Fault, Provocation
@@ -87,9 +88,11 @@ def _stamps(offsets: Callable[[int], float]) -> Provocation:
             clock.offset = offsets(stage.camera.count)
             return picture, info
 
-        with stage.camera.changed(change, is_good=True):
-            yield
-        clock.offset = 0.0
+        try:
+            with stage.camera.changed(change, is_good=True):
+                yield
+        finally:
+            clock.offset = 0.0
 
     return provoke
 
@@ -97,8 +100,10 @@ def _stamps(offsets: Callable[[int], float]) -> Provocation:
 @contextmanager
 def _clock_stands(stage: Stage) -> Iterator[None]:
     stage.camera.clock.stands_at = stage.camera.clock.now()
-    yield
-    stage.camera.clock.stands_at = None
+    try:
+        yield
+    finally:
+        stage.camera.clock.stands_at = None
 
 
 @contextmanager
@@ -107,9 +112,11 @@ def _silent(stage: Stage) -> Iterator[None]:
     stage.camera.is_silent = True
     time.sleep(1)  # the last image is answered
     begin, worked = time.monotonic(), stage.node.processor_seconds()
-    yield
+    try:
+        yield
+    finally:
+        stage.camera.is_silent = False
     load = (stage.node.processor_seconds() - worked) / (time.monotonic() - begin)
-    stage.camera.is_silent = False
     if load > IDLE_LOAD:
         raise Loss(f"without images it keeps a processor busy for {load:.0%} of the time")
 
@@ -120,9 +127,11 @@ def _another_size(stage: Stage) -> Iterator[None]:
     before = stage.camera.views
     stage.camera.views = drive_views(320, 240, count=3)
     stage.camera.open(QoSProfile(depth=5))
-    yield
-    stage.camera.views = before
-    stage.camera.open(QoSProfile(depth=5))
+    try:
+        yield
+    finally:
+        stage.camera.views = before
+        stage.camera.open(QoSProfile(depth=5))
 
 
 @contextmanager
@@ -137,8 +146,10 @@ def _camera_qos(qos: QoSProfile) -> Provocation:
     @contextmanager
     def provoke(stage: Stage) -> Iterator[None]:
         stage.camera.open(qos)
-        yield
-        stage.camera.open(QoSProfile(depth=5))
+        try:
+            yield
+        finally:
+            stage.camera.open(QoSProfile(depth=5))
 
     return provoke
 
@@ -149,18 +160,23 @@ def _listener_of_odd_qos(stage: Stage) -> Iterator[None]:
     topic, kind = next(iter(stage.setup.outputs.items()))
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     subscription = stage.peer.create_subscription(kind, topic, lambda message: None, latched)
-    yield
-    stage.peer.destroy_subscription(subscription)
+    try:
+        yield
+    finally:
+        stage.peer.destroy_subscription(subscription)
 
 
 @contextmanager
 def _two_cameras_on_a_topic(stage: Stage) -> Iterator[None]:
     """Another driver publishes rubbish beside the camera, forty times a second."""
     publisher = stage.peer.create_publisher(Image, "image", 5)
-    timer = stage.peer.create_timer(0.025, lambda: publisher.publish(Image()))
-    yield
-    stage.peer.destroy_timer(timer)
-    stage.peer.destroy_publisher(publisher)
+    rubbish = Image(header=Header(frame_id="elsewhere"))
+    timer = stage.peer.create_timer(0.025, lambda: publisher.publish(rubbish))
+    try:
+        yield
+    finally:
+        stage.peer.destroy_timer(timer)
+        stage.peer.destroy_publisher(publisher)
 
 
 @contextmanager
@@ -176,9 +192,11 @@ def _huge_images(stage: Stage) -> Iterator[None]:
         return image, camera_info_message(picture.header, camera)
 
     rate, stage.camera.rate = stage.camera.rate, 2.0
-    with stage.camera.changed(change, is_good=True):
-        yield
-    stage.camera.rate = rate
+    try:
+        with stage.camera.changed(change, is_good=True):
+            yield
+    finally:
+        stage.camera.rate = rate
 
 
 def _compressed(data: bytes, text: str = "rgb8; jpeg compressed bgr8") -> Provocation:

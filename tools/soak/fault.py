@@ -62,7 +62,10 @@ class Row:
 
 
 def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
-    """Let a fault last for some seconds, and until it has been told; then wait for answers."""
+    """Let a fault last for some seconds, and until it has been told; then wait for answers.
+
+    After a loss the stage gets a new node.
+    """
     row = Row(stage.setup.node, fault.name)
     wrong, line = len(stage.listener.wrong), len(stage.node.lines)
     node = stage.node
@@ -73,6 +76,7 @@ def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
         row.back = stage.wait_for_answer(end, RECOVERY_PATIENCE)
     except Loss as loss:
         row.losses.append(str(loss))
+        stage.renew_node()
     row.losses += stage.listener.wrong[wrong:]
     # A node that was killed and started anew has a log of its own.
     lines = node.lines[line:] + (stage.node.lines if stage.node is not node else [])

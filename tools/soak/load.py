@@ -20,6 +20,9 @@ MAX_RISE = 16e6
 """Bytes that memory may rise by in the rest, along a line through it: allocators breathe. Of 20,000
 images it is 1 in 180 that may stay."""
 
+FEWEST = 10
+"""Answers to judge from: a short run goes on until they are there."""
+
 STALE_FRAMES = 3
 """Images that may have come in between the answered one and the answer before, in 19 of 20: one is
 on its way, one waits for the thread, one for the other processes of a busy machine."""
@@ -117,17 +120,15 @@ def _run(
     begin, first = time.monotonic(), stage.camera.count
     answers = stage.listener.answers
     answers_before = len(answers)
-    while (sent := stage.camera.count - first) < images:
+    while (sent := stage.camera.count - first) < images or len(answers) < answers_before + FEWEST:
         report.memory.append((time.monotonic() - begin, stage.node.resident_bytes() / 1e6))
-        progress(sent, images)
+        progress(min(sent, images), images)
         time.sleep(min(1.0, images / stage.camera.rate / 100))
     progress(images, images)
     report.seconds = time.monotonic() - begin
     report.images = sent
     came = answers[answers_before:]
     report.answers = len(came)
-    if stage.camera.count / (stage.camera.rate * report.seconds) < 0.5:
-        raise Loss("this machine is too busy to be a camera")
     _count(stage, report)
     _check_memory(report)
     _check_freshness(stage, came, report)
@@ -164,8 +165,6 @@ def _check_memory(report: LoadReport) -> None:
 
 def _check_freshness(stage: Stage, answers: list[Answer], report: LoadReport) -> None:
     """When the model is free, it must get the newest image."""
-    if len(answers) < 3:
-        raise Loss(f"{len(answers)} answers")
     sent_at = np.sort([sent.at for sent in list(stage.camera.sent.values())])
     free = np.array([answer.at for answer in answers[:-1]])
     taken = np.array([answer.sent.at for answer in answers[1:]])

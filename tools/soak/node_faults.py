@@ -213,8 +213,10 @@ def _ended(stage: Stage) -> Iterator[None]:
 def _frozen(stage: Stage) -> Iterator[None]:
     """The process gets no time at all, as on a machine that swaps."""
     stage.node.send(signal.SIGSTOP)
-    yield
-    stage.node.send(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        stage.node.send(signal.SIGCONT)
 
 
 def _subscribers(count: int) -> Provocation:
@@ -257,8 +259,10 @@ def full_disk(recording: Path) -> Fault:
     def provoke(stage: Stage) -> Iterator[None]:
         wait_for(lambda: recording.exists() and recording.stat().st_size, "a recording")
         stage.node.limit_file_size(recording.stat().st_size + 1000)
-        yield
-        stage.node.limit_file_size(None)
+        try:
+            yield
+        finally:
+            stage.node.limit_file_size(None)
         full = recording.stat().st_size
         for label in ("deactivate", "cleanup", "configure", "activate"):
             _transit(stage, label)

@@ -55,8 +55,9 @@ def markdown(report: SoakReport) -> str:
 
 def _load_table(load: LoadReport) -> str:
     memory = [megabytes for _, megabytes in load.memory] or [0.0]
+    rate = load.images / load.seconds if load.seconds else 0.0
     values = {
-        "images sent": f"{load.images:,} in {load.seconds:.0f} s",
+        "images sent": f"{load.images:,} in {load.seconds:.0f} s ({rate:.1f} Hz)",
         "received by the node": f"{load.received:,}",
         "answered, left out for a newer one, failed": f"{load.answered:,}, {load.dropped:,}, "
         f"{load.failed:,}",

@@ -76,16 +76,20 @@ def server_faults(server: ModelServer) -> list[Fault]:
         @contextmanager
         def provoke(stage: Stage) -> Iterator[None]:
             server.be(mode)
-            yield
-            server.be("well")
+            try:
+                yield
+            finally:
+                server.be("well")
 
         return provoke
 
     @contextmanager
     def killed(stage: Stage) -> Iterator[None]:
         server.kill()
-        yield
-        server.start()
+        try:
+            yield
+        finally:
+            server.start()
 
     unread, nonsense = "answers about the last frame cannot be read", "does not answer as OpenAI"
     return [

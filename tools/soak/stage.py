@@ -81,6 +81,12 @@ class Stage:
         self.node = Process(self.setup.node, command, self.log)
         return self.node
 
+    def renew_node(self) -> None:
+        """Another process, in whatever state this one is; returns when it answers."""
+        self.node.kill()
+        self.start_node()
+        self.wait_for_answer(time.monotonic())
+
     def wait_for_answer(self, since: float, patience: float = PATIENCE) -> float:
         """Seconds from a moment (monotonic clock) to the first answer about a later frame."""
         answers, found = self.listener.answers, 0.0
