@@ -305,7 +305,7 @@ def looping_bag(log: Path, loops: int) -> Fault:
             player.stop()
             stage.camera.is_silent = False
 
-    return Fault(f"a bag that loops {loops} times", provoke, answers=None)
+    return Fault(f"a bag that loops {loops} times", provoke, "clock has jumped back", answers=None)
 
 
 def _wait_for_loop(stage: Stage, name: str) -> None:
