@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics, diagnostic_status
+from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics
 from vlm3_ros.ros.node import CameraFrame, CameraModelNode, EngineLoader
 from vlm3_ros.ros.node_parameters import FrameParameters
 from vlm3_ros.ros.worker import FrameWorker
@@ -122,23 +122,11 @@ class FrameNode(CameraModelNode):
 
     def _frames_status(self) -> DiagnosticStatus:
         report = self._statistics.report()
-        problems = list(self._frame_problems(report)) if self._inputs else []
-        for _, problem in problems:
-            if problem != report.fault and self._log_throttle.passes(problem):
-                self.get_logger().warning(problem)
-        if problems:
-            level = max(level for level, _ in problems)
-            text = "; ".join(problem for _, problem in problems)
-        else:
-            level, text = DiagnosticStatus.OK, f"{report.rate:.2f} Hz"
-            if not self._inputs:
-                text = "not active"
-                if self.engine and self._transition_fault:
-                    level, text = DiagnosticStatus.ERROR, self._transition_fault
-            elif self.parameters.lazy and not self._has_listeners():
-                text = "idle: nobody subscribes to an output"
-        return diagnostic_status(
-            self.diagnostic_name("frames"), self._image_topic, level, text, report.values()
+        text = f"{report.rate:.2f} Hz"
+        if self.parameters.lazy and not self._has_listeners():
+            text = "idle: nobody subscribes to an output"
+        return self._stream_status(
+            "frames", self._frame_problems(report), text, report.values(), report.fault
         )
 
     def _frame_problems(self, report: FrameReport) -> Iterator[tuple[bytes, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -416,6 +416,36 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         return diagnostic_status(
             self.diagnostic_name("model"), self.parameters.device, level, text, values
         )
+
+    def _stream_status(
+        self,
+        part: str,
+        problems: Iterable[tuple[bytes, str]],
+        text: str,
+        values: Mapping[str, str],
+        logged: str | None = None,
+    ) -> DiagnosticStatus:
+        """How it goes with the images, or with what comes along with them; logs what is wrong.
+
+        Args:
+            part: of the node.
+            problems: levels and texts.
+            text: where there is none.
+            values: key-value pairs.
+            logged: the problem that is in the log already.
+        """
+        level = DiagnosticStatus.OK
+        if not self._inputs:
+            text = "not active"
+            if self.engine and self._transition_fault:
+                level, text = DiagnosticStatus.ERROR, self._transition_fault
+        elif found := list(problems):
+            level = max(level for level, _ in found)
+            text = "; ".join(problem for _, problem in found)
+            for _, problem in found:
+                if problem != logged and self._log_throttle.passes(problem):
+                    self.get_logger().warning(problem)
+        return diagnostic_status(self.diagnostic_name(part), self._image_topic, level, text, values)
 
     def _camera_problems(self, arrived: float | None) -> Iterator[tuple[bytes, str]]:
         """Levels and texts of what is wrong with what the camera sends.
