@@ -175,6 +175,30 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         # Nodes of one name in several namespaces share /diagnostics.
         return f"{self.get_fully_qualified_name().removeprefix('/')}: {part}"
 
+    def refuse_old(self, header: Header, remedy: str) -> None:
+        """Go on with a frame only while it is of this time.
+
+        Args:
+            header: of the image.
+            remedy: what the user can do where it is too old.
+
+        Raises:
+            FrameError: when its stamp is more than max_frame_age from now, in the past or, after a
+                jump of the clock, in the future.
+        """
+        limit, age = self.parameters.max_frame_age, self._age(header)
+        if not limit or abs(age) <= limit:
+            return
+        if age < 0:
+            raise FrameError(
+                f"{self._image_topic}: the frame's stamp lies {-age:.1f} s in the future, more "
+                f"than max_frame_age ({limit:g} s): has the clock jumped back (use_sim_time?)"
+            )
+        raise FrameError(
+            f"{self._image_topic}: the frame is {age:.1f} s old, older than max_frame_age "
+            f"({limit:g} s): {remedy}"
+        )
+
     def forget_waiting(self) -> None:
         """Leave out the frames that wait for the model."""
         worker = self._worker
@@ -383,11 +407,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
                 f"{self._image_topic}: header.frame_id is empty: set the frame of the camera "
                 "in its driver"
             )
-        if 0 < parameters.max_frame_age < self._age(header):
-            raise FrameError(
-                f"{self._image_topic}: the frame is older than max_frame_age "
-                f"({parameters.max_frame_age:g} s): compare the clocks (use_sim_time?), or raise it"
-            )
+        self.refuse_old(header, "compare the clocks (use_sim_time?), or raise it")
         try:
             image = rgb_from_message(message)
         except MessageError as error:
