@@ -140,6 +140,7 @@ def empty_grid(places: ArrayLike) -> OccupancyGrid:
     places = np.asarray(places, dtype=float)
     lower, upper = places.min(axis=0) - MAX_RANGE, places.max(axis=0) + MAX_RANGE
     cell = max(CELL, float((upper - lower).max()) / MAX_CELLS)
+    lower = np.floor(lower / cell) * cell  # cells of one size lie alike, whatever else is seen
     columns, rows = np.ceil((upper - lower) / cell).astype(int)
     return OccupancyGrid(
         lower, cell, np.zeros((rows, columns), np.int32), np.zeros((rows, columns), np.int32)

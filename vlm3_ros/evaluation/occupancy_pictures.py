@@ -31,6 +31,7 @@ _PANEL = 4.2
 def plot_occupancy(occupancy: BagOccupancy) -> Figure:
     """The true map, and beside it those of the answers: what of them is real, what is missing."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -43,7 +44,7 @@ def plot_occupancy(occupancy: BagOccupancy) -> Figure:
     rows = -(-panels // columns)
     figure = Figure(
         figsize=(columns * (width * scale + 0.9), rows * (height * scale + 0.9) + 1.1),
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(h_pad=0.1),
         facecolor="white",
     )
     all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
