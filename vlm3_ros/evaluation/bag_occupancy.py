@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.bags.poses import TimedPoses, TruePoses
+from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses
 from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag_frames import BagFrame
 from vlm3_ros.evaluation.bag_scores import BagScores, odometry_chains
@@ -27,10 +27,10 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
 
-PUBLISHED = "model, its own poses"
+PUBLISHED = "model, own poses"
 TRUE_POSES = "model, true poses"
-TRUE_DEPTH = "true depth of the same pixels"
-ROW_GUESS = "best guess per row"
+TRUE_DEPTH = "true sparse depth"
+ROW_GUESS = "best per row"
 
 _DENSE = (100, 75)
 """Columns and rows of pixels whose true depth makes the true map: no cell lies between two rays."""
@@ -152,12 +152,12 @@ class OccupancySurvey:
 
 
 def occupancy_json(occupancy: BagOccupancy) -> dict[str, Any]:
-    """Scores by the name of the map."""
+    """Scores by the name of the map, its words joined."""
     return {
         "cell_m": occupancy.truth.cell,
         "true_cells": int(occupancy.truth.occupied.sum()),
         "maps": {
-            name: {
+            name.replace(",", "").replace(" ", "_"): {
                 "cells": scores.cells,
                 "found": {f"{near:g}_m": share for near, share in scores.found.items()},
                 "real": {f"{near:g}_m": share for near, share in scores.real.items()},
@@ -171,8 +171,8 @@ def occupancy_json(occupancy: BagOccupancy) -> dict[str, Any]:
 def _published_poses(answers: BagAnswers, base: TimedPoses) -> dict[int, Transform]:
     """T_world_base at the frames whose depth was answered, of the longest chain of odometry.
 
-    Poses are interpolated, as TF does it: the nodes need not have answered the same frames. The
-    first pose of the chain whose truth is known is put on it.
+    Poses are interpolated, however far apart, as TF does it: the nodes need not have answered the
+    same frames. The first pose of the chain whose truth is known is put on it.
     """
     chain = np.array(max(odometry_chains(answers), key=len, default=[]), dtype=np.int64)
     known = np.isfinite(base.at(chain)).all(axis=(1, 2))
@@ -181,15 +181,17 @@ def _published_poses(answers: BagAnswers, base: TimedPoses) -> dict[int, Transfo
     start = int(chain[known][0])
     T_world_odom = base.at([start])[0] @ inverse(answers.odom[start])
     told = TimedPoses(chain, np.stack([T_world_odom @ answers.odom[int(s)] for s in chain]))
-    return _at(told, answers.depths)
+    return _at(told, answers.depths, max_gap=np.inf)
 
 
-def _at(poses: TimedPoses, stamps_ns: Iterable[int]) -> dict[int, Transform]:
+def _at(
+    poses: TimedPoses, stamps_ns: Iterable[int], max_gap: float = MAX_GAP
+) -> dict[int, Transform]:
     """Those that are known, by stamp."""
     stamps = sorted(stamps_ns)
     return {
         stamp: pose
-        for stamp, pose in zip(stamps, poses.at(stamps), strict=True)
+        for stamp, pose in zip(stamps, poses.at(stamps, max_gap), strict=True)
         if np.isfinite(pose).all()
     }
 

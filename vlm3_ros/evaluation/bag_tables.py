@@ -107,9 +107,9 @@ def occupancy_table(occupancy: BagOccupancy) -> TextTable:
         f"map from above: {true_cells} occupied cells of {occupancy.truth.cell:g} m",
         (
             "",
-            *(f"found {near:g} m" for near in NEAR),
-            *(f"real {near:g} m" for near in NEAR),
-            "called free",
+            *(f"{'' if index else 'found '}{near:g} m" for index, near in enumerate(NEAR)),
+            *(f"{'' if index else 'real '}{near:g} m" for index, near in enumerate(NEAR)),
+            "as free",
             "cells",
         ),
         tuple(
@@ -123,8 +123,9 @@ def occupancy_table(occupancy: BagOccupancy) -> TextTable:
             for name, scores in occupancy.scores.items()
         ),
         f"{MIN_HEIGHT:g} to {MAX_HEIGHT:g} m over the base, within {MAX_RANGE:g} m. found: of what "
-        "is there, so near on the map; real: of what is on the map, so near in truth; called free: "
-        "of what is there. All but the model's own poses stand at the true ones.",
+        "is there, so near on the map; real: of what is on the map, so near in truth; as free: of "
+        "what is there. True sparse depth: of the pixels that the model is asked. All maps but the "
+        "first stand at true poses.",
     )
 
 
