@@ -23,8 +23,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="play a bag through the nodes and look at the result",
         description="Start depth_node and pose_node with one model, play a bag into them over DDS "
         "in a ROS domain of its own, and compare what they publish with what is true of the bag. "
-        "Writes report.html, overview.png, trajectory.png, cloud.ply, metrics.json, trajectories "
-        "(TUM) and the logs of the processes. Needs ROS 2.",
+        "Writes report.html, overview.png, trajectory.png, occupancy.png, cloud.ply, metrics.json, "
+        "trajectories (TUM) and the logs of the processes. Needs ROS 2.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     parser.add_argument(
