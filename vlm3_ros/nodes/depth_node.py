@@ -85,7 +85,8 @@ class DepthNode(CameraModelNode):
             NaN where unanswered
         depth/camera_info (sensor_msgs/CameraInfo): its camera, so that depth_image_proc works
         depth_registered/image_rect (sensor_msgs/Image, 32FC1): depth for every pixel of the
-            rectified image, interpolated between the answers; only while subscribed
+            rectified image, spread from the answers along the edges of its colours, NaN where
+            unsupported; only while subscribed
         depth_registered/camera_info (sensor_msgs/CameraInfo): its camera
         /diagnostics (diagnostic_msgs/DiagnosticArray): model and frames, once a second
 
@@ -125,7 +126,7 @@ class DepthNode(CameraModelNode):
         self._depth.publish(depth_message(header, depth.reshape(rows, columns)))
         self._depth_info.publish(camera_info_message(header, camera.resized(columns, rows)))
         if self._dense.get_subscription_count():
-            dense = densify(pixels, depth, camera.width, camera.height)
+            dense = densify(frame.image, pixels[visible], depth[visible])
             dense[~frame.visible] = np.nan
             self._dense.publish(depth_message(header, dense))
             self._dense_info.publish(camera_info_message(header, camera))
