@@ -98,6 +98,6 @@ def _write_cloud(evaluation: BagEvaluation, stamp_ns: int, path: Path) -> None:
 
     frame = next(evaluation.source.frames.at([stamp_ns]))
     camera, depth = frame.camera, evaluation.answers.depths[stamp_ns]
-    dense = densify(uniform_grid(camera, *GRID), depth, camera.width, camera.height)
+    dense = densify(frame.image, uniform_grid(camera, *GRID), depth)
     points = camera.unproject(camera.pixel_grid(), dense)
     write_ply(path, points.reshape(-1, 3), frame.image.reshape(-1, 3))

@@ -139,7 +139,8 @@ class DepthNode(FrameNode):
             NaN where unanswered
         depth/camera_info (sensor_msgs/CameraInfo): its camera, so that depth_image_proc works
         depth_registered/image_rect (sensor_msgs/Image, 32FC1): depth for every pixel of the
-            rectified image, interpolated between the answers; only while subscribed
+            rectified image, spread from the answers along the edges of its colours, NaN where
+            unsupported; only while subscribed
         depth_registered/camera_info (sensor_msgs/CameraInfo): its camera
         scan (sensor_msgs/LaserScan): the nearest answers in a band of heights, by angle about the
             vertical, in scan_frame (REP-117: inf where all is far, NaN where nothing is known);
@@ -191,7 +192,7 @@ class DepthNode(FrameNode):
         self._depth.publish(depth_message(header, depth.reshape(rows, columns)))
         self._depth_info.publish(camera_info_message(header, camera.resized(columns, rows)))
         if self._dense.get_subscription_count():
-            dense = densify(pixels, depth, camera.width, camera.height)
+            dense = densify(frame.image, pixels[visible], depth[visible])
             dense[~frame.visible] = np.nan
             self._dense.publish(depth_message(header, dense))
             self._dense_info.publish(camera_info_message(header, camera))
