@@ -14,13 +14,20 @@ from scipy.spatial.transform import Rotation
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 
-_YAW_DEG, _PITCH_DEG, _BACK = 24.0, -16.0, 1.12
-"""Where clouds are seen from: so far to the left and above their middle, and so much farther."""
+_YAW_DEG, _PITCH_DEG = 28.0, -20.0
+"""Clouds are seen from so far to the left and above, about their middle."""
+
+_IN_VIEW = 0.9
+"""Share of a cloud that must be in view: for it, the one who looks steps back."""
 
 _TORN = 0.07
 """Change of the logarithm of depth from a pixel to the next above which the surface is torn there:
 between an object and what is behind it, interpolated depths belong to nothing."""
 
+_FINER = 2
+"""Clouds are drawn at so many times the size of the image, for their edges."""
+
+_MAX_SIDE = 16  # px of a square
 _PAPER = 250
 _PANEL_WIDTH, _GAP, _LEFT, _MARGIN, _HEAD = 3.2, 0.06, 0.5, 0.2, 0.62  # inches
 _DPI = 110
@@ -60,7 +67,12 @@ def draw_clouds(frames: Sequence[CloudFrame], path: Path | str | BinaryIO, title
     from matplotlib.figure import Figure
 
     has_truth = any(frame.truth is not None for frame in frames)
-    names = ["image", "depth", "the answers as a cloud", "true cloud"][: 3 + has_truth]
+    names = [
+        "image",
+        "depth (near: red, far: blue)",
+        "the answers as a cloud, from aside",
+        "the true cloud",
+    ][: 3 + has_truth]
     heights = [_PANEL_WIDTH * f.image.shape[0] / f.image.shape[1] for f in frames]
     width = _LEFT + _MARGIN + len(names) * (_PANEL_WIDTH + _GAP)
     height = _HEAD + sum(heights) + _GAP * len(frames) + _MARGIN
@@ -104,7 +116,7 @@ def render_cloud(
     picture = np.full((camera.height, camera.width, 3), _PAPER, np.uint8)
     seen = np.isfinite(points).all(axis=1) & (points[:, 2] > 1e-3)
     points, colours = points[seen], colours[seen]
-    side = np.clip(np.ceil(sizes[seen] * camera.fx / points[:, 2]), 1, 12).astype(int)
+    side = np.clip(np.ceil(sizes[seen] * camera.fx / points[:, 2]), 1, _MAX_SIDE).astype(int)
     corner = np.rint(camera.project(points) - (side[:, None] - 1) / 2).astype(int)
     u, v, which = [], [], []
     for across in range(int(side.max(initial=0))):
@@ -123,17 +135,25 @@ def render_cloud(
     return picture
 
 
-def view_from_aside(points: NDArray[np.floating[Any]]) -> Transform:
-    """T_camera_aside: a camera to the upper left that looks at the middle of points.
+def view_from_aside(points: NDArray[np.floating[Any]], camera: PinholeCamera) -> Transform:
+    """T_camera_aside: a place to the upper left that looks at points, far enough to see most.
 
     Args:
         points: in the optical frame of the camera that saw them, shape (n, 3); at least one.
+        camera: that looks from there.
     """
-    middle = np.median(points, axis=0)
+    near, far = np.percentile(points[:, 2], [10, 90])
+    middle = np.array([*np.median(points[:, :2], axis=0), np.sqrt(near * far)])
     turn = Rotation.from_euler("YX", [_YAW_DEG, _PITCH_DEG], degrees=True).as_matrix()
     T = np.eye(4)
     T[:3, :3] = turn
-    T[:3, 3] = middle - turn @ [0, 0, _BACK * np.linalg.norm(middle)]
+    for steps in np.arange(0.8, 4.0, 0.1):
+        T[:3, 3] = middle - turn @ [0, 0, steps * np.linalg.norm(middle)]
+        back = inverse(T)
+        u, v = camera.project(points @ back[:3, :3].T + back[:3, 3]).T
+        inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+        if inside.mean() >= _IN_VIEW:
+            break
     return T
 
 
@@ -146,7 +166,7 @@ def _panels(frame: CloudFrame) -> list[NDArray[np.uint8]]:
     if not known.any():
         return [*panels, np.full_like(frame.image, _PAPER)]
     reference = frame.depth if frame.truth is None else frame.truth
-    T_camera_aside = view_from_aside(_points(frame, reference))
+    T_camera_aside = view_from_aside(_points(frame, reference), _centred(frame.camera))
     clouds = [frame.depth] if frame.truth is None else [frame.depth, frame.truth]
     return [*panels, *(_seen_from(frame, depth, T_camera_aside) for depth in clouds)]
 
@@ -160,21 +180,24 @@ def _seen_from(
     frame: CloudFrame, depth: NDArray[np.floating[Any]], T_camera_aside: Transform
 ) -> NDArray[np.uint8]:
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
-    logs = np.log(depth)
-    steep = np.zeros(depth.shape, bool)
-    for axis in (0, 1):
-        jump = np.abs(np.diff(logs, axis=axis)) > _TORN
-        steep |= np.insert(jump, 0, False, axis=axis) | np.insert(
-            jump, jump.shape[axis], False, axis
-        )
-    kept = np.isfinite(depth) & ~steep
     camera, T_aside_camera = frame.camera, inverse(T_camera_aside)
-    points = camera.unproject(camera.pixel_grid(), depth)[kept]
-    points = points @ T_aside_camera[:3, :3].T + T_aside_camera[:3, 3]
-    eye = replace(camera, cx=(camera.width - 1) / 2, cy=(camera.height - 1) / 2)
-    scale = 2  # Rendered finer than it was seen, for edges.
-    eye = eye.resized(camera.width * scale, camera.height * scale)
-    return render_cloud(points, frame.image[kept], 1.3 * depth[kept] / camera.fx, eye)
+    points = camera.unproject(camera.pixel_grid(), depth)
+    torn, sizes = np.zeros(depth.shape, bool), np.zeros(depth.shape)
+    for axis in (0, 1):
+        jump = np.abs(np.diff(np.log(depth), axis=axis)) > _TORN
+        apart = np.linalg.norm(np.diff(points, axis=axis), axis=-1)
+        for end in (0, jump.shape[axis]):
+            torn |= np.insert(jump, end, False, axis=axis)
+            sizes = np.fmax(sizes, np.insert(np.where(jump, 0, apart), end, 0, axis=axis))
+    kept = np.isfinite(depth) & ~torn
+    points = points[kept] @ T_aside_camera[:3, :3].T + T_aside_camera[:3, 3]
+    eye = _centred(camera)
+    eye = eye.resized(_FINER * camera.width, _FINER * camera.height)
+    return render_cloud(points, frame.image[kept], 1.1 * sizes[kept], eye)
+
+
+def _centred(camera: PinholeCamera) -> PinholeCamera:
+    return replace(camera, cx=(camera.width - 1) / 2, cy=(camera.height - 1) / 2)
 
 
 def _coloured(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,21 +59,22 @@ def draw_figure(
     """
     from PIL import Image
 
-    sections = []
-    for draw, frames, title in (
-        (draw_clouds, clouds, "Metric depth"),
-        (draw_pair_frames, pairs, "Pixel correspondence and camera pose"),
-        (draw_object_frames, objects, "Objects"),
-    ):
+    drawn: list[Image.Image] = []
+
+    def add(draw: Callable[..., None], frames: Sequence[object], title: str) -> None:
         if frames:
             content = io.BytesIO()
-            draw(frames, content, title)  # type: ignore[operator]
-            sections.append(Image.open(content).convert("RGB"))
-    width = max(section.width for section in sections)
-    height = sum(section.height for section in sections) + _SPACE * (len(sections) - 1)
+            draw(frames, content, title)
+            drawn.append(Image.open(content).convert("RGB"))
+
+    add(draw_clouds, clouds, "Metric depth")
+    add(draw_pair_frames, pairs, "Pixel correspondence and camera pose")
+    add(draw_object_frames, objects, "Objects")
+    width = max(section.width for section in drawn)
+    height = sum(section.height for section in drawn) + _SPACE * (len(drawn) - 1)
     page = Image.new("RGB", (width, height), "white")
     top = 0
-    for section in sections:
+    for section in drawn:
         page.paste(section, (0, top))
         top += section.height + _SPACE
     page.save(path)
@@ -115,7 +116,7 @@ def cloud_frame(
     image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     dense = densify((pixels + 0.5) * scale - 0.5, answers.depth, *size)
     if truth is not None:
-        truth = cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST)
+        truth = np.asarray(cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST), float)
         dense = np.where(np.isfinite(truth), dense, np.nan)  # the sky has no depth to be shown
     return CloudFrame(title, image, shown, dense, truth)
 
