@@ -6,6 +6,7 @@ import dataclasses
 
 from vlm3_ros.nodes.depth_node import DepthParameters
 from vlm3_ros.nodes.pose_parameters import PoseParameters
+from vlm3_ros.nodes.query_node import QueryParameters
 from vlm3_ros.ros.parameters import ParameterSpec, ParameterTable, parameter_specs
 
 
@@ -46,3 +47,4 @@ def _meaning(spec: ParameterSpec) -> str:
 if __name__ == "__main__":
     print(parameter_table(DepthParameters))
     print(parameter_table(PoseParameters, beyond=DepthParameters))
+    print(parameter_table(QueryParameters, beyond=DepthParameters))
