@@ -74,8 +74,8 @@ class DepthNode(CameraModelNode):
     """Asks a model for the metric depth of a grid of pixels in every image that it has time for.
 
     Subscribers (sensor data QoS; the newest image wins):
-        image (sensor_msgs/Image): the camera, any colour encoding; or
-        image/compressed (sensor_msgs/CompressedImage), with image_transport: compressed
+        image (sensor_msgs/Image): the camera, any colour encoding
+        image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
 
     Publishers (reliable; stamp and frame of the source image; metres in the optical frame):
