@@ -93,9 +93,9 @@ def parameters_page() -> str:
     """The text of docs/parameters.md."""
     parts = [_PARAMETERS, _COMMON, f"{parameter_table(CameraModelParameters)}\n"]
     for name, node_class in CAMERA_NODES.items():
-        own = parameter_table(_table(node_class), beyond=CameraModelParameters)
+        own = parameter_table(parameter_class(node_class), beyond=CameraModelParameters)
         parts += [f"## {name}\n", f"Beside those of every node:\n\n{own}\n"]
-    parts += ["## bag_player\n", f"{parameter_table(_table(BagPlayer))}\n"]
+    parts += ["## bag_player\n", f"{parameter_table(parameter_class(BagPlayer))}\n"]
     return "\n".join(parts)
 
 
@@ -132,7 +132,7 @@ def _has_tf() -> bool:
     return importlib.util.find_spec("tf2_ros") is not None
 
 
-def _table(node_class: type[Node]) -> type[ParameterTable]:
+def parameter_class(node_class: type[Node]) -> type[ParameterTable]:
     """The node's parameter table: the type of its attribute `parameters`."""
     table: type[ParameterTable] = inspect.get_annotations(node_class, eval_str=True)["parameters"]
     return table
