@@ -126,8 +126,8 @@ class DepthNode(FrameNode):
     """Asks a model for the metric depth of a grid of pixels in every image that it has time for.
 
     Subscribers (sensor data QoS; the newest image wins):
-        image (sensor_msgs/Image): the camera, any colour encoding; or
-        image/compressed (sensor_msgs/CompressedImage), with image_transport: compressed
+        image (sensor_msgs/Image): the camera, any colour encoding
+        image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
         /tf, /tf_static (tf2_msgs/TFMessage): the camera's place in scan_frame, which does not move;
             only while `scan` is subscribed, until it is known, unless scan_from_camera tells it
