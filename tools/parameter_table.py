@@ -6,7 +6,7 @@ import dataclasses
 
 from vlm3_ros.nodes.depth_node import DepthParameters
 from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.nodes.query_node import QueryParameters
+from vlm3_ros.nodes.query_parameters import QueryParameters
 from vlm3_ros.ros.parameters import ParameterSpec, ParameterTable, parameter_specs
 
 
