@@ -15,7 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
-MODULES = ("test_answers", "test_messages")
+MODULES = ("test_answers", "test_messages", "test_queries")
 SEEDS = 56
 """Inputs that an empty corpus begins with."""
 
