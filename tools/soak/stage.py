@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
 from rclpy.node import Node
@@ -40,6 +41,7 @@ class Setup:
         rate: of the camera, Hz.
         is_compressed: whether the camera compresses.
         is_simulated: whether the camera's clock is that of the node (use_sim_time).
+        is_clicked: whether somebody clicks on the newest image, as often as there is one.
     """
 
     node: str
@@ -49,6 +51,7 @@ class Setup:
     rate: float = 20.0
     is_compressed: bool = False
     is_simulated: bool = False
+    is_clicked: bool = False
 
 
 class Stage:
@@ -66,7 +69,18 @@ class Stage:
             is_compressed=setup.is_compressed,
             is_simulated=setup.is_simulated,
         )
-        self.listener = Listener(peer, setup.node, setup.outputs, self.camera.sent, setup.frame_id)
+        self.listener = Listener(
+            peer,
+            setup.node,
+            setup.outputs,
+            self.camera.sent,
+            setup.frame_id,
+            repeats=setup.is_clicked,
+        )
+        if setup.is_clicked:
+            click = PointStamped(point=Point(x=SIZE[0] / 2, y=SIZE[1] / 2))
+            clicks = peer.create_publisher(PointStamped, "clicked_pixel", 10)
+            peer.create_timer(1 / setup.rate, lambda: clicks.publish(click))
         self.node = self.start_node()
 
     def start_node(self) -> Process:
