@@ -7,8 +7,10 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from geometry_msgs.msg import PointStamped
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 
@@ -106,7 +108,7 @@ def _answers(stage: Stage) -> Iterator[list[dict]]:
 
 
 def _publish(stage: Stage, topic: str, kind: type, messages: list) -> None:
-    publisher = stage.peer.create_publisher(kind, topic, QoSProfile(depth=DEPTH))
+    publisher: Publisher[Any] = stage.peer.create_publisher(kind, topic, QoSProfile(depth=DEPTH))
     wait_for(publisher.get_subscription_count, f"the subscription to {topic}")
     for message in messages:
         publisher.publish(message)

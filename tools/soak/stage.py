@@ -13,6 +13,7 @@ from typing import Any
 
 from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.node import Node
 
@@ -138,7 +139,7 @@ class Stage:
         Raises:
             Loss: when it does not answer.
         """
-        client = self.peer.create_client(kind, f"{self.setup.node}/{service}")
+        client: Client[Any, Any] = self.peer.create_client(kind, f"{self.setup.node}/{service}")
         try:
             wait_for(client.service_is_ready, f"service {service}")
             future = client.call_async(request)
