@@ -288,7 +288,9 @@ class QueryNode(CameraModelNode):
                     f"({self.parameters.recent_images}); a stamp of zero asks about the newest"
                 )
         self._check_arrival(image)
-        self._check_age(image.message.header)
+        self.refuse_old(
+            image.message.header, "ask sooner, compare the clocks (use_sim_time?), or raise it"
+        )
         return image
 
     def _check_arrival(self, image: KeptImage) -> None:
