@@ -27,11 +27,12 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        *shared("bags", "config", "launch", "models", "rviz"),
+        *shared("bags", "config", "foxglove", "launch", "models", "rviz"),
     ],
     install_requires=["setuptools"],
     extras_require={
         "lora": ["peft"],
+        "rerun": ["rerun-sdk>=0.23"],
         # The last three are what `transformers serve` imports, the server of the tests.
         "test": ["pytest", "fastapi", "openai", "uvicorn"],
     },
@@ -42,7 +43,8 @@ setup(
             "depth_node = vlm3_ros.nodes.depth_node:main",
             "perception_node = vlm3_ros.nodes.perception_node:main",
             "pose_node = vlm3_ros.nodes.pose_node:main",
-            "vlm3 = vlm3_ros.cli:main",
+            "query_node = vlm3_ros.nodes.query_node:main",
+            "vlm3 = vlm3_ros.cli.__main__:run",
         ],
     },
 )

@@ -336,5 +336,5 @@ def depth_frames(evaluation: BagEvaluation, names: Mapping[int, str]) -> list[De
 def _depth_frame(frame: BagFrame, depth: NDArray[np.floating], title: str) -> DepthFrame:
     camera = frame.camera
     pixels = uniform_grid(camera, *GRID)
-    dense = densify(pixels, depth, camera.width, camera.height)
+    dense = densify(frame.image, pixels, depth)
     return DepthFrame(title.strip(), frame.image, pixels, depth, dense, frame.depth)

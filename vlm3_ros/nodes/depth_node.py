@@ -20,16 +20,11 @@ from vlm3_ros.ros.cameras import camera_info_message
 from vlm3_ros.ros.clouds import cloud_message
 from vlm3_ros.ros.depth_images import depth_message
 from vlm3_ros.ros.diagnostics import diagnostic_status
+from vlm3_ros.ros.frame_node import FrameNode, Published
 from vlm3_ros.ros.frames import FrameTree
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
-from vlm3_ros.ros.node import (
-    CameraFrame,
-    CameraModelNode,
-    EngineLoader,
-    FrameError,
-    Published,
-)
-from vlm3_ros.ros.node_parameters import CameraModelParameters
+from vlm3_ros.ros.node import CameraFrame, EngineLoader, FrameError
+from vlm3_ros.ros.node_parameters import FrameParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.ros.scans import scan_message
@@ -44,7 +39,7 @@ PIXEL_CHOICES: dict[str, Callable[[PinholeCamera, int, int], NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class DepthParameters(CameraModelParameters):
+class DepthParameters(FrameParameters):
     """Parameters of the depth node."""
 
     grid_columns: int = parameter(
@@ -127,12 +122,12 @@ class DepthParameters(CameraModelParameters):
         )
 
 
-class DepthNode(CameraModelNode):
+class DepthNode(FrameNode):
     """Asks a model for the metric depth of a grid of pixels in every image that it has time for.
 
     Subscribers (sensor data QoS; the newest image wins):
-        image (sensor_msgs/Image): the camera, any colour encoding; or
-        image/compressed (sensor_msgs/CompressedImage), with image_transport: compressed
+        image (sensor_msgs/Image): the camera, any colour encoding
+        image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
         /tf, /tf_static (tf2_msgs/TFMessage): the camera's place in scan_frame, which does not move;
             only while `scan` is subscribed, until it is known, unless scan_from_camera tells it
@@ -144,7 +139,8 @@ class DepthNode(CameraModelNode):
             NaN where unanswered
         depth/camera_info (sensor_msgs/CameraInfo): its camera, so that depth_image_proc works
         depth_registered/image_rect (sensor_msgs/Image, 32FC1): depth for every pixel of the
-            rectified image, interpolated between the answers; only while subscribed
+            rectified image, spread from the answers along the edges of its colours, NaN where
+            unsupported; only while subscribed
         depth_registered/camera_info (sensor_msgs/CameraInfo): its camera
         scan (sensor_msgs/LaserScan): the nearest answers in a band of heights, by angle about the
             vertical, in scan_frame (REP-117: inf where all is far, NaN where nothing is known);
@@ -154,8 +150,8 @@ class DepthNode(CameraModelNode):
 
     What is filtered (min_depth, max_depth, max_uncertainty) is missing on all of these alike.
 
-    Parameters: `DepthParameters` and `CameraModelParameters`, each with its description; also in
-    `ros2 param describe /depth_node NAME`.
+    Parameters: `DepthParameters`, `FrameParameters` and `CameraModelParameters`, each with its
+    description; also in `ros2 param describe /depth_node NAME`.
     """
 
     parameters: DepthParameters
@@ -196,7 +192,7 @@ class DepthNode(CameraModelNode):
         self._depth.publish(depth_message(header, depth.reshape(rows, columns)))
         self._depth_info.publish(camera_info_message(header, camera.resized(columns, rows)))
         if self._dense.get_subscription_count():
-            dense = densify(pixels, depth, camera.width, camera.height)
+            dense = densify(frame.image, pixels[visible], depth[visible])
             dense[~frame.visible] = np.nan
             self._dense.publish(depth_message(header, dense))
             self._dense_info.publish(camera_info_message(header, camera))
@@ -209,6 +205,7 @@ class DepthNode(CameraModelNode):
         told = self._answers_told
         scan_level = DiagnosticStatus.WARN if self._scan_fails else DiagnosticStatus.OK
         return [
+            *super().statuses(),
             diagnostic_status(
                 self.diagnostic_name("answers"),
                 self._image_topic,

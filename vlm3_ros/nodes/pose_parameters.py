@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
-from vlm3_ros.ros.node_parameters import CameraModelParameters
+from vlm3_ros.ros.node_parameters import FrameParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.odometry import OdometrySettings
 from vlm3_ros.tasks.verification import MIN_MATCHES
@@ -15,7 +15,7 @@ _CHAIN = OdometrySettings()
 
 
 @dataclass(frozen=True)
-class PoseParameters(CameraModelParameters):
+class PoseParameters(FrameParameters):
     """Parameters of the pose node."""
 
     lazy: bool = parameter(
