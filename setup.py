@@ -44,7 +44,7 @@ setup(
             "perception_node = vlm3_ros.nodes.perception_node:main",
             "pose_node = vlm3_ros.nodes.pose_node:main",
             "query_node = vlm3_ros.nodes.query_node:main",
-            "vlm3 = vlm3_ros.cli:main",
+            "vlm3 = vlm3_ros.cli.__main__:run",
         ],
     },
 )

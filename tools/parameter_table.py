@@ -1,12 +1,9 @@
-"""Print the parameters of the nodes as the Markdown tables of README.md (needs ROS 2)."""
+"""The parameters of a node as a Markdown table."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from vlm3_ros.nodes.depth_node import DepthParameters
-from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.nodes.query_node import QueryParameters
 from vlm3_ros.ros.parameters import ParameterSpec, ParameterTable, parameter_specs
 
 
@@ -42,9 +39,3 @@ def _meaning(spec: ParameterSpec) -> str:
     if spec.minimum is not None:
         return f"{spec.description} From {spec.minimum:g} to {spec.maximum:g}."
     return spec.description
-
-
-if __name__ == "__main__":
-    print(parameter_table(DepthParameters))
-    print(parameter_table(PoseParameters, beyond=DepthParameters))
-    print(parameter_table(QueryParameters, beyond=DepthParameters))

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
+import psutil
 import pytest
 from drives import record_bag_truth, write_drive
 
@@ -54,7 +56,9 @@ def test_motion_is_shown_beside_depth(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["depth"]["abs_rel"] < 1e-6
     assert metrics["trajectory"]["ape_rmse_m"] < 1e-6
-    assert cv2.imread(str(tmp_path / "out" / "trajectory.png")).std() > 10
+    assert metrics["occupancy"]["maps"]["model_own_poses"]["real"]["0.25_m"] == 1
+    for picture in ("trajectory.png", "occupancy.png"):
+        assert cv2.imread(str(tmp_path / "out" / picture)).std() > 10
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_demo_in_words(bag: Path, tmp_path: Path) -> None:
@@ -78,3 +82,21 @@ def test_a_bag_without_depth_is_refused_before_anything_starts(
     assert main(command) == 2
     assert "empty.bag: not a readable bag" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.log"))
+
+
+def test_a_terminated_demo_takes_its_nodes_along(
+    bag: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "out" / "perception_node.log"
+    command = [sys.executable, "-m", "vlm3_ros.cli", "demo", "--bag", str(bag)]
+    command += ["--out", str(tmp_path / "out"), "--model", str(checkpoint)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as demo:
+        while not (log.exists() and "ready for images" in log.read_text()):
+            assert demo.poll() is None
+            time.sleep(0.1)
+        children = psutil.Process(demo.pid).children()
+        demo.terminate()
+        assert "vlm3: interrupted" in demo.communicate()[1]
+    assert demo.returncode == 130
+    assert children
+    assert not any(child.is_running() for child in children)

@@ -236,6 +236,8 @@ def broken_images() -> dict[str, tuple[Image, str]]:
         "depth image": (message(encoding="32FC1", step=128), "'32FC1' does not say its colours"),
         "no colour order": (message(encoding="8UC3"), "'8UC3' does not say its colours"),
         "odd width": (message(encoding="uyvy", width=31), "31x24 is no size for uyvy"),
+        "odd width of planes": (message(encoding="nv12", width=31), "31x24 is no size for nv12"),
+        "odd height": (message(encoding="nv21", height=23), "32x23 is no size for nv21"),
     }
 
 

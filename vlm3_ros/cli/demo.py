@@ -24,8 +24,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="play a bag through the nodes and look at the result",
         description="Start depth_node and pose_node with one model, play a bag into them over DDS "
         "in a ROS domain of its own, and compare what they publish with what is true of the bag. "
-        "Writes report.html, overview.png, trajectory.png, cloud.ply, metrics.json, trajectories "
-        "(TUM) and the logs of the processes. Needs ROS 2.",
+        "Writes report.html, overview.png, trajectory.png, occupancy.png, cloud.ply, metrics.json, "
+        "trajectories (TUM) and the logs of the processes. Needs ROS 2.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     parser.add_argument(
@@ -102,6 +102,6 @@ def _write_cloud(evaluation: BagEvaluation, stamp_ns: int, path: Path) -> None:
 
     frame = next(evaluation.source.frames.at([stamp_ns]))
     camera, depth = frame.camera, evaluation.answers.depths[stamp_ns]
-    dense = densify(uniform_grid(camera, *GRID), depth, camera.width, camera.height)
+    dense = densify(frame.image, uniform_grid(camera, *GRID), depth)
     points = camera.unproject(camera.pixel_grid(), dense)
     write_ply(path, points.reshape(-1, 3), frame.image.reshape(-1, 3))

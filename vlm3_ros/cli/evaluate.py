@@ -24,8 +24,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "correspondences and answers about objects, beside guesses that do not look at the image "
         "and classical vision. On a "
         "bag: every frame as the nodes would answer it, with the trajectory; needs no ROS; writes "
-        "metrics.json, report.html and trajectories (TUM). On a data set in DepthLM's format: by "
-        "its protocol. On procedural scenes that no training "
+        "metrics.json, report.html, occupancy.png and trajectories (TUM). On a data set in "
+        "DepthLM's format: by its protocol. On procedural scenes that no training "
         "draws (--synthetic): writes metrics.json, views.png, pairs.png and objects.png (the best, "
         "the median and the worst) and reliability.png (how often the truth lies in the intervals "
         "that standard deviations promise).",

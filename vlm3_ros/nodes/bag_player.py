@@ -73,6 +73,8 @@ class BagPlayer(Node):
     Parameters: `PlayerParameters`. Ends when the bag does.
     """
 
+    parameters: PlayerParameters
+
     def __init__(
         self, end: Callable[[int], None] = lambda status: None, **node_arguments: Any
     ) -> None:

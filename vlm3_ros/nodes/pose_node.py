@@ -38,7 +38,8 @@ class PoseNode(FrameNode):
     """Asks how the camera has moved from image to image, and chains the answers to odometry.
 
     Subscribers (sensor data QoS, the newest image wins):
-        image (sensor_msgs/Image), or image/compressed (sensor_msgs/CompressedImage)
+        image (sensor_msgs/Image): the camera, any colour encoding
+        image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
         /tf, /tf_static (tf2_msgs/TFMessage): the camera's place on the robot, which does not move;
             until it is known, unless base_from_camera tells it
@@ -124,6 +125,7 @@ class PoseNode(FrameNode):
         if odometry is self._odometry and not odometry.awaits_reset:
             self._tell(step)
             if step.has_pose:
+                self.refuse_old(frame.header, "its pose came late: ask less, or raise it")
                 self._publish(frame.header, step)
         asked, unread = 0, list[str]()
         for pair in (step.from_keyframe, step):

@@ -249,7 +249,9 @@ class QueryNode(CameraModelNode):
                 f"{self._image_topic}: the image came {age:.1f} s ago, before max_image_age "
                 f"({parameters.max_image_age:g} s): see that the camera runs, or raise it"
             )
-        self._check_age(image.message.header)
+        self.refuse_old(
+            image.message.header, "ask sooner, compare the clocks (use_sim_time?), or raise it"
+        )
         return image
 
     def _work(self, request: _Request) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MAX_PIXELS = 2**26
 """Largest picture that is decoded, in pixels: a few bytes of PNG can ask for all memory."""
 
+_PAIRED = ("uyvy", "yuv422", "yuyv", "yuv422_yuy2", "nv12", "nv21")
+"""Encodings whose neighbouring pixels share their colours."""
+
 _CODECS = ("JPEG", "PNG", "TIFF", "WEBP")
 _GREY_BITS = {"L": 8, "I;16": 16, "I": 16}
 """Bits of Pillow's grey modes, as a PNG has them."""
@@ -62,6 +65,13 @@ def _unpacked(message: Image) -> NDArray[np.uint8]:
     rows, row_bytes = message.height, _row_bytes(message.encoding, message.width)
     if _is_half_sampled(message.encoding):
         rows += rows // 2
+    # OpenCV 4.6, that of Ubuntu 24.04, writes beyond its buffers there.
+    is_odd = message.width % 2 or (rows != message.height and message.height % 2)
+    if is_odd and message.encoding in _PAIRED:
+        raise MessageError(
+            f"{message.width}x{message.height} is no size for {message.encoding}, whose pixels "
+            "share colours in pairs"
+        )
     if message.step < row_bytes:
         raise MessageError(
             f"the step of {message.step} bytes is smaller than a row: {message.width} px of "

@@ -200,6 +200,30 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             )
         )
 
+    def refuse_old(self, header: Header, remedy: str) -> None:
+        """Go on with a frame only while it is of this time.
+
+        Args:
+            header: of the image.
+            remedy: what the user can do where it is too old.
+
+        Raises:
+            FrameError: when its stamp is more than max_frame_age from now, in the past or, after a
+                jump of the clock, in the future.
+        """
+        limit, age = self.parameters.max_frame_age, self._age(header)
+        if not limit or abs(age) <= limit:
+            return
+        if age < 0:
+            raise FrameError(
+                f"{self._image_topic}: the frame's stamp lies {-age:.1f} s in the future, more "
+                f"than max_frame_age ({limit:g} s): has the clock jumped back (use_sim_time?)"
+            )
+        raise FrameError(
+            f"{self._image_topic}: the frame is {age:.1f} s old, older than max_frame_age "
+            f"({limit:g} s): {remedy}"
+        )
+
     def create_output(self, message_type: type, topic: str, depth: int = 5) -> LifecyclePublisher:
         """A publisher of answers: reliable, its QoS overridable."""
         publisher: LifecyclePublisher = self.create_lifecycle_publisher(
@@ -353,15 +377,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             everything = np.broadcast_to(np.True_, image.shape[:2])
             return CameraFrame(header, image, lens.rectified, everything)
         return CameraFrame(header, lens.rectify(image), lens.rectified, lens.rectified_mask(), lens)
-
-    def _check_age(self, header: Header) -> None:
-        """Refuse a frame whose stamp is older than `max_frame_age`."""
-        oldest = self.parameters.max_frame_age
-        if 0 < oldest < self._age(header):
-            raise FrameError(
-                f"{self._image_topic}: the frame is older than max_frame_age ({oldest:g} s): "
-                "compare the clocks (use_sim_time?), or raise it"
-            )
 
     def _lens(
         self, header: Header, image: NDArray[np.uint8], parameters: CameraModelParameters

@@ -131,7 +131,8 @@ class CameraModelParameters(ParameterTable):
     )
     max_frame_age: float = parameter(
         0.0,
-        "Refuse frames whose stamp is older than this, in seconds; 0 for any age.",
+        "Frames whose stamp is older than this, in seconds, are refused, and so are answers that "
+        "come when their frame has become older; 0 for any age.",
         minimum=0.0,
         maximum=1e6,
     )

@@ -1,0 +1,208 @@
+"""The topics and services of a node: as its docstring documents them, and as it really has them.
+
+A docstring has sections such as
+
+    Publishers (reliable; metres in the optical frame):
+        points (sensor_msgs/PointCloud2): the answers
+        depth/image_rect (sensor_msgs/Image, 32FC1): the grid as a small depth image, which may
+            take more lines
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+KINDS = {"Subscribers": "Subscribes", "Publishers": "Publishes", "Services": "Serves"}
+"""Sections of docstrings, and what the pages call them."""
+
+_SECTION = re.compile(rf"({'|'.join(KINDS)})(?: \((.*)\))?:")
+_ENTRY = re.compile(r"([\w/~]+(?:, [\w/~]+)*) \((\w+/\w+)(?:, ([^)]*))?\): (.+)")
+
+_EVERY_NODE = ("lifecycle_msgs", "rcl_interfaces", "type_description_interfaces")
+"""Packages of what ROS itself gives to nodes."""
+
+_OPTIONAL = {
+    ("Subscribers", "tf2_msgs/TFMessage"): "tf2_ros",
+    ("Subscribers", "vision_msgs/Detection2DArray"): "vision_msgs",
+    ("Publishers", "vision_msgs/Detection3DArray"): "vision_msgs",
+}
+"""What exists only where a package is installed. Pages are the same everywhere: without its QoS."""
+
+
+class DocumentationError(Exception):
+    """A docstring that does not tell what the node has."""
+
+
+@dataclass(frozen=True)
+class Documented:
+    """A topic or a service in a docstring: names of one kind (a key of `KINDS`) and type."""
+
+    kind: str
+    name: str
+    type: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a docstring: a kind, what holds for all of it, and its entries."""
+
+    kind: str
+    note: str
+    entries: list[Documented]
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A topic or a service of a running node: its type, and its QoS in words."""
+
+    type: str
+    qos: str
+
+
+def documented_sections(node_class: type[Node]) -> list[Section]:
+    """The sections of a node's docstring that tell of topics and services.
+
+    Raises:
+        DocumentationError: naming the node and the line that is no entry.
+    """
+    sections: list[Section] = []
+    for lines in _paragraphs(inspect.getdoc(node_class) or ""):
+        if not (heading := _SECTION.fullmatch(lines[0])):
+            continue
+        kind, note = heading.groups()
+        entries: list[str] = []
+        for line in lines[1:]:
+            if line.startswith(" " * 8):
+                entries[-1] += f" {line.strip()}"
+            else:
+                entries.append(line.strip())
+        parsed = [entry for text in entries for entry in _parsed(node_class, kind, text)]
+        sections.append(Section(kind, note or "", parsed))
+    if not sections:
+        raise DocumentationError(
+            f"{node_class.__name__}: its docstring has none of {', '.join(KINDS)}"
+        )
+    return sections
+
+
+def summary(node_class: type[Node]) -> str:
+    """The first paragraph of a node's docstring, in one line."""
+    return " ".join(next(_paragraphs(inspect.getdoc(node_class) or "")))
+
+
+def existing_interfaces(node: Node) -> dict[tuple[str, str], Existing]:
+    """What a node has, by kind and by name as its docstring writes it.
+
+    Left out is what every node has: parameter and lifecycle services, /rosout and the like.
+    """
+    found = [
+        *(("Subscribers", s.topic_name, s.msg_type, s.qos_profile) for s in node.subscriptions),
+        *(("Publishers", p.topic_name, p.msg_type, p.qos_profile) for p in node.publishers),
+        *(("Services", s.service_name, s.srv_type, None) for s in node.services),
+    ]
+    result = {}
+    for kind, name, interface, qos in found:
+        package = interface.__module__.split(".")[0]
+        if package not in _EVERY_NODE:
+            type_name = f"{package}/{interface.__name__}"
+            result[kind, _written(node, name)] = Existing(type_name, _words(qos) if qos else "")
+    return result
+
+
+def topic_tables(node_class: type[Node], existing: dict[tuple[str, str], Existing]) -> str:
+    """A Markdown table for each section of a node's docstring.
+
+    Args:
+        node_class: of the node.
+        existing: what a running one has.
+
+    Raises:
+        DocumentationError: naming what is documented and does not exist, what exists and is not
+            documented, and types that differ.
+    """
+    sections = documented_sections(node_class)
+    check(node_class.__name__, [e for section in sections for e in section.entries], existing)
+    return "\n\n".join(_table(section, existing) for section in sections)
+
+
+def check(
+    node: str, documented: Iterable[Documented], existing: dict[tuple[str, str], Existing]
+) -> None:
+    """Compare what is documented with what there is.
+
+    Raises:
+        DocumentationError: naming every difference.
+    """
+    by_key = {(entry.kind, entry.name): entry for entry in documented}
+    faults = [
+        f"{kind} {name} ({existing[kind, name].type}) is not documented"
+        for kind, name in existing
+        if (kind, name) not in by_key
+    ]
+    for (kind, name), entry in by_key.items():
+        if real := existing.get((kind, name)):
+            if real.type != entry.type:
+                faults.append(f"{kind} {name} is {real.type}, documented as {entry.type}")
+        elif _is_installed(kind, entry.type):
+            faults.append(f"{kind} {name} is documented and does not exist")
+    if faults:
+        raise DocumentationError(f"{node}: {'; '.join(faults)}")
+
+
+def _paragraphs(text: str) -> Iterator[list[str]]:
+    for paragraph in re.split(r"\n\s*\n", text):
+        yield paragraph.splitlines()
+
+
+def _parsed(node_class: type[Node], kind: str, text: str) -> list[Documented]:
+    match = _ENTRY.fullmatch(text)
+    if not match:
+        raise DocumentationError(
+            f"{node_class.__name__}: {text!r} does not read 'topic (package/Type): what it is'"
+        )
+    names, type_name, form, description = match.groups()
+    if form:
+        description = f"{form}: {description}"
+    return [Documented(kind, name, type_name, description) for name in names.split(", ")]
+
+
+def _written(node: Node, name: str) -> str:
+    """A full name as docstrings write it: relative to the node's namespace, `~` for its own."""
+    own, namespace = f"{node.get_fully_qualified_name()}/", f"{node.get_namespace()}/"
+    if name.startswith(own):
+        return f"~/{name.removeprefix(own)}"
+    return name.removeprefix(namespace)
+
+
+def _words(qos: QoSProfile) -> str:
+    words = ["best effort" if qos.reliability == ReliabilityPolicy.BEST_EFFORT else "reliable"]
+    if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL:
+        words.append("transient local")
+    words.append("keep all" if qos.history == HistoryPolicy.KEEP_ALL else f"depth {qos.depth}")
+    return ", ".join(words)
+
+
+def _is_installed(kind: str, type_name: str) -> bool:
+    package = _OPTIONAL.get((kind, type_name))
+    return package is None or importlib.util.find_spec(package) is not None
+
+
+def _table(section: Section, existing: dict[tuple[str, str], Existing]) -> str:
+    heading = f"**{KINDS[section.kind]}**" + (f" ({section.note})" if section.note else "")
+    if section.kind == "Services":
+        rows = [f"| `{e.name}` | {e.type} | {e.text} |" for e in section.entries]
+        return "\n".join([heading, "", "| service | type | |", "|---|---|---|", *rows])
+    rows = []
+    for entry in section.entries:
+        package = _OPTIONAL.get((entry.kind, entry.type))
+        qos = existing[entry.kind, entry.name].qos if not package else f"with {package}"
+        rows.append(f"| `{entry.name}` | {entry.type} | {qos} | {entry.text} |")
+    return "\n".join([heading, "", "| topic | type | QoS | |", "|---|---|---|---|", *rows])
