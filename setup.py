@@ -42,7 +42,8 @@ setup(
             "depth_node = vlm3_ros.nodes.depth_node:main",
             "perception_node = vlm3_ros.nodes.perception_node:main",
             "pose_node = vlm3_ros.nodes.pose_node:main",
-            "vlm3 = vlm3_ros.cli:main",
+            "query_node = vlm3_ros.nodes.query_node:main",
+            "vlm3 = vlm3_ros.cli.__main__:run",
         ],
     },
 )

@@ -1,4 +1,4 @@
-"""Start depth_node and pose_node on a camera, in one process with one model.
+"""Start depth_node, pose_node and query_node on a camera, in one process with one model.
 
 ros2 launch vlm3_ros perception.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
 """
@@ -20,6 +20,7 @@ def generate_launch_description() -> LaunchDescription:
         files=[
             parameter_file("depth_params_file", CONFIG / "depth.yaml", "depth_node"),
             parameter_file("pose_params_file", CONFIG / "pose.yaml", "pose_node"),
+            parameter_file("query_params_file", CONFIG / "query.yaml", "query_node"),
         ],
         settings=[*MODEL, *ODOMETRY],
     )

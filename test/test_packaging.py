@@ -63,7 +63,14 @@ def test_programs_and_data_lie_where_ros_looks(prefix):
     for file in ("package.xml", "launch/depth.launch.py", "config/depth.yaml"):
         assert (share / file).read_text() == (ROOT / file).read_text()
     assert (prefix / "share/ament_index/resource_index/packages/vlm3_ros").is_file()
-    for program in ("bag_player", "depth_node", "perception_node", "pose_node", "vlm3"):
+    for program in (
+        "bag_player",
+        "depth_node",
+        "perception_node",
+        "pose_node",
+        "query_node",
+        "vlm3",
+    ):
         assert os.access(prefix / "lib" / "vlm3_ros" / program, os.X_OK)
     assert not list(share.rglob("__pycache__"))
 

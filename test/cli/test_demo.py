@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
+import psutil
 import pytest
 from drives import record_bag_truth, write_drive
 
@@ -78,3 +80,21 @@ def test_a_bag_without_depth_is_refused_before_anything_starts(
     assert main(command) == 2
     assert "empty.bag: not a readable bag" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.log"))
+
+
+def test_a_terminated_demo_takes_its_nodes_along(
+    bag: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "out" / "perception_node.log"
+    command = [sys.executable, "-m", "vlm3_ros.cli", "demo", "--bag", str(bag)]
+    command += ["--out", str(tmp_path / "out"), "--model", str(checkpoint)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as demo:
+        while not (log.exists() and "ready for images" in log.read_text()):
+            assert demo.poll() is None
+            time.sleep(0.1)
+        children = psutil.Process(demo.pid).children()
+        demo.terminate()
+        assert "vlm3: interrupted" in demo.communicate()[1]
+    assert demo.returncode == 130
+    assert children
+    assert not any(child.is_running() for child in children)

@@ -8,12 +8,16 @@ import yaml
 
 from vlm3_ros.nodes.depth_node import DepthParameters
 from vlm3_ros.nodes.pose_parameters import PoseParameters
+from vlm3_ros.nodes.query_node import QueryParameters
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 
 CONFIG = Path(__file__).parents[2] / "config"
 
 
-@pytest.mark.parametrize(("name", "table"), [("depth", DepthParameters), ("pose", PoseParameters)])
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("depth", DepthParameters), ("pose", PoseParameters), ("query", QueryParameters)],
+)
 def test_the_parameter_files_state_every_default(
     name: str, table: type[CameraModelParameters]
 ) -> None:

@@ -34,9 +34,9 @@ def stopped(worker: FrameWorker[int], gate: Gate) -> list[int]:
 
 def test_newest_frame_wins(gate):
     worker = FrameWorker(gate, room=1, name="test")
-    assert not worker.put(1)
+    assert worker.put(1) is None
     gate.entered.acquire()  # the first is being worked on: the slot is free again
-    assert [worker.put(frame) for frame in (2, 3, 4)] == [False, True, True]
+    assert [worker.put(frame) for frame in (2, 3, 4)] == [None, 2, 3]
     gate.leave.release()
     gate.entered.acquire()
     assert stopped(worker, gate) == [1, 4]
@@ -46,7 +46,7 @@ def test_frames_wait_in_order_while_there_is_room(gate):
     worker = FrameWorker(gate, room=3, name="test")
     worker.put(1)
     gate.entered.acquire()
-    assert [worker.put(frame) for frame in (2, 3, 4, 5)] == [False, False, False, True]
+    assert [worker.put(frame) for frame in (2, 3, 4, 5)] == [None, None, None, 2]
     gate.leave.release(3)
     for _ in range(3):
         gate.entered.acquire()

@@ -133,5 +133,5 @@ def test_ros_finds_the_package(environment, monkeypatch):
     share = Path(packages.get_package_share_directory("vlm3_ros"))
     for file in ("package.xml", "launch/depth.launch.py", "config/depth.yaml"):
         assert (share / file).is_file()
-    for program in ("bag_player", "depth_node", "perception_node", "pose_node"):
+    for program in ("bag_player", "depth_node", "perception_node", "pose_node", "query_node"):
         assert os.access(environment / "lib" / "vlm3_ros" / program, os.X_OK)

@@ -145,7 +145,7 @@ def install_package(setup: Setup) -> None:
     for pattern in ("package.xml", "config/**/*.*", "launch/*.py", "models/*", "bags/*", "rviz/*"):
         for file in ROOT.glob(pattern):
             link(share / "vlm3_ros" / file.relative_to(ROOT), file)
-    for node in ("bag_player", "depth_node", "perception_node", "pose_node"):
+    for node in ("bag_player", "depth_node", "perception_node", "pose_node", "query_node"):
         link(setup.venv / "lib/vlm3_ros" / node, setup.venv / "bin" / node)
 
 

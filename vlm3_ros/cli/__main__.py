@@ -1,7 +1,26 @@
-"""`python -m vlm3_ros.cli`, where the command `vlm3` is not on the path."""
+"""The program `vlm3`, and `python -m vlm3_ros.cli` where that is not on the path."""
 
+from __future__ import annotations
+
+import signal
 import sys
+from types import FrameType
 
 from vlm3_ros.cli import main
 
-sys.exit(main())
+
+def run() -> None:
+    """Run a command and exit with its status.
+
+    SIGTERM ends it as Ctrl-C does: in order, with the processes that it has started.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(main())
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    run()

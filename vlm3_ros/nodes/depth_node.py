@@ -16,13 +16,9 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.ros.cameras import camera_info_message
 from vlm3_ros.ros.clouds import cloud_message
 from vlm3_ros.ros.depth_images import depth_message
-from vlm3_ros.ros.node import (
-    CameraFrame,
-    CameraModelNode,
-    EngineLoader,
-    Published,
-)
-from vlm3_ros.ros.node_parameters import CameraModelParameters
+from vlm3_ros.ros.frame_node import FrameNode, Published
+from vlm3_ros.ros.node import CameraFrame, EngineLoader
+from vlm3_ros.ros.node_parameters import FrameParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.dense import densify
@@ -35,7 +31,7 @@ PIXEL_CHOICES: dict[str, Callable[[PinholeCamera, int, int], NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class DepthParameters(CameraModelParameters):
+class DepthParameters(FrameParameters):
     """Parameters of the depth node."""
 
     grid_columns: int = parameter(
@@ -70,7 +66,7 @@ class DepthParameters(CameraModelParameters):
             )
 
 
-class DepthNode(CameraModelNode):
+class DepthNode(FrameNode):
     """Asks a model for the metric depth of a grid of pixels in every image that it has time for.
 
     Subscribers (sensor data QoS; the newest image wins):
@@ -89,8 +85,8 @@ class DepthNode(CameraModelNode):
         depth_registered/camera_info (sensor_msgs/CameraInfo): its camera
         /diagnostics (diagnostic_msgs/DiagnosticArray): model and frames, once a second
 
-    Parameters: `DepthParameters` and `CameraModelParameters`, each with its description; also in
-    `ros2 param describe /depth_node NAME`.
+    Parameters: `DepthParameters`, `FrameParameters` and `CameraModelParameters`, each with its
+    description; also in `ros2 param describe /depth_node NAME`.
     """
 
     parameters: DepthParameters

@@ -22,15 +22,10 @@ from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
 from vlm3_ros.ros.cameras import stamp_nanoseconds
 from vlm3_ros.ros.diagnostics import diagnostic_status
+from vlm3_ros.ros.frame_node import FrameNode, Published
 from vlm3_ros.ros.frames import FrameTree
 from vlm3_ros.ros.motions import odometry_message, pose_message, transform_message
-from vlm3_ros.ros.node import (
-    CameraFrame,
-    CameraModelNode,
-    EngineLoader,
-    FrameError,
-    Published,
-)
+from vlm3_ros.ros.node import CameraFrame, EngineLoader, FrameError
 from vlm3_ros.ros.parameters import ParameterError
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.odometry import OdometryStep, VisualOdometry, check_learned
@@ -39,7 +34,7 @@ TF_DEPTH = 100
 """Transforms that wait for slow listeners, as tf2_ros has it."""
 
 
-class PoseNode(CameraModelNode):
+class PoseNode(FrameNode):
     """Asks how the camera has moved from image to image, and chains the answers to odometry.
 
     Subscribers (sensor data QoS, the newest image wins):
@@ -65,8 +60,8 @@ class PoseNode(CameraModelNode):
     time backwards (a bag that loops), seconds without a pose, and with another camera. A motion
     that does not pass its checks is not published; see `vlm3_ros.tasks.odometry`.
 
-    Parameters: `PoseParameters` and `CameraModelParameters`, each with its description; also in
-    `ros2 param describe /pose_node NAME`.
+    Parameters: `PoseParameters`, `FrameParameters` and `CameraModelParameters`, each with its
+    description; also in `ros2 param describe /pose_node NAME`.
     """
 
     parameters: PoseParameters
@@ -149,11 +144,10 @@ class PoseNode(CameraModelNode):
                 level = DiagnosticStatus.WARN
         names = ("first", "reset", "accepted", "fused", "standstill", "refused", "skipped")
         values = {f"images {name}": str(self._steps[name]) for name in names}
-        return [
-            diagnostic_status(
-                self.diagnostic_name("odometry"), self._camera_frame_id, level, text, values
-            )
-        ]
+        odometry = diagnostic_status(
+            self.diagnostic_name("odometry"), self._camera_frame_id, level, text, values
+        )
+        return [*super().statuses(), odometry]
 
     def _odometry_of(self, camera_frame: str) -> VisualOdometry:
         """The chain of a camera; a new one where there is none yet."""

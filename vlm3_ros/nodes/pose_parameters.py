@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vlm3_ros.geometry.motion import Transform, transform
-from vlm3_ros.ros.node_parameters import CameraModelParameters
+from vlm3_ros.ros.node_parameters import FrameParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.odometry import OdometrySettings
 from vlm3_ros.tasks.verification import MIN_MATCHES
@@ -17,7 +17,7 @@ _CHAIN = OdometrySettings()
 
 
 @dataclass(frozen=True)
-class PoseParameters(CameraModelParameters):
+class PoseParameters(FrameParameters):
     """Parameters of the pose node."""
 
     lazy: bool = parameter(

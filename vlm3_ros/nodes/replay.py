@@ -395,6 +395,7 @@ def _node_command(settings: ReplaySettings) -> list[str]:
         "image_transport": "compressed" if _is_compressed(settings.image) else "raw",
         "base_from_camera": " ".join(f"{number:.12g}" for number in mount),
         "publish_tf": False,  # the bag may hold the true one
+        "query_node:autostart": False,  # nobody asks
         "use_sim_time": True,
     }
     remaps = {

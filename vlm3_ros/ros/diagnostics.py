@@ -56,15 +56,20 @@ class FrameReport:
             f"frames {name}": str(getattr(self, name))
             for name in ("received", "answered", "failed", "dropped", "skipped")
         }
-        values["rate (Hz)"] = f"{self.rate:.2f}"
+        values |= self.speed()
+        values["questions"] = str(self.questions)
+        values["unread answers"] = str(self.unread)
+        values["last error"] = self.fault or ""
+        return values
+
+    def speed(self) -> dict[str, str]:
+        """Of these, the pairs about time."""
+        values = {"rate (Hz)": f"{self.rate:.2f}"}
         if self.latency_p50 is not None and self.latency_p95 is not None:
             values["latency p50 (ms)"] = f"{self.latency_p50 * 1e3:.1f}"
             values["latency p95 (ms)"] = f"{self.latency_p95 * 1e3:.1f}"
         if self.age is not None:
             values["frame age (s)"] = f"{self.age:.3f}"
-        values["questions"] = str(self.questions)
-        values["unread answers"] = str(self.unread)
-        values["last error"] = self.fault or ""
         return values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.paths import Task
 from vlm3_ros.ros.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
-from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics, Throttle, diagnostic_status
+from vlm3_ros.ros.diagnostics import Throttle, diagnostic_status
 from vlm3_ros.ros.images import MessageError, rgb_from_message
 from vlm3_ros.ros.node_parameters import CameraModelParameters, fallback_lens
 from vlm3_ros.ros.parameters import ParameterError, changed, declare_parameters
@@ -50,9 +50,6 @@ DIAGNOSTICS_PERIOD = 1.0
 
 LOG_PERIOD = 10.0
 """Seconds in which a message is logged once, however often its cause comes back."""
-
-TF_BUFFER = 10.0
-"""Seconds that a tf2 buffer keeps by default: who transforms an older cloud drops it."""
 
 _QOS_OVERRIDES = (
     QoSPolicyKind.HISTORY,
@@ -78,29 +75,23 @@ class CameraFrame:
     image: shape (camera.height, camera.width, 3), uint8 RGB.
     visible: which of its pixels show something, shape (camera.height, camera.width); rectification
         leaves the others black.
+    lens: of the image as it came; None where that is the rectified one.
     """
 
     header: Header
     image: NDArray[np.uint8]
     camera: PinholeCamera
     visible: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Published:
-    """What came of a frame: questions asked, and the texts that could not be read."""
-
-    questions: int
-    unread: Sequence[str]
+    lens: LensCamera | None = None
 
 
 class CameraModelNode(LifecycleNodeMixin, Node, ABC):
-    """Wires a camera's topics to a model; derived nodes say what to ask and what to publish.
+    """Wires a camera's topics to a model; derived nodes say when to ask, what, and what to publish.
 
     The model loads in `on_configure`, which fails with one message where it cannot; the node then
-    stays unconfigured. Publishers live from configure, subscriptions from activate. Frames are
-    answered in a thread of their own, so that parameters, services and shutdown never wait for
-    the model; while it is busy the newest frame waits and the others are dropped.
+    stays unconfigured. Publishers and workers live from configure, subscriptions from activate.
+    The model is asked in threads of their own, so that parameters, services and shutdown never
+    wait for it.
 
     Needs an executor with two threads (`vlm3_ros.ros.running`): one may be loading the model.
     """
@@ -131,7 +122,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self.engine: Engine | None = None
         self._outputs: list[LifecyclePublisher] = []
         self._inputs: list[Subscription] = []
-        self._worker: FrameWorker[tuple[float, Image | CompressedImage]] | None = None
+        self._workers: list[FrameWorker[Any]] = []
         Node.__init__(self, name, **node_arguments)
         lifecycle_group = MutuallyExclusiveCallbackGroup()
         LifecycleNodeMixin.__init__(self, callback_group=lifecycle_group)
@@ -143,7 +134,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._base_topic = self.resolve_topic_name("image")
         self._camera_info_topic = self.resolve_topic_name("camera_info")
         self._calibrations = CalibrationHistory()
-        self._statistics = FrameStatistics()
         self._log_throttle = Throttle(LOG_PERIOD)
         self._activated = 0.0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -163,23 +153,50 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         """Create the publishers with `create_output`, while configuring; `self.engine` is there."""
 
     @abstractmethod
-    def answer(self, frame: CameraFrame) -> Published:
-        """Ask `self.engine` about a frame and publish, in the worker's thread."""
+    def create_workers(self) -> list[FrameWorker[Any]]:
+        """The threads in which the node asks `self.engine`, while configuring."""
 
+    @abstractmethod
+    def receive(self, message: Image | CompressedImage) -> None:
+        """Take an image that came in; a callback, which must not wait for the model."""
+
+    @abstractmethod
     def statuses(self) -> list[DiagnosticStatus]:
-        """What the node tells on /diagnostics beside model and frames."""
-        return []
+        """What the node tells on /diagnostics beside the model."""
+
+    def create_inputs(self) -> None:
+        """Subscribe with `create_input`, while activating: to the camera, here."""
+        is_compressed = self.parameters.image_transport == "compressed"
+        calibration_qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.create_input(
+            CameraInfo, self._camera_info_topic, self._calibrations.add, calibration_qos
+        )
+        self.create_input(
+            CompressedImage if is_compressed else Image,
+            self._image_topic,
+            self.receive,
+            self.image_qos(),
+        )
+
+    def image_qos(self) -> QoSProfile:
+        """Of the subscription to the camera."""
+        return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
     def diagnostic_name(self, part: str) -> str:
         """Of the status of a part of the node."""
         # Nodes of one name in several namespaces share /diagnostics.
         return f"{self.get_fully_qualified_name().removeprefix('/')}: {part}"
 
-    def forget_waiting(self) -> None:
-        """Leave out the frames that wait for the model."""
-        worker = self._worker
-        for _ in range(worker.clear() if worker else 0):
-            self._statistics.skipped()
+    def create_input(
+        self, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
+    ) -> None:
+        """A subscription that lives while the node is active, its QoS overridable."""
+        overridable = QoSOverridingOptions(_QOS_OVERRIDES)
+        self._inputs.append(
+            self.create_subscription(
+                message_type, topic, callback, qos, qos_overriding_options=overridable
+            )
+        )
 
     def create_output(self, message_type: type, topic: str, depth: int = 5) -> LifecyclePublisher:
         """A publisher of answers: reliable, its QoS overridable."""
@@ -193,8 +210,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         return publisher
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model, create the publishers, start the worker."""
-        parameters = self.parameters
+        """Load the model, create the publishers, start the workers."""
         self._is_configured = True
         self._transition_fault = None
         try:
@@ -202,6 +218,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
                 chosen_settings(vars(self.parameters), self.task), self._log_progress
             )
             self.create_outputs()
+            self._workers = self.create_workers()
         except Exception as error:
             self._release()
             return self._fail(
@@ -210,27 +227,25 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
                 f"; set its parameters, then `ros2 lifecycle set {self.get_fully_qualified_name()} "
                 "configure`",
             )
-        room = parameters.queue_size if parameters.process_every_frame else 1
-        self._worker = FrameWorker(self._work, room, name=f"{self.get_name()} worker")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera."""
         self._transition_fault = None
         self._calibrations.clear()
-        self._statistics.reset()
         self._activated = time.monotonic()
         result = super().on_activate(state)  # before the first frame, whose answers need it
         try:
-            self._subscribe()
+            self.create_inputs()
         except Exception as error:
+            self._unsubscribe()
             super().on_deactivate(state)
             return self._fail("the node stays inactive", error)
         self.get_logger().info(f"ready for images on {self._image_topic}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe. The frame that the model works on is not published any more."""
+        """Unsubscribe. What the model works on is not published any more."""
         self._unsubscribe()
         return super().on_deactivate(state)
 
@@ -273,50 +288,18 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
-    def _subscribe(self) -> None:
-        parameters = self.parameters
-        compressed = parameters.image_transport == "compressed"
-        image_qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        if parameters.process_every_frame:
-            image_qos = QoSProfile(
-                depth=parameters.queue_size, reliability=ReliabilityPolicy.RELIABLE
-            )
-        self._inputs = [
-            self.create_subscription(
-                message_type,
-                topic,
-                callback,
-                qos,
-                qos_overriding_options=QoSOverridingOptions(_QOS_OVERRIDES),
-            )
-            for message_type, topic, callback, qos in (
-                (
-                    CameraInfo,
-                    self._camera_info_topic,
-                    self._calibrations.add,
-                    QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
-                ),
-                (
-                    CompressedImage if compressed else Image,
-                    self._image_topic,
-                    self._receive,
-                    image_qos,
-                ),
-            )
-        ]
-
     def _unsubscribe(self) -> None:
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
-        if self._worker:
-            self._worker.clear()
+        for worker in self._workers:
+            worker.clear()
 
     def _release(self) -> None:
         self._unsubscribe()
-        if self._worker:
-            self._worker.stop()
-            self._worker = None
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = []
@@ -337,56 +320,24 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     def _has_listeners(self) -> bool:
         return any(publisher.get_subscription_count() for publisher in self._outputs)
 
-    def _receive(self, message: Image | CompressedImage) -> None:
-        self._statistics.received()
-        if self.parameters.lazy and not self._has_listeners():
-            self._statistics.skipped()
-        elif self._worker and self._worker.put((time.monotonic(), message)):
-            self._statistics.dropped()
-
-    def _work(self, arrival: tuple[float, Image | CompressedImage]) -> None:
-        """Answer a frame; whatever happens, the thread lives on."""
-        arrived, message = arrival
-        try:
-            frame = self._camera_frame(message)
-            if frame is None:
-                self._statistics.skipped()
-                return
-            published = self.answer(frame)
-            if not self._inputs:  # deactivated meanwhile: the publishers kept silent
-                self._statistics.skipped()
-                return
-            latency = time.monotonic() - arrived
-            questions, unread = published.questions, published.unread
-            self._statistics.answered(latency, self._age(frame.header), questions, len(unread))
-        except Exception as error:
-            if not self.context.ok():
-                return
-            if not self._inputs:  # deactivated meanwhile: nobody waits for it
-                self._statistics.skipped()
-                return
-            text = _text(error)
-            self._statistics.failed(text)
-            if self._log_throttle.passes(text):
-                self.get_logger().error(_report(error))
-            return
-        if unread and self._log_throttle.passes("unread answers"):
-            self.get_logger().warning(
-                f"{len(unread)} of {questions} answers cannot be read, such as {unread[0][:100]!r}"
-            )
+    def _log_fault(self, error: Exception) -> str:
+        """Log what is wrong, the same once in a while; returns it in one line."""
+        text = _text(error)
+        if self._log_throttle.passes(text):
+            self.get_logger().error(_report(error))
+        return text
 
     def _camera_frame(self, message: Image | CompressedImage) -> CameraFrame | None:
-        """The frame in a message; None while its camera is not known yet."""
+        """The frame in a message; None while its camera is not known yet.
+
+        Raises:
+            FrameError: when it cannot be used.
+        """
         header, parameters = message.header, self.parameters
         if not header.frame_id:
             raise FrameError(
                 f"{self._image_topic}: header.frame_id is empty: set the frame of the camera "
                 "in its driver"
-            )
-        if 0 < parameters.max_frame_age < self._age(header):
-            raise FrameError(
-                f"{self._image_topic}: the frame is older than max_frame_age "
-                f"({parameters.max_frame_age:g} s): compare the clocks (use_sim_time?), or raise it"
             )
         try:
             image = rgb_from_message(message)
@@ -398,7 +349,16 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         if parameters.image_is_rectified or lens.is_pinhole:
             everything = np.broadcast_to(np.True_, image.shape[:2])
             return CameraFrame(header, image, lens.rectified, everything)
-        return CameraFrame(header, lens.rectify(image), lens.rectified, lens.rectified_mask())
+        return CameraFrame(header, lens.rectify(image), lens.rectified, lens.rectified_mask(), lens)
+
+    def _check_age(self, header: Header) -> None:
+        """Refuse a frame whose stamp is older than `max_frame_age`."""
+        oldest = self.parameters.max_frame_age
+        if 0 < oldest < self._age(header):
+            raise FrameError(
+                f"{self._image_topic}: the frame is older than max_frame_age ({oldest:g} s): "
+                "compare the clocks (use_sim_time?), or raise it"
+            )
 
     def _lens(
         self, header: Header, size: tuple[int, int], parameters: CameraModelParameters
@@ -432,10 +392,9 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         try:
-            message.status = [self._model_status(), self._frames_status(), *self.statuses()]
+            message.status = [self._model_status(), *self.statuses()]
         except Exception as error:  # of an engine that is asked for its memory, say
-            if self._log_throttle.passes(_text(error)):
-                self.get_logger().error(_report(error))
+            self._log_fault(error)
             return
         self._diagnostics.publish(message)
 
@@ -458,34 +417,45 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             self.diagnostic_name("model"), self.parameters.device, level, text, values
         )
 
-    def _frames_status(self) -> DiagnosticStatus:
-        report = self._statistics.report()
-        problems = list(self._frame_problems(report)) if self._inputs else []
-        for _, problem in problems:
-            if problem != report.fault and self._log_throttle.passes(problem):
-                self.get_logger().warning(problem)
-        if problems:
-            level = max(level for level, _ in problems)
-            text = "; ".join(problem for _, problem in problems)
-        else:
-            level, text = DiagnosticStatus.OK, f"{report.rate:.2f} Hz"
-            if not self._inputs:
-                text = "not active"
-                if self.engine and self._transition_fault:
-                    level, text = DiagnosticStatus.ERROR, self._transition_fault
-            elif self.parameters.lazy and not self._has_listeners():
-                text = "idle: nobody subscribes to an output"
-        return diagnostic_status(
-            self.diagnostic_name("frames"), self._image_topic, level, text, report.values()
-        )
+    def _stream_status(
+        self,
+        part: str,
+        problems: Iterable[tuple[bytes, str]],
+        text: str,
+        values: Mapping[str, str],
+        logged: str | None = None,
+    ) -> DiagnosticStatus:
+        """How it goes with the images, or with what comes along with them; logs what is wrong.
 
-    def _frame_problems(self, report: FrameReport) -> Iterator[tuple[bytes, str]]:
-        """Levels and texts of what is wrong with the stream of frames."""
+        Args:
+            part: of the node.
+            problems: levels and texts.
+            text: where there is none.
+            values: key-value pairs.
+            logged: the problem that is in the log already.
+        """
+        level = DiagnosticStatus.OK
+        if not self._inputs:
+            text = "not active"
+            if self.engine and self._transition_fault:
+                level, text = DiagnosticStatus.ERROR, self._transition_fault
+        elif found := list(problems):
+            level = max(level for level, _ in found)
+            text = "; ".join(problem for _, problem in found)
+            for _, problem in found:
+                if problem != logged and self._log_throttle.passes(problem):
+                    self.get_logger().warning(problem)
+        return diagnostic_status(self.diagnostic_name(part), self._image_topic, level, text, values)
+
+    def _camera_problems(self, arrived: float | None) -> Iterator[tuple[bytes, str]]:
+        """Levels and texts of what is wrong with what the camera sends.
+
+        Args:
+            arrived: when the newest image came in, on `time.monotonic`.
+        """
         parameters, now = self.parameters, time.monotonic()
-        warning, error = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-        if report.is_failing and report.fault:
-            yield error, report.fault
-        if now - (report.arrived or self._activated) > parameters.image_timeout:
+        warning = DiagnosticStatus.WARN
+        if now - (arrived or self._activated) > parameters.image_timeout:
             publishers = self.count_publishers(self._image_topic)
             reason = "nobody publishes it"
             if publishers:
@@ -499,24 +469,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             if parameters.fallback_intrinsics != "none":
                 remedy = f"fallback_intrinsics ({parameters.fallback_intrinsics}) are used"
             yield warning, f"images, but no CameraInfo on {self._camera_info_topic}: {remedy}"
-        if parameters.process_every_frame and report.dropped:
-            yield (
-                warning,
-                f"dropped {report.dropped} of {report.received} frames, for the queue is full: "
-                "play slower, or raise queue_size",
-            )
-        if report.unread_in_last:
-            yield (
-                error if report.unread_in_last == report.asked_in_last else warning,
-                f"{report.unread_in_last} of {report.asked_in_last} answers about the last frame "
-                "cannot be read",
-            )
-        if report.age is not None and report.age > TF_BUFFER:
-            yield (
-                warning,
-                f"answers come more than {TF_BUFFER:g} s after the frame's stamp, so that TF has "
-                "forgotten it: ask less, or compare the clocks (use_sim_time?)",
-            )
 
 
 def _text(error: Exception) -> str:

@@ -133,19 +133,6 @@ class CameraModelParameters(ParameterTable):
     image_is_rectified: bool = parameter(
         False, "The image topic is rectified already: P of its CameraInfo describes it."
     )
-    process_every_frame: bool = parameter(
-        False,
-        "For replay: let frames wait for the model, instead of the newest frame only.",
-        changes="unconfigured",
-    )
-    queue_size: int = parameter(
-        100,
-        "Frames that may wait with process_every_frame.",
-        minimum=1,
-        maximum=10_000,
-        changes="unconfigured",
-    )
-    lazy: bool = parameter(True, "Ask the model only while someone subscribes to an output.")
     max_frame_age: float = parameter(
         0.0,
         "Refuse frames whose stamp is older than this, in seconds; 0 for any age.",
@@ -186,6 +173,25 @@ class CameraModelParameters(ParameterTable):
             _load_camera(self.fallback_file)
         except GeometryError as error:
             raise ParameterError(f"parameter 'fallback_file': {error}") from None
+
+
+@dataclass(frozen=True)
+class FrameParameters(CameraModelParameters):
+    """Parameters of every node that asks about each frame that the model has time for."""
+
+    process_every_frame: bool = parameter(
+        False,
+        "For replay: let frames wait for the model, instead of the newest frame only.",
+        changes="unconfigured",
+    )
+    queue_size: int = parameter(
+        100,
+        "Frames that may wait with process_every_frame.",
+        minimum=1,
+        maximum=10_000,
+        changes="unconfigured",
+    )
+    lazy: bool = parameter(True, "Ask the model only while someone subscribes to an output.")
 
 
 def fallback_lens(parameters: CameraModelParameters, size: tuple[int, int]) -> LensCamera:

@@ -25,13 +25,14 @@ class FrameWorker(Generic[Frame]):
         self._thread = threading.Thread(target=self._run, name=name)
         self._thread.start()
 
-    def put(self, frame: Frame) -> bool:
-        """Add a frame. Returns whether an older one had to leave for it."""
+    def put(self, frame: Frame) -> Frame | None:
+        """Add a frame. Returns the older one that had to leave for it, if one had to."""
         with self._changed:
-            overflows = len(self._waiting) == self._waiting.maxlen
+            is_full = len(self._waiting) == self._waiting.maxlen
+            left = self._waiting.popleft() if is_full else None
             self._waiting.append(frame)
             self._changed.notify()
-        return overflows
+        return left
 
     def clear(self) -> int:
         """Forget the frames that wait. Returns how many."""

@@ -1,0 +1,286 @@
+"""The query node over DDS: clicks and questions, and what becomes of those that have no answer."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PointStamped
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from vlm3_ros.geometry.lens import LensCamera
+from vlm3_ros.nodes.query_node import QueryNode
+from vlm3_ros.ros.cameras import camera_info_message
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+OUTPUTS = {"clicked_point": PointStamped, "answer": String}
+
+
+class Asker:
+    """A rig around a query node, and a user who clicks and asks."""
+
+    def __init__(self, make_rig, bench, engine, **options) -> None:
+        self.bench = bench
+        self.rig = make_rig(engine, make_node=QueryNode, outputs=OUTPUTS, **options)
+        peer = self.rig.peer
+        self.clicked_pixel = peer.create_publisher(PointStamped, "clicked_pixel", 1000)
+        self.question = peer.create_publisher(String, "question", 1000)
+
+    @property
+    def node(self) -> QueryNode:
+        return self.rig.node
+
+    def wait_active(self) -> None:
+        for publisher in (
+            self.rig.image,
+            self.rig.camera_info,
+            self.clicked_pixel,
+            self.question,
+        ):
+            self.rig.wait(publisher.get_subscription_count, "subscriptions of the node")
+        for topic in OUTPUTS:
+            self.rig.wait(lambda t=topic: self.rig.peer.count_publishers(t), f"a writer of {topic}")
+        self.rig.wait(self.node._answer.get_subscription_count, "discovery of the listener")
+        self.rig.wait(self.node._clicked_point.get_subscription_count, "discovery of the listener")
+
+    def show(self, message: Image | None = None, info=None) -> float:
+        """An image that the node has when this returns; returns its stamp."""
+        message = message or self.bench.rgb_message(self.bench.now())
+        self.rig.send_info(info or camera_info_message(message.header, self.bench.CAMERA))
+        self.rig.send_until(
+            lambda: self.rig.image.publish(message),
+            lambda: (i := self.node._images.newest) and i.message.header == message.header,
+            "arrival of the image",
+        )
+        return self.bench.stamp_of(message)
+
+    def click(self, u: float, v: float, stamp: float = 0.0, frame: str = "") -> dict:
+        """Click on a pixel; the answer."""
+        message = PointStamped(header=self.bench.header(stamp, frame))
+        message.point.x, message.point.y = u, v
+        before = len(self.answers)
+        self.clicked_pixel.publish(message)
+        return self.next(before)
+
+    def ask(self, question: object) -> dict:
+        """Ask; the answer."""
+        before = len(self.answers)
+        self.send(question)
+        return self.next(before)
+
+    def send(self, question: object) -> None:
+        text = question if isinstance(question, str) else json.dumps(question)
+        self.question.publish(String(data=text))
+
+    def next(self, before: int) -> dict:
+        self.rig.wait(lambda: len(self.answers) > before, "an answer")
+        assert len(self.answers) == before + 1
+        return self.answers[-1]
+
+    @property
+    def answers(self) -> list[dict]:
+        return [strict_json(message.data) for message in self.rig.received["answer"]]
+
+    @property
+    def points(self) -> list[PointStamped]:
+        return self.rig.received["clicked_point"]
+
+
+def strict_json(text: str) -> dict:
+    """JSON as others read it: without NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} in {text}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def make_asker(make_rig, bench):
+    def make(engine=None, **options) -> Asker:
+        return Asker(make_rig, bench, engine or bench.WallEngine(), **options)
+
+    return make
+
+
+def seconds(stamp: dict) -> float:
+    return round(stamp["sec"] + stamp["nanosec"] / 1e9, 6)
+
+
+def test_a_clicked_pixel_becomes_a_point(make_asker, bench):
+    asker = make_asker()
+    asker.wait_active()
+    stamp = asker.show()
+    answer = asker.click(200.0, 100.0)
+    depth = bench.wall_depth(200.5 / 320 * 2000)
+    expected = [(200 - 150) / 300 * depth, (100 - 130) / 300 * depth, depth]
+    asker.rig.wait(lambda: asker.points, "the point")
+    (point,) = asker.points
+    np.testing.assert_allclose([point.point.x, point.point.y, point.point.z], expected, rtol=1e-6)
+    assert point.header.frame_id == bench.FRAME
+    assert bench.stamp_of(point) == stamp
+    np.testing.assert_allclose(answer.pop("value"), expected, rtol=1e-6)
+    assert seconds(answer.pop("stamp")) == stamp
+    assert bench.depth_answer(bench.WallEngine().profile.prompts, depth) == answer.pop("raw")
+    assert answer == {
+        "id": None,
+        "question": "clicked_pixel (200, 100)",
+        "status": "ok",
+        "reason": "",
+        "unit": "m",
+        "uncertainty": 0.25,
+        "frame": bench.FRAME,
+    }
+
+
+def test_a_click_on_an_image_of_the_past(make_asker, bench):
+    engine = bench.WallEngine()
+    asker = make_asker(engine, parameters={"recent_images": 2})
+    asker.wait_active()
+    stamps = []
+    for seed in range(3):
+        stamps.append(bench.now())
+        asker.show(bench.rgb_message(stamps[-1], bench.picture(seed=seed)))
+    answer = asker.click(10.0, 20.0, stamps[1], "anywhere")
+    assert seconds(answer["stamp"]) == stamps[1]
+    np.testing.assert_array_equal(engine.images[-1], bench.picture(seed=1))
+    assert seconds(asker.click(10.0, 20.0, stamps[1])["stamp"]) == stamps[2]  # without a frame
+    answer = asker.click(10.0, 20.0, stamps[0], "anywhere")
+    assert answer["status"] == "refused"
+    sec, fraction = f"{stamps[0]:.6f}".split(".")
+    assert f"has the stamp {sec}.{fraction}" in answer["reason"]
+    assert "recent_images (2)" in answer["reason"]
+    assert asker.ask({"depth": [10, 20], "stamp": {"sec": int(sec), "nanosec": 5}})["value"] is None
+    asked = {"sec": int(stamps[1]), "nanosec": round(stamps[1] % 1 * 1e9) // 1000 * 1000}
+    (kept,) = [
+        i.message.header.stamp
+        for i in asker.node._images._images
+        if bench.stamp_of(i.message) == stamps[1]
+    ]
+    asked = {"sec": kept.sec, "nanosec": kept.nanosec}
+    assert asker.ask({"depth": [10, 20], "stamp": asked})["stamp"] == asked
+
+
+def test_a_click_on_a_raw_image_goes_through_the_lens(make_asker, bench):
+    asker = make_asker()
+    asker.wait_active()
+    message = bench.rgb_message(bench.now())
+    info = camera_info_message(message.header, bench.CAMERA)
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    info.p[0] = info.p[5] = 240.0
+    asker.show(message, info)
+    K, P = np.reshape(info.k, (3, 3)), np.reshape(info.p, (3, 4))
+    lens = LensCamera(320, 256, K, "plumb_bob", np.array(info.d), np.eye(3), P)
+    raw = (250.0, 60.0)
+    ray = lens.rectified.rays(lens.rectify_pixels(raw))
+    value = asker.click(*raw)["value"]
+    np.testing.assert_allclose(np.array(value) / value[2], ray, atol=1e-6)
+    shift = np.abs(ray[:2] - bench.CAMERA.rays(raw)[:2])
+    assert (shift > 0.005).any()  # a lens that does nothing would show nothing
+    # 1/240 of what P leaves out: a raw corner that the rectified image does not hold.
+    info.p[0] = info.p[5] = 600.0
+    asker.show(bench.rgb_message(bench.now()), info)
+    assert "not in the rectified image" in asker.click(2.0, 2.0)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("pixel", "text"),
+    [
+        ((320.0, 10.0), r"pixel (320, 10) lies outside of the image of 320x256 px"),
+        ((10.0, -0.6), r"pixel (10, -0.6) lies outside"),
+        ((float("nan"), 10.0), r"pixel (nan, 10) lies outside"),
+        ((1e300, float("inf")), r"pixel (1e+300, inf) lies outside"),
+    ],
+)
+def test_a_click_beside_the_image_is_refused(make_asker, bench, pixel, text):
+    asker = make_asker()
+    asker.wait_active()
+    asker.show()
+    answer = asker.click(*pixel)
+    assert answer["status"] == "refused"
+    assert answer["value"] is None
+    assert text in answer["reason"]
+    pattern = "lies outside of the image"
+    asker.rig.wait(lambda: asker.rig.log_lines(pattern), "a line in the log")
+    asker.rig.wait_for_status("questions", WARN, pattern)
+    assert not asker.points
+    assert asker.click(5.0, 5.0)["status"] == "ok"
+    asker.rig.wait_for_status("questions", OK, "1 questions answered")
+    assert asker.rig.value("questions refused", "questions") == "1"
+
+
+def test_before_there_is_anything_to_ask_about(make_asker, bench):
+    asker = make_asker()
+    asker.wait_active()
+    assert "no image has come yet" in asker.ask("What do you see?")["reason"]
+    message = bench.rgb_message(bench.now())
+    asker.rig.send_until(
+        lambda: asker.rig.image.publish(message), lambda: len(asker.node._images), "an image"
+    )
+    answer = asker.ask({"depth": [1, 2], "id": "first"})
+    assert "no CameraInfo has come yet" in answer["reason"]
+    assert (answer["id"], answer["frame"]) == ("first", bench.FRAME)
+    asker.show()
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+
+
+def test_an_image_that_came_too_long_ago(make_asker, bench):
+    asker = make_asker(parameters={"use_sim_time": True})
+    asker.wait_active()
+    asker.rig.set_clock(1000.0)
+    asker.show()
+    asker.rig.set_clock(1004.0)
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+    asker.rig.set_clock(1006.0)
+    answer = asker.ask({"depth": [1, 2]})
+    assert answer["status"] == "refused"
+    assert "the image came 6.0 s ago, before max_image_age (5 s)" in answer["reason"]
+    assert asker.rig.set_parameters(max_image_age=0.0).successful
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+
+
+def test_questions_wait_in_a_queue_that_says_what_it_drops(make_asker, bench):
+    engine = bench.WallEngine(gate=threading.Semaphore(0))
+    asker = make_asker(engine, parameters={"question_queue": 2})
+    asker.wait_active()
+    asker.show()
+    asker.send({"depth": [0, 0], "id": 0})
+    engine.entered.acquire()
+    for number in range(1, 6):
+        asker.send({"depth": [0, 0], "id": number})
+    asker.rig.wait(lambda: len(asker.answers) == 3, "three refusals")
+    assert [answer["id"] for answer in asker.answers] == [1, 2, 3]
+    assert all("question_queue is full (2 wait" in answer["reason"] for answer in asker.answers)
+    engine.gate.release(10)
+    asker.rig.wait(lambda: len(asker.answers) == 6, "the other answers")
+    assert [answer["id"] for answer in asker.answers[3:]] == [0, 4, 5]
+    assert {answer["status"] for answer in asker.answers[3:]} == {"ok"}
+
+
+@pytest.mark.parametrize("end", ["deactivate", "shutdown"])
+def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
+    engine = bench.WallEngine(gate=threading.Semaphore(0))
+    asker = make_asker(engine)
+    asker.wait_active()
+    asker.show()
+    for number in range(3):
+        asker.send({"depth": [0, 0], "id": number})
+    asker.rig.wait(lambda: len(asker.node._unanswered) == 3, "three questions")
+
+    def let_go() -> None:
+        asker.rig.wait(lambda: len(asker.answers) == 3, "three refusals")
+        engine.gate.release(10)
+
+    releasing = threading.Thread(target=let_go)
+    releasing.start()
+    assert asker.rig.change_state(end)  # a shutdown waits for the one at hand
+    releasing.join()
+    assert [answer["id"] for answer in asker.answers] == [0, 1, 2]
+    assert all("was deactivated" in answer["reason"] for answer in asker.answers)
+    assert not asker.node._unanswered
+    assert not len(asker.node._images)
