@@ -43,6 +43,10 @@ lint: setup  ## style, types and import contracts
 test: setup lint  ## lint and the whole test suite
 	$(bin)/python -m pytest
 
+.PHONY: soak
+soak: setup  ## real nodes under load and through every fault; results in out/soak
+	PYTHONPATH=tools $(bin)/python -m soak --out out/soak
+
 # vLLM lives in an environment of its own: make test-vllm VLLM=path/to/bin/vllm (docs/serving.md).
 VLLM ?= vllm
 .PHONY: test-vllm

@@ -27,11 +27,12 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        *shared("bags", "config", "launch", "models", "rviz"),
+        *shared("bags", "config", "foxglove", "launch", "models", "rviz"),
     ],
     install_requires=["setuptools"],
     extras_require={
         "lora": ["peft"],
+        "rerun": ["rerun-sdk>=0.23"],
         # The last three are what `transformers serve` imports, the server of the tests.
         "test": ["pytest", "fastapi", "openai", "uvicorn"],
     },

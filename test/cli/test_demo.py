@@ -56,7 +56,9 @@ def test_motion_is_shown_beside_depth(tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["depth"]["abs_rel"] < 1e-6
     assert metrics["trajectory"]["ape_rmse_m"] < 1e-6
-    assert cv2.imread(str(tmp_path / "out" / "trajectory.png")).std() > 10
+    assert metrics["occupancy"]["maps"]["model_own_poses"]["real"]["0.25_m"] == 1
+    for picture in ("trajectory.png", "occupancy.png"):
+        assert cv2.imread(str(tmp_path / "out" / picture)).std() > 10
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_demo_in_words(bag: Path, tmp_path: Path) -> None:

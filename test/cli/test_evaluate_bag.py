@@ -68,7 +68,14 @@ def test_a_bag_is_evaluated_where_no_ros_is_installed(
     assert metrics["latency"]["pose_ms"]["p95"] > 0
     assert metrics["left_out"] == {}
     assert metrics["frames"]["odometry_steps"] == {"first": 1, "accepted": FRAMES - 1}
-    for title in ("depth: ", "relative pose", "odometry", "trajectory", "latency"):
+    for title in (
+        "depth: ",
+        "relative pose",
+        "odometry",
+        "trajectory",
+        "latency",
+        "map from above",
+    ):
         assert title in ended.stdout
     assert len(read_tum(tmp_path / "out" / "estimate.tum").poses) == FRAMES
 
@@ -81,7 +88,7 @@ def test_the_report_is_one_file_with_real_pictures(
     assert not re.search(r'(?:src|href)=(?!"data:)', page)
     assert "http" not in re.sub(r'"data:[^"]*"', "", page)
     pictures = re.findall(r'src="data:image/(png|svg\+xml);base64,([^"]+)"', page)
-    assert [kind for kind, _ in pictures] == ["png", "svg+xml", "svg+xml", "svg+xml"]
+    assert [kind for kind, _ in pictures] == ["png", *["svg+xml"] * 4]
     for kind, text in pictures:
         content = base64.b64decode(text)
         if kind == "png":
@@ -89,7 +96,13 @@ def test_the_report_is_one_file_with_real_pictures(
             assert drawn.std() > 10
         else:
             assert ElementTree.fromstring(content).tag.endswith("svg")
-    for title in ("Trajectory", "Errors over time", "Latency", "Depth and its errors"):
+    for title in (
+        "Trajectory",
+        "Map from above",
+        "Errors over time",
+        "Latency",
+        "Depth and its errors",
+    ):
         assert f"<h2>{title}</h2>" in page
     assert "<td>identity</td>" in page
 

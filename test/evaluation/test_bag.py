@@ -98,7 +98,13 @@ def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -
     assert content["baselines"]["same_pixel"]["correspondence"]["epe_px"] > 1
     assert content["baselines"]["constant_velocity"]["odometry"]["unanswered"] == 1
     wrote = write_evaluation(evaluation, tmp_path)
-    assert set(wrote) == {"metrics.json", "estimate.tum", "truth.tum", "report.html"}
+    assert set(wrote) == {
+        "metrics.json",
+        "estimate.tum",
+        "truth.tum",
+        "occupancy.png",
+        "report.html",
+    }
     estimate, truth = (read_tum(tmp_path / f"{name}.tum") for name in ("estimate", "truth"))
     stamps = START_NS + PERIOD_NS * np.arange(FRAMES)
     np.testing.assert_array_equal(estimate.stamps_ns, stamps)

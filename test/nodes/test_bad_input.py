@@ -228,8 +228,10 @@ def test_fallback_to_a_field_of_view(make_rig, bench, info):
     rig.wait(answered, "an answer")
     K = rig.received["depth/camera_info"][-1].k
     assert K[0] == pytest.approx(160 * 4 / 320)
-    if info is None:
-        rig.wait_for_status("frames", WARN, r"fallback_intrinsics \(hfov\) are used")
+    reason = "no CameraInfo on" if info is None else "the camera is uncalibrated"
+    used = r"fallback_intrinsics \(hfov 90 degrees; f = 160 px\) are used"
+    rig.wait_for_status("frames", WARN, f"{reason}.*{used}")
+    assert "hfov 90" in rig.value("intrinsics")
 
 
 CALIBRATION = """\

@@ -8,7 +8,7 @@ import yaml
 
 from vlm3_ros.nodes.depth_node import DepthParameters
 from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.nodes.query_node import QueryParameters
+from vlm3_ros.nodes.query_parameters import QueryParameters
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -13,6 +13,7 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from vlm3_ros.engines import anycalib
 from vlm3_ros.engines.base import EngineError
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -241,7 +242,12 @@ def test_destroying_a_node_leaves_no_thread(make_rig, bench, blocked):
         (["grid_columns:=0"], "grid_columns.*out of range"),
         (["min_depth:=3.0", "max_depth:=2.0"], "'min_depth'.*'max_depth'"),
         (["fallback_intrinsics:=file"], "'fallback_file'"),
-        (["fallback_intrinsics:=anything"], "one of none, hfov, file"),
+        (["fallback_intrinsics:=anything"], "one of none, hfov, file, anycalib"),
+        pytest.param(
+            ["fallback_intrinsics:=anycalib"],
+            r"needs the package anycalib: pip install git\+https",
+            marks=pytest.mark.skipif(anycalib.is_installed(), reason="anycalib is installed"),
+        ),
         (["grid_rows:=many"], "grid_rows.*STRING.*INTEGER"),
     ],
 )

@@ -2,108 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import re
 import threading
 
 import numpy as np
 import pytest
+from asking import Asker
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PointStamped
-from sensor_msgs.msg import Image
-from std_msgs.msg import String
 
+from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.synthetic.views import sample_view
+from vlm3_ros.tasks.queries import ObjectQuery, PixelQuery, TextQuery, answer_query
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-
-OUTPUTS = {"clicked_point": PointStamped, "answer": String}
-
-
-class Asker:
-    """A rig around a query node, and a user who clicks and asks."""
-
-    def __init__(self, make_rig, bench, engine, **options) -> None:
-        self.bench = bench
-        self.rig = make_rig(engine, make_node=QueryNode, outputs=OUTPUTS, **options)
-        peer = self.rig.peer
-        self.clicked_pixel = peer.create_publisher(PointStamped, "clicked_pixel", 1000)
-        self.question = peer.create_publisher(String, "question", 1000)
-
-    @property
-    def node(self) -> QueryNode:
-        return self.rig.node
-
-    def wait_active(self) -> None:
-        for publisher in (
-            self.rig.image,
-            self.rig.camera_info,
-            self.clicked_pixel,
-            self.question,
-        ):
-            self.rig.wait(publisher.get_subscription_count, "subscriptions of the node")
-        for topic in OUTPUTS:
-            self.rig.wait(lambda t=topic: self.rig.peer.count_publishers(t), f"a writer of {topic}")
-        self.rig.wait(self.node._answer.get_subscription_count, "discovery of the listener")
-        self.rig.wait(self.node._clicked_point.get_subscription_count, "discovery of the listener")
-
-    def show(self, message: Image | None = None, info=None) -> float:
-        """An image that the node has when this returns; returns its stamp."""
-        message = message or self.bench.rgb_message(self.bench.now())
-        self.rig.send_info(info or camera_info_message(message.header, self.bench.CAMERA))
-        self.rig.send_until(
-            lambda: self.rig.image.publish(message),
-            lambda: (i := self.node._images.newest) and i.message.header == message.header,
-            "arrival of the image",
-        )
-        return self.bench.stamp_of(message)
-
-    def click(self, u: float, v: float, stamp: float = 0.0, frame: str = "") -> dict:
-        """Click on a pixel; the answer."""
-        message = PointStamped(header=self.bench.header(stamp, frame))
-        message.point.x, message.point.y = u, v
-        before = len(self.answers)
-        self.clicked_pixel.publish(message)
-        return self.next(before)
-
-    def ask(self, question: object) -> dict:
-        """Ask; the answer."""
-        before = len(self.answers)
-        self.send(question)
-        return self.next(before)
-
-    def send(self, question: object) -> None:
-        text = question if isinstance(question, str) else json.dumps(question)
-        self.question.publish(String(data=text))
-
-    def next(self, before: int) -> dict:
-        self.rig.wait(lambda: len(self.answers) > before, "an answer")
-        assert len(self.answers) == before + 1
-        return self.answers[-1]
-
-    @property
-    def answers(self) -> list[dict]:
-        return [strict_json(message.data) for message in self.rig.received["answer"]]
-
-    @property
-    def points(self) -> list[PointStamped]:
-        return self.rig.received["clicked_point"]
-
-
-def strict_json(text: str) -> dict:
-    """JSON as others read it: without NaN."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} in {text}")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 @pytest.fixture
 def make_asker(make_rig, bench):
-    def make(engine=None, **options) -> Asker:
-        return Asker(make_rig, bench, engine or bench.WallEngine(), **options)
+    def make(engine=None, embedded=False, **options) -> Asker:
+        return Asker(make_rig, bench, None if embedded else engine or bench.WallEngine(), **options)
 
     return make
 
@@ -230,7 +151,7 @@ def test_before_there_is_anything_to_ask_about(make_asker, bench):
 
 
 def test_an_image_that_came_too_long_ago(make_asker, bench):
-    asker = make_asker(parameters={"use_sim_time": True})
+    asker = make_asker(parameters={"use_sim_time": True, "max_image_age": 5.0})
     asker.wait_active()
     asker.rig.set_clock(1000.0)
     asker.show()
@@ -284,3 +205,131 @@ def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
     assert all("was deactivated" in answer["reason"] for answer in asker.answers)
     assert not asker.node._unanswered
     assert not len(asker.node._images)
+
+
+BAD_QUESTIONS = [
+    "",
+    "{",
+    "{}",
+    '{"depth": [1, "2"]}',
+    '{"depth": [NaN, 2]}',
+    '{"depth": [400, 2]}',
+    '{"depth": [-1e300, 2]}',
+    '{"width": [30, 2, 3, 40]}',
+    '{"width": [1000, 1000, 1100, 1100]}',
+    '{"width": 10000000000000000000000}',
+    '{"width": "nothing"}',
+    '{"relation": "inside", "objects": [[0, 0, 9, 9], [9, 9, 19, 19]]}',
+    '{"depth": [1, 2], "stamp": {"sec": -5, "nanosec": 1e3}}',
+    '{"depth": [1, 2], "stamp": {"sec": -5, "nanosec": -7}}',
+    '{"a":' * 900,
+    "x" * 2_000_000,
+    "\x00",
+    '{"\ud83d": 1}'.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
+]
+
+
+def test_whatever_is_asked_gets_one_answer(make_asker, bench):
+    asker = make_asker()
+    asker.wait_active()
+    asker.show()
+    for number, question in enumerate(BAD_QUESTIONS):
+        answer = asker.ask(question)
+        assert answer["status"] in ("refused", "unread", "free text"), question[:100]
+        assert bool(answer["reason"]) == (answer["status"] != "free text")
+        assert answer["value"] is None
+        assert len(asker.answers) == number + 1
+    asker.rig.wait_for_status("questions", WARN, "")
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+    asker.rig.wait_for_status("questions", OK, "answered")
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (EngineError("the server is gone: start it"), "^the server is gone: start it"),
+        (ZeroDivisionError("never thought of"), "^ZeroDivisionError: never thought of"),
+    ],
+)
+def test_an_engine_that_fails(make_asker, bench, fault, text):
+    engine = bench.WallEngine(fault=fault)
+    asker = make_asker(engine)
+    asker.wait_active()
+    asker.show()
+    answer = asker.click(5.0, 5.0)
+    assert answer["status"] == "refused"
+    assert re.search(text, answer["reason"])
+    asker.rig.wait_for_status("questions", WARN, text)
+    engine.fault = None
+    assert asker.click(5.0, 5.0)["status"] == "ok"
+    asker.rig.wait(lambda: asker.points, "the point")
+    assert len(asker.points) == 1
+
+
+def test_an_answer_that_cannot_be_read(make_asker, bench):
+    asker = make_asker(bench.WallEngine(unread=1))
+    asker.wait_active()
+    asker.show()
+    answer = asker.click(5.0, 5.0)
+    assert (answer["status"], answer["raw"]) == ("unread", "somewhere over there")
+    asker.rig.wait(lambda: asker.rig.log_lines("'somewhere over there'"), "a line in the log")
+    assert not asker.points
+
+
+def test_an_image_that_cannot_be_used(make_asker, bench):
+    asker = make_asker()
+    asker.wait_active()
+    message = bench.rgb_message(bench.now())
+    message.encoding = "rgb24"
+    asker.show(message)
+    answer = asker.ask("What is there?")
+    assert "the encoding 'rgb24' is unknown" in answer["reason"]
+    asker.show()
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+
+
+def test_images_do_not_pile_up(make_asker, bench):
+    asker = make_asker(parameters={"recent_images": 3})
+    asker.wait_active()
+    for _ in range(6):
+        asker.show()
+    assert len(asker.node._images) == 3
+    assert asker.rig.set_parameters(recent_images=1).successful
+    asker.show()
+    assert len(asker.node._images) == 1
+    asker.rig.wait(lambda: asker.rig.value("images kept", "images") == "1", "their count")
+    assert asker.rig.value("images received", "images") == "7"
+
+
+def test_without_a_camera(make_asker, bench):
+    asker = make_asker(parameters={"image_timeout": 0.3})
+    asker.wait_active()
+    asker.rig.wait_for_status("images", WARN, "no image on .* for 0.3 s")
+
+
+def test_what_is_answered_is_what_the_model_says(make_asker, bench):
+    view = sample_view(np.random.default_rng(5), "room")
+    settings = {"device": "cpu", "dtype": "float32", "offline": True}
+    asker = make_asker(embedded=True, parameters=settings)
+    asker.wait_active()
+    message = bench.rgb_message(bench.now(), view.image)
+    asker.show(message, camera_info_message(message.header, view.camera))
+    pixel, box = (60.0, 80.0), (20.0, 30.0, 90.0, 110.0)
+    clicked = asker.click(*pixel)
+    width = asker.ask({"width": list(box)})
+    text = asker.ask("How far is the point at (1000, 1000)?")
+
+    engine = load_engine(chosen_settings({"model": "", **settings}))
+    for answer, query in (
+        (clicked, PixelQuery("point", pixel)),
+        (width, ObjectQuery("width", box)),
+        (text, TextQuery("How far is the point at (1000, 1000)?")),
+    ):
+        expected = answer_query(engine, view.image, view.camera, query)
+        value = list(expected.value) if isinstance(expected.value, tuple) else expected.value
+        assert (answer["value"], answer["raw"]) == (value, expected.raw)
+        assert (answer["status"], answer["uncertainty"]) == (expected.status, expected.uncertainty)
+    engine.close()
+    assert clicked["status"] == width["status"] == "ok"
+    assert clicked["uncertainty"] > 0
+    assert text["status"] == "free text"

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
 PROMPTS = load_prompt_set("vlm3")
@@ -140,24 +139,3 @@ def test_the_grid_is_the_small_image_of_the_resized_camera():
     small = camera.resized(16, 12)
     pixels = uniform_grid(camera, 16, 12)
     assert np.allclose(camera.rays(pixels), small.rays(small.pixel_grid().reshape(-1, 2)))
-
-
-@pytest.mark.parametrize("tilt", [(0.0, 0.0), (0.3, -0.2)])
-def test_densify_is_exact_on_a_plane_and_empty_outside(tilt):
-    camera = PinholeCamera.from_hfov(120, 90, 70)
-    rays = camera.rays(camera.pixel_grid())
-    plane = 3.0 / (1 + rays[..., 0] * tilt[0] + rays[..., 1] * tilt[1])
-    pixels = uniform_grid(camera, 12, 9)
-    u, v = np.round(pixels).astype(int).T
-    dense = densify(np.stack([u, v], -1), plane[v, u], 120, 90)
-    inside = np.isfinite(dense)
-    assert inside.mean() > 0.75 and not inside[0, 0]
-    assert np.allclose(dense[inside], plane[inside], rtol=1e-5)
-
-
-def test_densify_leaves_out_what_is_unknown():
-    pixels = [[0, 0], [10, 0], [0, 10], [10, 10]]
-    dense = densify(pixels, [1, 1, 1, np.nan], 11, 11)
-    assert dense[2, 2] == pytest.approx(1) and np.isnan(dense[9, 9])
-    assert np.isnan(densify(pixels, [1, 1, np.nan, np.nan], 11, 11)).all()
-    assert np.isnan(densify([[0, 0], [1, 1], [2, 2]], [1, 1, 1], 5, 5)).all()

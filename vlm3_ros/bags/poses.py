@@ -31,11 +31,11 @@ class TimedPoses:
     stamps_ns: NDArray[np.int64]
     poses: NDArray[np.float64]
 
-    def at(self, stamps_ns: ArrayLike) -> NDArray[np.float64]:
+    def at(self, stamps_ns: ArrayLike, max_gap: float = MAX_GAP) -> NDArray[np.float64]:
         """Poses interpolated at these times, shape (m, 4, 4).
 
-        NaN before the first and after the last one, and between two that are more than `MAX_GAP`
-        apart.
+        NaN before the first and after the last one, and between two that are more than `max_gap`
+        seconds apart.
         """
         wanted = np.asarray(stamps_ns, dtype=np.int64)
         after = np.searchsorted(self.stamps_ns, wanted).clip(0, len(self.stamps_ns) - 1)
@@ -52,7 +52,7 @@ class TimedPoses:
             turn * Rotation.from_rotvec(share[:, None] * rest.as_rotvec())
         ).as_matrix()
         poses[:, :3, 3] = first[:, :3, 3] + share[:, None] * (last[:, :3, 3] - first[:, :3, 3])
-        is_known = is_exact | ((start < wanted) & (wanted < end) & (gap <= MAX_GAP * 1e9))
+        is_known = is_exact | ((start < wanted) & (wanted < end) & (gap <= max_gap * 1e9))
         poses[~is_known] = np.nan
         return poses
 

@@ -15,6 +15,7 @@ from vlm3_ros.cli import (
     dataset,
     demo,
     evaluate,
+    figure,
     sample_bag,
     train,
 )
@@ -25,7 +26,7 @@ from vlm3_ros.language.prompts import PromptError
 from vlm3_ros.training.config import ConfigError
 from vlm3_ros.training.errors import TrainingError
 
-_COMMANDS = (demo, ask, evaluate, bench, dataset, train, ablate, bag_from_rgbd, sample_bag)
+_COMMANDS = (demo, ask, evaluate, figure, bench, dataset, train, ablate, bag_from_rgbd, sample_bag)
 
 _USER_ERRORS = (
     BagError,

@@ -192,7 +192,7 @@ def _write(
         cv2.resize(image, (small.width, small.height), interpolation=cv2.INTER_AREA), np.uint8
     )
     pixels = (answers.pixels + 0.5) * scale - 0.5
-    dense = densify(pixels, answers.depth, small.width, small.height)
+    dense = densify(shown, pixels, answers.depth)
     has_dense = bool(np.isfinite(dense).any())
     frame = DepthFrame("", shown, pixels, answers.depth, dense if has_dense else None, None)
     draw_depth_frames([frame], folder / "depth.png", name)

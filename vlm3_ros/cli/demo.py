@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.model_options import add_model_options
+from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
 from vlm3_ros.paths import sample_bag
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="play a bag through the nodes and look at the result",
         description="Start depth_node and pose_node with one model, play a bag into them over DDS "
         "in a ROS domain of its own, and compare what they publish with what is true of the bag. "
-        "Writes report.html, overview.png, trajectory.png, cloud.ply, metrics.json, trajectories "
-        "(TUM) and the logs of the processes. Needs ROS 2.",
+        "Writes report.html, overview.png, trajectory.png, occupancy.png, cloud.ply, metrics.json, "
+        "trajectories (TUM) and the logs of the processes. Needs ROS 2.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     parser.add_argument(
@@ -43,6 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             metavar="TOPIC",
             help="of the bag, where it has several (default: found by type and content)",
         )
+    add_rerun_option(parser)
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -51,10 +53,11 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from rich.console import Console
 
-    from vlm3_ros.cli.evaluate_bag import print_evaluation
+    from vlm3_ros.cli.evaluate_bag import print_evaluation, write_rerun
     from vlm3_ros.cli.replayed import evaluate_replay
     from vlm3_ros.evaluation.bag import bag_source, write_evaluation
 
+    check_rerun(options)
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     with bag_source(
@@ -65,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     ) as source:
         evaluation = evaluate_replay(source, options, out, options.rate)
         wrote = [*_write_pictures(evaluation, out), *write_evaluation(evaluation, out)]
+        write_rerun(evaluation, options)
     print_evaluation(Console(highlight=False), evaluation)
     print(f"wrote {', '.join(wrote)} to {out}")
     return 0
@@ -98,6 +102,6 @@ def _write_cloud(evaluation: BagEvaluation, stamp_ns: int, path: Path) -> None:
 
     frame = next(evaluation.source.frames.at([stamp_ns]))
     camera, depth = frame.camera, evaluation.answers.depths[stamp_ns]
-    dense = densify(uniform_grid(camera, *GRID), depth, camera.width, camera.height)
+    dense = densify(frame.image, uniform_grid(camera, *GRID), depth)
     points = camera.unproject(camera.pixel_grid(), dense)
     write_ply(path, points.reshape(-1, 3), frame.image.reshape(-1, 3))

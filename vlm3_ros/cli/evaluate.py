@@ -10,6 +10,7 @@ from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
 from vlm3_ros.cli.evaluate_jsonl import add_jsonl_options, evaluate_on_jsonl
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
+from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
 
 _SCENES, _BAGS, _JSONL = "procedural scenes (--synthetic)", "bags", "data sets (.jsonl)"
 
@@ -23,8 +24,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "correspondences and answers about objects, beside guesses that do not look at the image "
         "and classical vision. On a "
         "bag: every frame as the nodes would answer it, with the trajectory; needs no ROS; writes "
-        "metrics.json, report.html and trajectories (TUM). On a data set in DepthLM's format: by "
-        "its protocol. On procedural scenes that no training "
+        "metrics.json, report.html, occupancy.png and trajectories (TUM). On a data set in "
+        "DepthLM's format: by its protocol. On procedural scenes that no training "
         "draws (--synthetic): writes metrics.json, views.png, pairs.png and objects.png (the best, "
         "the median and the worst) and reliability.png (how often the truth lies in the intervals "
         "that standard deviations promise).",
@@ -46,6 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="number of procedural views, of pairs of views, and of views with objects",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    add_rerun_option(parser)
     options_of = {
         _SCENES: _add_scene_options(parser),
         _BAGS: add_bag_options(parser),
@@ -72,6 +74,9 @@ def run(options: argparse.Namespace) -> int:
         for action in actions:
             if kind != evaluated and getattr(options, action.dest) != action.default:
                 raise CommandError(f"{action.option_strings[0]} is for {kind}, not for {evaluated}")
+    if evaluated == _JSONL and options.rerun is not None:
+        raise CommandError(f"--rerun is for {_SCENES} and {_BAGS}, not for {_JSONL}")
+    check_rerun(options)
     return evaluate(options)
 
 

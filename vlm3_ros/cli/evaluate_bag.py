@@ -73,9 +73,20 @@ def evaluate_on_bag(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         evaluation = (_online if options.online else _offline)(source, options)
         wrote = write_evaluation(evaluation, options.out)
+        write_rerun(evaluation, options)
     print_evaluation(Console(highlight=False), evaluation)
     print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
+
+
+def write_rerun(evaluation: BagEvaluation, options: argparse.Namespace) -> None:
+    """Write the recording that --rerun asks for, if it does; the bag is still open."""
+    if options.rerun is None:
+        return
+    from vlm3_ros.evaluation.rerun_log import log_bag
+
+    log_bag(evaluation, options.rerun)
+    print(f"wrote {options.rerun}: look at it with `rerun {options.rerun}`")
 
 
 def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:

@@ -46,6 +46,10 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     with loaded_engines(options) as (engine, pair_engine):
         report = _evaluate(engine, options, options.seed)
         frames = best_median_worst(engine, report, view_focal=options.focal)
+        if options.rerun is not None:
+            from vlm3_ros.evaluation.rerun_log import log_views
+
+            log_views(engine, report, options.rerun, options.focal)
         other = _evaluate(engine, options, options.seed + 1) if options.calibrate else None
         pairs = _evaluate_pairs(pair_engine, options, options.seed)
         others = None
@@ -118,6 +122,8 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     else:
         print_objects(console, name, objects)
     console.print(f"wrote {', '.join(wrote)} to {options.out}")
+    if options.rerun is not None:
+        console.print(f"wrote {options.rerun}: look at it with `rerun {options.rerun}`")
     return 0
 
 

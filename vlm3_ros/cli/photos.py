@@ -51,9 +51,9 @@ class Shot:
         return pixels if self.lens is None else self.lens.distort_pixels(pixels)
 
 
-def add_camera_options(parser: argparse.ArgumentParser) -> None:
+def add_camera_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Add the options that say what camera took a photo."""
-    camera = parser.add_mutually_exclusive_group(required=True)
+    camera = parser.add_mutually_exclusive_group(required=required)
     camera.add_argument(
         "--hfov", type=float, metavar="DEG", help="horizontal field of view of a photo, degrees"
     )

@@ -259,13 +259,13 @@ class OpenAIEngine:
             raise self._refusal(response)
         try:
             return response.json()
-        except ValueError:
-            raise self._nonsense(response.text) from None
+        except (ValueError, RecursionError):
+            raise self._nonsense(_text(response)) from None
 
     def _refusal(self, response: httpx.Response) -> _Unanswered:
         status = response.status_code
         text = f"{self._url} answers {status} {response.reason_phrase}"
-        if said := " ".join(response.text.split())[:_SHOWN_CHARACTERS]:
+        if said := " ".join(_text(response).split())[:_SHOWN_CHARACTERS]:
             text += f": {said}"
         if status in (401, 403):
             variable = self._settings.api_key_variable
@@ -277,6 +277,11 @@ class OpenAIEngine:
     def _nonsense(self, said: object) -> _Unanswered:
         shown = str(said)[:_SHOWN_CHARACTERS]
         return _Unanswered(f"{self._url} does not answer as OpenAI's servers do: {shown!r}")
+
+
+def _text(response: httpx.Response) -> str:
+    # response.text believes any charset that the server names, and fails on some.
+    return response.content.decode(errors="replace")
 
 
 class _Unanswered(Exception):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -67,7 +68,7 @@ class RecordedEngine:
                 number += 1
                 key, answer = _parse(json.loads(line))
                 self._answers[key] = answer
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise EngineError(
                 f"{self._path} is no recording of answers: line {number}: {error}"
             ) from error
@@ -231,4 +232,10 @@ def _line(content: dict[str, Any]) -> bytes:
 
 def _parse(entry: dict[str, Any]) -> tuple[Key, Answer]:
     key = tuple(entry["images"]), entry["question"], entry["template"]
-    return key, Answer(entry["text"], entry["value"], entry["std"])
+    text, value, std = entry["text"], entry["value"], entry["std"]
+    if not isinstance(text, str):
+        raise TypeError(f"its text is {text!r}")
+    for number in (value, std):
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"it holds the number {number}")
+    return key, Answer(text, value, std)

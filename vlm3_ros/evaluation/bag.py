@@ -19,6 +19,7 @@ from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.bags.truncation import readable_bag
 from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag_frames import BagFrame, BagFrames, camera_frame, counted
+from vlm3_ros.evaluation.bag_occupancy import BagOccupancy, OccupancySurvey, occupancy_json
 from vlm3_ros.evaluation.bag_plots import plot_errors, plot_latency, plot_trajectory
 from vlm3_ros.evaluation.bag_scores import (
     BagScores,
@@ -27,7 +28,13 @@ from vlm3_ros.evaluation.bag_scores import (
     score_answers,
     scores_json,
 )
-from vlm3_ros.evaluation.bag_tables import TextTable, frames_json, latency_json, score_tables
+from vlm3_ros.evaluation.bag_tables import (
+    TextTable,
+    frames_json,
+    latency_json,
+    occupancy_table,
+    score_tables,
+)
 from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
 from vlm3_ros.evaluation.html import (
     facts_html,
@@ -37,6 +44,7 @@ from vlm3_ros.evaluation.html import (
     table_html,
     write_page,
 )
+from vlm3_ros.evaluation.occupancy_pictures import plot_occupancy
 from vlm3_ros.evaluation.pictures import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.report import of_ranks, write_json
 from vlm3_ros.evaluation.trajectories import Trajectory, write_tum
@@ -75,7 +83,8 @@ class BagSource:
 class BagEvaluation:
     """A bag, the answers about it, and their scores.
 
-    `mode`: how the answers were obtained, in a word. `notes`: what a reader must know beside the
+    `mode`: how the answers were obtained, in a word. `occupancy`: maps from above; None where they
+    could not be drawn, which the notes explain. `notes`: what a reader must know beside the
     scores: what is missing, and why.
     """
 
@@ -85,6 +94,7 @@ class BagEvaluation:
     answers: BagAnswers
     truth: BagTruth
     scores: BagScores
+    occupancy: BagOccupancy | None
     notes: dict[str, str]
 
 
@@ -145,20 +155,25 @@ def evaluate_answers(
     frames = counted(source.frames, lambda done: progress(done, source.images))
     pixels = {pair: matches.pixels1 for pair, matches in answers.matches.items()}
     pairs = [*answers.motions, *published_pairs(answers)]
-    truth = read_truth(frames, source.poses, pairs, pixels)
+    survey = OccupancySurvey(answers, source.poses, source.no_poses)
+    truth = read_truth(survey.watched(frames), source.poses, pairs, pixels)
     scores = score_answers(answers, truth, source.poses, source.no_poses)
     if source.frames.topics.depth is None:
         reason = f"{source.path}: the bag has no depth images"
         scores.left_out["depth"] = reason
         if "correspondence" not in answers.left_out:
             scores.left_out["correspondence"] = reason
+    occupancy = survey.result(truth, scores)
+    if occupancy is None:
+        scores.left_out["occupancy"] = scores.left_out.get("depth", survey.reason)
     notes = _notes(source.frames, answers, scores)
-    return BagEvaluation(source, model, mode, answers, truth, scores, notes)
+    return BagEvaluation(source, model, mode, answers, truth, scores, occupancy, notes)
 
 
 def evaluation_tables(evaluation: BagEvaluation) -> list[TextTable]:
     """The scores as tables."""
-    return score_tables(evaluation.answers, evaluation.scores)
+    tables = score_tables(evaluation.answers, evaluation.scores)
+    return [*tables, occupancy_table(evaluation.occupancy)] if evaluation.occupancy else tables
 
 
 def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
@@ -176,6 +191,7 @@ def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
             "ground_truth": source.poses.source if source.poses else None,
         },
         **scores_json(evaluation.scores),
+        **({"occupancy": occupancy_json(evaluation.occupancy)} if evaluation.occupancy else {}),
         "latency": latency_json(evaluation.answers),
         "frames": {"in_bag": len(evaluation.truth.stamps_ns), **frames_json(evaluation.answers)},
         "notes": evaluation.notes,
@@ -183,7 +199,8 @@ def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
 
 
 def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
-    """Write metrics.json, report.html and, where they are known, the trajectories as TUM files.
+    """Write metrics.json, report.html and, where they are known, occupancy.png and the
+    trajectories as TUM files.
 
     Returns:
         The names of the files.
@@ -193,6 +210,9 @@ def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
     for name, trajectory in _trajectories(evaluation).items():
         write_tum(out / f"{name}.tum", trajectory)
         wrote.append(f"{name}.tum")
+    if figure := occupancy_figure(evaluation):
+        figure.savefig(out / "occupancy.png", dpi=110)
+        wrote.append("occupancy.png")
     _write_report(evaluation, out / "report.html")
     return [*wrote, "report.html"]
 
@@ -201,6 +221,11 @@ def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:
     """The trajectory from above; None where it was not scored."""
     scores = evaluation.scores.trajectory
     return plot_trajectory(scores, _trajectories(evaluation)["truth"]) if scores else None
+
+
+def occupancy_figure(evaluation: BagEvaluation) -> Figure | None:
+    """The maps from above; None where there are none."""
+    return plot_occupancy(evaluation.occupancy) if evaluation.occupancy else None
 
 
 def _notes(frames: BagFrames, answers: BagAnswers, scores: BagScores) -> dict[str, str]:
@@ -257,6 +282,7 @@ def _write_report(evaluation: BagEvaluation, path: Path) -> None:
         parts.append(picture_html("Depth and its errors", png_source(picture.getvalue())))
     figures = {
         "Trajectory": trajectory_figure(evaluation),
+        "Map from above": occupancy_figure(evaluation),
         "Errors over time": plot_errors(scores, min(evaluation.truth.stamps_ns, default=0)),
         "Latency": plot_latency(evaluation.answers.latency),
     }
@@ -310,5 +336,5 @@ def depth_frames(evaluation: BagEvaluation, names: Mapping[int, str]) -> list[De
 def _depth_frame(frame: BagFrame, depth: NDArray[np.floating], title: str) -> DepthFrame:
     camera = frame.camera
     pixels = uniform_grid(camera, *GRID)
-    dense = densify(pixels, depth, camera.width, camera.height)
+    dense = densify(frame.image, pixels, depth)
     return DepthFrame(title.strip(), frame.image, pixels, depth, dense, frame.depth)

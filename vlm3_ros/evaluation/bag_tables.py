@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlm3_ros.evaluation.bag_answers import BagAnswers
+from vlm3_ros.evaluation.bag_occupancy import BagOccupancy
 from vlm3_ros.evaluation.bag_scores import (
     NO_DIRECTION,
     BagScores,
@@ -16,6 +17,7 @@ from vlm3_ros.evaluation.bag_scores import (
     TrajectoryScores,
 )
 from vlm3_ros.evaluation.metrics import DepthMetrics
+from vlm3_ros.evaluation.occupancy import MAX_HEIGHT, MAX_RANGE, MIN_HEIGHT, NEAR
 from vlm3_ros.evaluation.pair_baselines import SIFT
 from vlm3_ros.evaluation.pair_metrics import (
     AUC_LIMITS_DEG,
@@ -96,6 +98,35 @@ def score_tables(answers: BagAnswers, scores: BagScores) -> list[TextTable]:
     if latency := latency_json(answers):
         tables.append(_latency_table(latency))
     return tables
+
+
+def occupancy_table(occupancy: BagOccupancy) -> TextTable:
+    """The maps against the true one."""
+    true_cells = int(occupancy.truth.occupied.sum())
+    return TextTable(
+        f"map from above: {true_cells} occupied cells of {occupancy.truth.cell:g} m",
+        (
+            "",
+            *(f"{'' if index else 'found '}{near:g} m" for index, near in enumerate(NEAR)),
+            *(f"{'' if index else 'real '}{near:g} m" for index, near in enumerate(NEAR)),
+            "as free",
+            "cells",
+        ),
+        tuple(
+            (
+                name,
+                *(f"{scores.found[near]:.3f}" for near in NEAR),
+                *(f"{scores.real[near]:.3f}" for near in NEAR),
+                f"{scores.called_free:.3f}",
+                str(scores.cells),
+            )
+            for name, scores in occupancy.scores.items()
+        ),
+        f"{MIN_HEIGHT:g} to {MAX_HEIGHT:g} m over the base, within {MAX_RANGE:g} m. found: of what "
+        "is there, so near on the map; real: of what is on the map, so near in truth; as free: of "
+        "what is there. True sparse depth: of the pixels that the model is asked. All maps but the "
+        "first stand at true poses.",
+    )
 
 
 def _depth_table(rows: Mapping[str, DepthMetrics]) -> TextTable:

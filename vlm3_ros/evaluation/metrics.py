@@ -133,12 +133,21 @@ def row_baseline(
         truth: for each image the true depths in metres, shape (n,).
         rows: for each image the heights of these pixels in it, (v + 0.5) / height, in [0, 1].
     """
-    bands = [np.minimum((r * ROW_BANDS).astype(int), ROW_BANDS - 1) for r in rows]
+    bands = [_bands(r) for r in rows]
     all_truth, all_bands = np.concatenate(truth), np.concatenate(bands)
     depths = np.full(ROW_BANDS, best_constant(all_truth))
     for band in np.unique(all_bands):
         depths[band] = best_constant(all_truth[all_bands == band])
     return Guess(depths, depth_metrics([depths[b] for b in bands], truth))
+
+
+def guess_of_rows(guess: Guess, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """What a `row_baseline` says of pixels at these heights in the image, metres, shape (n,)."""
+    return np.asarray(guess.depths[_bands(rows)])
+
+
+def _bands(rows: NDArray[np.floating]) -> NDArray[np.int64]:
+    return np.minimum((rows * ROW_BANDS).astype(int), ROW_BANDS - 1)
 
 
 def _image_scores(p: NDArray[np.float64], g: NDArray[np.float64]) -> tuple[float, float, float]:

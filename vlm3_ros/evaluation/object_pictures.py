@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,14 +83,16 @@ def value_words(question: Question, value: Value) -> str:
     return f"{value:.2f} m" if isinstance(question, Quantity) else f"{value} o'clock"
 
 
-def draw_object_frames(frames: Sequence[ObjectFrame], path: Path | str, title: str) -> None:
+def draw_object_frames(
+    frames: Sequence[ObjectFrame], path: Path | str | BinaryIO, title: str
+) -> None:
     """Draw one row for each frame as a PNG: objects in their boxes, answers beside.
 
     Right answers are green, wrong ones red with the truth behind, all grey where it is unknown.
 
     Args:
         frames: at least one.
-        path: of the PNG.
+        path: of the PNG, or what to write it to.
         title: stands above.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def motion_words(T_cam1_cam2: Transform) -> str:
 
 
 def draw_pair_frames(
-    frames: Sequence[PairFrame], path: Path | str, title: str, legend: str | None = None
+    frames: Sequence[PairFrame], path: Path | str | BinaryIO, title: str, legend: str | None = None
 ) -> None:
     """Draw one row for each frame as a PNG, as figure 3 of the paper.
 
@@ -74,7 +74,7 @@ def draw_pair_frames(
 
     Args:
         frames: at least one.
-        path: of the PNG.
+        path: of the PNG, or what to write it to.
         title: stands above.
         legend: what dots and lines are; None for what was asked and answered.
     """

@@ -230,7 +230,7 @@ def _grid_frame(
         image=view.image,
         pixels=answers.pixels,
         depth=answers.depth,
-        dense=densify(answers.pixels, answers.depth, camera.width, camera.height),
+        dense=densify(view.image, answers.pixels, answers.depth),
         truth=view.depth,
     )
 

@@ -128,7 +128,7 @@ def evaluate_objects(
 def best_median_worst(report: ObjectReport) -> list[ObjectFrame]:
     """The views with the most, the middle and the fewest right answers, as pictures."""
     ranked = sorted(report.views, key=lambda view: -view.success)
-    return [_frame(report.seed, name, view) for name, view in of_ranks(ranked).items()]
+    return [object_frame(report.seed, name, view) for name, view in of_ranks(ranked).items()]
 
 
 def report_json(report: ObjectReport) -> dict[str, Any]:
@@ -164,7 +164,8 @@ def _scores(views: Sequence[ScoredObjects]) -> ObjectScores:
     )
 
 
-def _frame(seed: int, name: str, scored: ScoredObjects) -> ObjectFrame:
+def object_frame(seed: int, name: str, scored: ScoredObjects) -> ObjectFrame:
+    """A view of the evaluation `seed` as a picture; `name` stands before its kind."""
     return ObjectFrame(
         title=f"{name}: {scored.kind} {scored.index}, {scored.success:.0%} right",
         image=evaluation_objects(seed, scored.index)[0].image,

@@ -191,7 +191,7 @@ def evaluate_pairs(
 def best_median_worst(report: PairReport) -> list[PairFrame]:
     """The pairs of smallest, middle and largest error of the motion, as pictures."""
     ranked = sorted(report.pairs, key=lambda pair: pair.error_deg)
-    return [_frame(report.seed, name, pair) for name, pair in of_ranks(ranked).items()]
+    return [pair_frame(report.seed, name, pair) for name, pair in of_ranks(ranked).items()]
 
 
 def report_json(report: PairReport) -> dict[str, Any]:
@@ -301,7 +301,8 @@ def spread_json(scores: NDArray[np.float64]) -> dict[str, Any]:
     return {"nees": {"mean": float(np.nanmean(scores)), "median": float(np.nanmedian(scores))}}
 
 
-def _frame(seed: int, name: str, pair: ScoredPair) -> PairFrame:
+def pair_frame(seed: int, name: str, pair: ScoredPair) -> PairFrame:
+    """A pair of the evaluation `seed` as a picture; `name` stands before its kind."""
     views = evaluation_pair(seed, pair.index)[0].views
     return PairFrame(
         title=f"{name}: {pair.kind} {pair.index}, {pair.seconds:.1f} s",

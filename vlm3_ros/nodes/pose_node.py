@@ -125,6 +125,7 @@ class PoseNode(FrameNode):
         if odometry is self._odometry and not odometry.awaits_reset:
             self._tell(step)
             if step.has_pose:
+                self.refuse_old(frame.header, "its pose came late: ask less, or raise it")
                 self._publish(frame.header, step)
         asked, unread = 0, list[str]()
         for pair in (step.from_keyframe, step):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-import numpy as np
-from scipy.spatial.transform import Rotation
-
-from vlm3_ros.geometry.motion import Transform, transform
+from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
 from vlm3_ros.ros.node_parameters import FrameParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.odometry import OdometrySettings
@@ -107,11 +105,7 @@ class PoseParameters(FrameParameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("odom_frame", "base_frame"):
-            frame = getattr(self, name)
-            if not frame or frame.startswith("/"):  # which tf2 refuses
-                raise ParameterError(
-                    f"parameter '{name}' is {frame!r}; it must name a frame, without a leading '/'"
-                )
+            check_frame_name(name, getattr(self, name))
         if self.odom_frame == self.base_frame:
             raise ParameterError(
                 f"parameters 'odom_frame' and 'base_frame' are both {self.base_frame!r}: the "
@@ -138,21 +132,4 @@ def given_mount(parameters: PoseParameters) -> Transform | None:
     Raises:
         ParameterError: when it is no place and quaternion.
     """
-    text = parameters.base_from_camera
-    if not text.strip():
-        return None
-    try:
-        numbers = np.array([float(part) for part in text.replace(",", " ").strip("[] ").split()])
-    except ValueError:
-        numbers = np.empty(0)
-    if numbers.shape != (7,) or not np.isfinite(numbers).all():
-        raise ParameterError(
-            f"parameter 'base_from_camera' is {text!r}; it takes the seven numbers x y z qx qy qz "
-            "qw, or nothing"
-        )
-    if abs(np.linalg.norm(numbers[3:]) - 1) > 0.01:
-        raise ParameterError(
-            f"parameter 'base_from_camera': the quaternion {numbers[3:].tolist()} has a length of "
-            f"{np.linalg.norm(numbers[3:]):.3g}, it must be 1"
-        )
-    return transform(Rotation.from_quat(numbers[3:]), numbers[:3])
+    return mount_from_text("base_from_camera", parameters.base_from_camera)

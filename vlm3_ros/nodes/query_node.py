@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Point, PointStamped
@@ -14,15 +15,18 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
+from visualization_msgs.msg import MarkerArray
 
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.ros.diagnostics import FrameStatistics
-from vlm3_ros.ros.node import CameraModelNode, EngineLoader, FrameError
-from vlm3_ros.ros.node_parameters import CameraModelParameters
-from vlm3_ros.ros.parameters import parameter
+from vlm3_ros.nodes.query_parameters import QUESTION_DEPTH, QueryParameters
+from vlm3_ros.ros.detections import detected_class, located_message, referred_box, surest_boxes
+from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics
+from vlm3_ros.ros.node import CameraFrame, CameraModelNode, EngineLoader, FrameError
+from vlm3_ros.ros.object_markers import markers_message
 from vlm3_ros.ros.recent_images import KeptImage, RecentImages
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.ros.worker import FrameWorker
+from vlm3_ros.tasks.located import QUESTIONS, LocatedObject, locate_objects
 from vlm3_ros.tasks.queries import (
     AskedQuery,
     PixelQuery,
@@ -31,39 +35,14 @@ from vlm3_ros.tasks.queries import (
     QueryError,
     answer_json,
     answer_query,
+    names_detections,
     parse_question,
     refused,
+    resolved,
 )
 
-QUESTION_DEPTH = 1000
-"""Messages that wait in DDS: none is lost on the way to the queue, which tells what it refuses."""
-
-
-@dataclass(frozen=True)
-class QueryParameters(CameraModelParameters):
-    """Parameters of the query node."""
-
-    recent_images: int = parameter(
-        30,
-        "Images that are kept for clicks, questions and detections that name one by its stamp: "
-        "28 MB of raw 640x480.",
-        minimum=1,
-        maximum=1000,
-    )
-    max_image_age: float = parameter(
-        5.0,
-        "Refuse questions about an image that came longer ago than this, in seconds: the camera "
-        "has stopped. 0 for any age.",
-        minimum=0.0,
-        maximum=1e6,
-    )
-    question_queue: int = parameter(
-        10,
-        "Questions and clicks that may wait for the model; for another the oldest is refused.",
-        minimum=1,
-        maximum=QUESTION_DEPTH,
-        changes="unconfigured",
-    )
+if TYPE_CHECKING:
+    from vision_msgs.msg import Detection2D, Detection2DArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +61,16 @@ class _Request:
     arrived: float
 
 
+@dataclass(frozen=True)
+class _Detected:
+    """Detections and the image that they are of."""
+
+    message: Detection2DArray
+    image: KeptImage
+
+
 class QueryNode(CameraModelNode):
-    """Answers clicks and questions about the images of a camera.
+    """Answers clicks and questions about the images of a camera, and locates detected objects.
 
     Subscribers:
         image (sensor_msgs/Image): the camera, any colour encoding
@@ -94,12 +81,19 @@ class QueryNode(CameraModelNode):
             stamp
         question (std_msgs/String): JSON, see `vlm3_ros.tasks.queries`, or any other text, which
             the model gets as it is
+        detections (vision_msgs/Detection2DArray): boxes in `image` as it is published, with the
+            stamp of the image; where vision_msgs is installed
 
     Publishers (reliable; stamp and frame of the image; metres in the optical frame):
         clicked_point (geometry_msgs/PointStamped): where the clicked pixel is
         answer (std_msgs/String): JSON, one for each question and each click, refused ones too;
             see `vlm3_ros.tasks.queries.answer_json`
-        /diagnostics (diagnostic_msgs/DiagnosticArray): model, images and questions, once a second
+        objects/markers (visualization_msgs/MarkerArray): a box and a text for each detected
+            object, for RViz
+        objects/detections (vision_msgs/Detection3DArray): the same with the classes, scores and
+            ids of the detections; an object without an answer stays out of both
+        /diagnostics (diagnostic_msgs/DiagnosticArray): model, images, questions and objects,
+            once a second
 
     Parameters: `QueryParameters` and `CameraModelParameters`, each with its description; also in
     `ros2 param describe /query_node NAME`.
@@ -113,18 +107,37 @@ class QueryNode(CameraModelNode):
         self._questions: FrameWorker[_Request] | None = None
         self._unanswered: set[_Request] = set()
         self._unanswered_lock = threading.Lock()
+        self._detected: _Detected | None = None
+        self._located = FrameStatistics()
+        self._left_out: Counter[str] = Counter()
+        self._detections: FrameWorker[tuple[float, _Detected]] | None = None
         super().__init__("query_node", QueryParameters, engine_loader, **node_arguments)
 
     def create_outputs(self) -> None:
         """See the base class."""
         self._clicked_point = self.create_output(PointStamped, "clicked_point")
         self._answer = self.create_output(String, "answer", QUESTION_DEPTH)
+        self._detection_type: type | None = None
+        try:
+            from vision_msgs.msg import Detection2DArray, Detection3DArray
+        except ImportError:
+            self.get_logger().info(
+                "vision_msgs is not installed here: no detections are taken, no objects published",
+                once=True,
+            )
+            return
+        self._detection_type = Detection2DArray
+        self._objects = self.create_output(Detection3DArray, "objects/detections")
+        self._markers = self.create_output(MarkerArray, "objects/markers")
 
     def create_workers(self) -> list[FrameWorker[Any]]:
         """See the base class."""
         room = self.parameters.question_queue
         self._questions = FrameWorker(self._work, room, name=f"{self.get_name()} worker")
-        return [self._questions]
+        self._detections = FrameWorker(
+            self._locate, room=1, name=f"{self.get_name()} objects worker"
+        )
+        return [self._questions, self._detections]
 
     def create_inputs(self) -> None:
         """See the base class."""
@@ -132,6 +145,9 @@ class QueryNode(CameraModelNode):
         qos = QoSProfile(depth=QUESTION_DEPTH)
         self.create_input(PointStamped, "clicked_pixel", self._on_click, qos)
         self.create_input(String, "question", self._on_question, qos)
+        if self._detection_type:
+            newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+            self.create_input(self._detection_type, "detections", self._on_detections, newest)
 
     def image_qos(self) -> QoSProfile:
         """See the base class. Deeper: who names an image by its stamp wants it to be there."""
@@ -145,41 +161,49 @@ class QueryNode(CameraModelNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See the base class."""
         self._statistics.reset()
+        self._located.reset()
+        self._left_out.clear()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See the base class. What is asked is refused while the publishers still speak."""
         self._unsubscribe()
         self._refuse_all()
-        self._images.clear()
+        self._forget_images()
         return super().on_deactivate(state)
 
     def statuses(self) -> list[DiagnosticStatus]:
         """See the base class."""
-        images, newest, report = self._images, self._images.newest, self._statistics.report()
-        counts = {
-            "questions received": report.received,
-            "questions answered": report.answered,
-            "questions refused": report.failed,
+        statuses = [self._images_status(), self._questions_status()]
+        return [*statuses, self._objects_status()] if self._detection_type else statuses
+
+    def _images_status(self) -> DiagnosticStatus:
+        images, newest = self._images, self._images.newest
+        problems = self._camera_problems(newest.arrived if newest else None)
+        values = {"images received": str(images.received), "images kept": str(len(images))}
+        return self._stream_status("images", problems, f"{len(images)} images are kept", values)
+
+    def _questions_status(self) -> DiagnosticStatus:
+        report = self._statistics.report()
+        values = {
+            "questions received": str(report.received),
+            "questions answered": str(report.answered),
+            "questions refused": str(report.failed),
+            **report.speed(),
+            "last refusal": report.fault or "",
         }
-        values = {name: str(count) for name, count in counts.items()} | report.speed()
-        values["last refusal"] = report.fault or ""
-        refusal = [(DiagnosticStatus.WARN, report.fault)] if report.is_failing else []
-        return [
-            self._stream_status(
-                "images",
-                self._camera_problems(newest.arrived if newest else None),
-                f"{len(images)} images are kept",
-                {"images received": str(images.received), "images kept": str(len(images))},
-            ),
-            self._stream_status(
-                "questions",
-                [(level, text) for level, text in refusal if text],
-                f"{report.answered} questions answered",
-                values,
-                report.fault,
-            ),
-        ]
+        text = f"{report.answered} questions answered"
+        return self._stream_status("questions", _newest_fault(report), text, values, report.fault)
+
+    def _objects_status(self) -> DiagnosticStatus:
+        report = self._located.report()
+        text = f"{report.rate:.2f} Hz"
+        if self.parameters.lazy and not self._has_object_listeners():
+            text = "idle: nobody subscribes to the objects"
+        values = {f"detections {key}": str(n) for key, n in self._left_out.items() if n}
+        return self._stream_status(
+            "objects", _newest_fault(report), text, report.values() | values, report.fault
+        )
 
     def _on_click(self, message: PointStamped) -> None:
         u, v, stamp = message.point.x, message.point.y, message.header.stamp
@@ -201,11 +225,11 @@ class QueryNode(CameraModelNode):
         """Let a question wait for the model; refuse it where there is no image of it."""
         self._statistics.received()
         try:
-            image = self._image_of(asked.stamp)
-        except FrameError as error:
+            query, image = self._about(asked)
+        except (FrameError, QueryError) as error:
             self._refuse(self._request(text, asked.id), str(error))
             return
-        request = self._request(text, asked.id, asked.query, is_click, image)
+        request = self._request(text, asked.id, query, is_click, image)
         assert self._questions is not None
         left = self._questions.put(request)
         if left:
@@ -228,9 +252,29 @@ class QueryNode(CameraModelNode):
             self._unanswered.add(request)
         return request
 
+    def _about(self, asked: AskedQuery) -> tuple[Query, KeptImage]:
+        """A query of boxes, and the image that it is about."""
+        if not names_detections(asked.query):
+            return asked.query, self._image_of(asked.stamp)
+        detected = self._detected
+        if detected is None:
+            raise FrameError(
+                f"{self.resolve_topic_name('detections')}: no detections of a known image have "
+                "come yet"
+            )
+        stamp = detected.message.header.stamp
+        if asked.stamp not in (None, (stamp.sec, stamp.nanosec)):
+            raise FrameError(
+                f"the newest detections are of the image {stamp.sec}.{stamp.nanosec:09d}, not of "
+                "the one that the question names"
+            )
+        self._check_arrival(detected.image)
+        detections = detected.message.detections
+        query = resolved(asked.query, lambda reference: referred_box(detections, reference))
+        return query, detected.image
+
     def _image_of(self, stamp: tuple[int, int] | None) -> KeptImage:
-        """The image that a question is about; None: the newest."""
-        parameters = self.parameters
+        """The image of a stamp; None: the newest."""
         if stamp is None:
             image = self._images.newest
             if image is None:
@@ -242,24 +286,28 @@ class QueryNode(CameraModelNode):
                 raise FrameError(
                     f"{self._image_topic}: none of the {len(self._images)} images that are kept "
                     f"has the stamp {sec}.{nanosec:09d}: ask sooner, or raise recent_images "
-                    f"({parameters.recent_images}); a stamp of zero asks about the newest"
+                    f"({self.parameters.recent_images}); a stamp of zero asks about the newest"
                 )
+        self._check_arrival(image)
+        self.refuse_old(
+            image.message.header, "ask sooner, compare the clocks (use_sim_time?), or raise it"
+        )
+        return image
+
+    def _check_arrival(self, image: KeptImage) -> None:
+        parameters = self.parameters
         age = (self.get_clock().now().nanoseconds - image.clock) / 1e9
         if 0 < parameters.max_image_age < age:
             raise FrameError(
                 f"{self._image_topic}: the image came {age:.1f} s ago, before max_image_age "
                 f"({parameters.max_image_age:g} s): see that the camera runs, or raise it"
             )
-        self._check_age(image.message.header)
-        return image
 
     def _work(self, request: _Request) -> None:
         """Answer a question; whatever happens, the thread lives on."""
         assert request.image and request.query and self.engine
         try:
-            frame = self._camera_frame(request.image.message)
-            if frame is None:
-                raise FrameError(f"{self._camera_info_topic}: no CameraInfo has come yet")
+            frame = self._frame_of(request.image)
             answer = answer_query(self.engine, frame.image, frame.camera, request.query, frame.lens)
         except Exception as error:
             if self.context.ok():
@@ -268,6 +316,12 @@ class QueryNode(CameraModelNode):
         if answer.status == "unread" and self._log_throttle.passes("unread answer"):
             self.get_logger().warning(f"{answer.reason}: {answer.raw[:100]!r}")
         self._reply(request, answer)
+
+    def _frame_of(self, image: KeptImage) -> CameraFrame:
+        frame = self._camera_frame(image.message)
+        if frame is None:
+            raise FrameError(f"{self._camera_info_topic}: no CameraInfo has come yet")
+        return frame
 
     def _reply(self, request: _Request, answer: QueryAnswer) -> None:
         """Publish an answer, unless the question has one already."""
@@ -303,8 +357,75 @@ class QueryNode(CameraModelNode):
     def _release(self) -> None:
         self._unsubscribe()
         self._refuse_all()
-        self._images.clear()
+        self._forget_images()
         super()._release()
+
+    def _forget_images(self) -> None:
+        self._images.clear()
+        self._detected = None
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        self._located.received()
+        stamp = message.header.stamp
+        named = (stamp.sec, stamp.nanosec)
+        try:
+            self._detected = _Detected(message, self._image_of(named if any(named) else None))
+        except FrameError as error:
+            reason = f"{self.resolve_topic_name('detections')}: {error}"
+            self._located.failed(reason)
+            if self._log_throttle.passes(reason):
+                self.get_logger().warning(reason)
+            return
+        if self.parameters.lazy and not self._has_object_listeners():
+            self._located.skipped()
+        elif self._detections and self._detections.put((time.monotonic(), self._detected)):
+            self._located.dropped()
+
+    def _has_object_listeners(self) -> bool:
+        outputs = (self._objects, self._markers)
+        return any(publisher.get_subscription_count() for publisher in outputs)
+
+    def _locate(self, arrival: tuple[float, _Detected]) -> None:
+        """Locate the detected objects of an image; whatever happens, the thread lives on."""
+        arrived, detected = arrival
+        assert self.engine
+        try:
+            frame = self._frame_of(detected.image)
+            chosen, left_out = surest_boxes(
+                detected.message.detections, self.parameters.max_objects, frame.camera, frame.lens
+            )
+            boxes = [box for _, box in chosen]
+            found = locate_objects(self.engine, frame.image, frame.camera, boxes)
+            located = [(some, o) for (some, _), o in zip(chosen, found, strict=True) if o]
+            left_out["unanswered"] = len(found) - len(located)
+            if not self._inputs:  # deactivated meanwhile: the publishers keep silent
+                self._located.skipped()
+                return
+            self._publish_objects(frame.header, located)
+        except Exception as error:
+            if self.context.ok():
+                self._located.failed(self._log_fault(error))
+            return
+        self._left_out.update(left_out)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        if reasons and self._log_throttle.passes(reasons):
+            self.get_logger().warning(
+                f"of {len(detected.message.detections)} detections are left out: {reasons}"
+            )
+        latency, questions = time.monotonic() - arrived, QUESTIONS * len(found)
+        unread = QUESTIONS * left_out["unanswered"]
+        self._located.answered(latency, self._age(frame.header), questions, unread)
+
+    def _publish_objects(
+        self, header: Header, located: list[tuple[Detection2D, LocatedObject]]
+    ) -> None:
+        named = [(detected_class(detection)[0], some) for detection, some in located]
+        self._markers.publish(markers_message(header, named, self.parameters.marker_lifetime))
+        self._objects.publish(located_message(header, located))
+
+
+def _newest_fault(report: FrameReport) -> list[tuple[bytes, str]]:
+    return [(DiagnosticStatus.WARN, report.fault)] if report.is_failing and report.fault else []
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -95,7 +95,7 @@ class FrameNode(CameraModelNode):
         """Answer a frame; whatever happens, the thread lives on."""
         arrived, message = arrival
         try:
-            self._check_age(message.header)
+            self.refuse_old(message.header, "compare the clocks (use_sim_time?), or raise it")
             frame = self._camera_frame(message)
             if frame is None:
                 self._statistics.skipped()

@@ -37,8 +37,9 @@ from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.paths import Task
 from vlm3_ros.ros.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
 from vlm3_ros.ros.diagnostics import Throttle, diagnostic_status
+from vlm3_ros.ros.fallback import FallbackIntrinsics
 from vlm3_ros.ros.images import MessageError, rgb_from_message
-from vlm3_ros.ros.node_parameters import CameraModelParameters, fallback_lens
+from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameters import ParameterError, changed, declare_parameters
 from vlm3_ros.ros.worker import FrameWorker
 
@@ -134,6 +135,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._base_topic = self.resolve_topic_name("image")
         self._camera_info_topic = self.resolve_topic_name("camera_info")
         self._calibrations = CalibrationHistory()
+        self._fallback = FallbackIntrinsics()
         self._log_throttle = Throttle(LOG_PERIOD)
         self._activated = 0.0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -198,6 +200,30 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             )
         )
 
+    def refuse_old(self, header: Header, remedy: str) -> None:
+        """Go on with a frame only while it is of this time.
+
+        Args:
+            header: of the image.
+            remedy: what the user can do where it is too old.
+
+        Raises:
+            FrameError: when its stamp is more than max_frame_age from now, in the past or, after a
+                jump of the clock, in the future.
+        """
+        limit, age = self.parameters.max_frame_age, self._age(header)
+        if not limit or abs(age) <= limit:
+            return
+        if age < 0:
+            raise FrameError(
+                f"{self._image_topic}: the frame's stamp lies {-age:.1f} s in the future, more "
+                f"than max_frame_age ({limit:g} s): has the clock jumped back (use_sim_time?)"
+            )
+        raise FrameError(
+            f"{self._image_topic}: the frame is {age:.1f} s old, older than max_frame_age "
+            f"({limit:g} s): {remedy}"
+        )
+
     def create_output(self, message_type: type, topic: str, depth: int = 5) -> LifecyclePublisher:
         """A publisher of answers: reliable, its QoS overridable."""
         publisher: LifecyclePublisher = self.create_lifecycle_publisher(
@@ -233,6 +259,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         """Subscribe to the camera."""
         self._transition_fault = None
         self._calibrations.clear()
+        self._fallback.clear()
         self._activated = time.monotonic()
         result = super().on_activate(state)  # before the first frame, whose answers need it
         try:
@@ -343,7 +370,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             image = rgb_from_message(message)
         except MessageError as error:
             raise FrameError(f"{self._image_topic}: {error}") from None
-        lens = self._lens(header, (image.shape[1], image.shape[0]), parameters)
+        lens = self._lens(header, image, parameters)
         if lens is None:
             return None
         if parameters.image_is_rectified or lens.is_pinhole:
@@ -351,27 +378,19 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             return CameraFrame(header, image, lens.rectified, everything)
         return CameraFrame(header, lens.rectify(image), lens.rectified, lens.rectified_mask(), lens)
 
-    def _check_age(self, header: Header) -> None:
-        """Refuse a frame whose stamp is older than `max_frame_age`."""
-        oldest = self.parameters.max_frame_age
-        if 0 < oldest < self._age(header):
-            raise FrameError(
-                f"{self._image_topic}: the frame is older than max_frame_age ({oldest:g} s): "
-                "compare the clocks (use_sim_time?), or raise it"
-            )
-
     def _lens(
-        self, header: Header, size: tuple[int, int], parameters: CameraModelParameters
+        self, header: Header, image: NDArray[np.uint8], parameters: CameraModelParameters
     ) -> LensCamera | None:
         try:
-            found = self._calibrations.find(header, size)
+            found = self._calibrations.find(header, (image.shape[1], image.shape[0]))
         except UncalibratedError as error:
             if parameters.fallback_intrinsics == "none":
                 raise FrameError(f"{self._camera_info_topic}: {error}") from None
-            return fallback_lens(parameters, size)
+            return self._fallback.lens(parameters, image, header.frame_id)
         except GeometryError as error:
             raise FrameError(f"{self._camera_info_topic}: {error}") from None
         if found:
+            self._fallback.words = ""
             info, lens = found
             if info.header.frame_id != header.frame_id:
                 self.get_logger().warning(
@@ -383,7 +402,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         waited = time.monotonic() - self._activated
         if parameters.fallback_intrinsics == "none" or waited < parameters.camera_info_timeout:
             return None
-        return fallback_lens(parameters, size)
+        return self._fallback.lens(parameters, image, header.frame_id)
 
     def _age(self, header: Header) -> float:
         return (self.get_clock().now().nanoseconds - stamp_nanoseconds(header)) / 1e9
@@ -445,6 +464,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             for _, problem in found:
                 if problem != logged and self._log_throttle.passes(problem):
                     self.get_logger().warning(problem)
+        values = {**values, "intrinsics": self._fallback.words or "camera_info"}
         return diagnostic_status(self.diagnostic_name(part), self._image_topic, level, text, values)
 
     def _camera_problems(self, arrived: float | None) -> Iterator[tuple[bytes, str]]:
@@ -467,8 +487,14 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         elif self._calibrations.is_empty and now - self._activated > parameters.camera_info_timeout:
             remedy = "check the topic, or set fallback_intrinsics"
             if parameters.fallback_intrinsics != "none":
-                remedy = f"fallback_intrinsics ({parameters.fallback_intrinsics}) are used"
+                # No words yet: nobody listens, so that no image needed them.
+                remedy = self._fallback.words or "fallback_intrinsics will be used"
             yield warning, f"images, but no CameraInfo on {self._camera_info_topic}: {remedy}"
+        elif self._fallback.words and parameters.fallback_intrinsics != "none":
+            yield (
+                warning,
+                f"{self._camera_info_topic}: the camera is uncalibrated: {self._fallback.words}",
+            )
 
 
 def _text(error: Exception) -> str:

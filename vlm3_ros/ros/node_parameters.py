@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import get_args
 
-import numpy as np
-
+from vlm3_ros.engines import anycalib
 from vlm3_ros.engines.settings import (
     API_KEY_VARIABLE,
     LOCAL_SERVER,
@@ -15,11 +13,9 @@ from vlm3_ros.engines.settings import (
     Dtype,
     EngineKind,
 )
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
-from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
+from vlm3_ros.geometry.camera import GeometryError
+from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.ros.parameters import ParameterError, ParameterTable, parameter
-
-_load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,8 @@ class CameraModelParameters(ParameterTable):
     )
     max_frame_age: float = parameter(
         0.0,
-        "Refuse frames whose stamp is older than this, in seconds; 0 for any age.",
+        "Frames whose stamp is older than this, in seconds, are refused, and so are answers that "
+        "come when their frame has become older; 0 for any age.",
         minimum=0.0,
         maximum=1e6,
     )
@@ -150,8 +147,9 @@ class CameraModelParameters(ParameterTable):
     )
     fallback_intrinsics: str = parameter(
         "none",
-        "Intrinsics for a camera that is uncalibrated or sends no CameraInfo.",
-        choices=("none", "hfov", "file"),
+        "Intrinsics for a camera that is uncalibrated or sends no CameraInfo; anycalib, if "
+        "installed, takes them from its first images.",
+        choices=("none", "hfov", "file", "anycalib"),
     )
     fallback_hfov: float = parameter(
         60.0,
@@ -165,12 +163,16 @@ class CameraModelParameters(ParameterTable):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.fallback_intrinsics == "anycalib" and not anycalib.is_installed():
+            raise ParameterError(
+                f"fallback_intrinsics: anycalib needs the package anycalib: {anycalib.INSTALL}"
+            )
         if self.fallback_intrinsics != "file":
             return
         if not self.fallback_file:
             raise ParameterError("fallback_intrinsics: file needs parameter 'fallback_file'")
         try:
-            _load_camera(self.fallback_file)
+            load_camera_yaml(self.fallback_file)
         except GeometryError as error:
             raise ParameterError(f"parameter 'fallback_file': {error}") from None
 
@@ -192,29 +194,3 @@ class FrameParameters(CameraModelParameters):
         changes="unconfigured",
     )
     lazy: bool = parameter(True, "Ask the model only while someone subscribes to an output.")
-
-
-def fallback_lens(parameters: CameraModelParameters, size: tuple[int, int]) -> LensCamera:
-    """The lens that `fallback_intrinsics` stands for, which must not be none.
-
-    Args:
-        size: (width, height) of the images, px.
-
-    Raises:
-        GeometryError: when the calibration file is for images of another size.
-    """
-    if parameters.fallback_intrinsics == "hfov":
-        return _pinhole_lens(*size, parameters.fallback_hfov)
-    lens = _load_camera(parameters.fallback_file)
-    if (lens.width, lens.height) != size:
-        raise GeometryError(
-            f"{parameters.fallback_file}: is for images of {lens.width}x{lens.height}, "
-            f"not {size[0]}x{size[1]}"
-        )
-    return lens
-
-
-@functools.lru_cache(maxsize=1)
-def _pinhole_lens(width: int, height: int, hfov_deg: float) -> LensCamera:
-    K = PinholeCamera.from_hfov(width, height, hfov_deg).K
-    return lens_from_calibration(width, height, K, [], "none", np.eye(3), np.zeros((3, 4)))

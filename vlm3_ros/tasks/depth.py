@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,31 @@ class DepthAnswers:
     def failures(self) -> int:
         """Number of answers that could not be read."""
         return int(np.isnan(self.depth).sum())
+
+
+@dataclass(frozen=True)
+class DepthLimits:
+    """Which answers are good enough to be used.
+
+    `min_depth` and `max_depth`: metres. `max_uncertainty`: the largest standard deviation, as a
+    share of the depth; 0 for any.
+    """
+
+    min_depth: float = 0.0
+    max_depth: float = math.inf
+    max_uncertainty: float = 0.0
+
+    def out_of_range(self, depth: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which depths are too near or too far; false where there is none."""
+        return (depth < self.min_depth) | (depth > self.max_depth)
+
+    def too_uncertain(
+        self, depth: NDArray[np.floating], std: NDArray[np.floating]
+    ) -> NDArray[np.bool_]:
+        """Which depths are too uncertain, of which one whose uncertainty is unknown is one."""
+        if not self.max_uncertainty:
+            return np.zeros(depth.shape, bool)
+        return np.isfinite(depth) & ~(std <= self.max_uncertainty * depth)
 
 
 def uniform_grid(camera: PinholeCamera, columns: int, rows: int) -> NDArray[np.float64]:

@@ -277,6 +277,13 @@ def rectified_box(box: Box, camera: PinholeCamera, lens: LensCamera | None) -> B
     return _as_box(low, high)
 
 
+def names_detections(query: Query) -> bool:
+    """Whether a query is about objects that are not given as boxes."""
+    return isinstance(query, ObjectQuery) and any(
+        isinstance(some, str | int) for some in (query.a, query.b)
+    )
+
+
 def resolved(query: Query, box_of: Callable[[str | int], Box]) -> Query:
     """The query with boxes in place of detections.
 

@@ -1,0 +1,115 @@
+"""What a wrong focal length makes of depths and clouds, beside the right one.
+
+    python benchmarks/intrinsics.py [--views 60] [--seed 21] [--model FOLDER]
+
+The same pixels of the same held-out procedural views are asked with the true camera and with
+cameras whose focal length is too long or too short, in turns, in one process. Printed as a Markdown
+table: delta1 and AbsRel of depth, the median ratio of depth to the truth and to what was answered
+with the right focal length, and how far points lie off, as medians in percent of their true depth:
+across the optical axis and in all. The last line fits the exponent e of `depth ~ f ** e`: 1 where
+the model judges distance by size alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.cli.progress import progress_bar
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.evaluation.metrics import depth_metrics
+from vlm3_ros.evaluation.synthetic import evaluation_view
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.paths import default_model
+from vlm3_ros.synthetic import View
+from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+
+FACTORS = (1.0, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2)
+"""Of the true focal length; the true one is first."""
+
+GRID = (16, 12)
+
+
+@dataclass
+class Guess:
+    """A focal length, as a share of the true one, and what came of it; all per known pixel."""
+
+    factor: float
+    predicted: list[NDArray[np.float32]] = field(default_factory=list)
+    across: list[NDArray[np.float64]] = field(default_factory=list)
+    apart: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def ask(
+        self, engine: Engine, view: View, pixels: NDArray[np.float64], truth: NDArray[np.float32]
+    ) -> None:
+        """Ask about pixels (n, 2) of a view whose true depths (n,) are known."""
+        camera = scaled_focal(view.camera, self.factor)
+        depth = ask_depth(engine, view.image, camera, pixels).depth
+        off = camera.unproject(pixels, depth) - view.camera.unproject(pixels, truth)
+        self.predicted.append(depth)
+        self.across.append(np.linalg.norm(off[:, :2], axis=1) / truth)
+        self.apart.append(np.linalg.norm(off, axis=1) / truth)
+
+
+def scaled_focal(camera: PinholeCamera, factor: float) -> PinholeCamera:
+    """The camera with another focal length on both axes, and the same principal point."""
+    return replace(camera, fx=camera.fx * factor, fy=camera.fy * factor)
+
+
+def main() -> None:
+    """Ask with all focal lengths about all views, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--views", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=21)
+    parser.add_argument("--model", default=str(default_model()))
+    options = parser.parse_args()
+    engine = load_engine(EngineSettings(options.model, offline=True))
+    guesses = [Guess(factor) for factor in FACTORS]
+    truths = []
+    with progress_bar("views") as progress:
+        for index in range(options.views):
+            view, _ = evaluation_view(options.seed, index)
+            pixels = uniform_grid(view.camera, *GRID)
+            u, v = np.rint(pixels).astype(int).T
+            truth = view.depth[v, u]
+            known = np.isfinite(truth) & (truth > 0)
+            truths.append(truth[known])
+            for guess in guesses:
+                guess.ask(engine, view, pixels[known], truth[known])
+            progress(index + 1, options.views)
+    print_table(guesses, truths)
+
+
+def print_table(guesses: list[Guess], truths: list[NDArray[np.float32]]) -> None:
+    """Print the guesses from the shortest focal length to the longest."""
+    truth = np.concatenate(truths)
+    right = np.concatenate(guesses[0].predicted)
+    print(
+        "| focal length | δ1 | AbsRel | depth / truth | depth / depth with the right f "
+        "| off across the axis | off in all |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    ratios = {}
+    for guess in sorted(guesses, key=lambda guess: guess.factor):
+        scores = depth_metrics(guess.predicted, truths)
+        predicted = np.concatenate(guess.predicted)
+        ratios[guess.factor] = float(np.nanmedian(predicted / right))
+        across, apart = (np.nanmedian(np.concatenate(x)) for x in (guess.across, guess.apart))
+        name = "right" if guess.factor == 1 else f"{guess.factor - 1:+.0%}"
+        print(
+            f"| {name} | {scores.delta1:.3f} | {scores.abs_rel:.3f} "
+            f"| {np.nanmedian(predicted / truth):.3f} | {ratios[guess.factor]:.3f} "
+            f"| {across:.1%} | {apart:.1%} |"
+        )
+    logs = np.log([(factor, ratio) for factor, ratio in ratios.items() if factor != 1])
+    exponent = float(logs[:, 0] @ logs[:, 1] / (logs[:, 0] @ logs[:, 0]))
+    print(f"\n{len(truth)} pixels of {len(truths)} views; depth goes as f to the {exponent:.2f}")
+
+
+if __name__ == "__main__":
+    main()

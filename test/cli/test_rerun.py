@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drives import CAMERA, PERIOD_NS, START_NS, record_bag_truth, write_drive
+
+from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.cli import main
+from vlm3_ros.evaluation.bag_answers import GRID
+from vlm3_ros.tasks.depth import uniform_grid
+
+FRAMES = 6
+
+
+def read_recording(path: Path) -> dict[str, dict[int, dict[str, list]]]:
+    """The newest components of each entity, by nanoseconds; 0 for those that are static."""
+    found: dict[str, dict[int, dict[str, list]]] = {}
+    for chunk in pytest.importorskip("rerun.chunk").RrdReader(path).stream():
+        batch = chunk.to_record_batch()
+        names = [name for name in batch.schema.names if ":" in name]
+        stamps = [0] * chunk.num_rows
+        if "stamp" in batch.schema.names:
+            stamps = np.array(batch["stamp"]).astype("datetime64[ns]").astype(int).tolist()
+        for row, stamp in enumerate(stamps):
+            components = found.setdefault(chunk.entity_path, {}).setdefault(stamp, {})
+            for name in names:
+                if (value := batch[name][row].as_py()) is not None:
+                    components[name.partition(":")[2]] = value
+    return found
+
+
+def transform(components: dict[str, list]) -> np.ndarray:
+    """Rerun's matrices lie column by column."""
+    T = np.eye(4)
+    T[:3, :3] = np.reshape(components["mat3x3"][0], (3, 3)).T
+    T[:3, 3] = components["translation"][0]
+    return T
+
+
+def test_a_drive_is_written_with_its_cameras_clouds_and_ways(tmp_path):
+    pytest.importorskip("rerun")
+    drive, answers, file = tmp_path / "drive", tmp_path / "truth.jsonl", tmp_path / "drive.rrd"
+    write_drive(drive)
+    record_bag_truth(drive, answers)
+    command = ["evaluate", str(drive), "--engine", "recorded", "--recording", str(answers)]
+    assert main([*command, "--out", str(tmp_path / "out"), "--rerun", str(file)]) == 0
+
+    found = read_recording(file)
+    stamps = [START_NS + i * PERIOD_NS for i in range(FRAMES)]
+    for entity in ("camera", "camera/view", "camera/view/truth", "camera/points", "odom/base"):
+        assert sorted(found[f"/world/{entity}"]) == stamps, entity
+    (way,) = found["/world/truth"][0]["strips"]
+    (origin,) = found["/world/odom"].values()
+    with open_bag(drive) as bag:
+        odometry = [m.content.pose.pose.position for m in bag.messages(["/odom"])]
+    true = np.array([(p.x, p.y, p.z) for p in odometry])
+    np.testing.assert_allclose(way, true, atol=1e-5)
+    pixels = uniform_grid(CAMERA, *GRID)
+    u, v = np.rint(pixels).astype(int).T
+    for index, stamp in enumerate(stamps):
+        placed = transform(origin) @ transform(found["/world/odom/base"][stamp])
+        np.testing.assert_allclose(placed[:3, 3], true[index], atol=1e-4)
+        points = np.array(found["/world/camera/points"][stamp]["positions"])
+        depth = np.frombuffer(
+            np.array(found["/world/camera/view/truth"][stamp]["buffer"][0], np.uint8), np.float32
+        ).reshape(CAMERA.height, CAMERA.width)
+        known = depth[v, u] > 0
+        np.testing.assert_allclose(CAMERA.project(points), pixels[known], atol=1e-3)
+        np.testing.assert_allclose(points[:, 2], depth[v, u][known], rtol=1e-3)
+        assert found["/errors/abs_rel"][stamp]["scalars"][0] < 1e-3
+
+
+def test_procedural_views_are_written_by_rank(tmp_path):
+    chunk = pytest.importorskip("rerun.chunk")
+    file = tmp_path / "views.rrd"
+    command = ["evaluate", "--synthetic", "2", "--pixels", "4", "--matches", "1"]
+    assert main([*command, "--out", str(tmp_path), "--rerun", str(file)]) == 0
+    ranks = {
+        rank
+        for piece in chunk.RrdReader(file).stream()
+        if piece.entity_path == "/world/camera/points"
+        for rank in piece.to_record_batch()["rank"].to_pylist()
+    }
+    assert ranks == {0, 1}
+
+
+@pytest.mark.parametrize("command", [["evaluate", "--synthetic", "1"], ["demo"]])
+def test_without_rerun_nothing_begins(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    out = tmp_path / "out"
+    assert main([*command, "--out", str(out), "--rerun", str(tmp_path / "a.rrd")]) == 2
+    assert "pip install rerun-sdk" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_rerun_is_refused_where_it_has_nothing_to_show(tmp_path, capsys):
+    data = tmp_path / "data.jsonl"
+    data.touch()
+    command = ["evaluate", str(data), "--out", str(tmp_path), "--rerun", str(tmp_path / "a.rrd")]
+    assert main(command) == 2
+    assert "--rerun is for procedural scenes" in capsys.readouterr().err

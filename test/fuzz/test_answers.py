@@ -1,0 +1,227 @@
+"""Whatever a model, a server or a file of answers says: it is read, or refused as documented."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+
+import httpx
+import numpy as np
+import pytest
+from fuzzing import attempt, damaged, damaged_text, scratch_file
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlm3_ros.engines import openai
+from vlm3_ros.engines.base import Answer, EngineError, parse_profile
+from vlm3_ros.engines.openai import OpenAIEngine
+from vlm3_ros.engines.recorded import RecordedEngine
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.language.answers import (
+    AnswerError,
+    parse_depth,
+    parse_direction,
+    parse_distance,
+    parse_hour,
+    parse_length,
+    parse_point,
+    parse_relation,
+    parse_rotation,
+)
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.paths import share_folder
+
+SETS = [load_prompt_set(name) for name in ("vlm3", "vlm3-short")]
+PROMPTS = SETS[0]
+PICTURE = np.zeros((256, 256, 3), np.uint8)
+
+number = st.one_of(
+    st.sampled_from(
+        ["2.5", "0", "-1", "1e999", "nan", "inf", "1.2.3", "٣", "1_0", "0x1", ".5", "3 m"]
+    ),
+    st.floats().map(str),
+    st.integers().map(str),
+    st.text(max_size=6),
+)
+junk = st.one_of(st.just(""), st.just(""), st.text(max_size=20), st.just("</think>"))
+
+
+def answers(*templates: str) -> st.SearchStrategy[str]:
+    """Texts of a form, with anything in the place of numbers, and around."""
+    names = ("value", "x", "y", "z", "yaw", "pitch", "roll", "coarse")
+
+    @st.composite
+    def answer(draw: st.DrawFn) -> str:
+        text = draw(st.sampled_from(templates))
+        for name in names:
+            if f"{{{name}}}" in text:
+                text = text.replace(f"{{{name}}}", draw(number))
+        return draw(junk) + text + draw(junk)
+
+    return st.one_of(answer(), damaged_text(*templates), st.text())
+
+
+def finite(value: object) -> bool:
+    return bool(np.isfinite(value).all())
+
+
+READERS = {
+    "depth": (
+        [prompts.depth.answer for prompts in SETS],
+        [lambda text, p=p: parse_depth(text, p) for p in SETS],
+        lambda value: finite(value) and value > 0,
+    ),
+    "distance": (
+        [prompts.pose.distance.answer for prompts in SETS],
+        [lambda text, p=p: parse_distance(text, p.pose) for p in SETS],
+        lambda value: finite(value) and value >= 0,
+    ),
+    "direction": (
+        [prompts.pose.direction.answer for prompts in SETS],
+        [lambda text, p=p: parse_direction(text, p.pose) for p in SETS],
+        lambda value: math.isclose(np.linalg.norm(value), 1, rel_tol=1e-9),
+    ),
+    "rotation": (
+        [prompts.pose.rotation.answer for prompts in SETS],
+        [lambda text, p=p: parse_rotation(text, p.pose) for p in SETS],
+        lambda value: finite(value) and np.abs(value).max() <= 180,
+    ),
+    "point": (
+        [prompts.correspondence.answer for prompts in SETS],
+        [lambda text, p=p: parse_point(text, p.correspondence, 2000) for p in SETS],
+        lambda value: value.min() >= 0 and value.max() < 2000,
+    ),
+    "relation": (
+        ["Yes, {x} is.", "No, {x}.", "Indeed, <b>{x}</b>.", "In fact, {x}."],
+        [parse_relation],
+        lambda value: value in (True, False),
+    ),
+    "length": (
+        ["{value} m", "It is {value} feet and {x} inches.", "{value} to {x} cm", "{value} in."],
+        [parse_length],
+        lambda value: finite(value) and value >= 0,
+    ),
+    "hour": (
+        ["{value} o'clock", "{value} or {x} o\u2019clock"],
+        [parse_hour],
+        lambda value: 1 <= value <= 12,
+    ),
+}
+
+
+@st.composite
+def named_answers(draw: st.DrawFn) -> tuple[str, str]:
+    name = draw(st.sampled_from(list(READERS)))
+    return name, draw(answers(*READERS[name][0]))
+
+
+@given(named_answers())
+def test_texts(case):
+    name, text = case
+    _, readers, is_right = READERS[name]
+    for read in readers:
+        value, refusal = attempt((AnswerError,), read, text)
+        assert refusal or is_right(value)
+
+
+COMPLETIONS = (
+    json.dumps({"choices": [{"message": {"content": "<answer>2.5</answer>"}}]}).encode(),
+    json.dumps({"choices": [{"message": {"content": None}}], "usage": {"x": [1, 2.5]}}).encode(),
+    json.dumps({"error": {"message": "no"}, "data": [{"id": "model"}]}).encode(),
+    b"[" * 3000,
+    b'{"a":' * 3000,
+)
+
+
+@lru_cache(maxsize=1)
+def engine_of_a_server() -> tuple[OpenAIEngine, list[httpx.Response]]:
+    """An engine whose server says what the list holds; the connection is all that is left out."""
+    said: list[httpx.Response] = []
+    settings = EngineSettings("model", "openai", base_url="http://server/v1")
+    engine = openai.load_openai_engine(settings)
+    engine._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: said[0]))
+    return engine, said
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    if engine_of_a_server.cache_info().currsize:
+        engine_of_a_server()[0].close()
+
+
+content_types = st.one_of(
+    st.sampled_from(["application/json", "text/html; charset=utf-7", "", "text/x; charset=hex"]),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=9),
+)
+
+
+@given(
+    damaged(*COMPLETIONS),
+    st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 404, 422]),
+    content_types,
+)
+def test_responses_of_a_server(body, status, content_type):
+    engine, said = engine_of_a_server()
+    engine._circuit.close()
+    said[:] = [httpx.Response(status, headers={"Content-Type": content_type}, content=body)]
+    template = "<answer>{value}</answer>"
+    answers, refusal = attempt((EngineError,), engine.ask, [PICTURE], ["How far?"], template)
+    if answers:
+        assert_answer(answers[0])
+    else:
+        assert "http://server/v1" in refusal
+
+
+RECORDING = b"".join(
+    json.dumps(line).encode() + b"\n"
+    for line in (
+        {
+            "vlm3_recording": 1,
+            "model": "tiny",
+            "profile": {"focal": 200.0, "fit": "pad", "prompts": "vlm3"},
+            "limits": {"multiple": 32, "min_pixels": 1024, "max_pixels": 16777216},
+        },
+        {
+            "images": ["d"],
+            "question": "q",
+            "template": None,
+            "text": "<answer>2.5</answer>",
+            "value": 2.5,
+            "std": 0.1,
+        },
+    )
+)
+
+
+@given(damaged(RECORDING, RECORDING.replace(b"2.5,", b"NaN,"), RECORDING.replace(b'"d"', b"[[]]")))
+def test_recordings(content):
+    path = scratch_file("answers.jsonl", content)
+    engine, refusal = attempt((EngineError,), RecordedEngine, path)
+    if engine is None:
+        assert path.name in refusal
+        return
+    assert isinstance(engine.name, str)
+    for answer in engine._answers.values():
+        assert_answer(answer)
+    attempt((EngineError,), engine.ask, [PICTURE], ["How far?"])
+
+
+PROFILE = (share_folder() / "models" / "vlm3-tiny" / "vlm3.json").read_bytes()
+
+
+@given(damaged(PROFILE))
+def test_profiles(content):
+    data, _ = attempt((ValueError, RecursionError), json.loads, content)  # those of json itself
+    profile, _ = attempt((ValueError,), parse_profile, data)
+    if profile:
+        assert profile.focal > 0
+        attempt((AnswerError,), parse_depth, "<answer>2.5</answer>", profile.prompts)
+
+
+def assert_answer(answer: Answer) -> None:
+    assert isinstance(answer.text, str)
+    for value in (answer.value, answer.std):
+        assert value is None or (isinstance(value, (int, float)) and math.isfinite(value))

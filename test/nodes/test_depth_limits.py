@@ -1,0 +1,113 @@
+"""What the depth node withholds: answers that are too uncertain, and answers that come too late."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from rosbags.image import image_to_cvimage
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+COLUMNS = np.array([250, 750, 1250, 1750])
+"""Text coordinates of the grid's columns."""
+
+
+def last(rig, topic):
+    rig.wait(lambda: rig.received[topic], topic)
+    return rig.received[topic][-1]
+
+
+def uncertain_engine(bench, stds):
+    """The wall, of which the answers know these standard deviations, over and over."""
+
+    @dataclass
+    class Uncertain(bench.WallEngine):
+        def ask(self, *arguments):
+            answers = super().ask(*arguments)
+            return [replace(a, std=stds[i % len(stds)]) for i, a in enumerate(answers)]
+
+    return Uncertain()
+
+
+def test_uncertain_answers_are_not_published(make_rig, bench):
+    depth = bench.wall_depth(COLUMNS)
+    share = np.array([0.1, 0.3, 0.2, np.nan])
+    stds = [None if np.isnan(s) else float(s * d) for s, d in zip(share, depth, strict=True)]
+    rig = make_rig(uncertain_engine(bench, stds), parameters={"max_uncertainty": 0.25})
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good(), "depth/image_rect")
+    sparse = image_to_cvimage(last(rig, "depth/image_rect"))
+    expected = np.where([True, False, True, False], depth, np.nan)
+    np.testing.assert_allclose(sparse, np.tile(expected, (3, 1)), rtol=1e-6)
+    assert last(rig, "points").width == 6
+    dense = image_to_cvimage(last(rig, "depth_registered/image_rect"))
+    known = dense[np.isfinite(dense)]
+    assert known.size
+    assert known.max() <= depth[2] + 1e-5
+    rig.wait_for_status("answers", OK, "6 published, 0 out of range, 6 too uncertain, 0 unanswered")
+    assert rig.value("too uncertain", "answers") == "6"
+
+    assert rig.set_parameters(max_uncertainty=0.0).successful
+    stamp = rig.send_good()
+    rig.wait_for_stamp(stamp)
+    assert last(rig, "points").width == 12
+
+
+def test_a_filter_that_nothing_can_pass_is_told(make_rig, bench):
+    rig = make_rig(uncertain_engine(bench, [None]), parameters={"max_uncertainty": 0.25})
+    rig.wait_active()
+    rig.send_good()
+    rig.wait_for_status("frames", ERROR, "max_uncertainty is 0.25, but .* tells no uncertainty")
+    assert not rig.received["points"]
+    assert rig.set_parameters(max_uncertainty=0.0).successful
+    rig.wait_for_stamp(rig.send_good())
+
+
+def test_unanswered_is_not_uncertain(make_rig, bench):
+    rig = make_rig(bench.WallEngine(unread=12), parameters={"max_uncertainty": 0.25})
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good())
+    assert last(rig, "points").width == 0
+    rig.wait_for_status("answers", OK, "0 published.* 0 too uncertain, 12 unanswered")
+
+
+@pytest.mark.parametrize(
+    ("then", "text"),
+    [
+        (5003.5, r"/image: the frame is 3.5 s old, older than max_frame_age \(2 s\).*came late"),
+        (4900.0, r"/image: the frame's stamp lies 100.0 s in the future.*jumped back"),
+    ],
+)
+def test_answers_that_come_too_late_are_withheld(make_rig, bench, then, text):
+    engine = bench.WallEngine(gate=threading.Semaphore(0))
+    rig = make_rig(engine, parameters={"use_sim_time": True})
+    rig.wait_active()
+    rig.set_clock(5000.5)
+    assert rig.set_parameters(max_frame_age=2.0).successful
+    rig.send(bench.rgb_message(5000.0))
+    assert engine.entered.acquire(timeout=bench.PATIENCE)
+    rig.set_clock(then)
+    engine.gate.release(100)
+    rig.wait_for_status("frames", ERROR, text)
+    rig.wait(lambda: rig.log_lines(text), "a line in the log")
+    assert rig.value("frames failed") == "1"
+    rig.send(bench.rgb_message(then - 1))
+    rig.wait_for_stamp(then - 1)
+    assert rig.stamps("points") == [then - 1]
+    rig.wait_for_status("frames", OK, "Hz")
+
+
+def test_late_answers_are_published_unless_told_otherwise(make_rig, bench):
+    engine = bench.WallEngine(gate=threading.Semaphore(0))
+    rig = make_rig(engine, parameters={"use_sim_time": True})
+    rig.wait_active()
+    rig.set_clock(5000.5)
+    rig.send(bench.rgb_message(5000.0))
+    assert engine.entered.acquire(timeout=bench.PATIENCE)
+    rig.set_clock(5008.0)
+    engine.gate.release(100)
+    rig.wait_for_stamp(5000.0)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.ros.fallback import CALIBRATION_IMAGES, FallbackIntrinsics
+from vlm3_ros.ros.node_parameters import CameraModelParameters
+
+IMAGE = np.zeros((240, 320, 3), np.uint8)
+
+
+@pytest.fixture
+def anycalib(monkeypatch) -> CameraModelParameters:
+    """Parameters that choose it, as where the package is installed."""
+    monkeypatch.setattr("vlm3_ros.engines.anycalib.is_installed", lambda: True)
+    return CameraModelParameters(fallback_intrinsics="anycalib")
+
+
+def camera(focal: float, width: int = 320) -> PinholeCamera:
+    return PinholeCamera(width, 240, focal, focal, 150 + focal / 10, 120.0)
+
+
+def test_a_field_of_view_is_told_with_its_focal_length():
+    fallback = FallbackIntrinsics()
+    parameters = CameraModelParameters(fallback_intrinsics="hfov", fallback_hfov=90.0)
+    assert fallback.lens(parameters, IMAGE, "camera").rectified.fx == pytest.approx(160)
+    assert "(hfov 90 degrees; f = 160 px) are used" in fallback.words
+    fallback.clear()
+    assert fallback.words == ""
+
+
+def test_a_camera_keeps_the_median_of_its_first_images(anycalib):
+    focals = [300.0, 900.0, 310.0, 290.0, 305.0, 1.0]
+    fallback = FallbackIntrinsics(lambda device, offline: lambda image: camera(focals.pop(0)))
+    for seen in range(1, CALIBRATION_IMAGES):
+        assert fallback.lens(anycalib, IMAGE, "front") is None
+        assert f"{seen} of {CALIBRATION_IMAGES} images" in fallback.words
+    for _ in range(3):
+        found = fallback.lens(anycalib, IMAGE, "front").rectified
+        assert (found.fx, found.fy, found.cx) == (305, 305, 180.5)
+    assert "anycalib, 5 images; f = 305 px" in fallback.words
+    assert focals == [1.0]
+
+
+def test_each_camera_and_size_has_its_own(anycalib):
+    def calibrator(image: np.ndarray) -> PinholeCamera:
+        return camera(float(image.shape[1]), image.shape[1])
+
+    fallback = FallbackIntrinsics(lambda device, offline: calibrator)
+    for image, frame in ((IMAGE, "front"), (IMAGE[:, :100], "front"), (IMAGE, "back")):
+        found = [fallback.lens(anycalib, image, frame) for _ in range(CALIBRATION_IMAGES)]
+        assert found[:-1] == [None] * (CALIBRATION_IMAGES - 1)
+        assert found[-1].rectified.fx == image.shape[1]
+
+
+def test_an_image_without_a_camera_is_not_counted(anycalib):
+    answers = [GeometryError("no camera"), *[camera(300.0)] * CALIBRATION_IMAGES]
+
+    def calibrator(image: np.ndarray) -> PinholeCamera:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    fallback = FallbackIntrinsics(lambda device, offline: calibrator)
+    with pytest.raises(GeometryError, match="no camera"):
+        fallback.lens(anycalib, IMAGE, "front")
+    found = [fallback.lens(anycalib, IMAGE, "front") for _ in range(CALIBRATION_IMAGES)]
+    assert found[-1].rectified.fx == 300
+    assert not answers

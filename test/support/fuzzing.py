@@ -1,0 +1,57 @@
+"""What fuzz tests are made of; see test/fuzz."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from hypothesis import strategies as st
+
+Value = TypeVar("Value")
+
+
+@st.composite
+def damaged(draw: st.DrawFn, *whole: bytes) -> bytes:
+    """One of some contents with a few of its parts replaced, or anything at all."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.binary(max_size=200))
+    content = draw(st.sampled_from(whole))
+    for _ in range(draw(st.integers(0, 4))):
+        begin = draw(st.integers(0, len(content)))
+        end = min(len(content), begin + draw(st.integers(0, 16)))
+        content = content[:begin] + draw(st.binary(max_size=16)) + content[end:]
+    return content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content
+
+
+def damaged_text(*whole: str) -> st.SearchStrategy[str]:
+    """The same with characters."""
+    contents = [text.encode() for text in whole]
+    return damaged(*contents).map(lambda content: content.decode(errors="replace"))
+
+
+def attempt(
+    refusals: tuple[type[Exception], ...], read: Callable[..., Value], *arguments: object
+) -> tuple[Value | None, str]:
+    """What is read, or the text of a refusal of one of these types; other errors come through."""
+    try:
+        return read(*arguments), ""
+    except refusals as error:
+        return None, f"refused: {error}"
+
+
+def scratch_file(name: str, content: bytes) -> Path:
+    """A file of this process, which the next call with the same name overwrites."""
+    path = Path(_scratch().name) / name
+    path.write_bytes(content)
+    return path
+
+
+@lru_cache(maxsize=1)
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    memory = Path("/dev/shm")
+    base = memory if os.access(memory, os.W_OK) else None
+    return tempfile.TemporaryDirectory(prefix="vlm3_fuzz_", dir=base)

@@ -1,0 +1,102 @@
+"""One fault at a time: what was published meanwhile, what was said, when answers were back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from soak.stage import Stage
+from soak.waiting import Loss, wait_for
+
+Provocation = Callable[[Stage], AbstractContextManager[None]]
+"""Makes a context manager in whose body something is wrong.
+
+It raises Loss where the node does not take it as it should.
+"""
+
+RECOVERY_PATIENCE = 120.0
+"""Seconds for the first answer after a fault: a killed node loads torch and the model anew."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong.
+
+    Attributes:
+        name: what.
+        provoke: makes it so.
+        says: a pattern of what must be read meanwhile, on /diagnostics or in the log; empty if
+            nothing has to be said.
+        answers: whether frames must go on being answered; False: none that comes after the words
+            may be, None: either.
+    """
+
+    name: str
+    provoke: Provocation
+    says: str = ""
+    answers: bool | None = False
+
+
+@dataclass
+class Row:
+    """What came of a fault.
+
+    Attributes:
+        node: under test.
+        fault: its name.
+        images, answers: sent, and published, while it lasted.
+        said: the first line that told of it.
+        back: seconds from its end to the first answer about a later image.
+        losses: what must not have happened.
+    """
+
+    node: str
+    fault: str
+    images: int = 0
+    answers: int = 0
+    said: str = ""
+    back: float | None = None
+    losses: list[str] = field(default_factory=list)
+
+
+def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
+    """Let a fault last for some seconds, and until it has been told; then wait for answers.
+
+    After a loss the stage gets a new node.
+    """
+    row = Row(stage.setup.node, fault.name)
+    wrong, line = len(stage.listener.wrong), len(stage.node.lines)
+    node = stage.node
+    try:
+        with fault.provoke(stage):
+            _while_it_lasts(stage, fault, seconds, row, line)
+        end = time.monotonic()
+        row.back = stage.wait_for_answer(end, RECOVERY_PATIENCE)
+    except Loss as loss:
+        row.losses.append(str(loss))
+        stage.renew_node()
+    row.losses += stage.listener.wrong[wrong:]
+    # A node that was killed and started anew has a log of its own.
+    lines = node.lines[line:] + (stage.node.lines if stage.node is not node else [])
+    row.losses += [f"log: {text}" for text in lines if "Traceback" in text]
+    return row
+
+
+def _while_it_lasts(stage: Stage, fault: Fault, seconds: float, row: Row, line: int) -> None:
+    begin, sent = time.monotonic(), stage.camera.count
+    answers = stage.listener.answers
+    answered = len(answers)
+    if fault.says:
+        wait_for(lambda: stage.said(fault.says, begin, line), f"a word about it ({fault.says!r})")
+        row.said = stage.said(fault.says, begin, line) or ""
+    told, told_at = len(answers), time.monotonic()
+    time.sleep(seconds)
+    if fault.answers:
+        stage.wait_for_answer(begin)
+    row.images = stage.camera.count - sent
+    row.answers = len(answers) - answered
+    late = [answer for answer in answers[told:] if answer.sent.at > told_at]
+    if fault.answers is False and late:
+        raise Loss(f"{len(late)} frames were answered nevertheless")

@@ -1,0 +1,95 @@
+"""Who listens to a node: its answers, checked as they come in, and its words."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from soak.camera import Sent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A message of the node: about which frame, when it came in (monotonic clock)."""
+
+    sent: Sent
+    at: float
+
+
+class Listener:
+    """Every answer must be about a good frame, with its frame id, and none older than the last."""
+
+    def __init__(
+        self,
+        node: Node,
+        node_name: str,
+        outputs: Mapping[str, type],
+        sent: Mapping[int, Sent],
+        frame_id: str | None,
+    ) -> None:
+        """Subscribe.
+
+        Args:
+            node: with which to subscribe.
+            node_name: of the node under test.
+            outputs: topics of answers and their types; the first is the one that counts.
+            sent: all frames by their stamps, ns.
+            frame_id: of the answers; None for that of the frames.
+        """
+        self.answers: list[Answer] = []
+        self.wrong: list[str] = []
+        self.words: list[tuple[float, str]] = []
+        self.values: dict[str, dict[str, str]] = {}
+        self._sent = sent
+        self._frame_id = frame_id
+        self._name = f"{node.get_namespace().removeprefix('/')}/{node_name}: "
+        self._last: dict[str, int] = {}
+        self._first = next(iter(outputs))
+        for topic, kind in outputs.items():
+            node.create_subscription(
+                kind,
+                topic,
+                lambda message, t=topic: self._on_answer(t, message),
+                QoSProfile(depth=50),
+            )
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+
+    def said(self, pattern: str, since: float) -> str | None:
+        """The first diagnostic text with a pattern, that came since a moment."""
+        return next((t for at, t in list(self.words) if at > since and re.search(pattern, t)), None)
+
+    def _on_answer(self, topic: str, message: Any) -> None:
+        header, at = message.header, time.monotonic()
+        stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
+        sent = self._sent.get(stamp)
+        if sent is None:
+            self.wrong.append(f"{topic} has the stamp {stamp}, which no image has")
+            return
+        frame_id = self._frame_id or sent.frame_id
+        if header.frame_id != frame_id:
+            self.wrong.append(f"{topic} has the frame {header.frame_id!r}, not {frame_id!r}")
+        if not sent.is_good:
+            self.wrong.append(f"{topic} answers frame {sent.number}, which is broken")
+        if sent.number is not None:
+            if sent.number <= self._last.get(topic, -1):
+                self.wrong.append(f"{topic} of frame {sent.number} after {self._last[topic]}")
+            self._last[topic] = sent.number
+        if topic == self._first:
+            self.answers.append(Answer(sent, at))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        now = time.monotonic()
+        for status in message.status:
+            if not status.name.startswith(self._name):
+                continue
+            part = status.name.removeprefix(self._name)
+            self.values[part] = {pair.key: pair.value for pair in status.values}
+            if status.level != DiagnosticStatus.OK:
+                self.words.append((now, status.message))

@@ -1,0 +1,179 @@
+"""A camera that is much faster than the model: what memory, threads and answers do meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from soak.listener import Answer
+from soak.stage import Stage
+from soak.waiting import Loss, wait_for
+
+WARM_UP = 0.2
+"""Share of the run after which memory must be flat."""
+
+MAX_RISE = 16e6
+"""Bytes that memory may rise by in the rest, along a line through it: allocators breathe. Of 20,000
+images it is 1 in 180 that may stay."""
+
+FEWEST = 10
+"""Answers to judge from: a short run goes on until they are there."""
+
+STALE_FRAMES = 3
+"""Images that may have come in between the answered one and the answer before, in 19 of 20: one is
+on its way, one waits for the thread, one for the other processes of a busy machine."""
+
+STALE_FRAMES_EVER = 30
+"""The same without exception: a second."""
+
+
+@dataclass
+class LoadReport:
+    """What came of it.
+
+    Attributes:
+        seconds: that it took.
+        images: sent.
+        received, answered, failed, dropped, skipped: as the node counts.
+        answers: that came in here.
+        memory: of the node: seconds, MB; shape (n, 2).
+        rise: bytes, of a line through it after the warm-up.
+        threads: of the unconfigured node before and after.
+        stale_p95, stale_max: images that were newer than the answered one when the answer before
+            went out.
+        age_p50, age_p95: seconds from an image to its answer.
+        ended_in: seconds from SIGINT to the end.
+        losses: what must not have happened.
+    """
+
+    seconds: float = 0.0
+    images: int = 0
+    received: int = 0
+    answered: int = 0
+    failed: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    answers: int = 0
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    rise: float = 0.0
+    threads: tuple[int, int] = (0, 0)
+    stale_p95: float = 0.0
+    stale_max: int = 0
+    age_p50: float = 0.0
+    age_p95: float = 0.0
+    ended_in: float = 0.0
+    losses: list[str] = field(default_factory=list)
+
+
+def put_under_load(
+    stage: Stage, images: int, progress: Callable[[int, int], None] = lambda done, total: None
+) -> LoadReport:
+    """Let the camera run for a number of images, then end the node.
+
+    Args:
+        stage: with an active node.
+        images: of the camera.
+        progress: takes the number of images sent, and of all.
+    """
+    report = LoadReport()
+    with _noted(report):
+        threads = _threads_at_rest(stage)
+        _run(stage, images, report, progress)
+        report.threads = threads, _threads_at_rest(stage)
+        if report.threads[1] > threads:
+            raise Loss(f"{report.threads[1] - threads} threads are left behind")
+    with _noted(report):
+        report.ended_in = stage.close()
+    report.losses += stage.listener.wrong
+    return report
+
+
+@contextmanager
+def _noted(report: LoadReport) -> Iterator[None]:
+    try:
+        yield
+    except Loss as loss:
+        report.losses.append(str(loss))
+
+
+def _threads_at_rest(stage: Stage) -> int:
+    """Of the unconfigured node, which is then configured and activated again."""
+    for label in ("deactivate", "cleanup"):
+        if not stage.change_state(label):
+            raise Loss(f"{label} fails")
+    time.sleep(1)  # a thread that was told to end has a moment for it
+    threads = stage.node.threads()
+    for label in ("configure", "activate"):
+        if not stage.change_state(label):
+            raise Loss(f"{label} fails")
+    stage.wait_for_answer(time.monotonic())
+    return threads
+
+
+def _run(
+    stage: Stage, images: int, report: LoadReport, progress: Callable[[int, int], None]
+) -> None:
+    begin, first = time.monotonic(), stage.camera.count
+    answers = stage.listener.answers
+    answers_before = len(answers)
+    while (sent := stage.camera.count - first) < images or len(answers) < answers_before + FEWEST:
+        report.memory.append((time.monotonic() - begin, stage.node.resident_bytes() / 1e6))
+        progress(min(sent, images), images)
+        time.sleep(min(1.0, images / stage.camera.rate / 100))
+    progress(images, images)
+    report.seconds = time.monotonic() - begin
+    report.images = sent
+    came = answers[answers_before:]
+    report.answers = len(came)
+    _count(stage, report)
+    _check_memory(report)
+    _check_freshness(stage, came, report)
+
+
+def _count(stage: Stage, report: LoadReport) -> None:
+    """What the node says of its frames, when all that it received are accounted for."""
+    names = ("received", "answered", "failed", "dropped", "skipped")
+    stage.camera.is_silent = True
+
+    def is_even() -> bool:
+        values = stage.listener.values.get("frames", {})
+        for name in names:
+            setattr(report, name, int(values.get(f"frames {name}", 0)))
+        rest = report.answered + report.failed + report.dropped + report.skipped
+        return bool(report.received) and report.received == rest
+
+    try:
+        wait_for(is_even, "every received frame to be accounted for")
+    finally:
+        stage.camera.is_silent = False
+    if report.failed:
+        raise Loss(f"{report.failed} frames failed")
+
+
+def _check_memory(report: LoadReport) -> None:
+    seconds, megabytes = np.array(report.memory).T
+    warm = seconds >= WARM_UP * seconds[-1]
+    slope = np.polyfit(seconds[warm], megabytes[warm] * 1e6, 1)[0]  # bytes a second
+    report.rise = float(slope * np.ptp(seconds[warm]))
+    if report.rise > MAX_RISE:
+        raise Loss(f"memory has risen by {report.rise / 1e6:.1f} MB")
+
+
+def _check_freshness(stage: Stage, answers: list[Answer], report: LoadReport) -> None:
+    """When the model is free, it must get the newest image."""
+    sent_at = np.sort([sent.at for sent in list(stage.camera.sent.values())])
+    free = np.array([answer.at for answer in answers[:-1]])
+    taken = np.array([answer.sent.at for answer in answers[1:]])
+    stale = np.searchsorted(sent_at, free) - np.searchsorted(sent_at, taken, side="right")
+    ages = [answer.at - answer.sent.at for answer in answers]
+    report.stale_p95, report.stale_max = float(np.percentile(stale, 95)), int(stale.max())
+    report.age_p50, report.age_p95 = (float(np.percentile(ages, p)) for p in (50, 95))
+    if report.stale_p95 > STALE_FRAMES or report.stale_max > STALE_FRAMES_EVER:
+        raise Loss(
+            f"old images are answered: {report.stale_p95:.0f} (p95), {report.stale_max} (at most) "
+            "newer ones had come in"
+        )

@@ -1,0 +1,49 @@
+"""All of it, one node after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from soak.fault import Row, suffer
+from soak.load import LoadReport, put_under_load
+from soak.stage import staged
+from soak.table import Group, load_setup
+from soak.waiting import Loss
+
+Progress = Callable[[int, int], None]
+"""Takes the number of steps done, and of all."""
+
+
+def run_load(images: int, folder: Path, progress: Progress) -> LoadReport:
+    """The long run, of a number of images; logs go to the folder."""
+    with staged(load_setup(), folder, "load") as stage:
+        return put_under_load(stage, images, progress)
+
+
+def run_faults(
+    groups: Sequence[Group], seconds: float, folder: Path, progress: Progress
+) -> list[Row]:
+    """Each group's node through all of its faults.
+
+    Args:
+        groups: of faults.
+        seconds: of each fault, beyond the time until it has been told.
+        folder: of the logs.
+        progress: takes the number of faults done, and of all.
+    """
+    rows: list[Row] = []
+    total = sum(len(group.faults) for group in groups)
+    for group in groups:
+        try:
+            with staged(group.setup, folder, group.name) as stage:
+                for fault in group.faults:
+                    progress(len(rows), total)
+                    rows.append(suffer(stage, fault, seconds))
+                    if not stage.node.is_running:
+                        raise Loss("the node has ended")
+                stage.close()
+        except Loss as loss:
+            rows.append(Row(group.setup.node, f"all of {group.name}", losses=[str(loss)]))
+    progress(len(rows), total)
+    return rows

@@ -1,0 +1,129 @@
+"""The table of what is done to which node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from soak.camera_faults import CALIBRATIONS, CLOCKS, COMPRESSED_IMAGES, DRIVERS, IMAGES, TIMES
+from soak.fault import Fault
+from soak.node_faults import (
+    ENDS,
+    PARAMETERS,
+    full_disk,
+    looping_bag,
+    resets,
+    subscribers,
+    transitions,
+)
+from soak.server_faults import ModelServer, server_faults
+from soak.stage import Setup
+
+DEPTH = {"points": PointCloud2, "depth/image_rect": Image, "depth/camera_info": CameraInfo}
+POSE = {"pose": PoseStamped, "odom": Odometry}
+
+_QUICK = {
+    "offline": True,
+    "device": "cpu",
+    "image_timeout": 0.5,
+    "camera_info_timeout": 0.5,
+}
+_GRID = {"grid_columns": 4, "grid_rows": 3}
+_MOUNT = {"base_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5"}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How long and how often.
+
+    Attributes:
+        images: of the camera under load.
+        seconds: of each fault, beyond the time until it has been told.
+        transitions: how long the sequences of transitions are.
+        subscribers, resets, loops: how many.
+    """
+
+    images: int
+    seconds: float
+    transitions: int
+    subscribers: int
+    resets: int
+    loops: int
+
+
+FULL = Extent(images=20_000, seconds=3.0, transitions=3, subscribers=200, resets=500, loops=5)
+SHORT = Extent(images=300, seconds=0.1, transitions=2, subscribers=200, resets=100, loops=2)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Faults that one node goes through, one after the other."""
+
+    name: str
+    setup: Setup
+    faults: Sequence[Fault]
+
+
+def load_setup() -> Setup:
+    """A model that takes several images' time for each."""
+    return Setup("depth_node", DEPTH, {"offline": True, "device": "cpu"}, rate=30.0)
+
+
+def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:
+    """All faults.
+
+    Args:
+        extent: how long and how often.
+        folder: for what the nodes write.
+        server: that engine openai asks.
+    """
+    recording = folder / "recording.jsonl"
+    recording.unlink(missing_ok=True)
+    depth, pose = {**_QUICK, **_GRID}, {**_QUICK, **_MOUNT}
+    operators = [PARAMETERS, transitions(extent.transitions), subscribers(extent.subscribers)]
+    return [
+        Group(
+            "depth",
+            Setup("depth_node", DEPTH, {**depth, "record_to": str(recording)}),
+            [full_disk(recording), *IMAGES, *CALIBRATIONS, *TIMES, *DRIVERS, *operators, *ENDS],
+        ),
+        Group(
+            "depth, compressed",
+            Setup("depth_node", DEPTH, depth, is_compressed=True),
+            COMPRESSED_IMAGES,
+        ),
+        Group(
+            "depth, /clock",
+            Setup("depth_node", DEPTH, depth, is_simulated=True),
+            CLOCKS,
+        ),
+        Group(
+            "depth, server",
+            Setup("depth_node", DEPTH, {**_QUICK, **_GRID, **server.parameters()}),
+            server_faults(server),
+        ),
+        Group(
+            "pose",
+            Setup(
+                "pose_node",
+                POSE,
+                pose,
+                frame_id="odom",
+                rate=10.0,
+                is_compressed=True,
+                is_simulated=True,
+            ),
+            [
+                looping_bag(folder / "bag_player.log", extent.loops),
+                *CLOCKS,
+                resets(extent.resets),
+                *operators,
+                *ENDS,
+            ],
+        ),
+    ]

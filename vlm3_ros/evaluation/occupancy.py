@@ -1,0 +1,177 @@
+"""A map from above of what a robot has seen: occupied, free or unknown, cell by cell.
+
+Cells are counted frame by frame: hit where a point lies in the band of heights, passed where a ray
+goes to a point below its upper end. From the counts follow log-odds with the increments of OctoMap
+(Hornung et al. 2013), whose sign says whether a cell is occupied. Heights are those over the base
+of the robot, along its own z, as depth_node's `scan` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
+
+from vlm3_ros.geometry.motion import Transform
+
+MIN_HEIGHT, MAX_HEIGHT = 0.3, 1.5
+"""Metres over the base between which things are in the way: floor and ceiling are not."""
+
+MAX_RANGE = 5.0
+"""Metres from the camera up to which the map is drawn."""
+
+CELL = 0.1
+"""Metres; more where the map would become too large."""
+
+MAX_CELLS = 2000
+"""Along a side of the map."""
+
+NEAR = (0.25, 0.5)
+"""Metres within which an occupied cell is held to be the same thing."""
+
+_LOG_ODDS_HIT, _LOG_ODDS_PASSED = np.log(0.7 / 0.3), np.log(0.4 / 0.6)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen from a place.
+
+    `points`: in the robot's base, metres, shape (n, 3), NaN where unknown. `camera`: its place in
+    the base, shape (3,). `T_world_base`: shape (4, 4), z of the world up.
+    """
+
+    points: NDArray[np.float64]
+    camera: NDArray[np.float64]
+    T_world_base: Transform
+
+
+@dataclass(frozen=True)
+class OccupancyGrid:
+    """Counts of frames by cell.
+
+    `lower`: least x and y in the world, metres, shape (2,). `cell`: side of a cell, metres. `hits`
+    and `passes`: shape (cells along y, cells along x).
+    """
+
+    lower: NDArray[np.float64]
+    cell: float
+    hits: NDArray[np.int32]
+    passes: NDArray[np.int32]
+
+    @property
+    def occupied(self) -> NDArray[np.bool_]:
+        """Which cells something stands in."""
+        return self._log_odds() > 0
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which cells nothing stands in."""
+        return self._log_odds() < 0
+
+    def add(self, sight: Sight) -> None:
+        """Count what was seen from a place; what lies outside of the grid is left out."""
+        known = np.isfinite(sight.points).all(axis=1)
+        points = sight.points[known]
+        heights, own_height = points[:, 2], sight.camera[2]
+        ends, start = (
+            (p @ sight.T_world_base[:3, :3].T + sight.T_world_base[:3, 3])[..., :2]
+            for p in (points, sight.camera)
+        )
+        ranges = np.linalg.norm(ends - start, axis=1)
+        is_hit = (heights >= MIN_HEIGHT) & (heights <= MAX_HEIGHT) & (ranges <= MAX_RANGE)
+        hit = np.unique(self._indices(ends[is_hit]))
+        passed = np.unique(
+            self._indices(self._on_the_way(start, ends, ranges, heights, own_height))
+        )
+        self.hits.flat[hit] += 1
+        self.passes.flat[np.setdiff1d(passed, hit)] += 1
+
+    def _on_the_way(
+        self,
+        start: NDArray[np.float64],
+        ends: NDArray[np.float64],
+        ranges: NDArray[np.float64],
+        heights: NDArray[np.float64],
+        own_height: float,
+    ) -> NDArray[np.float64]:
+        """Places every half a cell on the rays, up to a cell before their ends, (x, y), (m, 2)."""
+        along = np.arange(0, MAX_RANGE, self.cell / 2)
+        share = along / np.maximum(ranges, 1e-9)[:, None]
+        is_low = own_height + share * (heights - own_height)[:, None] <= MAX_HEIGHT
+        ray, step = np.nonzero(is_low & (along < ranges[:, None] - self.cell))
+        return np.asarray(start + share[ray, step, None] * (ends[ray] - start))
+
+    def _indices(self, places: NDArray[np.float64]) -> NDArray[np.int64]:
+        column, row = np.floor((places - self.lower) / self.cell).astype(np.int64).T
+        rows, columns = self.hits.shape
+        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        return np.asarray(row[inside] * columns + column[inside])
+
+    def _log_odds(self) -> NDArray[np.float64]:
+        return np.asarray(self.hits * _LOG_ODDS_HIT + self.passes * _LOG_ODDS_PASSED)
+
+
+@dataclass(frozen=True)
+class OccupancyScores:
+    """A map against the true one.
+
+    `found`: share of the truly occupied cells that have an occupied one of the map near them, by
+    the distance in metres that counts as near. `real`: share of the occupied cells of the map that
+    have a truly occupied one near them. `called_free`: share of the truly occupied cells that are
+    free on the map: what a robot would run into. NaN where there is no such cell. `cells`: how many
+    are occupied on the map.
+    """
+
+    found: dict[float, float]
+    real: dict[float, float]
+    called_free: float
+    cells: int
+
+
+def empty_grid(places: ArrayLike) -> OccupancyGrid:
+    """A grid of all that can be seen from places.
+
+    Args:
+        places: (x, y) in the world, metres, shape (n, 2), n at least 1.
+    """
+    places = np.asarray(places, dtype=float)
+    lower, upper = places.min(axis=0) - MAX_RANGE, places.max(axis=0) + MAX_RANGE
+    cell = max(CELL, float((upper - lower).max()) / MAX_CELLS)
+    lower = np.floor(lower / cell) * cell  # cells of one size lie alike, whatever else is seen
+    columns, rows = np.ceil((upper - lower) / cell).astype(int)
+    return OccupancyGrid(
+        lower, cell, np.zeros((rows, columns), np.int32), np.zeros((rows, columns), np.int32)
+    )
+
+
+def occupancy_grid(places: ArrayLike, sights: Sequence[Sight]) -> OccupancyGrid:
+    """The map of what was seen; `places` as in `empty_grid`, so that maps have the same cells."""
+    grid = empty_grid(places)
+    for sight in sights:
+        grid.add(sight)
+    return grid
+
+
+def occupancy_scores(grid: OccupancyGrid, truth: OccupancyGrid) -> OccupancyScores:
+    """Compare a map with the true one of the same cells."""
+    to_told, to_true = away(grid.occupied, grid.cell), away(truth.occupied, truth.cell)
+    return OccupancyScores(
+        found={near: _share(to_told[truth.occupied] <= near) for near in NEAR},
+        real={near: _share(to_true[grid.occupied] <= near) for near in NEAR},
+        called_free=_share(grid.free[truth.occupied]),
+        cells=int(grid.occupied.sum()),
+    )
+
+
+def away(occupied: NDArray[np.bool_], cell: float) -> NDArray[np.float64]:
+    """Metres from the middle of each cell to that of the nearest occupied one; inf without one."""
+    if not occupied.any():
+        return np.full(occupied.shape, np.inf)
+    return np.asarray(distance_transform_edt(~occupied)) * cell
+
+
+def _share(is_so: NDArray[np.bool_]) -> float:
+    return float(is_so.mean()) if is_so.size else float("nan")

@@ -1,0 +1,221 @@
+"""An evaluation as a recording for the viewer of rerun.io: `rerun FILE.rrd`.
+
+    world                 metres; of a bag: the frame of its true poses, Z up (REP-103)
+    world/camera          the optical frame at the true pose; without one, where odometry puts it
+    world/camera/points   the answers, in the colours of the image
+    world/camera/view     intrinsics and image
+    world/camera/view/truth   true depth, which the viewer unprojects
+    world/truth           the true trajectory of the base
+    world/odom            the odometry's frame, its first pose on the true one
+    world/odom/path       the poses that it gave
+    world/odom/base       the base along them
+    errors/abs_rel, errors/delta1   depth, frame by frame
+
+The timeline is `stamp` for a bag, and `rank` (0 is the smallest error) for procedural views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.bag import BagEvaluation
+from vlm3_ros.evaluation.bag_answers import GRID
+from vlm3_ros.evaluation.bag_scores import odometry_chains
+from vlm3_ros.evaluation.synthetic import SyntheticReport, evaluation_view
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+
+if TYPE_CHECKING:
+    from rerun import RecordingStream
+
+INSTALL = "pip install rerun-sdk"
+
+SYNTHETIC_VIEWS = 12
+"""Procedural views that are shown, evenly from the smallest error to the largest."""
+
+_JPEG_QUALITY = 85
+_POINT_RADIUS, _LINE_RADIUS = 0.02, 0.01  # metres
+_TRUE, _ANSWERED = (42, 127, 63), (200, 64, 30)
+
+
+def import_rerun() -> ModuleType:
+    """The package rerun.
+
+    Raises:
+        ImportError: that says how to install it.
+    """
+    try:
+        import rerun
+    except ImportError as error:
+        raise ImportError(f"rerun-sdk cannot be imported ({error}): {INSTALL}") from error
+    return rerun
+
+
+def log_bag(evaluation: BagEvaluation, path: Path) -> None:
+    """Write the evaluation of a bag as a recording: all frames that were to be answered.
+
+    Args:
+        evaluation: of the bag, which is read once more for its images.
+        path: of the .rrd file.
+
+    Raises:
+        ImportError: without rerun.
+    """
+    rr, answers, poses = import_rerun(), evaluation.answers, evaluation.source.poses
+    T_base_camera = evaluation.source.T_base_camera
+    T_world_odom = _odom_origins(evaluation)
+    with _recording(path, is_level=True) as log:
+        if poses is not None:
+            true = poses.base.at(np.array(evaluation.truth.stamps_ns, np.int64))
+            log.log("world/truth", _line(true, _TRUE), static=True)
+        chain: list[Transform] = []
+        for frame in evaluation.source.frames.at(answers.depths):
+            stamp = frame.stamp_ns
+            log.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))
+            T_world_base = None if poses is None else _known(poses.base.at([stamp])[0])
+            if stamp in answers.odom:
+                if stamp in T_world_odom:
+                    chain = []
+                    log.log("world/odom", _transform(T_world_odom[stamp]))
+                chain.append(answers.odom[stamp])
+                log.log("world/odom/base", _transform(chain[-1]))
+                log.log("world/odom/path", _line(np.stack(chain), _ANSWERED))
+                if T_world_base is None:
+                    T_world_base = chain[-1]
+            if T_world_base is None:
+                log.log("world/camera", rr.Clear(recursive=True))
+                continue
+            log.log("world/camera", _transform(T_world_base @ T_base_camera))
+            depth = answers.depths[stamp]
+            _log_camera(log, frame.camera, frame.image, depth, frame.depth)
+        if scores := evaluation.scores.depth:
+            for name in ("abs_rel", "delta1"):
+                for stamp, value in zip(scores.stamps_ns, getattr(scores, name), strict=True):
+                    log.set_time("stamp", timestamp=np.datetime64(int(stamp), "ns"))
+                    log.log(f"errors/{name}", rr.Scalars(float(value)))
+
+
+def log_views(
+    engine: Engine, report: SyntheticReport, path: Path, view_focal: float | None = None
+) -> None:
+    """Write procedural views, asked again on a grid, as a recording.
+
+    Args:
+        engine: who answered.
+        report: whose views are ranked by their error.
+        path: of the .rrd file.
+        view_focal: as in `ask_depth`.
+
+    Raises:
+        ImportError: without rerun.
+    """
+    rr = import_rerun()
+    ranked = sorted(report.views, key=lambda view: view.error)
+    shown = np.unique(np.linspace(0, len(ranked) - 1, SYNTHETIC_VIEWS).astype(int))
+    with _recording(path, is_level=False) as log:
+        for rank in shown.tolist():
+            scored = ranked[rank]
+            view, _ = evaluation_view(report.seed, scored.index)
+            answers = ask_depth(
+                engine, view.image, view.camera, uniform_grid(view.camera, *GRID), view_focal
+            )
+            log.set_time("rank", sequence=rank)
+            log.log("world/kind", rr.TextDocument(f"{scored.kind} {scored.index}"))
+            log.log("errors/abs_rel", rr.Scalars(scored.error))
+            truth = np.where(np.isfinite(view.depth), view.depth, np.nan)
+            _log_camera(log, view.camera, view.image, answers.depth, truth)
+
+
+@contextmanager
+def _recording(path: Path, is_level: bool) -> Iterator[RecordingStream]:
+    """A stream into a file, which shows the world, the image and the errors.
+
+    `is_level`: whether Z of the world points up; otherwise it is an optical frame.
+    """
+    rr = import_rerun()
+    import rerun.blueprint as blueprint
+
+    log = rr.RecordingStream("vlm3 evaluate")
+    layout = blueprint.Horizontal(
+        blueprint.Spatial3DView(origin="world", name="world"),
+        blueprint.Vertical(
+            blueprint.Spatial2DView(origin="world/camera/view", name="image and true depth"),
+            blueprint.TimeSeriesView(origin="errors", name="errors of depth"),
+        ),
+        column_shares=[2, 1],
+    )
+    log.save(path, blueprint.Blueprint(layout))
+    axes = rr.ViewCoordinates.RIGHT_HAND_Z_UP if is_level else rr.ViewCoordinates.RDF
+    log.log("world", axes, static=True)
+    try:
+        yield log
+    finally:
+        log.disconnect()
+
+
+def _log_camera(
+    log: RecordingStream,
+    camera: PinholeCamera,
+    image: NDArray[np.uint8],
+    depth: NDArray[np.floating[Any]],
+    truth: NDArray[np.floating[Any]] | None,
+) -> None:
+    """Image, answers on the grid and true depth at the current time."""
+    rr = import_rerun()
+    # Rerun's pixels have their corners at whole numbers, ours their centres.
+    K = camera.K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+    size = (camera.width, camera.height)
+    view = "world/camera/view"
+    log.log(
+        view, rr.Pinhole(image_from_camera=K, resolution=size, camera_xyz=rr.ViewCoordinates.RDF)
+    )
+    log.log(view, rr.Image(image).compress(_JPEG_QUALITY))
+    if truth is not None:
+        # Zero is what Rerun leaves out.
+        log.log(
+            f"{view}/truth",
+            rr.DepthImage(np.nan_to_num(truth, posinf=0).astype(np.float32), meter=1.0),
+        )
+    pixels = uniform_grid(camera, *GRID)
+    answered = np.isfinite(depth)
+    u, v = np.rint(pixels[answered]).astype(int).T
+    points = camera.unproject(pixels[answered], depth[answered])
+    log.log("world/camera/points", rr.Points3D(points, colors=image[v, u], radii=_POINT_RADIUS))
+
+
+def _odom_origins(evaluation: BagEvaluation) -> dict[int, Transform]:
+    """T_world_odom from the stamp on where odometry begins: its first pose is the true one there.
+
+    The identity where nothing is true.
+    """
+    answers, poses = evaluation.answers, evaluation.source.poses
+    origins = {}
+    for chain in odometry_chains(answers):
+        start = chain[0]
+        true = None if poses is None else _known(poses.base.at([start])[0])
+        origins[start] = np.eye(4) if true is None else true @ inverse(answers.odom[start])
+    return origins
+
+
+def _known(transform: Transform) -> Transform | None:
+    return transform if np.isfinite(transform).all() else None
+
+
+def _transform(T: Transform) -> Any:
+    return import_rerun().Transform3D(translation=T[:3, 3], mat3x3=T[:3, :3])
+
+
+def _line(poses: NDArray[np.float64], colour: tuple[int, int, int]) -> Any:
+    """The way of poses, shape (n, 4, 4), without those that are unknown."""
+    places = poses[:, :3, 3]
+    places = places[np.isfinite(places).all(axis=1)]
+    return import_rerun().LineStrips3D([places], colors=[colour], radii=_LINE_RADIUS)

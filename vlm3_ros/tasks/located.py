@@ -1,0 +1,115 @@
+"""Where boxed objects are, and how large: a box in 3D for each box in an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.language.prompts import SIZES
+from vlm3_ros.tasks.depth import ask_depth
+from vlm3_ros.tasks.objects import Box, Quantity, ask_objects
+
+_SHARES = (0.25, 0.5, 0.75)
+"""Where in a box, along each side, the depth is asked: an object fills its corners rarely."""
+
+QUESTIONS = len(_SHARES) ** 2 + len(SIZES)
+"""Asked about each object."""
+
+
+@dataclass(frozen=True)
+class LocatedObject:
+    """A box in 3D, its sides along the axes of the optical frame (X right, Y down, Z forward).
+
+    Attributes:
+        centre: metres, shape (3,).
+        size: metres along X, Y and Z, shape (3,). How deep an object is no camera sees: it is
+            taken for as deep as the smaller of its width and its height.
+        depth_std: standard deviation of the centre's Z, metres; NaN where the engine does not
+            know it.
+    """
+
+    centre: NDArray[np.float64]
+    size: NDArray[np.float64]
+    depth_std: float
+
+    @property
+    def distance(self) -> float:
+        """Metres from the camera to the centre."""
+        return float(np.linalg.norm(self.centre))
+
+
+def locate_objects(
+    engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, boxes: Sequence[Box]
+) -> list[LocatedObject | None]:
+    """Ask where objects are and how large.
+
+    The depth of an object is the lower quartile of those of a grid of pixels in its box, since the
+    others show what is behind it. The centre lies behind it by half of the object's own depth, on
+    the ray through the middle of the box. Width and height are those that the model answers; where
+    it does not, or did not learn to, those that the box has at that depth. What these choices
+    err by is measured in `benchmarks/object_boxes.py`.
+
+    Args:
+        image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
+        camera: its intrinsics.
+        boxes: outermost pixels of each object, in the image.
+
+    Returns:
+        one for each box; None where no depth could be read.
+
+    Raises:
+        GeometryError: when the image does not fit its camera or the engine's limits, or a pixel
+            or a box does not lie in the image.
+        EngineError: when the engine cannot answer at all.
+    """
+    if not boxes:
+        return []
+    corners = np.array(boxes, dtype=float).reshape(-1, 2, 2)
+    depth, std = _nearer_depths(engine, image, camera, corners)
+    middles, sides = corners.mean(axis=1), corners[:, 1] - corners[:, 0] + 1
+    size = sides / (camera.fx, camera.fy) * depth[:, None]
+    answered = _answered_sizes(engine, image, camera, boxes)
+    size = np.where(np.isfinite(answered), answered, size)
+    deep = size.min(axis=1)
+    centres = camera.unproject(middles, depth + deep / 2)
+    return [
+        LocatedObject(centre, np.array([*across, z]), float(spread))
+        if np.isfinite(centre).all()
+        else None
+        for centre, across, z, spread in zip(centres, size, deep, std, strict=True)
+    ]
+
+
+def _nearer_depths(
+    engine: Engine,
+    image: NDArray[np.uint8],
+    camera: PinholeCamera,
+    corners: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Depth of each object and its standard deviation, metres, shapes (n,); NaN where unread."""
+    grid = np.stack(np.meshgrid(_SHARES, _SHARES), axis=-1).reshape(1, -1, 2)
+    pixels = corners[:, :1] + grid * (corners[:, 1:] - corners[:, :1])
+    answers = ask_depth(engine, image, camera, pixels)
+    depth = answers.depth.astype(float).reshape(len(corners), -1)
+    std = answers.std.astype(float).reshape(len(corners), -1)
+    order = np.argsort(depth, axis=1)  # NaN comes last
+    known = np.count_nonzero(np.isfinite(depth), axis=1)
+    chosen = order[np.arange(len(order)), np.maximum(known - 1, 0) // 4]
+    rows = np.arange(len(order))
+    return depth[rows, chosen], std[rows, chosen]
+
+
+def _answered_sizes(
+    engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, boxes: Sequence[Box]
+) -> NDArray[np.float64]:
+    """Width and height, metres, shape (n, 2); NaN where unread, or not learned."""
+    if engine.profile.prompts.objects is None:
+        return np.full((len(boxes), len(SIZES)), np.nan)
+    questions = [Quantity(size, box) for box in boxes for size in SIZES]
+    sizes = np.array(ask_objects(engine, image, camera, questions).values, dtype=float)
+    return np.where(sizes > 0, sizes, np.nan).reshape(-1, len(SIZES))

@@ -1,0 +1,124 @@
+"""A planar scan out of the depths of some pixels, as a laser in a level plane would tell it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import Transform
+
+
+@dataclass(frozen=True)
+class ScanLimits:
+    """Which answers count: those in a band of heights, and between two ranges; metres.
+
+    Heights are along z of the scan's frame, ranges in its x-y plane from its origin.
+    """
+
+    min_height: float
+    max_height: float
+    min_range: float
+    max_range: float
+
+
+@dataclass(frozen=True)
+class PlanarScan:
+    """Ranges by angle about z of the scan's frame, counterclockwise from x, all around.
+
+    `angle_min` and `angle_increment`: radians. `ranges`: shape (beams,), float32, metres; as
+    REP-117 has it -inf where something is nearer than the least range, inf where all is beyond the
+    largest one, and NaN where nothing is known.
+    """
+
+    angle_min: float
+    angle_increment: float
+    ranges: NDArray[np.float32]
+
+
+def planar_scan(
+    camera: PinholeCamera,
+    pixels: ArrayLike,
+    depth: ArrayLike,
+    columns: int,
+    T_scan_camera: Transform,
+    limits: ScanLimits,
+) -> PlanarScan:
+    """The nearest that the depths show in every direction, within a band of heights.
+
+    A depth stands for a cell: as wide as its column of the image, at this depth everywhere. A beam
+    ends where it meets the nearest cell whose middle lies in the band. So no direction between two
+    columns is left open, and none is filled that no answer belongs to: above all a direction whose
+    answers lie on the floor or are missing is unknown, not free.
+
+    Args:
+        camera: of the rectified image.
+        pixels: (u, v), shape (n, 2).
+        depth: metres along Z, shape (n,); NaN where unknown.
+        columns: into which the image's width is divided.
+        T_scan_camera: from the optical frame to the scan's, whose z is up, shape (4, 4).
+        limits: of heights and ranges.
+
+    Returns:
+        As many beams as make the narrowest column one beam wide: a number that depends only on the
+        camera and the columns.
+    """
+    pixels, depth = np.asarray(pixels, float).reshape(-1, 2), np.asarray(depth, float).ravel()
+    cell = camera.width / columns
+    count = _beams(camera, columns)
+    step = 2 * math.pi / count
+    ranges = np.full(count, np.nan)
+
+    R, origin = T_scan_camera[:3, :3], T_scan_camera[:3, 3]
+    middles = camera.unproject(pixels, depth) @ R.T + origin
+    with np.errstate(invalid="ignore"):
+        counted = (limits.min_height <= middles[:, 2]) & (middles[:, 2] <= limits.max_height)
+    edges = [
+        (camera.unproject(pixels[counted] + [shift, 0], depth[counted]) @ R.T + origin)[:, :2]
+        for shift in (cell / 2, -cell / 2)
+    ]
+    if not counted.any():
+        return PlanarScan(-math.pi, step, ranges.astype(np.float32))
+
+    # The beams between the edges of a cell, which are all numbered on; at least the nearest one.
+    first, last = (np.arctan2(edge[:, 1], edge[:, 0]) for edge in edges)
+    width = (last - first + math.pi) % (2 * math.pi) - math.pi
+    first, width = np.where(width < 0, last, first), np.abs(width)
+    start = np.ceil((first + math.pi) / step - 1e-9).astype(int)
+    end = np.floor((first + width + math.pi) / step + 1e-9).astype(int)
+    middle = np.rint((first + width / 2 + math.pi) / step).astype(int)
+    start, end = np.where(end < start, middle, start), np.where(end < start, middle, end)
+    beams = end - start + 1
+    cells = np.repeat(np.arange(len(beams)), beams)
+    within = np.arange(len(cells)) - np.repeat(np.cumsum(beams) - beams, beams)
+    numbers = start[cells] + within
+
+    met = _met(numbers * step - math.pi, edges[0][cells], edges[1][cells])
+    met = np.where(met < limits.min_range, -np.inf, np.where(met > limits.max_range, np.inf, met))
+    np.fmin.at(ranges, numbers % count, met)
+    return PlanarScan(-math.pi, step, ranges.astype(np.float32))
+
+
+def _beams(camera: PinholeCamera, columns: int) -> int:
+    edges = np.linspace(-0.5, camera.width - 0.5, columns + 1)
+    angles = np.arctan((edges - camera.cx) / camera.fx)
+    return math.ceil(2 * math.pi / float(np.diff(angles).min()))
+
+
+def _met(
+    angles: NDArray[np.float64], starts: NDArray[np.float64], ends: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Ranges at which beams of these angles (n,) meet segments, whose ends are of shape (n, 2).
+
+    Of a beam that passes a segment, the range of the end that it passes.
+    """
+    along = ends - starts
+    x, y = np.cos(angles), np.sin(angles)
+    across = x * along[:, 1] - y * along[:, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (y * starts[:, 0] - x * starts[:, 1]) / across
+    share = np.clip(np.where(np.isfinite(share), share, 0.5), 0, 1)
+    return np.linalg.norm(starts + share[:, None] * along, axis=1)
