@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 from collections.abc import Callable
@@ -111,13 +110,16 @@ def running_interfaces(
     context = Context()
     rclpy.init(args=[], context=context)
     try:
-        without_tf = [] if _has_tf() else [Parameter("base_from_camera", value="0 0 0 0 0 0 1")]
         make_node: Callable[..., CameraModelNode] = node_class
         node = make_node(
             pool.load,
             context=context,
             namespace="camera",
-            parameter_overrides=[Parameter("autostart", value=False), *without_tf],
+            parameter_overrides=[
+                Parameter("autostart", value=False),
+                # Of pose_node, which then needs no TF.
+                Parameter("base_from_camera", value="0 0 0 0 0 0 1"),
+            ],
         )
         existing = {}
         for transport in ("raw", "compressed"):
@@ -136,10 +138,6 @@ def running_interfaces(
 def _own_parameters(table: type[ParameterTable]) -> str:
     """A Markdown table of the parameters that this table's base does not have."""
     return parameter_table(table, beyond=table.__mro__[1])
-
-
-def _has_tf() -> bool:
-    return importlib.util.find_spec("tf2_ros") is not None
 
 
 def parameter_class(node_class: type[Node]) -> type[ParameterTable]:
