@@ -114,7 +114,7 @@ def cloud_frame(
     shown = camera.resized(round(camera.width * scale), max(1, round(camera.height * scale)))
     size = (shown.width, shown.height)
     image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    dense = densify((pixels + 0.5) * scale - 0.5, answers.depth, *size)
+    dense = densify(image, (pixels + 0.5) * scale - 0.5, answers.depth)
     if truth is not None:
         truth = np.asarray(cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST), float)
         dense = np.where(np.isfinite(truth), dense, np.nan)  # the sky has no depth to be shown
