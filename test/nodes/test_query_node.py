@@ -348,3 +348,32 @@ def test_what_is_answered_is_what_the_model_says(make_asker, bench):
     assert clicked["status"] == width["status"] == "ok"
     assert clicked["uncertainty"] > 0
     assert text["status"] == "free text"
+
+
+def test_diagnostics_in_every_state(make_asker, bench):
+    loading, may_load = threading.Event(), threading.Event()
+
+    def loader(settings, progress):
+        loading.set()
+        may_load.wait(bench.PATIENCE)
+        return bench.WallEngine()
+
+    asker = make_asker(embedded=True, loader=loader)
+    asker.rig.wait(loading.is_set, "begin of loading")
+    asker.rig.wait_for_status("model", WARN, "loading")
+    asker.rig.wait_for_status("questions", OK, "not active")
+    may_load.set()
+    asker.wait_active()
+    asker.show()
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+    asker.rig.wait_for_status("questions", OK, "1 questions answered")
+    for transition in ("deactivate", "cleanup"):
+        assert asker.rig.change_state(transition)
+        seen = len(asker.rig.statuses)
+        asker.rig.wait(lambda n=seen: len(asker.rig.statuses) > n + 20, "diagnostics")
+        asker.rig.wait_for_status("questions", OK, "not active")
+    assert asker.rig.change_state("configure") and asker.rig.change_state("activate")
+    asker.wait_active()
+    asker.show()
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+    assert not asker.rig.log_lines("Traceback")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from asking import Asker
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
 from rcl_interfaces.srv import GetParameters
@@ -26,7 +27,10 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.nodes.depth_node import DepthNode, DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
+from vlm3_ros.nodes.query_node import QueryNode
+from vlm3_ros.nodes.query_parameters import QueryParameters
 from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.ros.frame_node import FrameNode
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.parameters import ParameterSpec, ParameterTable, parameter_specs
 from vlm3_ros.synthetic.sequences import sample_sequence
@@ -38,15 +42,23 @@ camera_matrix: {rows: 3, cols: 3, data: [200, 0, 150, 0, 200, 130, 0, 0, 1]}
 distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
 """
 
-VALUES: dict[str, object] = {"unified_focal": 150.0, "max_frame_age": 1e3, "grid_columns": 6}
+VALUES: dict[str, object] = {
+    "unified_focal": 150.0,
+    "max_frame_age": 1e3,
+    "max_image_age": 1e3,
+    "grid_columns": 6,
+    "scan_frame": "robot",
+    "scan_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5",
+}
 """New values where `another` would not do."""
 
-REFUSALS = {"max_frame_age": (1e-9, "the frame is older than max_frame_age")}
+REFUSALS = {"max_frame_age": (1e-9, "old, older than max_frame_age")}
 """Values under which no frame can be answered, and what is said of it."""
 
 TABLES: dict[type[CameraModelNode], type[ParameterTable]] = {
     DepthNode: DepthParameters,
     PoseNode: PoseParameters,
+    QueryNode: QueryParameters,
 }
 
 
@@ -134,6 +146,20 @@ def pose_stream(make_rig, bench) -> Stream:
         return bench.stamp_of(message)
 
     return Stream(rig, send, "pose")
+
+
+@pytest.fixture
+def query_stream(make_rig, bench) -> Stream:
+    asker = Asker(make_rig, bench, bench.WallEngine())
+    asker.wait_active()
+
+    def send() -> float:
+        stamp = asker.show()
+        answer = asker.click(20.0, 30.0)
+        assert answer["status"] == "ok", answer["reason"]
+        return stamp
+
+    return Stream(asker.rig, send, "clicked_point")
 
 
 def calibration_file(folder) -> str:
@@ -257,5 +283,6 @@ def test_what_changes_in_odometry(pose_stream):
 def test_no_node_is_left_out(ros):
     for module in pkgutil.iter_modules(vlm3_ros.nodes.__path__):
         importlib.import_module(f"vlm3_ros.nodes.{module.name}")
-    nodes = {n for n in CameraModelNode.__subclasses__() if n.__module__.startswith("vlm3_ros.")}
-    assert nodes == set(TABLES)
+    below = [CameraModelNode, FrameNode]
+    nodes = {node for base in below for node in base.__subclasses__()} - set(below)
+    assert {node for node in nodes if node.__module__.startswith("vlm3_ros.")} == set(TABLES)
