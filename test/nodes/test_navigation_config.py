@@ -12,7 +12,7 @@ from vlm3_ros.evaluation import occupancy
 from vlm3_ros.nodes.depth_node import DepthNode, DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.ros.node import TF_BUFFER
+from vlm3_ros.ros.frame_node import TF_BUFFER
 
 CONFIG = Path(__file__).parents[2] / "config"
 
