@@ -41,3 +41,19 @@ def unify_image(image: NDArray[np.uint8], unified: UnifiedCamera) -> NDArray[np.
     return cv2.copyMakeBorder(
         content, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(PADDING,) * 3
     ).astype(np.uint8, copy=False)
+
+
+def lab_image(image: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
+    """A smaller image without its noise, whose colours differ by as much as they seem to.
+
+    Args:
+        image: RGB, shape (height, width, 3), uint8.
+        scale: of its sides, at most 1.
+
+    Returns:
+        CIELAB, shape (rows, columns, 3), float32; a just noticeable difference is about 2.
+    """
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.medianBlur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), 3)
+    return np.asarray(cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))

@@ -9,6 +9,8 @@ from scipy.linalg import solve_banded
 from scipy.sparse import csr_matrix
 from scipy.spatial import Delaunay
 
+from vlm3_ros.geometry.images import lab_image
+
 WORK_WIDTH = 256
 """Pixels across at which answers are spread over larger images."""
 
@@ -61,7 +63,7 @@ def densify(image: NDArray[np.uint8], pixels: ArrayLike, depth: ArrayLike) -> ND
     slopes, bounds = _planes(points, inverse)
 
     scale = min(1.0, WORK_WIDTH / width)
-    colours = _colours(image, scale)
+    colours = lab_image(image, scale)
     spacing = np.sqrt(height * width / len(pixels)) * scale
     rows, columns = _cells(pixels, scale, colours.shape)
     # Planes are inverse = offset + slope_u u + slope_v v; their means are weighted with the first.
@@ -145,14 +147,6 @@ def _padded(table: csr_matrix) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     columns = np.zeros(is_real.shape, dtype=np.intp)
     columns[is_real] = table.indices
     return columns, is_real
-
-
-def _colours(image: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
-    """The image in CIELAB, smaller, without its noise, shape (rows, columns, 3)."""
-    height, width = image.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.medianBlur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), 3)
-    return np.asarray(cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
 
 
 def _cells(

@@ -1,0 +1,122 @@
+"""Which pixels are worth a question: where an image shows much, rather than on a grid."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from vlm3_ros.geometry.images import lab_image
+
+WORK_WIDTH = 128
+"""Pixels across to which larger images are shrunk: the pixels are chosen among these."""
+
+_EDGE_SHARE = 0.5
+"""Of an image's mean edge, how much it adds to the even density of questions."""
+
+_STRONG_EDGE = 60.0
+"""Gradient of colour (CIELAB) from which on an edge counts the same."""
+
+_EDGE_REACH = 3.0
+"""Standard deviation of the blur that makes of edges the places beside them, px of that size."""
+
+_COLOUR_SCALE = 10.0
+"""Difference of colour (CIELAB) that counts as the mean distance between two questions."""
+
+_ROUNDS, _NEIGHBOURS = 4, 9
+
+
+def adaptive_pixels(
+    image: NDArray[np.uint8], count: int, visible: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Choose pixels in the middle of patches of one colour, more of them where edges are.
+
+    A patch of one colour is most often one surface, so that its middle speaks for all of it, while
+    a pixel of a grid may lie on an edge. Patches are superpixels (Achanta et al. 2012, SLIC) that
+    start from a median cut (Heckbert 1982) of the density of edges.
+
+    Args:
+        image: RGB, shape (height, width, 3), uint8.
+        count: how many pixels, from 1 up.
+        visible: where the image shows something, shape (height, width); None for everywhere.
+
+    Returns:
+        Whole (u, v), shape (count, 2), sorted by row, then column; some coincide where the
+        image has too few pixels.
+    """
+    height, width = image.shape[:2]
+    colours = lab_image(image, min(1.0, WORK_WIDTH / width))
+    rows, columns = colours.shape[:2]
+    shown = np.ones((rows, columns), bool)
+    if visible is not None and visible.any():
+        small = cv2.resize(
+            visible.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
+        )
+        shown = small >= small.max()
+    middles = _median_cut(np.where(shown, _edge_density(colours), 0.0), count)
+
+    v, u = np.nonzero(shown)
+    places, looks = np.column_stack([u, v]).astype(float), colours[v, u].astype(float)
+    reach = np.sqrt(len(places) / count)
+    near = cKDTree(middles).query(places, min(_NEIGHBOURS, count))[1].reshape(len(places), -1)
+    mean_looks = looks[cKDTree(places).query(middles)[1]]
+    for _ in range(_ROUNDS):
+        distance = ((places[:, None] - middles[near]) ** 2).sum(-1) / reach**2
+        distance += ((looks[:, None] - mean_looks[near]) ** 2).sum(-1) / _COLOUR_SCALE**2
+        patch = near[np.arange(len(near)), distance.argmin(-1)]
+        middles = _means(places, patch, middles)
+        mean_looks = _means(looks, patch, mean_looks)
+    # The middle of a bent patch lies outside of it: its most typical pixel does not.
+    distance = ((places - middles[patch]) ** 2).sum(-1) / reach**2
+    distance += ((looks - mean_looks[patch]) ** 2).sum(-1) / _COLOUR_SCALE**2
+    order = np.lexsort((distance, patch))
+    patches, first = np.unique(patch[order], return_index=True)
+    chosen = places[cKDTree(places).query(middles)[1]]
+    chosen[patches] = places[order[first]]
+    pixels = np.rint((chosen + 0.5) * (width / columns, height / rows) - 0.5)
+    return pixels[np.lexsort(pixels.T)]
+
+
+def _edge_density(colours: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How densely to ask, 1 where there is no edge near, shape (rows, columns)."""
+    gradients = [cv2.Sobel(colours, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))]
+    strength = np.sqrt(sum((np.asarray(g, dtype=float) ** 2).sum(-1) for g in gradients))
+    beside = cv2.GaussianBlur(np.minimum(strength, _STRONG_EDGE), (0, 0), _EDGE_REACH)
+    return 1 + _EDGE_SHARE * beside / max(beside.mean(), 1e-6)
+
+
+def _median_cut(density: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Middles of `count` boxes of nearly equal content, shape (count, 2)."""
+    rows, columns = density.shape
+    boxes = [(0, columns, 0, rows, count)]
+    middles = []
+    while boxes:
+        left, right, top, bottom, wanted = boxes.pop()
+        box = density[top:bottom, left:right]
+        if wanted == 1 or box.size == 1 or not box.any():
+            v, u = np.indices(box.shape)
+            weights = box if box.any() else None
+            middle = np.average(u, weights=weights) + left, np.average(v, weights=weights) + top
+            middles += [middle] * wanted
+            continue
+        half, is_wide = wanted // 2, right - left >= bottom - top
+        content = np.cumsum(box.sum(0 if is_wide else 1))
+        cut = int(np.searchsorted(content, content[-1] * half / wanted)) + 1
+        cut = min(cut, len(content) - 1)
+        if is_wide:
+            boxes.append((left, left + cut, top, bottom, half))
+            boxes.append((left + cut, right, top, bottom, wanted - half))
+        else:
+            boxes.append((left, right, top, top + cut, half))
+            boxes.append((left, right, top + cut, bottom, wanted - half))
+    return np.array(middles)
+
+
+def _means(
+    values: NDArray[np.float64], patch: NDArray[np.intp], old: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean of the values of each patch, shape as `old`, which stays where a patch is empty."""
+    size = np.bincount(patch, minlength=len(old))
+    sums = np.column_stack([np.bincount(patch, axis, len(old)) for axis in values.T])
+    return np.where(size[:, None] > 0, sums / np.maximum(size, 1)[:, None], old)
