@@ -9,7 +9,14 @@ from pathlib import Path
 
 from launch import LaunchDescription
 
-from vlm3_ros.ros.launching import MODEL, ODOMETRY, camera_model_launch, parameter_file
+from vlm3_ros.ros.launching import (
+    CAMERA,
+    MODEL,
+    ODOMETRY,
+    REQUESTS,
+    camera_model_launch,
+    parameter_file,
+)
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 
@@ -23,4 +30,5 @@ def generate_launch_description() -> LaunchDescription:
             parameter_file("query_params_file", CONFIG / "query.yaml", "query_node"),
         ],
         settings=[*MODEL, *ODOMETRY],
+        topics=[*CAMERA, *REQUESTS],
     )

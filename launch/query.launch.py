@@ -9,7 +9,13 @@ from pathlib import Path
 
 from launch import LaunchDescription
 
-from vlm3_ros.ros.launching import MODEL, camera_model_launch, parameter_file
+from vlm3_ros.ros.launching import (
+    CAMERA,
+    MODEL,
+    REQUESTS,
+    camera_model_launch,
+    parameter_file,
+)
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 
@@ -20,4 +26,5 @@ def generate_launch_description() -> LaunchDescription:
         files=[parameter_file("params_file", CONFIG / "query.yaml", "the node")],
         settings=MODEL,
         name="query_node",
+        topics=[*CAMERA, *REQUESTS],
     )

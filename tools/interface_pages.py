@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from vlm3_ros.engines.sharing import EnginePool
 from vlm3_ros.nodes.bag_player import BagPlayer
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.pose_node import PoseNode
+from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.ros.node import CameraModelNode
-from vlm3_ros.ros.node_parameters import CameraModelParameters
+from vlm3_ros.ros.node_parameters import CameraModelParameters, FrameParameters
 from vlm3_ros.ros.parameters import ParameterTable
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -28,6 +28,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 CAMERA_NODES: dict[str, type[CameraModelNode]] = {
     "depth_node": DepthNode,
     "pose_node": PoseNode,
+    "query_node": QueryNode,
 }
 """The nodes that ask a model about a camera, in the order of the pages."""
 
@@ -67,12 +68,6 @@ does not take is refused with the reason, and the old one stays. `ros2 param des
 NAME` tells the same.
 """
 
-_COMMON = """\
-## Every node
-
-depth_node, pose_node and all others that ask a model about a camera.
-"""
-
 
 def topics_page() -> str:
     """The text of docs/topics.md.
@@ -91,11 +86,20 @@ def topics_page() -> str:
 
 def parameters_page() -> str:
     """The text of docs/parameters.md."""
-    parts = [_PARAMETERS, _COMMON, f"{parameter_table(CameraModelParameters)}\n"]
+    shared = {
+        "Every node": CameraModelParameters,
+        "Nodes that answer every frame": FrameParameters,
+    }
+    parts = [_PARAMETERS]
+    for title, table in shared.items():
+        users = [
+            name for name, node in CAMERA_NODES.items() if issubclass(parameter_class(node), table)
+        ]
+        parts += [f"## {title}\n", f"{', '.join(users)}:\n\n{_own_parameters(table)}\n"]
     for name, node_class in CAMERA_NODES.items():
-        own = parameter_table(parameter_class(node_class), beyond=CameraModelParameters)
-        parts += [f"## {name}\n", f"Beside those of every node:\n\n{own}\n"]
-    parts += ["## bag_player\n", f"{parameter_table(parameter_class(BagPlayer))}\n"]
+        own = _own_parameters(parameter_class(node_class))
+        parts += [f"## {name}\n", f"Beside those above:\n\n{own}\n"]
+    parts += ["## bag_player\n", f"{_own_parameters(parameter_class(BagPlayer))}\n"]
     return "\n".join(parts)
 
 
@@ -106,13 +110,16 @@ def running_interfaces(
     context = Context()
     rclpy.init(args=[], context=context)
     try:
-        without_tf = [] if _has_tf() else [Parameter("base_from_camera", value="0 0 0 0 0 0 1")]
         make_node: Callable[..., CameraModelNode] = node_class
         node = make_node(
             pool.load,
             context=context,
             namespace="camera",
-            parameter_overrides=[Parameter("autostart", value=False), *without_tf],
+            parameter_overrides=[
+                Parameter("autostart", value=False),
+                # Of pose_node, which then needs no TF.
+                Parameter("base_from_camera", value="0 0 0 0 0 0 1"),
+            ],
         )
         existing = {}
         for transport in ("raw", "compressed"):
@@ -128,8 +135,9 @@ def running_interfaces(
         context.try_shutdown()
 
 
-def _has_tf() -> bool:
-    return importlib.util.find_spec("tf2_ros") is not None
+def _own_parameters(table: type[ParameterTable]) -> str:
+    """A Markdown table of the parameters that this table's base does not have."""
+    return parameter_table(table, beyond=table.__mro__[1])
 
 
 def parameter_class(node_class: type[Node]) -> type[ParameterTable]:

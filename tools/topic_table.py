@@ -10,7 +10,6 @@ A docstring has sections such as
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from collections.abc import Iterable, Iterator
@@ -28,12 +27,14 @@ _ENTRY = re.compile(r"([\w/~]+(?:, [\w/~]+)*) \((\w+/\w+)(?:, ([^)]*))?\): (.+)"
 _EVERY_NODE = ("lifecycle_msgs", "rcl_interfaces", "type_description_interfaces")
 """Packages of what ROS itself gives to nodes."""
 
-_OPTIONAL = {
-    ("Subscribers", "tf2_msgs/TFMessage"): "tf2_ros",
-    ("Subscribers", "vision_msgs/Detection2DArray"): "vision_msgs",
-    ("Publishers", "vision_msgs/Detection3DArray"): "vision_msgs",
+_CONDITIONAL = {
+    ("Subscribers", "/tf"): "tf2_ros",
+    ("Subscribers", "/tf_static"): "tf2_ros",
+    ("Subscribers", "detections"): "vision_msgs",
+    ("Publishers", "objects/detections"): "vision_msgs",
+    ("Publishers", "objects/markers"): "vision_msgs",
 }
-"""What exists only where a package is installed. Pages are the same everywhere: without its QoS."""
+"""What exists only with another package, by kind and name. Pages are the same everywhere."""
 
 
 class DocumentationError(Exception):
@@ -151,7 +152,7 @@ def check(
         if real := existing.get((kind, name)):
             if real.type != entry.type:
                 faults.append(f"{kind} {name} is {real.type}, documented as {entry.type}")
-        elif _is_installed(kind, entry.type):
+        elif (kind, name) not in _CONDITIONAL:
             faults.append(f"{kind} {name} is documented and does not exist")
     if faults:
         raise DocumentationError(f"{node}: {'; '.join(faults)}")
@@ -190,11 +191,6 @@ def _words(qos: QoSProfile) -> str:
     return ", ".join(words)
 
 
-def _is_installed(kind: str, type_name: str) -> bool:
-    package = _OPTIONAL.get((kind, type_name))
-    return package is None or importlib.util.find_spec(package) is not None
-
-
 def _table(section: Section, existing: dict[tuple[str, str], Existing]) -> str:
     heading = f"**{KINDS[section.kind]}**" + (f" ({section.note})" if section.note else "")
     if section.kind == "Services":
@@ -202,7 +198,7 @@ def _table(section: Section, existing: dict[tuple[str, str], Existing]) -> str:
         return "\n".join([heading, "", "| service | type | |", "|---|---|---|", *rows])
     rows = []
     for entry in section.entries:
-        package = _OPTIONAL.get((entry.kind, entry.type))
+        package = _CONDITIONAL.get((entry.kind, entry.name))
         qos = existing[entry.kind, entry.name].qos if not package else f"with {package}"
         rows.append(f"| `{entry.name}` | {entry.type} | {qos} | {entry.text} |")
     return "\n".join([heading, "", "| topic | type | QoS | |", "|---|---|---|---|", *rows])

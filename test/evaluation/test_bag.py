@@ -161,7 +161,7 @@ def test_without_depth_the_trajectory_is_still_scored(engine: Engine, tmp_path: 
     content = evaluation_json(evaluation)
     assert content["pose"]["auc3"] == 1
     assert content["trajectory"]["ape_rmse_m"] < 1e-6
-    assert set(content["left_out"]) == {"depth", "correspondence"}
+    assert set(content["left_out"]) == {"depth", "correspondence", "occupancy"}
     assert "no depth images" in content["left_out"]["depth"]
     write_evaluation(evaluation, tmp_path)
     assert "data:image/svg" in (tmp_path / "report.html").read_text()

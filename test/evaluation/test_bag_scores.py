@@ -60,6 +60,7 @@ def test_the_report_on_hours_of_frames_stays_small() -> None:
         metrics=None,
         constant=None,
         row=None,
+        by_range=[],
         stamps_ns=np.arange(frames) * 10**8,
         delta1=errors,
         abs_rel=np.where(errors < 0.1, np.nan, errors),

@@ -12,6 +12,8 @@ from vlm3_ros.evaluation.metrics import (
     best_constant,
     constant_baseline,
     depth_metrics,
+    errors_by_range,
+    guess_of_rows,
     row_baseline,
     within_delta,
 )
@@ -120,3 +122,28 @@ def test_the_row_guess_is_never_worse_than_the_constant(seed: int, count: int) -
 def test_the_last_row_belongs_to_the_last_band() -> None:
     guess = row_baseline([np.array([1.0, 3.0])], [np.array([0.0, 1.0])])
     assert (guess.depths[0], guess.depths[-1]) == (1.0, 3.0)
+
+
+def test_errors_by_range_of_a_case_worked_by_hand() -> None:
+    near, far = errors_by_range([1.2, 1.2, math.nan, 18.0], [1.0, 1.5, 1.0, 20.0])
+    assert (near.near, near.far, near.pixels) == (1.0, 2.0, 2)
+    assert near.bias == pytest.approx((0.2 - 0.2) / 2)
+    assert near.abs_rel == pytest.approx(0.2)
+    assert near.median_m == pytest.approx(0.25)
+    assert near.p90_m == pytest.approx(0.29)
+    assert (far.near, far.far, far.pixels) == (15.0, math.inf, 1)
+    assert far.bias == pytest.approx(-0.1)
+    assert errors_by_range([math.nan], [1.0]) == []
+
+
+@given(DEPTHS)
+def test_ranges_hold_every_answer(truth: list[float]) -> None:
+    errors = errors_by_range(np.array(truth) * 1.1, truth)
+    assert sum(error.pixels for error in errors) == len(truth)
+    assert all(error.bias == pytest.approx(0.1) for error in errors)
+
+
+def test_the_guess_of_a_row_is_that_of_its_band() -> None:
+    rows = np.array([0.0, 0.4, 1.0])
+    guess = row_baseline([np.array([1.0, 2.0, 3.0])], [rows])
+    np.testing.assert_allclose(guess_of_rows(guess, rows), [1.0, 2.0, 3.0])

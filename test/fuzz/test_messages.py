@@ -25,6 +25,15 @@ from vlm3_ros.ros.parameters import ParameterError
 
 PICTURE = np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)
 
+ODD_YAML = (
+    b"[" * 2000,
+    b"{a: " * 2000,
+    b"a: 2001-13-45",
+    b"a: &a [*a]",
+    b"? [a]\n: b",
+    b"a: !!int b",
+)
+
 ENCODINGS = (
     *("rgb8", "bgr8", "rgba8", "bgra8", "rgb16", "bgr16", "rgba16", "bgra16", "mono8", "mono16"),
     *("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8", "bayer_rggb16", "bayer_gbrg16"),
@@ -159,7 +168,7 @@ def test_calibrations_of_a_camera(messages, frame_id):
         assert_usable(found[1])
 
 
-@given(damaged(CAMERA_YAML))
+@given(damaged(CAMERA_YAML, CAMERA_YAML.replace(b"320", b"3" * 30), *ODD_YAML))
 def test_calibration_files(content):
     path = scratch_file("camera.yaml", content)
     lens, refusal = attempt((GeometryError,), load_camera_yaml, path)

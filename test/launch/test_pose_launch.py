@@ -82,7 +82,13 @@ def sender(peer, namespace: str, view: View, stamp_ns: int) -> Callable[[], None
     ("file", "own"),
     [
         ("pose", {"params_file"}),
-        ("perception", {"depth_params_file", "pose_params_file"}),
+        (
+            "perception",
+            {
+                *("depth_params_file", "pose_params_file", "query_params_file"),
+                *("clicked_pixel", "question", "detections"),
+            },
+        ),
     ],
 )
 def test_every_argument_is_described(file, own):
@@ -120,12 +126,13 @@ def test_pose_node_tells_the_motion(launch, peer, views, recording):
     assert launched.stop() == 0, launched.log.read_text()
 
 
-def test_depth_and_pose_share_a_model(launch, peer, views, recording, tmp_path):
-    """Each node takes its own parameter file, and both take the arguments."""
+def test_all_nodes_share_a_model(launch, peer, views, recording, tmp_path):
+    """Each node takes its own parameter file, and all take the arguments."""
     files = []
     for node, values in (
         ("depth", {"grid_columns": 3, "grid_rows": 2}),
         ("pose", {"odom_frame": "map_of_odom"}),
+        ("query", {"recent_images": 7}),
     ):
         file = tmp_path / f"{node}.yaml"
         file.write_text(yaml.safe_dump({f"/**/{node}_node": {"ros__parameters": values}}))
@@ -146,8 +153,15 @@ def test_depth_and_pose_share_a_model(launch, peer, views, recording, tmp_path):
     launched.wait_for(peer, lambda: send() or (depths and poses), "answers of both nodes")
     assert (depths[0].width, depths[0].height) == (3, 2)
     assert poses[0].header.frame_id == "map_of_odom"
-    log = launched.log.read_text()
-    assert log.count(f"reading {recording}") == 1 and log.count("is loaded already") == 1
+    launched.wait_for(
+        peer, lambda: launched.log.read_text().count("is loaded already") == 2, "sharing"
+    )
+    assert launched.log.read_text().count(f"reading {recording}") == 1
+    client = peer.create_client(GetParameters, "/robot/query_node/get_parameters")
+    launched.wait_for(peer, client.service_is_ready, "the query node")
+    future = client.call_async(GetParameters.Request(names=["recent_images"]))
+    launched.wait_for(peer, future.done, "an answer of the node")
+    assert future.result().values[0].integer_value == 7
     assert launched.stop() == 0, launched.log.read_text()
     assert "process has died" not in launched.log.read_text()
 

@@ -1,4 +1,4 @@
-"""Depth and odometry from one process with one model, on answers that are the truth."""
+"""Depth, odometry and answers of one process with one model, on answers that are the truth."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
+from geometry_msgs.msg import Point, PointStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosbags.image import image_to_cvimage
@@ -26,7 +27,7 @@ NODES = (sys.executable, "-m", "vlm3_ros.nodes.perception_node", "--ros-args")
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)
 
 
-def test_both_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
+def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
     rng = np.random.default_rng(4)
     drive = sample_sequence(rng, CAMERA, kind="room", duration=0.5, rate=10.0)
     views = [drive.view(index, rng) for index in range(3)]
@@ -51,8 +52,11 @@ def test_both_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
     try:
         depths: list[Image] = []
         odometry: list[Odometry] = []
+        points: list[PointStamped] = []
         peer.create_subscription(Image, "depth/image_rect", depths.append, 20)
         peer.create_subscription(Odometry, "odom", odometry.append, 20)
+        peer.create_subscription(PointStamped, "clicked_point", points.append, 20)
+        clicks = peer.create_publisher(PointStamped, "clicked_pixel", 5)
         images = peer.create_publisher(Image, "image", 5)
         infos = peer.create_publisher(CameraInfo, "camera_info", 5)
         start = bench.now()
@@ -78,6 +82,18 @@ def test_both_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
         truth = views[2].depth[v, u].reshape(12, 16)
         seen = image_to_cvimage(depths[-1])
         np.testing.assert_allclose(seen, np.where(np.isfinite(truth), truth, np.nan), rtol=1e-5)
+        pixel = uniform_grid(CAMERA, 16, 12)[190]  # which the recording has the depth of
+        click = PointStamped(point=Point(x=pixel[0], y=pixel[1]))
+
+        def clicked() -> bool:
+            clicks.publish(click)
+            rclpy.spin_once(peer, timeout_sec=0.1)
+            return bool(points)
+
+        bench.wait_until(clicked, "a clicked point", log.read_text)
+        assert bench.stamp_of(points[-1]) == round(start + 0.2, 6)
+        found = [points[-1].point.x, points[-1].point.y, points[-1].point.z]
+        np.testing.assert_allclose(found, CAMERA.unproject(pixel, truth.ravel()[190]), rtol=1e-5)
         path = drive.path.T_world_base
         place = odometry[-1].pose.pose.position
         np.testing.assert_allclose(

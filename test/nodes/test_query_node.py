@@ -183,6 +183,21 @@ def test_questions_wait_in_a_queue_that_says_what_it_drops(make_asker, bench):
     assert {answer["status"] for answer in asker.answers[3:]} == {"ok"}
 
 
+def test_a_flood_of_questions_gets_as_many_answers(make_asker, bench):
+    asker = make_asker()
+    asker.wait_active()
+    asker.show()
+    for number in range(300):
+        asker.send({"depth": [number, 0], "id": number})
+    asker.rig.wait(lambda: len(asker.rig.received["answer"]) >= 300, "300 answers")
+    answers = asker.answers
+    assert sorted(answer["id"] for answer in answers) == list(range(300))
+    assert {answer["status"] for answer in answers} <= {"ok", "refused"}
+    report = asker.node._statistics.report()
+    assert report.received == 300 == report.answered + report.failed
+    assert len(asker.rig.log_lines("question_queue is full")) <= 1
+
+
 @pytest.mark.parametrize("end", ["deactivate", "shutdown"])
 def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
     engine = bench.WallEngine(gate=threading.Semaphore(0))

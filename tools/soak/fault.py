@@ -68,12 +68,14 @@ def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
     """
     row = Row(stage.setup.node, fault.name)
     wrong, line = len(stage.listener.wrong), len(stage.node.lines)
-    node = stage.node
+    sent, answered = stage.camera.count, len(stage.listener.answers)
+    node, begin = stage.node, time.monotonic()
     try:
         with fault.provoke(stage):
-            _while_it_lasts(stage, fault, seconds, row, line)
-        end = time.monotonic()
-        row.back = stage.wait_for_answer(end, RECOVERY_PATIENCE)
+            row.said = _while_it_lasts(stage, fault, seconds, begin, line)
+            row.images = stage.camera.count - sent
+            row.answers = len(stage.listener.answers) - answered
+        row.back = stage.wait_for_answer(time.monotonic(), RECOVERY_PATIENCE)
     except Loss as loss:
         row.losses.append(str(loss))
         stage.renew_node()
@@ -84,19 +86,23 @@ def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
     return row
 
 
-def _while_it_lasts(stage: Stage, fault: Fault, seconds: float, row: Row, line: int) -> None:
-    begin, sent = time.monotonic(), stage.camera.count
-    answers = stage.listener.answers
-    answered = len(answers)
+def _while_it_lasts(stage: Stage, fault: Fault, seconds: float, begin: float, line: int) -> str:
+    """Wait until it has been told, and on. Returns the words."""
+    said = ""
     if fault.says:
-        wait_for(lambda: stage.said(fault.says, begin, line), f"a word about it ({fault.says!r})")
-        row.said = stage.said(fault.says, begin, line) or ""
+
+        def is_told() -> bool:
+            nonlocal said
+            said = stage.said(fault.says, begin, line)
+            return bool(said)
+
+        wait_for(is_told, f"a word about it ({fault.says!r})")
+    answers = stage.listener.answers
     told, told_at = len(answers), time.monotonic()
     time.sleep(seconds)
     if fault.answers:
         stage.wait_for_answer(begin)
-    row.images = stage.camera.count - sent
-    row.answers = len(answers) - answered
     late = [answer for answer in answers[told:] if answer.sent.at > told_at]
     if fault.answers is False and late:
         raise Loss(f"{len(late)} frames were answered nevertheless")
+    return said

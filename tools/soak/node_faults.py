@@ -104,12 +104,14 @@ def _nonsense_parameters(stage: Stage) -> Iterator[None]:
     _must_refuse(stage, undeclared, "a parameter that does not exist")
     # Some nonsense is a value all the same, such as any text of a file's name.
     restored = [
-        ParameterMessage(name=name, value=value) for name, value in zip(names, before, strict=True)
+        ParameterMessage(name=descriptor.name, value=value)
+        for descriptor, value in zip(descriptors, before, strict=True)
+        if not descriptor.read_only
     ]
     request = SetParametersAtomically.Request(parameters=restored)
-    stage.call("set_parameters_atomically", SetParametersAtomically, request)
-    if list(map(repr, _values(stage, names))) != list(map(repr, before)):
-        raise Loss("parameters cannot be set to what they were")
+    result = stage.call("set_parameters_atomically", SetParametersAtomically, request).result
+    if not result.successful:
+        raise Loss(f"parameters cannot be set to what they were: {result.reason}")
     yield
 
 
@@ -242,11 +244,12 @@ def _resets(count: int) -> Provocation:
     def provoke(stage: Stage) -> Iterator[None]:
         client = stage.peer.create_client(Trigger, f"{stage.setup.node}/reset")
         wait_for(client.service_is_ready, "service reset")
-        futures = [client.call_async(Trigger.Request()) for _ in range(count)]
-        wait_for(lambda: all(future.done() for future in futures), f"{count} answers of reset")
+        for _ in range(count):
+            future = client.call_async(Trigger.Request())
+            wait_for(future.done, "an answer of reset")
+            if not future.result().success:
+                raise Loss("a reset fails")
         stage.peer.destroy_client(client)
-        if not all(future.result().success for future in futures):
-            raise Loss("a reset fails")
         yield
 
     return provoke
@@ -286,7 +289,7 @@ def looping_bag(log: Path, loops: int) -> Fault:
             topics = find_camera_topics(bag)
             for message in bag.messages([topics.image]):
                 stage.camera.sent[header_stamp_ns(message.content)] = Sent(
-                    None, math.inf, message.content.header.frame_id, is_good=True
+                    None, -math.inf, message.content.header.frame_id, is_good=True
                 )
         names = {topics.image: "image/compressed", topics.camera_info: "camera_info"}
         remaps = {old: f"{stage.namespace}/{new}" for old, new in names.items()}
@@ -302,7 +305,7 @@ def looping_bag(log: Path, loops: int) -> Fault:
             player.stop()
             stage.camera.is_silent = False
 
-    return Fault(f"a bag that loops {loops} times", provoke, answers=None)
+    return Fault(f"a bag that loops {loops} times", provoke, "clock has jumped back", answers=None)
 
 
 def _wait_for_loop(stage: Stage, name: str) -> None:

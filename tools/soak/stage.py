@@ -25,6 +25,7 @@ SIZE = (256, 192)
 """Width and height of the images, px."""
 
 _numbers = itertools.count()
+_LOG_HEAD = re.compile(r"^\[\w+\] \[[\d.]+\] \[[\w.]+\]: ")
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,17 @@ class Stage:
         wait_for(answered, "an answer", patience)
         return found - since
 
-    def said(self, pattern: str, since: float, first_line: int) -> str | None:
-        """What was said with a pattern since a moment, on /diagnostics or in the log."""
-        if text := self.listener.said(pattern, since):
-            return text
-        lines = self.node.lines[first_line:]
-        return next((line for line in lines if re.search(pattern, line)), None)
+    def said(self, pattern: str, since: float, first_line: int) -> str:
+        """What was said with a pattern since a moment, on /diagnostics or in the log; or nothing.
+
+        Args:
+            pattern: of the text.
+            since: moment (monotonic clock) of the first diagnostics.
+            first_line: of the log, counted from 0.
+        """
+        lines = (_LOG_HEAD.sub("", line) for line in self.node.lines[first_line:])
+        told = (line for line in lines if re.search(pattern, line))
+        return self.listener.said(pattern, since) or next(told, "")
 
     def call(self, service: str, kind: Any, request: Any) -> Any:
         """Call a service of the node.

@@ -62,7 +62,7 @@ SHORT = Extent(images=300, seconds=0.1, transitions=2, subscribers=200, resets=1
 
 @dataclass(frozen=True)
 class Group:
-    """Faults that one node goes through, one after the other."""
+    """Faults that one node goes through, one after the other; its name is that of a log."""
 
     name: str
     setup: Setup
@@ -93,17 +93,17 @@ def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:
             [full_disk(recording), *IMAGES, *CALIBRATIONS, *TIMES, *DRIVERS, *operators, *ENDS],
         ),
         Group(
-            "depth, compressed",
+            "depth_compressed",
             Setup("depth_node", DEPTH, depth, is_compressed=True),
             COMPRESSED_IMAGES,
         ),
         Group(
-            "depth, /clock",
+            "depth_clock",
             Setup("depth_node", DEPTH, depth, is_simulated=True),
             CLOCKS,
         ),
         Group(
-            "depth, server",
+            "depth_server",
             Setup("depth_node", DEPTH, {**_QUICK, **_GRID, **server.parameters()}),
             server_faults(server),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -18,9 +18,11 @@ from vlm3_ros.evaluation.consistency import nees
 from vlm3_ros.evaluation.metrics import (
     DepthMetrics,
     Guess,
+    RangeError,
     abs_rel,
     constant_baseline,
     depth_metrics,
+    errors_by_range,
     row_baseline,
     within_delta,
 )
@@ -59,12 +61,14 @@ class DepthScores:
     """Depth over all frames, and frame by frame.
 
     `constant` and `row`: the best guesses that do not look, see `vlm3_ros.evaluation.metrics`.
-    `stamps_ns`, `delta1`, `abs_rel`: of each frame, shape (n,), the last NaN where unanswered.
+    `by_range`: errors by the true depth. `stamps_ns`, `delta1`, `abs_rel`: of each frame, shape
+    (n,), the last NaN where unanswered.
     """
 
     metrics: DepthMetrics
     constant: Guess
     row: Guess
+    by_range: list[RangeError]
     stamps_ns: NDArray[np.int64]
     delta1: NDArray[np.float64]
     abs_rel: NDArray[np.float64]
@@ -209,7 +213,10 @@ def scores_json(scores: BagScores) -> dict[str, Any]:
     content: dict[str, Any] = {}
     baselines: dict[str, dict[str, Any]] = {}
     if scores.depth:
-        content["depth"] = metrics_json(scores.depth.metrics)
+        content["depth"] = {
+            **metrics_json(scores.depth.metrics),
+            "by_range": [asdict(error) for error in scores.depth.by_range],
+        }
         for name, guess in (("constant", scores.depth.constant), ("row", scores.depth.row)):
             baselines[name] = {"depth": guess_json(guess)}
     for name, motions in (("pose", scores.pose), ("odometry", scores.odometry)):
@@ -249,6 +256,7 @@ def _depth_scores(
         metrics=depth_metrics(predicted, true),
         constant=constant_baseline(true),
         row=row_baseline(true, [truth.rows[mask] for mask in known.values()]),
+        by_range=errors_by_range(np.concatenate(predicted), np.concatenate(true)),
         stamps_ns=np.array(list(known), dtype=np.int64),
         delta1=np.array([within_delta(p, g).mean() for p, g in frames]),
         abs_rel=np.array([abs_rel(p, g) for p, g in frames]),

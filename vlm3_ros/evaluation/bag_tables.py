@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from vlm3_ros.evaluation.bag_scores import (
     MotionScores,
     TrajectoryScores,
 )
-from vlm3_ros.evaluation.metrics import DepthMetrics
+from vlm3_ros.evaluation.metrics import DepthMetrics, RangeError
 from vlm3_ros.evaluation.occupancy import MAX_HEIGHT, MAX_RANGE, MIN_HEIGHT, NEAR
 from vlm3_ros.evaluation.pair_baselines import SIFT
 from vlm3_ros.evaluation.pair_metrics import (
@@ -78,6 +79,7 @@ def score_tables(answers: BagAnswers, scores: BagScores) -> list[TextTable]:
             "best per row": depth.row.metrics,
         }
         tables.append(_depth_table(rows))
+        tables.append(_range_table(depth.by_range))
     if scores.pose:
         tables.append(_motion_table("relative pose, as answered", scores.pose))
     if scores.odometry:
@@ -146,6 +148,29 @@ def _depth_table(rows: Mapping[str, DepthMetrics]) -> TextTable:
             for name, m in rows.items()
         ),
         "the best guesses are chosen on these very pixels, without a look at the images",
+    )
+
+
+def _range_table(errors: Sequence[RangeError]) -> TextTable:
+    return TextTable(
+        "depth by distance",
+        ("true depth", "bias", "AbsRel", "median m", "90 % m", "pixels"),
+        tuple(
+            (
+                f"{error.near:g} to {error.far:g} m"
+                if math.isfinite(error.far)
+                else f"over {error.near:g} m",
+                f"{error.bias:+.3f}",
+                f"{error.abs_rel:.3f}",
+                f"{error.median_m:.2f}",
+                f"{error.p90_m:.2f}",
+                str(error.pixels),
+            )
+            for error in errors
+        ),
+        "bias: as a share of the depth, positive where answers are too far; errors in metres: "
+        "half and nine tenths of the answers err by less",
+        has_baselines=False,
     )
 
 

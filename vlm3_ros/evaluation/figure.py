@@ -38,7 +38,7 @@ MATCH_GRID = (4, 3)
 PAIR_SECONDS = 0.5
 """Between the two images of a bag that make a pair, at least."""
 
-_QUESTIONS = 10
+_QUESTIONS, _MATCHES = 10, 10
 _SHOWN_WIDTH = 480  # px; larger images are shrunk to it
 _SPACE = 24  # px between sections
 
@@ -197,13 +197,23 @@ def asked_pair(
     title: str,
     images: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     cameras: tuple[PinholeCamera, PinholeCamera],
+    pixels: NDArray[np.float64] | None = None,
 ) -> PairFrame:
-    """Ask for the motion and for the matches of `MATCH_GRID`; nothing is true of it.
+    """Ask for the motion and for matches; what is true of them is left open.
+
+    Args:
+        engine: who answers about pairs.
+        title: stands above.
+        images: RGB, uint8.
+        cameras: theirs.
+        pixels: (u, v) of the first image whose matches are asked, shape (n, 2); `MATCH_GRID` if
+            None.
 
     Raises:
         GeometryError, EngineError: as `ask_pair`.
     """
-    pixels = uniform_grid(cameras[0], *MATCH_GRID)
+    if pixels is None:
+        pixels = uniform_grid(cameras[0], *MATCH_GRID)
     pose, matches = ask_pair(engine, images, cameras, pixels)
     return PairFrame(title, images, pixels, matches.pixels2, None, pose.T_cam1_cam2, None)
 
@@ -211,13 +221,17 @@ def asked_pair(
 def _bag_pair(
     engine: Engine, title: str, first: BagFrame, second: BagFrame, source: BagSource
 ) -> PairFrame:
-    asked = asked_pair(engine, title, (first.image, second.image), (first.camera, second.camera))
+    images, cameras = (first.image, second.image), (first.camera, second.camera)
     if source.poses is None:
-        return asked
+        return asked_pair(engine, title, images, cameras)
     T_cam1_cam2 = true_motions(source.poses, [(first.stamp_ns, second.stamp_ns)])[0]
     if not np.isfinite(T_cam1_cam2).all():
-        return asked
-    true = None
-    if first.depth is not None and second.depth is not None:
-        true = true_matches(first, second, T_cam1_cam2, asked.pixels1)
-    return replace(asked, motion_true=T_cam1_cam2, pixels2_true=true)
+        return asked_pair(engine, title, images, cameras)
+    if first.depth is None or second.depth is None:
+        return replace(asked_pair(engine, title, images, cameras), motion_true=T_cam1_cam2)
+    pixels = uniform_grid(first.camera, *(2 * side for side in MATCH_GRID))
+    true = true_matches(first, second, T_cam1_cam2, pixels)
+    known = np.flatnonzero(np.isfinite(true).all(axis=1))
+    chosen = known[np.linspace(0, len(known) - 1, min(len(known), _MATCHES)).astype(int)]
+    asked = asked_pair(engine, title, images, cameras, pixels[chosen])
+    return replace(asked, motion_true=T_cam1_cam2, pixels2_true=true[chosen])

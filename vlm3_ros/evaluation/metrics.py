@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -139,6 +141,56 @@ def row_baseline(
     for band in np.unique(all_bands):
         depths[band] = best_constant(all_truth[all_bands == band])
     return Guess(depths, depth_metrics([depths[b] for b in bands], truth))
+
+
+RANGES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, math.inf)
+"""True depths in metres between which errors are told apart."""
+
+
+@dataclass(frozen=True)
+class RangeError:
+    """Errors of the answers about pixels whose true depth lies in [near, far), metres.
+
+    `bias`: mean of (p - g) / g, positive where answers are too far. `abs_rel`: mean of |p - g| / g
+    over these pixels. `median_m` and `p90_m`: of |p - g|.
+    """
+
+    near: float
+    far: float
+    pixels: int
+    bias: float
+    abs_rel: float
+    median_m: float
+    p90_m: float
+
+
+def errors_by_range(predicted: ArrayLike, truth: ArrayLike) -> list[RangeError]:
+    """How the errors grow with the distance; ranges without an answer are left out.
+
+    Args:
+        predicted: metres, shape (n,), NaN where unanswered, which counts nowhere.
+        truth: metres, shape (n,), finite and positive.
+    """
+    p, g = np.asarray(predicted, dtype=float).ravel(), np.asarray(truth, dtype=float).ravel()
+    errors = []
+    for near, far in pairwise(RANGES):
+        chosen = np.isfinite(p) & (g >= near) & (g < far)
+        if not chosen.any():
+            continue
+        off = (p - g)[chosen]
+        relative, metres = off / g[chosen], np.abs(off)
+        errors.append(
+            RangeError(
+                near,
+                far,
+                int(chosen.sum()),
+                float(relative.mean()),
+                float(np.abs(relative).mean()),
+                float(np.median(metres)),
+                float(np.percentile(metres, 90)),
+            )
+        )
+    return errors
 
 
 def guess_of_rows(guess: Guess, rows: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -176,7 +176,7 @@ def lens_from_calibration(
     Raises:
         GeometryError: with what is wrong and what to do.
     """
-    if width < 1 or height < 1:
+    if not (1 <= width <= _LARGEST_INTRINSIC and 1 <= height <= _LARGEST_INTRINSIC):
         raise GeometryError(f"the calibrated image size is {width}x{height}: calibrate the camera")
     intrinsics = _matrix("K", K, (3, 3))
     if intrinsics[0, 0] == 0:
@@ -236,10 +236,11 @@ def load_camera_yaml(path: str | Path) -> LensCamera:
         return _lens_from_yaml(content)
     except OSError as error:
         raise GeometryError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GeometryError(f"{path} is no YAML file: {error}") from error
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
+    # Beside its own errors yaml lets out those of dates that do not exist, and of deep nesting.
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise GeometryError(f"{path} is no YAML file: {error}") from error
 
 
 def _lens_from_yaml(content: object) -> LensCamera:

@@ -73,7 +73,8 @@ class QueryNode(CameraModelNode):
     """Answers clicks and questions about the images of a camera, and locates detected objects.
 
     Subscribers:
-        image (sensor_msgs/Image), or image/compressed (sensor_msgs/CompressedImage)
+        image (sensor_msgs/Image): the camera, any colour encoding
+        image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
         clicked_pixel (geometry_msgs/PointStamped): x and y are a pixel of `image` as it is
             published. A stamp of zero, or no frame: of the newest image; else of that with the

@@ -22,6 +22,24 @@ CAMERA = (
     ),
 )
 
+REQUESTS = (
+    DeclareLaunchArgument(
+        "clicked_pixel",
+        default_value="clicked_pixel",
+        description="Topic of pixels to locate (geometry_msgs/PointStamped)",
+    ),
+    DeclareLaunchArgument(
+        "question",
+        default_value="question",
+        description="Topic of questions, in JSON or in words (std_msgs/String)",
+    ),
+    DeclareLaunchArgument(
+        "detections",
+        default_value="detections",
+        description="Topic of objects to locate (vision_msgs/Detection2DArray)",
+    ),
+)
+
 MODEL = (
     DeclareLaunchArgument(
         "engine",
@@ -119,6 +137,7 @@ def camera_model_launch(
     files: Sequence[DeclareLaunchArgument],
     settings: Sequence[DeclareLaunchArgument],
     name: str | None = None,
+    topics: Sequence[DeclareLaunchArgument] = CAMERA,
 ) -> LaunchDescription:
     """One process on one camera.
 
@@ -127,6 +146,7 @@ def camera_model_launch(
         files: arguments that name parameter files.
         settings: arguments that set the parameter of their name where they are not empty.
         name: of the node; None for those that the executable gives to its nodes.
+        topics: arguments that remap the topic of their name.
     """
 
     def process(context: LaunchContext) -> list[Node]:
@@ -146,7 +166,7 @@ def camera_model_launch(
                 name=name,
                 namespace=LaunchConfiguration("namespace"),
                 parameters=[*(LaunchConfiguration(file.name) for file in files), overrides],
-                remappings=[(topic.name, LaunchConfiguration(topic.name)) for topic in CAMERA],
+                remappings=[(topic.name, LaunchConfiguration(topic.name)) for topic in topics],
                 ros_arguments=["--log-level", LaunchConfiguration("log_level")],
                 sigterm_timeout="30",  # seconds: at Ctrl-C it finishes what the model works on
                 output="screen",
@@ -155,5 +175,5 @@ def camera_model_launch(
         ]
 
     return LaunchDescription(
-        [*CAMERA, *settings, *files, *PROCESS, OpaqueFunction(function=process)]
+        [*topics, *settings, *files, *PROCESS, OpaqueFunction(function=process)]
     )

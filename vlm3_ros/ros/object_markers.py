@@ -6,8 +6,8 @@ import colorsys
 import zlib
 from collections.abc import Sequence
 
-from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose, Vector3
+from rclpy.duration import Duration
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -29,8 +29,7 @@ def markers_message(
         lifetime: seconds after which they disappear by themselves; 0 for never.
     """
     markers = [Marker(header=header, action=Marker.DELETEALL)]
-    seconds, fraction = divmod(lifetime, 1)
-    lasting = Duration(sec=int(seconds), nanosec=int(fraction * 1e9))
+    lasting = Duration(seconds=lifetime).to_msg()
     for index, (name, located) in enumerate(objects):
         x, y, z = located.centre.tolist()
         width, height, deep = located.size.tolist()
