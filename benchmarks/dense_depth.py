@@ -44,6 +44,9 @@ COLUMNS, ROWS = 16, 12
 EDGE_RATIO, EDGE_REACH = 1.15, 5
 """Neighbouring true depths that differ by this ratio make an edge; pixels that are at it."""
 
+NOISE = 0.07
+"""Standard deviation of errors as a share of the depth: of a model that is good."""
+
 MOST_FRAMES = 20
 """Of a bag, evenly over its length."""
 
@@ -105,6 +108,12 @@ def true_depth(shot: Shot, pixels: Pixels) -> Depths:
     u, v = pixels.astype(int).T
     depth = shot.truth[v, u]
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
+
+
+def erring_depth(seed: int) -> Sparse:
+    """True depths with errors of one normal distribution, each pixel's its own."""
+    rng = np.random.default_rng(seed)
+    return lambda shot, pixels: true_depth(shot, pixels) * np.exp(rng.normal(0, NOISE, len(pixels)))
 
 
 def is_near_edge(truth: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -285,6 +294,11 @@ def main() -> None:
     engine = load_engine(EngineSettings(options.model, offline=True))
     tables = [
         ("Procedural views, true depths", lambda: views(options.views, options.seed), true_depth),
+        (
+            f"Procedural views, true depths with errors of {NOISE:.0%}",
+            lambda: views(options.views, options.seed),
+            erring_depth(options.seed),
+        ),
         ("Procedural views, answers", lambda: views(options.asked, options.seed), asked(engine)),
     ]
     for bag in options.bag:
