@@ -88,6 +88,7 @@ def test_positive_angles_turn_right_look_up_and_bank_right(yaw_pitch_roll, axis,
 
 
 @given(transforms())
+@example(transform(Rotation.identity(), [0, 5e-324, 5e-324]))
 def test_parts_of_a_motion_make_it_again(T):
     parts = motion_parts(T)
     yaw, pitch, roll = parts.yaw_pitch_roll_deg

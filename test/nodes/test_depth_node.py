@@ -17,6 +17,7 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.ros.cameras import camera_info_message, lens_from_message
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
+from vlm3_ros.tasks.sampling import adaptive_pixels
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -243,6 +244,40 @@ def test_dense_depth_only_while_subscribed(make_rig, bench):
     rig.wait_for_stamp(stamp, "depth_registered/camera_info")
     rig.wait_for_stamp(stamp, "depth_registered/image_rect")
     assert rig.stamps("depth_registered/camera_info") == [stamp]
+
+
+def test_adaptive_pixels_are_true_on_every_topic(make_rig, bench):
+    rig = make_rig(
+        bench.WallEngine(), parameters={"grid_columns": 8, "grid_rows": 6, "max_depth": 5.0}
+    )
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good())
+    rig.set_parameters(pixel_choice="adaptive")
+    image, stamp = bench.picture(seed=5), bench.now()
+    rig.send(bench.rgb_message(stamp, image))
+    for topic in bench.OUTPUTS:
+        rig.wait_for_stamp(stamp, topic)
+
+    pixels = adaptive_pixels(image, 48)
+    depth = bench.wall_depth((pixels[:, 0] + 0.5) / 320 * 2000)
+    depth[depth > 5] = np.nan
+    assert 0 < np.isnan(depth).sum() < 24
+    cloud = cloud_of(last(rig, "points"))
+    published = np.isfinite(depth)
+    points = bench.CAMERA.unproject(pixels, depth)[published]
+    np.testing.assert_allclose(cloud["xyz"], points, rtol=1e-5, atol=1e-6)
+    u, v = pixels[published].astype(int).T
+    np.testing.assert_array_equal(cloud["rgb"][:, 2::-1], image[v, u])
+
+    dense = image_to_cvimage(last(rig, "depth_registered/image_rect"))
+    expected = densify(image, pixels, depth.astype(np.float32))
+    expected[expected > 5] = np.nan
+    np.testing.assert_allclose(dense, expected, rtol=1e-5)
+    small = image_to_cvimage(last(rig, "depth/image_rect"))
+    columns, rows = np.rint(uniform_grid(bench.CAMERA, 8, 6)).astype(int).T
+    np.testing.assert_array_equal(small.ravel(), dense[rows, columns])
+    camera = lens_from_message(last(rig, "depth/camera_info"), (8, 6)).rectified
+    assert camera == bench.CAMERA.resized(8, 6)
 
 
 def test_the_grid_changes_at_run_time(make_rig, bench):

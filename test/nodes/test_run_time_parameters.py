@@ -44,6 +44,7 @@ distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
 VALUES: dict[str, object] = {
     "unified_focal": 150.0,
     "max_frame_age": 1e3,
+    "max_image_age": 1e3,
     "grid_columns": 6,
     "scan_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5",
 }

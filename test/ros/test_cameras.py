@@ -166,6 +166,14 @@ def test_nor_is_one_whose_calibration_breaks():
         history.find(image_header(2.5), SIZE)
 
 
+def test_an_older_fault_does_not_hide_that_the_newest_is_of_another_size():
+    history = CalibrationHistory()
+    history.add(camera_info(distortion_model="mystery"))
+    history.add(camera_info(stamp=1, size=(320, 240)))
+    with pytest.raises(GeometryError, match="320x240"):
+        history.find(image_header(2), SIZE)
+
+
 @pytest.mark.parametrize(
     "change",
     [

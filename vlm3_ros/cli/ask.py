@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vlm3_ros.tasks.depth import DepthAnswers
 
 _PICTURE_WIDTH = 640
-"""Larger photos are shrunk to this width for the picture and the interpolated cloud."""
+"""Larger photos are shrunk to this width for the picture and the dense cloud."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -91,7 +91,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         metavar="PATH",
         help="of one photo, a folder: write depth.png, points.ply and, for a grid, the "
-        "interpolated cloud.ply there; of objects, or of two photos, a .png file: write a picture "
+        "dense cloud.ply there; of objects, or of two photos, a .png file: write a picture "
         "of the boxes, or of the matches and the motion",
     )
     add_focal_option(parser)

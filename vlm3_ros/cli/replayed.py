@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from vlm3_ros.evaluation.bag import BagEvaluation, BagSource
 
 
+_CLICKED = ((0.2, 0.55), (0.5, 0.8), (0.8, 0.55))
+"""(x, y) as shares of the image's width and height."""
+
+
 def evaluate_replay(
     source: BagSource,
     options: argparse.Namespace,
@@ -59,6 +63,7 @@ def evaluate_replay(
         logs=out,
         unified_focal=unified_focal,
         is_rectified=frames.is_rectified,
+        clicks=_clicked_pixels(source),
     )
     try:
         with progress_bar("images played") as progress:
@@ -71,3 +76,12 @@ def evaluate_replay(
         raise CommandError(f"the nodes answered none of {source.images} images (see {out})")
     with progress_bar("images compared") as progress:
         return evaluate_answers(source, model_label(options), "online", answers, progress)
+
+
+def _clicked_pixels(source: BagSource) -> tuple[tuple[float, float], ...]:
+    """A few in the lower part of the images, where a robot looks for its way."""
+    frame = next(iter(source.frames), None)
+    if frame is None:
+        return ()
+    width, height = frame.camera.width, frame.camera.height
+    return tuple((width * x, height * y) for x, y in _CLICKED)

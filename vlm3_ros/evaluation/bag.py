@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,13 @@ from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.bags.truncation import readable_bag
 from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
+from vlm3_ros.evaluation.bag_clicks import (
+    ScoredClick,
+    clicks_json,
+    clicks_table,
+    plot_clicks,
+    score_clicks,
+)
 from vlm3_ros.evaluation.bag_frames import BagFrame, BagFrames, camera_frame, counted
 from vlm3_ros.evaluation.bag_occupancy import BagOccupancy, OccupancySurvey, occupancy_json
 from vlm3_ros.evaluation.bag_plots import plot_errors, plot_latency, plot_trajectory
@@ -84,8 +92,8 @@ class BagEvaluation:
     """A bag, the answers about it, and their scores.
 
     `mode`: how the answers were obtained, in a word. `occupancy`: maps from above; None where they
-    could not be drawn, which the notes explain. `notes`: what a reader must know beside the
-    scores: what is missing, and why.
+    could not be drawn, which the notes explain. `clicks`: that were answered. `notes`: what a
+    reader must know beside the scores: what is missing, and why.
     """
 
     source: BagSource
@@ -95,6 +103,7 @@ class BagEvaluation:
     truth: BagTruth
     scores: BagScores
     occupancy: BagOccupancy | None
+    clicks: list[ScoredClick]
     notes: dict[str, str]
 
 
@@ -167,13 +176,18 @@ def evaluate_answers(
     if occupancy is None:
         scores.left_out["occupancy"] = scores.left_out.get("depth", survey.reason)
     notes = _notes(source.frames, answers, scores)
-    return BagEvaluation(source, model, mode, answers, truth, scores, occupancy, notes)
+    clicks = score_clicks(source.frames, answers.clicks)
+    return BagEvaluation(source, model, mode, answers, truth, scores, occupancy, clicks, notes)
 
 
 def evaluation_tables(evaluation: BagEvaluation) -> list[TextTable]:
     """The scores as tables."""
     tables = score_tables(evaluation.answers, evaluation.scores)
-    return [*tables, occupancy_table(evaluation.occupancy)] if evaluation.occupancy else tables
+    if evaluation.occupancy:
+        tables.append(occupancy_table(evaluation.occupancy))
+    if evaluation.clicks:
+        tables.append(clicks_table(evaluation.clicks))
+    return tables
 
 
 def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
@@ -192,6 +206,7 @@ def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
         },
         **scores_json(evaluation.scores),
         **({"occupancy": occupancy_json(evaluation.occupancy)} if evaluation.occupancy else {}),
+        **({"clicks": clicks_json(evaluation.clicks)} if evaluation.clicks else {}),
         "latency": latency_json(evaluation.answers),
         "frames": {"in_bag": len(evaluation.truth.stamps_ns), **frames_json(evaluation.answers)},
         "notes": evaluation.notes,
@@ -199,7 +214,7 @@ def evaluation_json(evaluation: BagEvaluation) -> dict[str, Any]:
 
 
 def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
-    """Write metrics.json, report.html and, where they are known, occupancy.png and the
+    """Write metrics.json, report.html and, where they are known, occupancy.png, clicks.png and the
     trajectories as TUM files.
 
     Returns:
@@ -213,6 +228,9 @@ def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
     if figure := occupancy_figure(evaluation):
         figure.savefig(out / "occupancy.png", dpi=110)
         wrote.append("occupancy.png")
+    if figure := clicks_figure(evaluation):
+        figure.savefig(out / "clicks.png", dpi=110)
+        wrote.append("clicks.png")
     _write_report(evaluation, out / "report.html")
     return [*wrote, "report.html"]
 
@@ -226,6 +244,11 @@ def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:
 def occupancy_figure(evaluation: BagEvaluation) -> Figure | None:
     """The maps from above; None where there are none."""
     return plot_occupancy(evaluation.occupancy) if evaluation.occupancy else None
+
+
+def clicks_figure(evaluation: BagEvaluation) -> Figure | None:
+    """The clicked image with the answered points; None where there are none."""
+    return plot_clicks(evaluation.clicks) if evaluation.clicks else None
 
 
 def _notes(frames: BagFrames, answers: BagAnswers, scores: BagScores) -> dict[str, str]:
@@ -244,6 +267,8 @@ def _notes(frames: BagFrames, answers: BagAnswers, scores: BagScores) -> dict[st
     ):
         if counts:
             notes[title] = "; ".join(f"{n} times: {why}" for why, n in counts.most_common(3))
+    if refused := Counter(click.reason for click in answers.clicks if click.stamp_ns is None):
+        notes["clicks that were refused"] = "; ".join(refused)
     if answers.resets:
         notes["the odometry began anew"] = "; ".join(answers.resets[:5])
     return notes
@@ -283,6 +308,7 @@ def _write_report(evaluation: BagEvaluation, path: Path) -> None:
     figures = {
         "Trajectory": trajectory_figure(evaluation),
         "Map from above": occupancy_figure(evaluation),
+        "Clicked pixels": clicks_figure(evaluation),
         "Errors over time": plot_errors(scores, min(evaluation.truth.stamps_ns, default=0)),
         "Latency": plot_latency(evaluation.answers.latency),
     }

@@ -28,6 +28,23 @@ Pair = tuple[int, int]
 """Stamps in nanoseconds of the first and the second image."""
 
 
+@dataclass(frozen=True)
+class Click:
+    """A pixel that was clicked, and where query_node says it is.
+
+    `pixel`: (u, v) of the image as it was published. `stamp_ns`: of that image, None where the
+    click was refused. `point`: metres in the optical frame, shape (3,), NaN where unanswered.
+    `uncertainty`: one standard deviation of its depth, metres, where known. `reason`: why there is
+    no answer.
+    """
+
+    pixel: tuple[float, float]
+    stamp_ns: int | None
+    point: NDArray[np.float64]
+    uncertainty: float | None
+    reason: str
+
+
 @dataclass
 class BagAnswers:
     """Answers about a bag, by stamps in nanoseconds.
@@ -50,6 +67,7 @@ class BagAnswers:
         accepted: T_cam1_cam2 after all checks and its covariance, by pair, of what passed them.
         latency: seconds for a frame's answers, by task.
         left_out: why a task was not asked, by task.
+        clicks: on the last image.
     """
 
     frames: int = 0
@@ -67,6 +85,7 @@ class BagAnswers:
     accepted: dict[Pair, tuple[Transform, Covariance]] = field(default_factory=dict)
     latency: dict[str, list[float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    clicks: list[Click] = field(default_factory=list)
 
 
 def ask_about_frames(

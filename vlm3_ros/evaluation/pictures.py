@@ -33,8 +33,8 @@ class DepthFrame:
         image: RGB, shape (height, width, 3), uint8.
         pixels: the asked (u, v), shape (n, 2).
         depth: the answers in metres, shape (n,), NaN where unanswered.
-        dense: the answers interpolated, shape (height, width), metres, NaN outside; None where
-            there are too few.
+        dense: depth for every pixel, shape (height, width), metres, NaN where unsupported; None
+            where there are too few answers.
         truth: shape (height, width), metres, not finite where unknown or sky; None if unknown.
     """
 
@@ -52,7 +52,7 @@ def draw_depth_frames(
     """Draw one row for each frame, all depths on one scale in metres, as a PNG.
 
     From left to right: the image, the asked pixels as dots in the colour of their depth, the
-    interpolated depth, the true depth, the relative error (columns that no frame has are left
+    dense depth, the true depth, the relative error (columns that no frame has are left
     out).
 
     Args:
@@ -64,9 +64,9 @@ def draw_depth_frames(
     from matplotlib.figure import Figure
 
     columns = ["image", "asked pixels"]
-    columns += ["interpolated"] if any(f.dense is not None for f in frames) else []
+    columns += ["dense"] if any(f.dense is not None for f in frames) else []
     columns += ["ground truth"] if any(f.truth is not None for f in frames) else []
-    columns += ["relative error"] if {"interpolated", "ground truth"} <= set(columns) else []
+    columns += ["relative error"] if {"dense", "ground truth"} <= set(columns) else []
 
     heights = [_PANEL_WIDTH * f.image.shape[0] / f.image.shape[1] for f in frames]
     scales = 2 if "relative error" in columns else 1
@@ -121,7 +121,7 @@ def _draw_panel(axes: Axes, frame: DepthFrame, name: str, norm: LogNorm) -> None
         axes.imshow(frame.image, aspect="auto")
     elif name == "asked pixels":
         _draw_dots(axes, frame, norm)
-    elif name == "interpolated" and frame.dense is not None:
+    elif name == "dense" and frame.dense is not None:
         axes.imshow(_finite(frame.dense), norm=norm, cmap=_depth_colours(), aspect="auto")
     elif name == "ground truth" and frame.truth is not None:
         axes.imshow(_finite(frame.truth), norm=norm, cmap=_depth_colours(), aspect="auto")

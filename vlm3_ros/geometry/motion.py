@@ -67,7 +67,9 @@ def motion_parts(T_cam1_cam2: Transform) -> MotionParts:
     """
     translation = T_cam1_cam2[:3, 3]
     distance = math.hypot(*translation)
-    direction = translation / distance if distance > 0 else np.array(FORWARD)
+    # Below, the quotient has lost its digits.
+    is_displaced = distance >= np.finfo(float).tiny
+    direction = translation / distance if is_displaced else np.array(FORWARD)
     return MotionParts(distance, direction, _yaw_pitch_roll_deg(T_cam1_cam2[:3, :3]))
 
 

@@ -30,12 +30,16 @@ from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.ros.scans import scan_message
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthLimits, ask_depth, uniform_grid
+from vlm3_ros.tasks.sampling import adaptive_pixels
 from vlm3_ros.tasks.scan import ScanLimits, planar_scan
 
-PIXEL_CHOICES: dict[str, Callable[[PinholeCamera, int, int], NDArray[np.float64]]] = {
-    "uniform": uniform_grid
+PIXEL_CHOICES: dict[str, Callable[[CameraFrame, int, int], NDArray[np.float64]]] = {
+    "uniform": lambda frame, columns, rows: uniform_grid(frame.camera, columns, rows),
+    "adaptive": lambda frame, columns, rows: adaptive_pixels(
+        frame.image, columns * rows, frame.visible
+    ),
 }
-"""How the pixels of a columns x rows grid are chosen, shape (rows * columns, 2)."""
+"""How rows * columns pixels of an image are chosen, shape (rows * columns, 2)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,10 @@ class DepthParameters(FrameParameters):
         12, "Rows of the grid of pixels that the model is asked.", minimum=1, maximum=1024
     )
     pixel_choice: str = parameter(
-        "uniform", "Where in the image the pixels lie.", choices=tuple(PIXEL_CHOICES)
+        "uniform",
+        "Where in the image the pixels lie: uniform, in the middles of the grid's cells; adaptive, "
+        "as many of them in the middles of patches of one colour, more where edges are.",
+        choices=tuple(PIXEL_CHOICES),
     )
     unified_focal: float = parameter(
         0.0,
@@ -136,7 +143,8 @@ class DepthNode(FrameNode):
         points (sensor_msgs/PointCloud2): the answers: x y z rgb, and uncertainty: one standard
             deviation of the depth, NaN where unknown
         depth/image_rect (sensor_msgs/Image, 32FC1): the grid as a small depth image (REP-118),
-            NaN where unanswered
+            NaN where unanswered; with pixel_choice: adaptive, what depth_registered/image_rect
+            has in the middles of the grid's cells
         depth/camera_info (sensor_msgs/CameraInfo): its camera, so that depth_image_proc works
         depth_registered/image_rect (sensor_msgs/Image, 32FC1): depth for every pixel of the
             rectified image, spread from the answers along the edges of its colours, NaN where
@@ -177,7 +185,7 @@ class DepthNode(FrameNode):
         assert self.engine is not None
         parameters, header, camera = self.parameters, frame.header, frame.camera
         columns, rows = parameters.grid_columns, parameters.grid_rows
-        pixels = PIXEL_CHOICES[parameters.pixel_choice](camera, columns, rows)
+        pixels = PIXEL_CHOICES[parameters.pixel_choice](frame, columns, rows)
         u, v = np.rint(pixels).astype(int).T
         visible = frame.visible[v, u]
         view_focal = parameters.unified_focal or None
@@ -189,13 +197,7 @@ class DepthNode(FrameNode):
 
         points = camera.unproject(pixels, depth)
         self._points.publish(cloud_message(header, points, frame.image[v, u], std))
-        self._depth.publish(depth_message(header, depth.reshape(rows, columns)))
-        self._depth_info.publish(camera_info_message(header, camera.resized(columns, rows)))
-        if self._dense.get_subscription_count():
-            dense = densify(frame.image, pixels[visible], depth[visible])
-            dense[~frame.visible] = np.nan
-            self._dense.publish(depth_message(header, dense))
-            self._dense_info.publish(camera_info_message(header, camera))
+        self._publish_depth_images(frame, pixels, depth)
         self._publish_scan(header, camera, pixels, depth)
         unread = [answers.texts[i] for i in np.flatnonzero(np.isnan(answers.depth))]
         return Published(len(answers.texts), unread)
@@ -223,9 +225,9 @@ class DepthNode(FrameNode):
         limits, answered = self.parameters.depth_limits(), np.isfinite(depth)
         if limits.max_uncertainty and answered.any() and not np.isfinite(std[answered]).any():
             raise FrameError(
-                f"max_uncertainty is {limits.max_uncertainty:g}, but the model tells no "
-                "uncertainty, so that nothing could be published: set it to 0, or force_answers "
-                "to true"
+                f"max_uncertainty is {limits.max_uncertainty:g}, but no answer has an uncertainty, "
+                "so that nothing could be published: set it to 0 (servers tell none, nor does "
+                "force_answers: false)"
             )
         far, uncertain = limits.out_of_range(depth), limits.too_uncertain(depth, std)
         depth[far | uncertain] = np.nan
@@ -236,6 +238,34 @@ class DepthNode(FrameNode):
             "unanswered": ~answered,
         }
         self._answers_told = {what: str(np.count_nonzero(n)) for what, n in counts.items()}
+
+    def _publish_depth_images(
+        self, frame: CameraFrame, pixels: NDArray[np.float64], depth: NDArray[np.float32]
+    ) -> None:
+        header, camera = frame.header, frame.camera
+        columns, rows = self.parameters.grid_columns, self.parameters.grid_rows
+        is_grid = self.parameters.pixel_choice == "uniform"
+        is_dense_wanted = self._dense.get_subscription_count() > 0
+        if is_dense_wanted or not is_grid:
+            dense = self._dense_depth(frame, pixels, depth)
+        if not is_grid:
+            u, v = np.rint(uniform_grid(camera, columns, rows)).astype(int).T
+            depth = dense[v, u]
+        self._depth.publish(depth_message(header, depth.reshape(rows, columns)))
+        self._depth_info.publish(camera_info_message(header, camera.resized(columns, rows)))
+        if is_dense_wanted:
+            self._dense.publish(depth_message(header, dense))
+            self._dense_info.publish(camera_info_message(header, camera))
+
+    def _dense_depth(
+        self, frame: CameraFrame, pixels: NDArray[np.float64], depth: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Depth for every pixel of the image that shows something."""
+        u, v = np.rint(pixels).astype(int).T
+        visible = frame.visible[v, u]
+        dense = densify(frame.image, pixels[visible], depth[visible])
+        dense[~frame.visible | self.parameters.depth_limits().out_of_range(dense)] = np.nan
+        return dense
 
     def _publish_scan(
         self,

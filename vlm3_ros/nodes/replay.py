@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Point, PointStamped, PoseStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.context import Context
@@ -29,18 +30,22 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from std_msgs.msg import String
 
 from vlm3_ros.bags.reading import header_stamp_ns
 from vlm3_ros.bags.topics import base_topic
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.evaluation.bag_answers import BagAnswers
+from vlm3_ros.evaluation.bag_answers import BagAnswers, Click
 from vlm3_ros.geometry.motion import Transform, transform
 from vlm3_ros.ros.running import spinning
+from vlm3_ros.tasks.queries import Pixel
 
-DEPTH_NODE, POSE_NODE = "depth_node", "pose_node"
+DEPTH_NODE, POSE_NODE, QUERY_NODE = "depth_node", "pose_node", "query_node"
 
 _NAMESPACE = "/vlm3_replay"
 _OUTPUTS = {DEPTH_NODE: "points", POSE_NODE: "pose"}
+"""Of the nodes that answer every frame that they have time for."""
+_ALL_OUTPUTS = {**_OUTPUTS, QUERY_NODE: "answer"}
 _START_PATIENCE = 600.0
 """Seconds that a model may take to load."""
 _LAST_PATIENCE = 120.0
@@ -65,6 +70,7 @@ class ReplaySettings:
         logs: folder of the logs of the processes.
         unified_focal: see depth_node.
         is_rectified: whether the image topic is rectified already.
+        clicks: pixels (u, v) of the last image that are clicked when all else is done.
     """
 
     bag: Path
@@ -78,6 +84,7 @@ class ReplaySettings:
     logs: Path
     unified_focal: float = 0.0
     is_rectified: bool = False
+    clicks: tuple[Pixel, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class Recording:
         frames: each node's own counts of frames: received, answered, failed, dropped, skipped.
         steps: pose_node's own counts of images by the status of their odometry.
         unable: why a node answers nothing, by node.
+        clicks: what became of the clicked pixels.
     """
 
     depths: dict[int, NDArray[np.float32]]
@@ -102,6 +110,7 @@ class Recording:
     frames: dict[str, dict[str, int]]
     steps: dict[str, int]
     unable: dict[str, str] = field(default_factory=dict)
+    clicks: list[Click] = field(default_factory=list)
 
 
 def run_replay(
@@ -135,7 +144,13 @@ def run_replay(
 
             _wait(has_played, "the end of the bag", math.inf, node)
         _wait(recorder.is_settled, "the last answers", _LAST_PATIENCE, node)
-        return recorder.recording()
+        recording = recorder.recording()
+        if QUERY_NODE not in recording.unable:
+            for pixel in settings.clicks:
+                recorder.click(pixel)
+                _wait(recorder.has_click_answer, "the answer to a click", _LAST_PATIENCE, node)
+                recording.clicks.append(recorder.clicked(pixel))
+        return recording
 
 
 def recorded_answers(recording: Recording, played: int) -> BagAnswers:
@@ -172,6 +187,7 @@ def recorded_answers(recording: Recording, played: int) -> BagAnswers:
         resets=[f"{POSE_NODE}: see its log"] * recording.steps.get("reset", 0),
         latency={tasks[n]: list(recording.latency[n].values()) for n in working},
         left_out=left_out,
+        clicks=recording.clicks,
     )
 
 
@@ -195,6 +211,9 @@ class _Recorder(Node):
         self._arrivals: dict[str, dict[int, float]] = {node: {} for node in _OUTPUTS}
         self._statuses: dict[str, DiagnosticStatus] = {}
         self._settled = dict.fromkeys(_OUTPUTS, 0)
+        self._click_answer: dict[str, Any] | None = None
+        self._clicked_point: PointStamped | None = None
+        self._clicked_pixel = self.create_publisher(PointStamped, "clicked_pixel", 5)
         many = QoSProfile(depth=1000)
         for message_type, topic, callback in (
             (_image_type(settings.image), settings.image, self._on_image),
@@ -202,6 +221,8 @@ class _Recorder(Node):
             (PointCloud2, _OUTPUTS[DEPTH_NODE], self._on_points),
             (PoseStamped, _OUTPUTS[POSE_NODE], self._on_pose),
             (Odometry, "odom", self._on_odom),
+            (String, _ALL_OUTPUTS[QUERY_NODE], self._on_answer),
+            (PointStamped, "clicked_point", self._on_clicked_point),
             (DiagnosticArray, "/diagnostics", self._on_diagnostics),
         ):
             self.create_subscription(message_type, topic, callback, many)
@@ -220,12 +241,31 @@ class _Recorder(Node):
         unable = self._unable()
         if DEPTH_NODE in unable:
             raise ReplayError(f"the depth node has no model: {unable[DEPTH_NODE]}")
-        working = [node for node in _OUTPUTS if node not in unable]
+        working = [node for node in _ALL_OUTPUTS if node not in unable]
         listeners = self.count_subscribers(self._image_topic)  # one of them is this recorder
         return listeners > len(working) and all(
-            self._status(node, "model") is not None and self.count_publishers(_OUTPUTS[node])
+            self._status(node, "model") is not None and self.count_publishers(_ALL_OUTPUTS[node])
             for node in working
         )
+
+    def click(self, pixel: Pixel) -> None:
+        """Click a pixel of the newest image; the answer to the last one must be there."""
+        self._click_answer = self._clicked_point = None
+        self._clicked_pixel.publish(PointStamped(point=Point(x=pixel[0], y=pixel[1])))
+
+    def has_click_answer(self) -> bool:
+        """Whether the click has got its answer and, unless it was refused, its point."""
+        answer = self._click_answer
+        return answer is not None and (answer["status"] != "ok" or self._clicked_point is not None)
+
+    def clicked(self, pixel: Pixel) -> Click:
+        """What became of the click on a pixel, which has its answer."""
+        answer, message = self._click_answer, self._clicked_point
+        assert answer is not None
+        if message is None:
+            return Click(pixel, None, np.full(3, np.nan), None, answer["reason"])
+        point = np.array([message.point.x, message.point.y, message.point.z])
+        return Click(pixel, header_stamp_ns(message), point, answer["uncertainty"], "")
 
     def is_settled(self) -> bool:
         """Whether the nodes have done with all images that they received."""
@@ -274,6 +314,12 @@ class _Recorder(Node):
         with self._lock:
             self._moved.add(header_stamp_ns(message))
 
+    def _on_answer(self, message: String) -> None:
+        self._click_answer = json.loads(message.data)
+
+    def _on_clicked_point(self, message: PointStamped) -> None:
+        self._clicked_point = message
+
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         before = {node: self._frame_counts(node) for node in _OUTPUTS}
         names = {status.name for status in message.status}
@@ -291,7 +337,7 @@ class _Recorder(Node):
 
     def _unable(self) -> dict[str, str]:
         """Why nodes have no model, by node."""
-        statuses = {node: self._status(node, "model") for node in _OUTPUTS}
+        statuses = {node: self._status(node, "model") for node in _ALL_OUTPUTS}
         return {
             node: status.message
             for node, status in statuses.items()
@@ -395,7 +441,6 @@ def _node_command(settings: ReplaySettings) -> list[str]:
         "image_transport": "compressed" if _is_compressed(settings.image) else "raw",
         "base_from_camera": " ".join(f"{number:.12g}" for number in mount),
         "publish_tf": False,  # the bag may hold the true one
-        "query_node:autostart": False,  # nobody asks
         "use_sim_time": True,
     }
     remaps = {

@@ -145,7 +145,12 @@ class CalibrationHistory:
                 key=lambda c: (c.message.header.frame_id == header.frame_id, c.since <= taken),
             )
         for calibration in reversed(best_last):
-            lens = calibration.lens
+            try:
+                lens = calibration.lens
+            except GeometryError:
+                if calibration is best_last[-1]:
+                    raise
+                continue
             if (lens.width, lens.height) == image_size:
                 return calibration.message, lens
         if best_last:

@@ -64,7 +64,7 @@ class FrameError(Exception):
     """A frame that cannot be answered; the text names the topic and what to do."""
 
 
-_TELLING_ERRORS = (FrameError, EngineError, GeometryError)
+_TELLING_ERRORS = (FrameError, EngineError, GeometryError, ParameterError)
 """Whose text says what to do."""
 
 

@@ -1,0 +1,97 @@
+"""Pixels that are worth a question: as many as wanted, everywhere, and more where much is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
+
+from vlm3_ros.evaluation.metrics import abs_rel
+from vlm3_ros.synthetic import KINDS, sample_view
+from vlm3_ros.tasks.dense import densify
+from vlm3_ros.tasks.depth import uniform_grid
+from vlm3_ros.tasks.sampling import adaptive_pixels
+
+
+def wall(width=320, height=240):
+    return np.full((height, width, 3), (180, 170, 150), np.uint8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    count=st.integers(1, 250),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_as_many_whole_pixels_of_the_image_as_are_wanted(width, height, count, seed):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 9 + 1, width // 9 + 1, 3))
+    image = np.kron(coarse, np.ones((9, 9, 1)))[:height, :width].astype(np.uint8)
+    pixels = adaptive_pixels(image, count)
+    assert pixels.shape == (count, 2)
+    np.testing.assert_array_equal(pixels, np.rint(pixels))
+    assert (pixels >= 0).all() and (pixels < (width, height)).all()
+    np.testing.assert_array_equal(pixels, adaptive_pixels(image, count))
+    if count * 20 <= min(width, 128) * min(height, height * 128 / width):
+        assert len(np.unique(pixels, axis=0)) == count
+
+
+def test_a_blank_wall_is_asked_evenly():
+    pixels = adaptive_pixels(wall(), 192)
+    everywhere = np.stack(np.meshgrid(np.arange(320), np.arange(240)), -1).reshape(-1, 2)
+    distance, nearest = cKDTree(pixels).query(everywhere)
+    assert distance.max() < 1.5 * 20  # the side of a cell of 16 x 12
+    assert np.bincount(nearest, minlength=192).max() < 3 * 20 * 20
+
+
+def test_a_small_thing_between_the_cells_of_a_grid_is_asked_about():
+    image = wall()
+    image[84:96, 44:56] = (40, 60, 160)  # 12 px wide, at a corner of four cells of 20 px
+
+    def on_it(pixels):
+        u, v = pixels.T
+        return ((u >= 44) & (u < 56) & (v >= 84) & (v < 96)).sum()
+
+    camera = sample_view(np.random.default_rng(0)).camera.resized(320, 240)
+    assert on_it(uniform_grid(camera, 8, 6)) == 0
+    assert on_it(adaptive_pixels(image, 48)) >= 1
+
+
+def test_more_questions_where_edges_are():
+    image = wall()
+    blocks = np.random.default_rng(1).integers(0, 256, (24, 16, 3))
+    image[:, 160:] = np.kron(blocks, np.ones((10, 10, 1)))
+    pixels = adaptive_pixels(image, 192)
+    assert (pixels[:, 0] >= 160).sum() > 1.3 * (pixels[:, 0] < 160).sum()
+
+
+def test_what_the_image_does_not_show_is_not_asked():
+    image = wall()
+    image[:, :80] = 0
+    visible = np.zeros((240, 320), bool)
+    visible[:, 80:] = True
+    pixels = adaptive_pixels(image, 100, visible).astype(int)
+    assert visible[pixels[:, 1], pixels[:, 0]].all()
+    assert len(np.unique(pixels, axis=0)) == 100
+
+
+def test_an_image_that_shows_nothing_is_asked_all_the_same():
+    assert adaptive_pixels(wall(), 12, np.zeros((240, 320), bool)).shape == (12, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_many_true_depths_make_a_better_depth_image_than_those_of_a_grid(kind):
+    errors = []
+    for seed in range(4):
+        view = sample_view(np.random.default_rng([7, seed]), kind)
+        known, outcomes = np.isfinite(view.depth), []
+        for pixels in (uniform_grid(view.camera, 16, 12), adaptive_pixels(view.image, 192)):
+            u, v = np.rint(pixels).astype(int).T
+            outcomes.append(densify(view.image, pixels, view.depth[v, u]))
+        both = known & np.isfinite(outcomes).all(0)
+        errors.append([abs_rel(outcome[both], view.depth[both]) for outcome in outcomes])
+    uniform, adaptive = np.mean(errors, 0)
+    assert adaptive < uniform
