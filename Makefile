@@ -47,6 +47,12 @@ test: setup lint  ## lint and the whole test suite
 soak: setup  ## real nodes under load and through every fault; results in out/soak
 	PYTHONPATH=tools $(bin)/python -m soak --out out/soak
 
+FUZZ_SECONDS ?= 120
+.PHONY: fuzz
+fuzz: setup  ## fuzz tests, guided by coverage (CPython 3.11); results in out/fuzz
+	$(bin)/python -c 'import atheris' 2>/dev/null || $(bin)/python -m pip install -q atheris
+	PYTHONPATH=test/support $(bin)/python test/fuzz/guided.py --seconds $(FUZZ_SECONDS) --out out/fuzz
+
 # vLLM lives in an environment of its own: make test-vllm VLLM=path/to/bin/vllm (docs/serving.md).
 VLLM ?= vllm
 .PHONY: test-vllm

@@ -36,16 +36,11 @@ def test_photos_are_pairs_and_boxes_objects(tmp_path, capsys):
     out, photos = tmp_path / "figure.png", [tmp_path / "one.jpg", tmp_path / "two.png"]
     for index, photo in enumerate(photos):
         Image.fromarray(evaluation_view(1, 4 * index)[0].image).save(photo)
-    command = ["figure", *map(str, photos), "--hfov", "70", "--out", str(out)]
-    assert main([*command[:2], *command[3:]]) == 0
-    assert "without correspondence and pose" in capsys.readouterr().out
-    heights = [size(out)[1]]
+    boxes = ["--box", "10", "10", "60", "80", "--box", "70", "20", "110", "90"]
+    command = ["figure", *map(str, photos), "--hfov", "70", *boxes, "--out", str(out)]
     assert main(command) == 0
-    heights.append(size(out)[1])
-    assert main([*command, "--box", "10", "10", "60", "80", "--box", "70", "20", "110", "90"]) == 0
-    assert "without" not in capsys.readouterr().out.splitlines()[-1]
-    heights.append(size(out)[1])
-    assert heights == sorted(set(heights))
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    assert size(out)[1] > 1000
 
 
 @pytest.mark.parametrize(

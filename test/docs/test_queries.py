@@ -11,12 +11,12 @@ from vlm3_ros.language.prompts import RELATIONS
 from vlm3_ros.tasks.queries import QueryAnswer, TextQuery, answer_json, parse_question, refused
 
 PAGE = (Path(__file__).parents[2] / "docs" / "queries.md").read_text()
-ANSWER, QUESTIONS = re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)
+QUESTIONS, ANSWER = re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)
 
 
 def test_the_questions_are_understood() -> None:
     asked = [parse_question(line).query for line in QUESTIONS.splitlines()]
-    assert len(asked) == 7
+    assert len(asked) == 8
     assert not any(isinstance(query, TextQuery) for query in asked)
 
 

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.ros.fallback import FallbackIntrinsics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -232,6 +233,28 @@ def test_fallback_to_a_field_of_view(make_rig, bench, info):
     used = r"fallback_intrinsics \(hfov 90 degrees; f = 160 px\) are used"
     rig.wait_for_status("frames", WARN, f"{reason}.*{used}")
     assert "hfov 90" in rig.value("intrinsics")
+
+
+def test_fallback_to_anycalib(make_rig, bench, monkeypatch):
+    """Its answers are made up: of what the node makes of them."""
+    monkeypatch.setattr("vlm3_ros.engines.anycalib.is_installed", lambda: True)
+    cameras = [PinholeCamera(320, 256, f, f, 159.5, 127.5) for f in (280.0, 900, 300, 310, 290)]
+    rig = make_rig(bench.WallEngine(), parameters={"fallback_intrinsics": "anycalib"})
+    rig.node._fallback = FallbackIntrinsics(lambda device, offline: lambda image: cameras.pop())
+    rig.wait_active()
+    rig.send_info(CameraInfo(width=320, height=256))
+    while len(cameras) > 1:
+        before, left = rig.report().skipped, len(cameras)
+        rig.image.publish(bench.rgb_message(bench.now()))
+        rig.wait(lambda n=before: rig.report().skipped > n, "a skipped image")
+        assert len(cameras) == left - 1
+    rig.wait_for_status("frames", WARN, "anycalib has looked at 4 of 5 images")
+    assert not rig.received["points"]
+    stamp = bench.now()
+    rig.image.publish(bench.rgb_message(stamp))
+    rig.wait_for_stamp(stamp, "depth/camera_info")
+    assert rig.received["depth/camera_info"][-1].k[0] == pytest.approx(300 * 4 / 320)
+    rig.wait_for_status("frames", WARN, r"anycalib, 5 images; f = 300 px\) are used")
 
 
 CALIBRATION = """\

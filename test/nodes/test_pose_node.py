@@ -372,6 +372,30 @@ def test_an_image_that_waits_when_the_clock_jumps_back_is_left_out(make_camera, 
     assert step_counts(rig) == {"first": 1, "reset": 1}
 
 
+def test_a_pose_that_comes_too_late_is_withheld_and_the_chain_goes_on(make_camera, drive, views):
+    engine = Slow(views)
+    camera = make_camera(engine, {"use_sim_time": True})
+    rig = camera.rig
+    rig.set_clock(camera.stamp(1.5))
+    assert rig.set_parameters(max_frame_age=1.0).successful
+    camera.send(views[0], 0)
+    sender = threading.Thread(target=camera.send, args=(views[1], 1))
+    sender.start()
+    assert engine.entered.wait(60)
+    rig.set_clock(camera.stamp(31))
+    engine.gate.set()
+    sender.join()
+    rig.wait_for_status(
+        "frames", ERROR, r"is 3.0 s old, older than max_frame_age \(1 s\): its pose"
+    )
+    camera.send(views[2], 30)
+    rig.wait_for_stamp(camera.stamp(30), "pose")
+    assert rig.stamps("pose") == [camera.stamp(0), camera.stamp(30)]
+    np.testing.assert_allclose(
+        pose_of(rig.received["pose"][-1].pose), true_pose(drive, 2), atol=1e-7
+    )
+
+
 def test_a_pose_that_was_in_work_at_a_reset_is_not_published(make_camera, views):
     engine = Slow(views)
     camera = make_camera(engine)

@@ -63,28 +63,22 @@ def test_a_click_on_an_image_of_the_past(make_asker, bench):
     engine = bench.WallEngine()
     asker = make_asker(engine, parameters={"recent_images": 2})
     asker.wait_active()
-    stamps = []
-    for seed in range(3):
-        stamps.append(bench.now())
-        asker.show(bench.rgb_message(stamps[-1], bench.picture(seed=seed)))
+    messages = [bench.rgb_message(bench.now(), bench.picture(seed=seed)) for seed in range(3)]
+    stamps = [asker.show(message) for message in messages]
     answer = asker.click(10.0, 20.0, stamps[1], "anywhere")
     assert seconds(answer["stamp"]) == stamps[1]
     np.testing.assert_array_equal(engine.images[-1], bench.picture(seed=1))
     assert seconds(asker.click(10.0, 20.0, stamps[1])["stamp"]) == stamps[2]  # without a frame
+    gone, kept = (message.header.stamp for message in messages[:2])
     answer = asker.click(10.0, 20.0, stamps[0], "anywhere")
     assert answer["status"] == "refused"
-    sec, fraction = f"{stamps[0]:.6f}".split(".")
-    assert f"has the stamp {sec}.{fraction}" in answer["reason"]
+    assert f"has the stamp {gone.sec}.{gone.nanosec:09d}" in answer["reason"]
     assert "recent_images (2)" in answer["reason"]
-    assert asker.ask({"depth": [10, 20], "stamp": {"sec": int(sec), "nanosec": 5}})["value"] is None
-    asked = {"sec": int(stamps[1]), "nanosec": round(stamps[1] % 1 * 1e9) // 1000 * 1000}
-    (kept,) = [
-        i.message.header.stamp
-        for i in asker.node._images._images
-        if bench.stamp_of(i.message) == stamps[1]
-    ]
-    asked = {"sec": kept.sec, "nanosec": kept.nanosec}
-    assert asker.ask({"depth": [10, 20], "stamp": asked})["stamp"] == asked
+    for stamp, status in ((gone, "refused"), (kept, "ok")):
+        named = {"sec": stamp.sec, "nanosec": stamp.nanosec}
+        answer = asker.ask({"depth": [10, 20], "stamp": named})
+        assert answer["status"] == status
+        assert answer["stamp"] == (named if status == "ok" else None)
 
 
 def test_a_click_on_a_raw_image_goes_through_the_lens(make_asker, bench):
@@ -348,3 +342,32 @@ def test_what_is_answered_is_what_the_model_says(make_asker, bench):
     assert clicked["status"] == width["status"] == "ok"
     assert clicked["uncertainty"] > 0
     assert text["status"] == "free text"
+
+
+def test_diagnostics_in_every_state(make_asker, bench):
+    loading, may_load = threading.Event(), threading.Event()
+
+    def loader(settings, progress):
+        loading.set()
+        may_load.wait(bench.PATIENCE)
+        return bench.WallEngine()
+
+    asker = make_asker(embedded=True, loader=loader)
+    asker.rig.wait(loading.is_set, "begin of loading")
+    asker.rig.wait_for_status("model", WARN, "loading")
+    asker.rig.wait_for_status("questions", OK, "not active")
+    may_load.set()
+    asker.wait_active()
+    asker.show()
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+    asker.rig.wait_for_status("questions", OK, "1 questions answered")
+    for transition in ("deactivate", "cleanup"):
+        assert asker.rig.change_state(transition)
+        seen = len(asker.rig.statuses)
+        asker.rig.wait(lambda n=seen: len(asker.rig.statuses) > n + 20, "diagnostics")
+        asker.rig.wait_for_status("questions", OK, "not active")
+    assert asker.rig.change_state("configure") and asker.rig.change_state("activate")
+    asker.wait_active()
+    asker.show()
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+    assert not asker.rig.log_lines("Traceback")

@@ -18,6 +18,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from vlm3_ros.ros.cameras import camera_info_message
 from vlm3_ros.synthetic import sample_view
 from vlm3_ros.synthetic.objects import quantity_of, relation_holds, seen_objects
+from vlm3_ros.tasks.located import QUESTIONS
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -271,3 +272,26 @@ def test_the_newest_detections_win(make_detector, bench, view):
     detector.rig.wait(lambda: len(received) == 2, "two messages")
     assert [len(message.detections) for message in received] == [1, 3]
     assert detector.node._located.report().dropped == 1
+
+
+def test_parameters_change_while_detections_come(make_detector, view):
+    detector = make_detector(listen=["answer"], parameters={"max_objects": 1})
+    detector.wait_active()
+    header = detector.show_view()
+    boxes = [thing.box for thing in seen_objects(view)]
+    located = detector.node._located
+    detector.detect(header, boxes)
+    detector.rig.wait(lambda: located.report().skipped == 1, "detections that nobody waits for")
+    assert detector.rig.set_parameters(lazy=False).successful
+    detector.detect(header, boxes)
+    detector.rig.wait(lambda: located.report().questions == QUESTIONS, "questions about one object")
+    assert detector.rig.set_parameters(max_objects=2, marker_lifetime=0.0).successful
+    detector.rig.listen("objects/markers")
+    detector.rig.wait(detector.node._markers.get_subscription_count, "discovery of the listener")
+    detector.detect(header, boxes)
+    markers = detector.rig.received["objects/markers"]
+    detector.rig.wait(lambda: markers, "the markers")
+    assert len(markers[-1].markers) == 1 + 2 * 2
+    assert all(m.lifetime.sec == m.lifetime.nanosec == 0 for m in markers[-1].markers)
+    for values in ({"max_objects": 0}, {"marker_lifetime": -1.0}, {"recent_images": 10**6}):
+        assert not detector.rig.set_parameters(**values).successful

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.depth import DepthLimits, ask_depth, uniform_grid
 
 PROMPTS = load_prompt_set("vlm3")
 
@@ -139,3 +139,27 @@ def test_the_grid_is_the_small_image_of_the_resized_camera():
     small = camera.resized(16, 12)
     pixels = uniform_grid(camera, 16, 12)
     assert np.allclose(camera.rays(pixels), small.rays(small.pixel_grid().reshape(-1, 2)))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0.1, 100) | st.just(np.nan),
+            st.floats(0, 100) | st.just(np.nan),
+        ),
+        min_size=1,
+    ),
+    st.floats(0.01, 2),
+)
+def test_uncertain_is_what_is_not_known_to_be_certain(answers, limit):
+    depth, std = np.array(answers).T
+    limits = DepthLimits(max_uncertainty=limit)
+    expected = [bool(d == d and not (s == s and s <= limit * d)) for d, s in answers]
+    assert limits.too_uncertain(depth, std).tolist() == expected
+    assert not DepthLimits().too_uncertain(depth, std).any()
+
+
+def test_limits_of_depth_are_still_within():
+    limits = DepthLimits(1.0, 5.0)
+    depth = np.array([0.9, 1.0, 5.0, 5.1, np.nan])
+    assert limits.out_of_range(depth).tolist() == [True, False, False, True, False]

@@ -9,12 +9,13 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -26,7 +27,7 @@ from vlm3_ros.synthetic.sequences import sample_sequence
 
 FRAME = "camera_optical_frame"
 
-Picture = Image | CompressedImage
+Picture: TypeAlias = Image | CompressedImage
 Change = Callable[[Picture, CameraInfo], "tuple[Picture | None, CameraInfo | None]"]
 """What becomes of a frame on its way; None is not published."""
 
@@ -114,7 +115,8 @@ class Camera:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._count = 0
-        self.image: object = None
+        self.image: Publisher[Any] | None = None
+        self.camera_info: Publisher[Any] | None = None
         self.open(QoSProfile(depth=5))
         self._thread = threading.Thread(target=self._run, name="camera")
         self._thread.start()
@@ -127,10 +129,10 @@ class Camera:
     def open(self, qos: QoSProfile) -> None:
         """Create the publishers, as a camera driver does at its start."""
         with self._lock:
-            if self.image:
-                self._node.destroy_publisher(self.image)
-                self._node.destroy_publisher(self.camera_info)
-            kind, topic = Image, "image"
+            for publisher in filter(None, (self.image, self.camera_info)):
+                self._node.destroy_publisher(publisher)
+            kind: type = Image
+            topic = "image"
             if self._is_compressed:
                 kind, topic = CompressedImage, "image/compressed"
             self.image = self._node.create_publisher(kind, topic, qos)
@@ -179,10 +181,11 @@ class Camera:
             key = sent_header.stamp.sec * 10**9 + sent_header.stamp.nanosec
             self.sent[key] = Sent(self._count, time.monotonic(), sent_header.frame_id, is_good)
         self._count += 1
+        assert self.image and self.camera_info
         if info is not None:
             self.camera_info.publish(info)
         if picture is not None:
-            self.image.publish(picture)  # type: ignore[attr-defined]
+            self.image.publish(picture)
 
     def _picture(self, view: View, header: Header) -> Picture:
         if self._is_compressed:
@@ -192,4 +195,4 @@ class Camera:
         width, height = view.camera.width, view.camera.height
         image = Image(header=header, width=width, height=height, encoding="rgb8", step=3 * width)
         image.data = view.raw
-        return cast(Picture, image)
+        return image

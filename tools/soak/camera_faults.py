@@ -239,10 +239,6 @@ def _padded_rows(stage: Stage) -> AbstractContextManager[None]:
     return stage.camera.changed(change, is_good=True)
 
 
-def _qos(**policies: object) -> QoSProfile:
-    return QoSProfile(**{"depth": 1, **policies})
-
-
 WIDTH, HEIGHT = SIZE
 
 IMAGES = (
@@ -302,14 +298,16 @@ DRIVERS = (
     Fault("camera starts with another size", _another_size, answers=True),
     Fault(
         "camera best effort",
-        _camera_qos(_qos(reliability=ReliabilityPolicy.BEST_EFFORT)),
+        _camera_qos(QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)),
         answers=True,
     ),
     Fault(
         "camera latched",
-        _camera_qos(_qos(durability=DurabilityPolicy.TRANSIENT_LOCAL)),
+        _camera_qos(QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)),
         answers=True,
     ),
-    Fault("camera keeps all", _camera_qos(_qos(history=HistoryPolicy.KEEP_ALL)), answers=True),
+    Fault(
+        "camera keeps all", _camera_qos(QoSProfile(history=HistoryPolicy.KEEP_ALL)), answers=True
+    ),
     Fault("listener of odd QoS", _listener_of_odd_qos, "incompatible QoS", answers=True),
 )

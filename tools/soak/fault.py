@@ -81,7 +81,7 @@ def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
         stage.renew_node()
     row.losses += stage.listener.wrong[wrong:]
     # A node that was killed and started anew has a log of its own.
-    lines = node.lines[line:] + (stage.node.lines if stage.node is not node else [])
+    lines = [*node.lines[line:], *(stage.node.lines if stage.node is not node else ())]
     row.losses += [f"log: {text}" for text in lines if "Traceback" in text]
     return row
 

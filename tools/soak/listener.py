@@ -33,6 +33,7 @@ class Listener:
         outputs: Mapping[str, type],
         sent: Mapping[int, Sent],
         frame_id: str | None,
+        repeats: bool = False,
     ) -> None:
         """Subscribe.
 
@@ -42,6 +43,7 @@ class Listener:
             outputs: topics of answers and their types; the first is the one that counts.
             sent: all frames by their stamps, ns.
             frame_id: of the answers; None for that of the frames.
+            repeats: whether a frame may be answered several times.
         """
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
@@ -49,6 +51,7 @@ class Listener:
         self.values: dict[str, dict[str, str]] = {}
         self._sent = sent
         self._frame_id = frame_id
+        self._repeats = repeats
         self._name = f"{node.get_namespace().removeprefix('/')}/{node_name}: "
         self._last: dict[str, int] = {}
         self._first = next(iter(outputs))
@@ -78,7 +81,7 @@ class Listener:
         if not sent.is_good:
             self.wrong.append(f"{topic} answers frame {sent.number}, which is broken")
         if sent.number is not None:
-            if sent.number <= self._last.get(topic, -1):
+            if sent.number < self._last.get(topic, -1) + (not self._repeats):
                 self.wrong.append(f"{topic} of frame {sent.number} after {self._last[topic]}")
             self._last[topic] = sent.number
         if topic == self._first:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType, ParameterValue
@@ -132,7 +133,7 @@ def _try_nonsense(stage: Stage, descriptor: ParameterDescriptor) -> None:
             raise Loss(f"parameter {name} refuses {value!r} without a reason")
 
 
-def _message(name: str, value: object) -> ParameterMessage:
+def _message(name: str, value: Any) -> ParameterMessage:
     if value is None:
         return ParameterMessage(name=name)  # to be deleted
     return Parameter(name, value=value).to_parameter_msg()
@@ -242,14 +243,9 @@ def _subscribers(count: int) -> Provocation:
 def _resets(count: int) -> Provocation:
     @contextmanager
     def provoke(stage: Stage) -> Iterator[None]:
-        client = stage.peer.create_client(Trigger, f"{stage.setup.node}/reset")
-        wait_for(client.service_is_ready, "service reset")
         for _ in range(count):
-            future = client.call_async(Trigger.Request())
-            wait_for(future.done, "an answer of reset")
-            if not future.result().success:
+            if not stage.call("reset", Trigger, Trigger.Request()).success:
                 raise Loss("a reset fails")
-        stage.peer.destroy_client(client)
         yield
 
     return provoke
@@ -337,5 +333,5 @@ def subscribers(count: int) -> Fault:
 
 
 def resets(count: int) -> Fault:
-    """As fast as they can be asked for."""
+    """One after the other."""
     return Fault(f"{count} resets", _resets(count), "a reset was asked for", answers=None)

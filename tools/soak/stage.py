@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.node import Node
 
@@ -40,6 +42,7 @@ class Setup:
         rate: of the camera, Hz.
         is_compressed: whether the camera compresses.
         is_simulated: whether the camera's clock is that of the node (use_sim_time).
+        is_clicked: whether somebody clicks on the newest image, as often as there is one.
     """
 
     node: str
@@ -49,6 +52,7 @@ class Setup:
     rate: float = 20.0
     is_compressed: bool = False
     is_simulated: bool = False
+    is_clicked: bool = False
 
 
 class Stage:
@@ -66,7 +70,18 @@ class Stage:
             is_compressed=setup.is_compressed,
             is_simulated=setup.is_simulated,
         )
-        self.listener = Listener(peer, setup.node, setup.outputs, self.camera.sent, setup.frame_id)
+        self.listener = Listener(
+            peer,
+            setup.node,
+            setup.outputs,
+            self.camera.sent,
+            setup.frame_id,
+            repeats=setup.is_clicked,
+        )
+        if setup.is_clicked:
+            click = PointStamped(point=Point(x=SIZE[0] / 2, y=SIZE[1] / 2))
+            clicks = peer.create_publisher(PointStamped, "clicked_pixel", 10)
+            peer.create_timer(1 / setup.rate, lambda: clicks.publish(click))
         self.node = self.start_node()
 
     def start_node(self) -> Process:
@@ -124,7 +139,7 @@ class Stage:
         Raises:
             Loss: when it does not answer.
         """
-        client = self.peer.create_client(kind, f"{self.setup.node}/{service}")
+        client: Client[Any, Any] = self.peer.create_client(kind, f"{self.setup.node}/{service}")
         try:
             wait_for(client.service_is_ready, f"service {service}")
             future = client.call_async(request)

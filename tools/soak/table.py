@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PointStamped, PoseStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
@@ -21,10 +21,12 @@ from soak.node_faults import (
     subscribers,
     transitions,
 )
+from soak.query_faults import NONSENSE, many_questions
 from soak.server_faults import ModelServer, server_faults
 from soak.stage import Setup
 
 DEPTH = {"points": PointCloud2, "depth/image_rect": Image, "depth/camera_info": CameraInfo}
+QUERY = {"clicked_point": PointStamped}
 POSE = {"pose": PoseStamped, "odom": Odometry}
 
 _QUICK = {
@@ -45,7 +47,8 @@ class Extent:
         images: of the camera under load.
         seconds: of each fault, beyond the time until it has been told.
         transitions: how long the sequences of transitions are.
-        subscribers, resets, loops: how many.
+        subscribers, resets, loops, questions: how many.
+        all_end: whether every node is killed and ended, not one of them only.
     """
 
     images: int
@@ -54,10 +57,30 @@ class Extent:
     subscribers: int
     resets: int
     loops: int
+    questions: int
+    all_end: bool
 
 
-FULL = Extent(images=20_000, seconds=3.0, transitions=3, subscribers=200, resets=500, loops=5)
-SHORT = Extent(images=300, seconds=0.1, transitions=2, subscribers=200, resets=100, loops=2)
+FULL = Extent(
+    images=20_000,
+    seconds=3.0,
+    transitions=3,
+    subscribers=200,
+    resets=500,
+    loops=5,
+    questions=500,
+    all_end=True,
+)
+SHORT = Extent(
+    images=300,
+    seconds=0.1,
+    transitions=2,
+    subscribers=200,
+    resets=50,
+    loops=2,
+    questions=100,
+    all_end=False,
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +146,26 @@ def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:
                 *CLOCKS,
                 resets(extent.resets),
                 *operators,
-                *ENDS,
+                *(ENDS if extent.all_end else ()),
+            ],
+        ),
+        Group(
+            "query",
+            Setup(
+                "query_node",
+                QUERY,
+                {**_QUICK, "max_image_age": 1.0},
+                rate=10.0,
+                is_clicked=True,
+            ),
+            [
+                *NONSENSE,
+                many_questions(extent.questions),
+                IMAGES[0],
+                CALIBRATIONS[0],
+                DRIVERS[0],
+                *operators,
+                *(ENDS if extent.all_end else ()),
             ],
         ),
     ]

@@ -128,23 +128,26 @@ def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace)
     from vlm3_ros.language.prompts import RELATIONS
     from vlm3_ros.tasks.objects import ask_objects
 
-    shots = {path: read_shot(path, options) for path in options.data}
+    shots = [read_shot(path, options) for path in options.data]
+    names = [path.name for path in options.data]
     clouds = [
-        cloud_frame(engine, path.name, shot.image, shot.camera, view_focal=options.focal)
-        for path, shot in shots.items()
+        cloud_frame(engine, name, shot.image, shot.camera, view_focal=options.focal)
+        for name, shot in zip(names, shots, strict=True)
     ]
     pairs, objects = [], []
-    for one, other in itertools.pairwise(shots) if knows_pairs(pair_engine) else ():
+    asks_pairs = knows_pairs(pair_engine)
+    for one, other in itertools.pairwise(range(len(shots))) if asks_pairs else ():
         first, second = shots[one], shots[other]
         images, cameras = (first.image, second.image), (first.camera, second.camera)
-        pairs.append(asked_pair(pair_engine, f"{one.name}, {other.name}", images, cameras))
+        title = f"{names[one]}, {names[other]}"
+        pairs.append(asked_pair(pair_engine, title, images, cameras))
     if options.box:
-        shot = shots[options.data[0]]
+        shot = shots[0]
         boxes = [rectified_box(shot, box) for box in options.box]
         answers = ask_objects(
             engine, shot.image, shot.camera, questions_about(boxes, RELATIONS[::2])
         )
         said = zip(answers.questions, answers.values, strict=True)
         asked = tuple(Asked(question, float("nan"), value) for question, value in said)
-        objects.append(ObjectFrame(options.data[0].name, shot.image, asked))
+        objects.append(ObjectFrame(names[0], shot.image, asked))
     return clouds, pairs, objects

@@ -138,6 +138,7 @@ def synthetic_figure(
         What `draw_figure` draws.
     """
     shown = np.unique(np.linspace(0, len(KINDS) - 1, rows).astype(int)).tolist()
+    count = shown[-1] + 1
     clouds = []
     for index in shown:
         view, _ = evaluation_view(seed, index)
@@ -145,10 +146,10 @@ def synthetic_figure(
         clouds.append(cloud_frame(engine, name, view.image, view.camera, view.depth, view_focal))
     pairs, objects = [], []
     if knows_pairs(pair_engine):
-        scored = evaluate_pairs(pair_engine, len(KINDS), seed).pairs
+        scored = evaluate_pairs(pair_engine, count, seed).pairs
         pairs = [pair_frame(seed, f"seed {seed}", scored[index]) for index in shown]
     if knows_objects(engine):
-        views = evaluate_objects(engine, len(KINDS), seed, _QUESTIONS).views
+        views = evaluate_objects(engine, count, seed, _QUESTIONS).views
         objects = [object_frame(seed, f"seed {seed}", views[index]) for index in shown]
     return clouds, pairs, objects
 

@@ -225,9 +225,9 @@ class DepthNode(FrameNode):
         limits, answered = self.parameters.depth_limits(), np.isfinite(depth)
         if limits.max_uncertainty and answered.any() and not np.isfinite(std[answered]).any():
             raise FrameError(
-                f"max_uncertainty is {limits.max_uncertainty:g}, but the model tells no "
-                "uncertainty, so that nothing could be published: set it to 0, or force_answers "
-                "to true"
+                f"max_uncertainty is {limits.max_uncertainty:g}, but no answer has an uncertainty, "
+                "so that nothing could be published: set it to 0 (servers tell none, nor does "
+                "force_answers: false)"
             )
         far, uncertain = limits.out_of_range(depth), limits.too_uncertain(depth, std)
         depth[far | uncertain] = np.nan

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Point, PointStamped
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
@@ -107,6 +107,8 @@ class QueryNode(CameraModelNode):
         self._questions: FrameWorker[_Request] | None = None
         self._unanswered: set[_Request] = set()
         self._unanswered_lock = threading.Lock()
+        self._detection_type: type | None = None
+        self._object_outputs: list[LifecyclePublisher] = []
         self._detected: _Detected | None = None
         self._located = FrameStatistics()
         self._left_out: Counter[str] = Counter()
@@ -117,7 +119,6 @@ class QueryNode(CameraModelNode):
         """See the base class."""
         self._clicked_point = self.create_output(PointStamped, "clicked_point")
         self._answer = self.create_output(String, "answer", QUESTION_DEPTH)
-        self._detection_type: type | None = None
         try:
             from vision_msgs.msg import Detection2DArray, Detection3DArray
         except ImportError:
@@ -129,6 +130,7 @@ class QueryNode(CameraModelNode):
         self._detection_type = Detection2DArray
         self._objects = self.create_output(Detection3DArray, "objects/detections")
         self._markers = self.create_output(MarkerArray, "objects/markers")
+        self._object_outputs = [self._objects, self._markers]
 
     def create_workers(self) -> list[FrameWorker[Any]]:
         """See the base class."""
@@ -320,7 +322,8 @@ class QueryNode(CameraModelNode):
     def _frame_of(self, image: KeptImage) -> CameraFrame:
         frame = self._camera_frame(image.message)
         if frame is None:
-            raise FrameError(f"{self._camera_info_topic}: no CameraInfo has come yet")
+            missing = self._fallback.words or "no CameraInfo has come yet"
+            raise FrameError(f"{self._camera_info_topic}: {missing}: ask again")
         return frame
 
     def _reply(self, request: _Request, answer: QueryAnswer) -> None:
@@ -358,6 +361,7 @@ class QueryNode(CameraModelNode):
         self._unsubscribe()
         self._refuse_all()
         self._forget_images()
+        self._object_outputs = []
         super()._release()
 
     def _forget_images(self) -> None:
@@ -382,8 +386,7 @@ class QueryNode(CameraModelNode):
             self._located.dropped()
 
     def _has_object_listeners(self) -> bool:
-        outputs = (self._objects, self._markers)
-        return any(publisher.get_subscription_count() for publisher in outputs)
+        return any(publisher.get_subscription_count() for publisher in self._object_outputs)
 
     def _locate(self, arrival: tuple[float, _Detected]) -> None:
         """Locate the detected objects of an image; whatever happens, the thread lives on."""
