@@ -179,7 +179,9 @@ class Camera:
         if picture is not None:
             sent_header = picture.header
             key = sent_header.stamp.sec * 10**9 + sent_header.stamp.nanosec
-            self.sent[key] = Sent(self._count, time.monotonic(), sent_header.frame_id, is_good)
+            # Of several with one stamp nobody can tell which was answered.
+            number = None if key in self.sent else self._count
+            self.sent[key] = Sent(number, time.monotonic(), sent_header.frame_id, is_good)
         self._count += 1
         assert self.image and self.camera_info
         if info is not None:

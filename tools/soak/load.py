@@ -13,12 +13,13 @@ from soak.listener import Answer
 from soak.stage import Stage
 from soak.waiting import Loss, wait_for
 
-WARM_UP = 0.2
-"""Share of the run after which memory must be flat."""
+PARTS = 5
+"""Of the run, to compare memory in; the first is the warm-up."""
 
 MAX_RISE = 16e6
-"""Bytes that memory may rise by in the rest, along a line through it: allocators breathe. Of 20,000
-images it is 1 in 180 that may stay."""
+"""Bytes by which the median of the last part may lie over that of the second. Allocators keep what
+they needed once, so memory goes up in steps and stays; of 20,000 images it is 1 in 110 that may
+stay."""
 
 FEWEST = 10
 """Answers to judge from: a short run goes on until they are there."""
@@ -41,7 +42,7 @@ class LoadReport:
         received, answered, failed, dropped, skipped: as the node counts.
         answers: that came in here.
         memory: of the node: seconds, MB; shape (n, 2).
-        rise: bytes, of a line through it after the warm-up.
+        medians: of it, MB, in equal parts of the run.
         threads: of the unconfigured node before and after.
         stale_p95, stale_max: images that were newer than the answered one when the answer before
             went out.
@@ -59,7 +60,7 @@ class LoadReport:
     skipped: int = 0
     answers: int = 0
     memory: list[tuple[float, float]] = field(default_factory=list)
-    rise: float = 0.0
+    medians: list[float] = field(default_factory=list)
     threads: tuple[int, int] = (0, 0)
     stale_p95: float = 0.0
     stale_max: int = 0
@@ -82,7 +83,14 @@ def put_under_load(
     report = LoadReport()
     with _noted(report):
         threads = _threads_at_rest(stage)
-        _run(stage, images, report, progress)
+        answers = _run(stage, images, report, progress)
+        for check in (
+            lambda: _count(stage, report),
+            lambda: _check_memory(report),
+            lambda: _check_freshness(stage, answers, report),
+        ):
+            with _noted(report):
+                check()
         report.threads = threads, _threads_at_rest(stage)
         if report.threads[1] > threads:
             raise Loss(f"{report.threads[1] - threads} threads are left behind")
@@ -116,7 +124,8 @@ def _threads_at_rest(stage: Stage) -> int:
 
 def _run(
     stage: Stage, images: int, report: LoadReport, progress: Callable[[int, int], None]
-) -> None:
+) -> list[Answer]:
+    """Returns what was answered."""
     begin, first = time.monotonic(), stage.camera.count
     answers = stage.listener.answers
     answers_before = len(answers)
@@ -129,9 +138,7 @@ def _run(
     report.images = sent
     came = answers[answers_before:]
     report.answers = len(came)
-    _count(stage, report)
-    _check_memory(report)
-    _check_freshness(stage, came, report)
+    return came
 
 
 def _count(stage: Stage, report: LoadReport) -> None:
@@ -155,12 +162,11 @@ def _count(stage: Stage, report: LoadReport) -> None:
 
 
 def _check_memory(report: LoadReport) -> None:
-    seconds, megabytes = np.array(report.memory).T
-    warm = seconds >= WARM_UP * seconds[-1]
-    slope = np.polyfit(seconds[warm], megabytes[warm] * 1e6, 1)[0]  # bytes a second
-    report.rise = float(slope * np.ptp(seconds[warm]))
-    if report.rise > MAX_RISE:
-        raise Loss(f"memory has risen by {report.rise / 1e6:.1f} MB")
+    parts = np.array_split([megabytes for _, megabytes in report.memory], PARTS)
+    report.medians = [float(np.median(part)) for part in parts]
+    rise = report.medians[-1] - report.medians[1]
+    if rise * 1e6 > MAX_RISE:
+        raise Loss(f"memory has risen by {rise:.1f} MB")
 
 
 def _check_freshness(stage: Stage, answers: list[Answer], report: LoadReport) -> None:

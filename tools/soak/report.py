@@ -54,7 +54,7 @@ def markdown(report: SoakReport) -> str:
 
 
 def _load_table(load: LoadReport) -> str:
-    memory = [megabytes for _, megabytes in load.memory] or [0.0]
+    medians = ", ".join(f"{median:.1f}" for median in load.medians)
     rate = load.images / load.seconds if load.seconds else 0.0
     values = {
         "images sent": f"{load.images:,} in {load.seconds:.0f} s ({rate:.1f} Hz)",
@@ -65,8 +65,7 @@ def _load_table(load: LoadReport) -> str:
         "from an image to its answer": f"{load.age_p50:.2f} s (median), {load.age_p95:.2f} s (p95)",
         "newer images at the time of the choice": f"{load.stale_p95:.0f} (p95), {load.stale_max} "
         "(at most)",
-        "memory (RSS)": f"{memory[0]:.0f} MB at the start, {memory[-1]:.0f} MB at the end, "
-        f"{load.rise / 1e6:+.1f} MB along a line after the warm-up",
+        "memory (RSS), medians of the fifths of the run": f"{medians} MB",
         "threads of the unconfigured node": f"{load.threads[0]} before, {load.threads[1]} after",
         "from SIGINT to the end": f"{load.ended_in:.1f} s",
     }

@@ -48,7 +48,7 @@ class Extent:
         seconds: of each fault, beyond the time until it has been told.
         transitions: how long the sequences of transitions are.
         subscribers, resets, loops, questions: how many.
-        all_end: whether every node is killed and ended, not one of them only.
+        all_nodes: whether operators do everything to every node; else to the depth node only.
     """
 
     images: int
@@ -58,7 +58,7 @@ class Extent:
     resets: int
     loops: int
     questions: int
-    all_end: bool
+    all_nodes: bool
 
 
 FULL = Extent(
@@ -69,7 +69,7 @@ FULL = Extent(
     resets=500,
     loops=5,
     questions=500,
-    all_end=True,
+    all_nodes=True,
 )
 SHORT = Extent(
     images=300,
@@ -79,7 +79,7 @@ SHORT = Extent(
     resets=50,
     loops=2,
     questions=100,
-    all_end=False,
+    all_nodes=False,
 )
 
 
@@ -108,12 +108,18 @@ def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:
     recording = folder / "recording.jsonl"
     recording.unlink(missing_ok=True)
     depth, pose = {**_QUICK, **_GRID}, {**_QUICK, **_MOUNT}
-    operators = [PARAMETERS, transitions(extent.transitions), subscribers(extent.subscribers)]
+    operators = [
+        PARAMETERS,
+        transitions(extent.transitions),
+        subscribers(extent.subscribers),
+        *ENDS,
+    ]
+    others = operators if extent.all_nodes else [PARAMETERS]
     return [
         Group(
             "depth",
             Setup("depth_node", DEPTH, {**depth, "record_to": str(recording)}),
-            [full_disk(recording), *IMAGES, *CALIBRATIONS, *TIMES, *DRIVERS, *operators, *ENDS],
+            [full_disk(recording), *IMAGES, *CALIBRATIONS, *TIMES, *DRIVERS, *operators],
         ),
         Group(
             "depth_compressed",
@@ -145,8 +151,7 @@ def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:
                 looping_bag(folder / "bag_player.log", extent.loops),
                 *CLOCKS,
                 resets(extent.resets),
-                *operators,
-                *(ENDS if extent.all_end else ()),
+                *others,
             ],
         ),
         Group(
@@ -164,8 +169,7 @@ def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:
                 IMAGES[0],
                 CALIBRATIONS[0],
                 DRIVERS[0],
-                *operators,
-                *(ENDS if extent.all_end else ()),
+                *others,
             ],
         ),
     ]
