@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vlm3_ros.nodes.depth_node import DepthParameters
+from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.nodes.query_parameters import QueryParameters
 from vlm3_ros.ros.node_parameters import CameraModelParameters

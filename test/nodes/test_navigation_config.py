@@ -9,7 +9,8 @@ import yaml
 from rclpy.node import Node
 
 from vlm3_ros.evaluation import occupancy
-from vlm3_ros.nodes.depth_node import DepthNode, DepthParameters
+from vlm3_ros.nodes.depth_node import DepthNode
+from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.ros.frame_node import TF_BUFFER

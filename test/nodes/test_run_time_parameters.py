@@ -24,7 +24,8 @@ from truth import TruthEngine
 
 import vlm3_ros.nodes
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.nodes.depth_node import DepthNode, DepthParameters
+from vlm3_ros.nodes.depth_node import DepthNode
+from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.nodes.query_node import QueryNode

@@ -1,0 +1,103 @@
+"""The depth node's `scan`: the camera's place on the robot, the message, what is told of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecyclePublisher
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.nodes.depth_parameters import DepthParameters
+from vlm3_ros.ros.frames import FrameTree
+from vlm3_ros.ros.mounts import mount_from_text
+from vlm3_ros.ros.scans import scan_message
+from vlm3_ros.tasks.scan import planar_scan
+
+
+class ScanError(Exception):
+    """A scan that cannot be made, though the other outputs can; the text says what to do."""
+
+
+class ScanOutput:
+    """Publishes scans of a node's answers.
+
+    Attributes:
+        level, text: of what became of the last one, for /diagnostics.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._frame_tree: FrameTree | None = None
+        self._mounts: dict[tuple[str, str], Transform] = {}
+        self.level, self.text = DiagnosticStatus.OK, "nobody subscribes"
+
+    def publish(
+        self,
+        publisher: LifecyclePublisher,
+        parameters: DepthParameters,
+        header: Header,
+        camera: PinholeCamera,
+        pixels: NDArray[np.float64],
+        depth: NDArray[np.float32],
+    ) -> None:
+        """Publish a scan where somebody listens.
+
+        Args:
+            publisher: of sensor_msgs/LaserScan.
+            parameters: of the node.
+            header: of the image.
+            camera: rectified.
+            pixels: (u, v) that were asked, shape (n, 2).
+            depth: metres, shape (n,), NaN where unknown.
+
+        Raises:
+            ScanError: where the camera's place in scan_frame is not known.
+        """
+        if not publisher.get_subscription_count():
+            self.level, self.text = DiagnosticStatus.OK, "nobody subscribes"
+            return
+        try:
+            mount = self._mount(parameters, header.frame_id)
+        except ScanError as error:
+            self.level, self.text = DiagnosticStatus.WARN, str(error)
+            raise
+        limits = parameters.scan_limits()
+        scan = planar_scan(camera, pixels, depth, parameters.grid_columns, mount, limits)
+        own_header = Header(stamp=header.stamp, frame_id=parameters.scan_frame)
+        publisher.publish(scan_message(own_header, scan, limits))
+        known = np.count_nonzero(~np.isnan(scan.ranges))
+        self.level = DiagnosticStatus.OK
+        self.text = f"{known} of {len(scan.ranges)} beams known, in {parameters.scan_frame}"
+
+    def _mount(self, parameters: DepthParameters, camera_frame: str) -> Transform:
+        """T_scan_camera."""
+        frame = parameters.scan_frame
+        given = mount_from_text("scan_from_camera", parameters.scan_from_camera)
+        if given is not None:
+            return given
+        known = self._mounts.get((frame, camera_frame))
+        if known is not None:
+            return known
+        try:
+            self._frame_tree = self._frame_tree or FrameTree(self._node)
+        except ImportError:
+            raise ScanError(
+                "no scan: tf2_ros is not installed here, so that the camera's place must be told: "
+                "set scan_from_camera to x y z qx qy qz qw of the camera's optical frame in "
+                f"'{frame}'"
+            ) from None
+        mount = self._frame_tree.newest(frame, camera_frame, 0.0, is_wanted=lambda: True)
+        if mount is None:
+            raise ScanError(
+                f"no scan: no transform from '{camera_frame}' to '{frame}' on TF: publish it "
+                "(robot_state_publisher, static_transform_publisher), correct scan_frame, or set "
+                "scan_from_camera"
+            )
+        self._mounts = {(frame, camera_frame): mount}
+        self._frame_tree.close()  # it does not change, and a robot's /tf is busy
+        self._frame_tree = None
+        return mount
