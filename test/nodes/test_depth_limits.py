@@ -99,6 +99,7 @@ def test_answers_that_come_too_late_are_withheld(make_rig, bench, then, text):
     rig.wait_for_status("frames", ERROR, text)
     rig.wait(lambda: rig.log_lines(text), "a line in the log")
     assert rig.value("frames failed") == "1"
+    rig.wait_for_status("answers", OK, "^nothing is published$")
     rig.send(bench.rgb_message(then - 1))
     rig.wait_for_stamp(then - 1)
     assert rig.stamps("points") == [then - 1]
