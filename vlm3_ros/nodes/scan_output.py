@@ -70,7 +70,8 @@ class ScanOutput:
             self.level, self.text = DiagnosticStatus.WARN, str(error)
             raise
         limits = parameters.scan_limits()
-        scan = planar_scan(camera, pixels, depth, parameters.grid_columns, mount, limits)
+        columns, rows = parameters.grid_columns, parameters.grid_rows
+        scan = planar_scan(camera, pixels, depth, columns, rows, mount, limits)
         own_header = Header(stamp=header.stamp, frame_id=parameters.scan_frame)
         publisher.publish(scan_message(own_header, scan, limits))
         known = np.count_nonzero(~np.isnan(scan.ranges))
