@@ -102,8 +102,9 @@ class DepthNode(FrameNode):
     def statuses(self) -> list[DiagnosticStatus]:
         """See the base class."""
         scan = self._scan_output
+        report = self._statistics.report()
         # Nothing is published of a frame that failed, whatever became of those before.
-        told = {} if self._statistics.report().is_failing else self._answers_told
+        told = self._answers_told if report.answered and not report.is_failing else {}
         return [
             *super().statuses(),
             diagnostic_status(
