@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
+import pytest
+import yaml
 from pages import ROOT
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
@@ -31,6 +34,20 @@ def test_pip_gets_the_versions_that_are_tested():
     tested = requirements("tools/ros_from_pypi/requirements.txt")
     looser = {"numpy": "<2", "torch": ""}  # apt's NumPy, and a torch for the machine's GPU
     assert over_apt == {name: looser.get(name, tested.get(name)) for name in over_apt}
+
+
+@pytest.mark.parametrize("chosen", [{}, {"MODEL": "facebook/VLM3-depth", "IMAGE": "/front/image"}])
+def test_compose_launches_whatever_is_chosen(chosen):
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    command = compose["services"]["depth"]["command"]
+    # Of what compose substitutes, a shell takes all that is used there.
+    words = subprocess.check_output(["bash", "-uc", f"echo {command}"], env=chosen, text=True)
+    launched, arguments = words.split()[:4], words.split()[4:]
+    assert launched == ["ros2", "launch", "vlm3_ros", "depth.launch.py"]
+    given = dict(argument.split(":=") for argument in arguments)
+    assert all(given.values())
+    assert given.get("model") == chosen.get("MODEL")
+    assert given["image"] == chosen.get("IMAGE", "image")
 
 
 def requirements(path: str) -> dict[str, str]:

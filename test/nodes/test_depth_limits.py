@@ -99,6 +99,7 @@ def test_answers_that_come_too_late_are_withheld(make_rig, bench, then, text):
     rig.wait_for_status("frames", ERROR, text)
     rig.wait(lambda: rig.log_lines(text), "a line in the log")
     assert rig.value("frames failed") == "1"
+    rig.wait_for_status("answers", OK, "^nothing is published$")
     rig.send(bench.rgb_message(then - 1))
     rig.wait_for_stamp(then - 1)
     assert rig.stamps("points") == [then - 1]
@@ -115,3 +116,12 @@ def test_late_answers_are_published_unless_told_otherwise(make_rig, bench):
     rig.set_clock(5008.0)
     engine.gate.release(100)
     rig.wait_for_stamp(5000.0)
+
+
+def test_what_was_published_before_a_new_start_is_not_told(make_rig, bench):
+    rig = make_rig(bench.WallEngine())
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good())
+    rig.wait_for_status("answers", OK, "12 published")
+    assert rig.change_state("deactivate") and rig.change_state("activate")
+    rig.wait_for_status("answers", OK, "^nothing is published$")

@@ -369,6 +369,7 @@ def test_what_rectification_leaves_black_is_not_asked(make_rig, bench):
     assert np.isnan(depth[[0, 0, -1, -1], [0, -1, 0, -1]]).all()
     assert np.isfinite(depth).sum() == len(cloud)
     rig.wait(lambda: rig.report().questions == len(cloud), "the count of questions")
+    rig.wait_for_status("answers", OK, f"{len(cloud)} published, .* 0 unanswered")
 
 
 def test_a_change_of_calibration_is_respected(make_rig, bench):

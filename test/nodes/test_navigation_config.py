@@ -155,6 +155,9 @@ def test_ranges_and_heights_fit_each_other(costmap, layer, sources) -> None:
     assert clears["clearing"] and not clears["marking"]
     # A mark beyond the reach of the rays would stay for ever.
     assert marks["obstacle_max_range"] < clears["raytrace_max_range"]
+    # Nor is anything cleared before what is far away, if the node withholds it.
+    depth = DepthParameters(**parameters_of("nav2_vlm3.yaml", "/**/depth_node"))
+    assert depth.max_depth == DepthParameters().max_depth
     assert clears["raytrace_max_range"] * 2 > costmap["width"] == costmap["height"]
     assert marks["obstacle_max_range"] <= costmap["width"] / 2
     band = (marks["min_obstacle_height"], marks["max_obstacle_height"])

@@ -105,19 +105,58 @@ def test_points_come_without_a_place_for_the_scan(make_rig, bench, monkeypatch):
     rig.wait_for_status("scan", OK, "beams known")
 
 
+def publish_place(rig, bench):
+    """On /tf_static, as robot_state_publisher does it; returns the publisher, which must live."""
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = rig.peer.create_publisher(TFMessage, "/tf_static", latched)
+    T = transform(Rotation.from_quat([-0.5, 0.5, -0.5, 0.5]), [0.2, 0, 0.5])
+    message = transform_message(bench.header(bench.now(), "base_link"), bench.FRAME, T)
+    static.publish(TFMessage(transforms=[message]))
+    return static
+
+
+def tf_listeners(rig):
+    return [
+        info.node_name
+        for info in rig.peer.get_subscriptions_info_by_topic("/tf")
+        if info.node_namespace == rig.namespace
+    ]
+
+
+def test_a_place_that_tf_knows_is_not_said_to_be_missing(make_rig, bench):
+    pytest.importorskip("tf2_ros")
+    rig = make(make_rig, bench)
+    static = publish_place(rig, bench)
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good(), "scan")
+    assert len(rig.received["scan"]) == 1
+    assert not rig.log_lines("no transform")
+    rig.wait(lambda: not tf_listeners(rig), "end of the listening to /tf")
+    rig.peer.destroy_publisher(static)
+
+
+def test_tf_is_listened_to_only_while_it_is_needed(make_rig, bench):
+    pytest.importorskip("tf2_ros")
+    rig = make(make_rig, bench)
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good())
+    rig.wait_for_status("scan", WARN, "no transform")
+    rig.wait(lambda: tf_listeners(rig), "a listener to /tf")
+    assert rig.set_parameters(scan_from_camera=LEVEL).successful
+    rig.wait_for_stamp(rig.send_good(), "scan")
+    rig.wait(lambda: not tf_listeners(rig), "end of the listening to /tf")
+
+
 def test_the_place_is_taken_from_tf(make_rig, bench):
     pytest.importorskip("tf2_ros")
     rig = make(make_rig, bench)
     rig.wait_active()
     rig.wait_for_stamp(rig.send_good())
     rig.wait_for_status("scan", WARN, f"no transform from '{bench.FRAME}' to 'base_link' on TF")
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    static = rig.peer.create_publisher(TFMessage, "/tf_static", latched)
-    T = transform(Rotation.from_quat([-0.5, 0.5, -0.5, 0.5]), [0.2, 0, 0.5])
-    message = transform_message(bench.header(bench.now(), "base_link"), bench.FRAME, T)
-    static.publish(TFMessage(transforms=[message]))
+    static = publish_place(rig, bench)
     rig.send_until(rig.send_good, lambda: rig.received["scan"], "a scan")
     rig.wait_for_status("scan", OK, "in base_link")
     scan = last(rig, "scan")
     ahead = round((0 - scan.angle_min) / scan.angle_increment)
     assert math.isfinite(scan.ranges[ahead])
+    rig.peer.destroy_publisher(static)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -150,3 +152,15 @@ def test_images_of_any_size(size):
 def test_two_answers_to_one_pixel():
     pixels = np.concatenate([uniform_grid(CAMERA, 8, 6)] * 2)
     np.testing.assert_allclose(densify(GREY, pixels, np.full(96, 3.0)), 3, rtol=1e-4)
+
+
+def test_large_images_need_little_more_memory_than_they_are():
+    image = np.full((1500, 2000, 3), 128, np.uint8)
+    pixels = uniform_grid(PinholeCamera.from_hfov(2000, 1500, 70), 8, 6)
+    tracemalloc.start()
+    try:
+        densify(image, pixels, np.full(48, 3.0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * image.nbytes

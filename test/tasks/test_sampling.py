@@ -78,6 +78,17 @@ def test_what_the_image_does_not_show_is_not_asked():
     assert len(np.unique(pixels, axis=0)) == 100
 
 
+@pytest.mark.parametrize(
+    "size", [(1241, 376), (500, 375), (641, 481), (752, 480), (1000, 700), (4000, 300)]
+)
+def test_an_image_that_shows_everything_is_asked_everywhere(size):
+    image = wall(*size)
+    everything = np.ones(size[::-1], bool)
+    np.testing.assert_array_equal(
+        adaptive_pixels(image, 48, everything), adaptive_pixels(image, 48)
+    )
+
+
 def test_an_image_that_shows_nothing_is_asked_all_the_same():
     assert adaptive_pixels(wall(), 12, np.zeros((240, 320), bool)).shape == (12, 2)
 

@@ -40,7 +40,7 @@ def beam_angles(scan: PlanarScan) -> NDArray[np.float64]:
 def scan_of(camera, depth, T_scan_camera, limits=ALL) -> PlanarScan:
     pixels = uniform_grid(camera, COLUMNS, ROWS)
     depth = np.broadcast_to(np.asarray(depth, float).ravel(), len(pixels))
-    return planar_scan(camera, pixels, depth, COLUMNS, T_scan_camera, limits)
+    return planar_scan(camera, pixels, depth, COLUMNS, ROWS, T_scan_camera, limits)
 
 
 @given(cameras, places, angles, st.floats(1, 20))
@@ -87,7 +87,7 @@ def test_nothing_is_missed_and_nothing_invented(camera, place, yaw, pitch, roll,
     depth = rng.uniform(1.5, 8, len(pixels))
     depth[rng.random(len(pixels)) < 0.3] = np.nan
     limits = ScanLimits(-0.4, 0.6, 0.0, 1e3)
-    scan = planar_scan(camera, pixels, depth, COLUMNS, T_scan_camera, limits)
+    scan = planar_scan(camera, pixels, depth, COLUMNS, ROWS, T_scan_camera, limits)
     points = camera.unproject(pixels, depth) @ T_scan_camera[:3, :3].T + T_scan_camera[:3, 3]
     in_band = (points[:, 2] >= -0.4) & (points[:, 2] <= 0.6)
     beams, half_cell = beam_angles(scan), depth * camera.width / COLUMNS / camera.fx / 2
@@ -122,6 +122,15 @@ def test_the_number_of_beams_is_the_camera_s(camera, place, yaw, pitch):
 CAMERA = PinholeCamera.from_hfov(400, 300, 75.0)
 
 
+@pytest.mark.parametrize("roll", [0.0, math.pi / 2, -math.pi / 2, math.pi])
+def test_a_camera_on_its_side_leaves_no_direction_open(roll):
+    scan = scan_of(CAMERA, 3.0, mount(roll=roll))
+    half_view = math.atan((150 if abs(math.sin(roll)) > 0.5 else 200) / CAMERA.fx)
+    inside = np.abs(beam_angles(scan)) < half_view
+    x = scan.ranges * np.cos(beam_angles(scan))
+    np.testing.assert_allclose(x[inside], 3.0, rtol=1e-5)
+
+
 def test_the_nearest_of_a_direction_counts():
     depth = np.full((ROWS, COLUMNS), 4.0)
     depth[3, 8] = 2.0
@@ -152,7 +161,7 @@ def test_what_is_not_a_range(depth, limits, expected):
 
 
 def test_a_scan_of_no_pixels_knows_nothing():
-    scan = planar_scan(CAMERA, np.empty((0, 2)), np.empty(0), COLUMNS, mount(), ALL)
+    scan = planar_scan(CAMERA, np.empty((0, 2)), np.empty(0), COLUMNS, ROWS, mount(), ALL)
     assert np.isnan(scan.ranges).all()
 
 

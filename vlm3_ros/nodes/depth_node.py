@@ -21,7 +21,7 @@ from vlm3_ros.ros.frame_node import FrameNode, Published
 from vlm3_ros.ros.node import CameraFrame, EngineLoader, FrameError
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.dense import densify
-from vlm3_ros.tasks.depth import DepthLimits, ask_depth, uniform_grid
+from vlm3_ros.tasks.depth import DepthAnswers, DepthLimits, ask_depth, uniform_grid
 
 
 class DepthNode(FrameNode):
@@ -84,31 +84,34 @@ class DepthNode(FrameNode):
         view_focal = parameters.unified_focal or None
         answers = ask_depth(self.engine, frame.image, camera, pixels[visible], view_focal)
         depth, std = np.full((2, len(pixels)), np.nan, np.float32)
-        depth[visible], std[visible] = answers.depth, answers.std
-        self._withhold(parameters.depth_limits(), depth, std)
+        depth[visible], std[visible] = self._kept(parameters.depth_limits(), answers), answers.std
         self.refuse_old(header, "its answers came late: ask less, or raise it")
 
+        # First what robots drive by: dense depth takes its time.
         points = camera.unproject(pixels, depth)
         self._points.publish(cloud_message(header, points, frame.image[v, u], std))
-        self._publish_depth_images(parameters, frame, pixels, depth)
         try:
             self._scan_output.publish(self._scan, parameters, header, camera, pixels, depth)
         except ScanError as error:
             if self._log_throttle.passes(str(error)):
                 self.get_logger().warning(str(error))
+        self._publish_depth_images(parameters, frame, pixels, depth)
         unread = [answers.texts[i] for i in np.flatnonzero(np.isnan(answers.depth))]
         return Published(len(answers.texts), unread)
 
     def statuses(self) -> list[DiagnosticStatus]:
         """See the base class."""
-        told, scan = self._answers_told, self._scan_output
+        scan = self._scan_output
+        report = self._statistics.report()
+        # Nothing is published of a frame that failed, whatever became of those before.
+        told = self._answers_told if report.answered and not report.is_failing else {}
         return [
             *super().statuses(),
             diagnostic_status(
                 self.diagnostic_name("answers"),
                 self._image_topic,
                 DiagnosticStatus.OK,
-                ", ".join(f"{n} {what}" for what, n in told.items()) or "no image yet",
+                ", ".join(f"{n} {what}" for what, n in told.items()) or "nothing is published",
                 told,
             ),
             diagnostic_status(
@@ -116,10 +119,9 @@ class DepthNode(FrameNode):
             ),
         ]
 
-    def _withhold(
-        self, limits: DepthLimits, depth: NDArray[np.float32], std: NDArray[np.float32]
-    ) -> None:
-        """Take away what is not to be published: it becomes NaN."""
+    def _kept(self, limits: DepthLimits, answers: DepthAnswers) -> NDArray[np.float32]:
+        """The depths that were asked for; what is not to be published is NaN."""
+        depth, std = answers.depth, answers.std
         answered = np.isfinite(depth)
         if limits.max_uncertainty and answered.any() and not np.isfinite(std[answered]).any():
             raise FrameError(
@@ -128,14 +130,15 @@ class DepthNode(FrameNode):
                 "force_answers: false)"
             )
         far, uncertain = limits.out_of_range(depth), limits.too_uncertain(depth, std)
-        depth[far | uncertain] = np.nan
+        kept = np.where(far | uncertain, np.float32(np.nan), depth)
         counts = {
-            "published": np.isfinite(depth),
+            "published": np.isfinite(kept),
             "out of range": far,
             "too uncertain": uncertain & ~far,
             "unanswered": ~answered,
         }
         self._answers_told = {what: str(np.count_nonzero(n)) for what, n in counts.items()}
+        return kept
 
     def _publish_depth_images(
         self,

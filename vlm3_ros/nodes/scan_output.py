@@ -17,6 +17,9 @@ from vlm3_ros.ros.mounts import mount_from_text
 from vlm3_ros.ros.scans import scan_message
 from vlm3_ros.tasks.scan import planar_scan
 
+TF_PATIENCE = 1.0
+"""Seconds that TF has, once, to tell a place that is known: latched transforms come in a moment."""
+
 
 class ScanError(Exception):
     """A scan that cannot be made, though the other outputs can; the text says what to do."""
@@ -58,30 +61,34 @@ class ScanOutput:
             ScanError: where the camera's place in scan_frame is not known.
         """
         if not publisher.get_subscription_count():
+            self._stop_listening()
             self.level, self.text = DiagnosticStatus.OK, "nobody subscribes"
             return
         try:
-            mount = self._mount(parameters, header.frame_id)
+            mount = self._mount(publisher, parameters, header.frame_id)
         except ScanError as error:
             self.level, self.text = DiagnosticStatus.WARN, str(error)
             raise
         limits = parameters.scan_limits()
-        scan = planar_scan(camera, pixels, depth, parameters.grid_columns, mount, limits)
+        columns, rows = parameters.grid_columns, parameters.grid_rows
+        scan = planar_scan(camera, pixels, depth, columns, rows, mount, limits)
         own_header = Header(stamp=header.stamp, frame_id=parameters.scan_frame)
         publisher.publish(scan_message(own_header, scan, limits))
         known = np.count_nonzero(~np.isnan(scan.ranges))
         self.level = DiagnosticStatus.OK
         self.text = f"{known} of {len(scan.ranges)} beams known, in {parameters.scan_frame}"
 
-    def _mount(self, parameters: DepthParameters, camera_frame: str) -> Transform:
+    def _mount(
+        self, publisher: LifecyclePublisher, parameters: DepthParameters, camera_frame: str
+    ) -> Transform:
         """T_scan_camera."""
         frame = parameters.scan_frame
         given = mount_from_text("scan_from_camera", parameters.scan_from_camera)
-        if given is not None:
-            return given
-        known = self._mounts.get((frame, camera_frame))
+        known = given if given is not None else self._mounts.get((frame, camera_frame))
         if known is not None:
+            self._stop_listening()
             return known
+        patience = 0.0 if self._frame_tree else TF_PATIENCE
         try:
             self._frame_tree = self._frame_tree or FrameTree(self._node)
         except ImportError:
@@ -90,7 +97,9 @@ class ScanOutput:
                 "set scan_from_camera to x y z qx qy qz qw of the camera's optical frame in "
                 f"'{frame}'"
             ) from None
-        mount = self._frame_tree.newest(frame, camera_frame, 0.0, is_wanted=lambda: True)
+        mount = self._frame_tree.newest(
+            frame, camera_frame, patience, is_wanted=lambda: publisher.is_activated
+        )
         if mount is None:
             raise ScanError(
                 f"no scan: no transform from '{camera_frame}' to '{frame}' on TF: publish it "
@@ -98,6 +107,11 @@ class ScanOutput:
                 "scan_from_camera"
             )
         self._mounts = {(frame, camera_frame): mount}
-        self._frame_tree.close()  # it does not change, and a robot's /tf is busy
-        self._frame_tree = None
+        self._stop_listening()  # it does not change
         return mount
+
+    def _stop_listening(self) -> None:
+        """A robot's /tf is busy."""
+        if self._frame_tree:
+            self._frame_tree.close()
+            self._frame_tree = None

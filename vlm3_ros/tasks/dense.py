@@ -84,9 +84,14 @@ def densify(image: NDArray[np.uint8], pixels: ArrayLike, depth: ArrayLike) -> ND
     (nearest_v, _), (_, nearest_u) = (
         _cells(np.column_stack([axis, axis]), scale, colours.shape) for axis in (v, u)
     )
-    mean = mean[nearest_v[:, None], nearest_u]
-    plane = mean[..., 0] + mean[..., 1] * u + mean[..., 2] * v[:, None]
-    return (1 / np.clip(plane, mean[..., 3], mean[..., 4])).astype(np.float32)
+    mean = mean[:, nearest_u]
+    dense = np.empty((height, width), np.float32)
+    for row, near_row in zip(
+        v, nearest_v, strict=True
+    ):  # all at once would need ten times the memory
+        offset, slope_u, slope_v, least, most = mean[near_row].T
+        dense[row] = 1 / np.clip(offset + slope_u * u + slope_v * row, least, most)
+    return dense
 
 
 def _planes(

@@ -44,21 +44,23 @@ def planar_scan(
     pixels: ArrayLike,
     depth: ArrayLike,
     columns: int,
+    rows: int,
     T_scan_camera: Transform,
     limits: ScanLimits,
 ) -> PlanarScan:
     """The nearest that the depths show in every direction, within a band of heights.
 
-    A depth stands for a cell: as wide as its column of the image, at this depth everywhere. A beam
-    ends where it meets the nearest cell whose middle lies in the band. So no direction between two
-    columns is left open, and none is filled that no answer belongs to: above all a direction whose
-    answers lie on the floor or are missing is unknown, not free.
+    A depth stands for a cell: as wide as its column of the image, or its row where the camera is on
+    its side, at this depth everywhere. A beam ends where it meets the nearest cell whose middle
+    lies in the band. So no direction between two columns is left open, and none is filled that no
+    answer belongs to: above all a direction whose answers lie on the floor or are missing is
+    unknown, not free.
 
     Args:
         camera: of the rectified image.
         pixels: (u, v), shape (n, 2).
         depth: metres along Z, shape (n,); NaN where unknown.
-        columns: into which the image's width is divided.
+        columns, rows: into which the image's width and height are divided.
         T_scan_camera: from the optical frame to the scan's, whose z is up, shape (4, 4).
         limits: of heights and ranges.
 
@@ -67,7 +69,6 @@ def planar_scan(
         camera and the columns.
     """
     pixels, depth = np.asarray(pixels, float).reshape(-1, 2), np.asarray(depth, float).ravel()
-    cell = camera.width / columns
     count = _beams(camera, columns)
     step = 2 * math.pi / count
     ranges = np.full(count, np.nan)
@@ -76,9 +77,11 @@ def planar_scan(
     middles = camera.unproject(pixels, depth) @ R.T + origin
     with np.errstate(invalid="ignore"):
         counted = (limits.min_height <= middles[:, 2]) & (middles[:, 2] <= limits.max_height)
+    is_upright = abs(R[2, 0]) <= abs(R[2, 1]) + 1e-9  # u is level, rather than v
+    half = [camera.width / columns / 2, 0] if is_upright else [0, camera.height / rows / 2]
     edges = [
-        (camera.unproject(pixels[counted] + [shift, 0], depth[counted]) @ R.T + origin)[:, :2]
-        for shift in (cell / 2, -cell / 2)
+        (camera.unproject(pixels[counted] + shift, depth[counted]) @ R.T + origin)[:, :2]
+        for shift in (np.array(half), -np.array(half))
     ]
     if not counted.any():
         return PlanarScan(-math.pi, step, ranges.astype(np.float32))
