@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from fuzzing import attempt, damaged, damaged_text, scratch_file
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlm3_ros.engines import openai
@@ -163,6 +163,9 @@ content_types = st.one_of(
     st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 404, 422]),
     content_types,
 )
+@example(COMPLETIONS[-1], 200, "application/json")
+@example(b"\xff", 200, "text/html; charset=hex")
+@example(b"\xff", 404, "text/html; charset=hex")
 def test_responses_of_a_server(body, status, content_type):
     engine, said = engine_of_a_server()
     engine._circuit.close()
@@ -196,7 +199,13 @@ RECORDING = b"".join(
 )
 
 
-@given(damaged(RECORDING, RECORDING.replace(b"2.5,", b"NaN,"), RECORDING.replace(b'"d"', b"[[]]")))
+WITH_NAN = RECORDING.replace(b"2.5,", b"NaN,")
+
+
+@given(damaged(RECORDING, WITH_NAN, RECORDING.replace(b'"d"', b"[[]]")))
+@example(WITH_NAN)
+@example(RECORDING.replace(b'"<answer>2.5</answer>"', b"7"))
+@example(RECORDING + b"[" * 3000 + b"\n")
 def test_recordings(content):
     path = scratch_file("answers.jsonl", content)
     engine, refusal = attempt((EngineError,), RecordedEngine, path)

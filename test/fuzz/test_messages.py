@@ -8,7 +8,7 @@ from array import array
 
 import numpy as np
 from fuzzing import attempt, damaged, scratch_file
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
@@ -51,6 +51,9 @@ distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
 rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
 projection_matrix: {rows: 3, cols: 4, data: [200, 0, 150, 0, 0, 200, 130, 0, 0, 0, 1, 0]}
 """
+
+
+LARGE_YAML = CAMERA_YAML.replace(b"320", b"3" * 30)
 
 
 def saved(codec: str, picture: np.ndarray = PICTURE) -> bytes:
@@ -168,7 +171,11 @@ def test_calibrations_of_a_camera(messages, frame_id):
         assert_usable(found[1])
 
 
-@given(damaged(CAMERA_YAML, CAMERA_YAML.replace(b"320", b"3" * 30), *ODD_YAML))
+@given(damaged(CAMERA_YAML, LARGE_YAML, *ODD_YAML))
+@example(LARGE_YAML)
+@example(ODD_YAML[0])
+@example(ODD_YAML[2])
+@example(b"a: !!int")
 def test_calibration_files(content):
     path = scratch_file("camera.yaml", content)
     lens, refusal = attempt((GeometryError,), load_camera_yaml, path)

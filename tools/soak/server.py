@@ -1,4 +1,4 @@
-"""A model server that can be told to be ill: `python -m soak.server PORT`.
+"""A model server that can be told to be ill: `python server.py PORT`.
 
 It has OpenAI's chat completions, and answers every question with the same depth. POST /mode with
 the name of an illness, or "well".

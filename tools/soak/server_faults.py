@@ -14,7 +14,7 @@ from soak.fault import Fault, Provocation
 from soak.process import Process
 from soak.server import PROMPTS
 from soak.stage import Stage
-from soak.waiting import wait_for
+from soak.waiting import Loss, wait_for
 from vlm3_ros.engines.base import Profile, write_profile
 from vlm3_ros.language.prompts import load_prompt_set
 
@@ -50,7 +50,8 @@ class ModelServer:
 
     def start(self) -> None:
         """Returns when it answers."""
-        command = [sys.executable, "-m", "soak.server", str(self._port)]
+        # By its file: other processes need not find this package.
+        command = [sys.executable, str(Path(__file__).with_name("server.py")), str(self._port)]
         self._process = Process("server", command, self._log)
         wait_for(self._is_up, "the server to answer")
 
@@ -63,6 +64,8 @@ class ModelServer:
         httpx.post(f"{self._address}/mode", content=mode).raise_for_status()
 
     def _is_up(self) -> bool:
+        if not self._process.is_running:
+            raise Loss(f"the server has ended: {' '.join(self._process.lines[-3:])}")
         try:
             return httpx.get(f"{self._address}/v1/models").is_success
         except httpx.TransportError:

@@ -18,7 +18,7 @@ from vlm3_ros.evaluation.metrics import (
     row_baseline,
     within_delta,
 )
-from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.evaluation.report import of_kinds, write_json
 from vlm3_ros.evaluation.synthetic import ScoredView
 from vlm3_ros.synthetic import KINDS
 
@@ -288,7 +288,6 @@ def _row(
             )
             difference = pooled_mean((ours[0] - theirs[0]).sum(axis=0), ours[1].sum(axis=0))
     views = [view for score in scores for view in score.views if view.truth.size]
-    of_kind = {kind: [view for view in views if view.kind == kind] for kind in KINDS}
     metrics = depth_metrics([v.predicted for v in views], [v.truth for v in views])
     seconds = sum(score.seconds for score in scores)
     return Row(
@@ -301,8 +300,7 @@ def _row(
         by_seed=tuple((hits.sum(axis=1) / counts.sum(axis=1)).tolist()),
         by_kind={
             kind: depth_metrics([v.predicted for v in some], [v.truth for v in some]).delta1
-            for kind, some in of_kind.items()
-            if some
+            for kind, some in of_kinds(views).items()
         },
         warmup_seconds=sum(score.warmup_seconds for score in scores) / len(scores),
         seconds=seconds / len(scores),

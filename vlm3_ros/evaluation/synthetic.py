@@ -26,7 +26,7 @@ from vlm3_ros.evaluation.metrics import (
     within_delta,
 )
 from vlm3_ros.evaluation.pictures import DepthFrame
-from vlm3_ros.evaluation.report import guess_json, metrics_json, of_ranks
+from vlm3_ros.evaluation.report import guess_json, metrics_json, of_kinds, of_ranks
 from vlm3_ros.synthetic import KINDS, View, sample_view
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth, uniform_grid
@@ -138,12 +138,11 @@ def evaluate_synthetic(
         progress(index + 1, count)
     # A view of nothing but sky has nothing to ask.
     asked = [view for view in views if view.truth.size]
-    of_kind = {kind: [view for view in asked if view.kind == kind] for kind in KINDS}
     return SyntheticReport(
         seed=seed,
         views=tuple(asked),
         overall=_scores(asked),
-        kinds={kind: _scores(some) for kind, some in of_kind.items() if some},
+        kinds={kind: _scores(some) for kind, some in of_kinds(asked).items()},
     )
 
 

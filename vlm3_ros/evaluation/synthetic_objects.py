@@ -19,7 +19,7 @@ from vlm3_ros.evaluation.object_metrics import (
     said_by_boxes,
 )
 from vlm3_ros.evaluation.object_pictures import ObjectFrame
-from vlm3_ros.evaluation.report import of_ranks
+from vlm3_ros.evaluation.report import of_kinds, of_ranks
 from vlm3_ros.synthetic import KINDS, View, sample_view
 from vlm3_ros.synthetic.objects import seen_objects, true_answers
 from vlm3_ros.tasks.objects import ask_objects
@@ -116,12 +116,11 @@ def evaluate_objects(
     for index in range(count):
         views.append(_score_view(engine, seed, index, questions))
         progress(index + 1, count)
-    of_kind = {kind: [view for view in views if view.kind == kind] for kind in KINDS}
     return ObjectReport(
         seed=seed,
         views=tuple(views),
         overall=_scores(views),
-        kinds={kind: _scores(some) for kind, some in of_kind.items() if some},
+        kinds={kind: _scores(some) for kind, some in of_kinds(views).items()},
     )
 
 

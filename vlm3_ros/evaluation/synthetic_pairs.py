@@ -27,7 +27,7 @@ from vlm3_ros.evaluation.pair_metrics import (
     pose_metrics,
 )
 from vlm3_ros.evaluation.pair_pictures import PairFrame
-from vlm3_ros.evaluation.report import match_json, of_ranks, pose_json
+from vlm3_ros.evaluation.report import match_json, of_kinds, of_ranks, pose_json
 from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
 from vlm3_ros.synthetic import KINDS
 from vlm3_ros.synthetic.pairs import (
@@ -178,12 +178,11 @@ def evaluate_pairs(
     for index in range(count):
         pairs.append(_score_pair(engine, seed, index, matches))
         progress(index + 1, count)
-    of_kind = {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
     return PairReport(
         seed=seed,
         pairs=tuple(pairs),
         overall=_scores(pairs),
-        kinds={kind: _scores(some) for kind, some in of_kind.items() if some},
+        kinds={kind: _scores(some) for kind, some in of_kinds(pairs).items()},
         consistency=_consistency(pairs, engine.profile.uncertainty),
     )
 

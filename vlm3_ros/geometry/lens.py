@@ -233,14 +233,14 @@ def load_camera_yaml(path: str | Path) -> LensCamera:
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        return _lens_from_yaml(content)
     except OSError as error:
         raise GeometryError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # dates that do not exist, deep nesting: yaml lets out anything
+        raise GeometryError(f"{path} is no YAML file: {error}") from error
+    try:
+        return _lens_from_yaml(content)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
-    # Beside its own errors yaml lets out those of dates that do not exist, and of deep nesting.
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise GeometryError(f"{path} is no YAML file: {error}") from error
 
 
 def _lens_from_yaml(content: object) -> LensCamera:
