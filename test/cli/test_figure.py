@@ -2,12 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drives import write_drive
 from PIL import Image
 
+from vlm3_ros.bags.messages import camera_info_message, jpeg_image_message
+from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.cli import main
 from vlm3_ros.evaluation.synthetic import evaluation_view
+from vlm3_ros.geometry.camera import PinholeCamera
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -30,6 +34,18 @@ def test_a_bag_has_no_objects(tmp_path, capsys):
     assert main(["figure", str(drive), "--rows", "1", "--out", str(out)]) == 0
     assert "without objects" in capsys.readouterr().out
     assert size(out)[1] > 500
+
+
+def test_of_a_bag_without_a_good_image_nothing_is_drawn(tmp_path, capsys):
+    bag, camera = tmp_path / "bag", PinholeCamera.from_hfov(64, 48, 60.0)
+    image = jpeg_image_message(np.zeros((48, 64, 3), np.uint8), 0, "optical")
+    image.data = image.data[:100]
+    with write_bag(bag) as writer:
+        writer.write("/camera_info", camera_info_message(camera, 0, "optical"), 0)
+        writer.write("/image/compressed", image, 0)
+    assert main(["figure", str(bag), "--out", str(tmp_path / "figure.png")]) == 2
+    told = capsys.readouterr().err
+    assert "none of its images can be used: /image/compressed: " in told
 
 
 def test_photos_are_pairs_and_boxes_objects(tmp_path, capsys):

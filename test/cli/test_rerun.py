@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 from drives import CAMERA, PERIOD_NS, START_NS, record_bag_truth, write_drive
 
+from vlm3_ros.bags.messages import camera_info_message, depth_message, jpeg_image_message
 from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.cli import main
-from vlm3_ros.evaluation.bag_answers import GRID
+from vlm3_ros.evaluation.bag import bag_source, evaluate_answers
+from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
+from vlm3_ros.evaluation.rerun_log import log_bag
+from vlm3_ros.geometry.motion import inverse
 from vlm3_ros.tasks.depth import uniform_grid
 
 FRAMES = 6
+PIXELS = GRID[0] * GRID[1]
 
 
 def read_recording(path: Path) -> dict[str, dict[int, dict[str, list]]]:
@@ -71,6 +77,54 @@ def test_a_drive_is_written_with_its_cameras_clouds_and_ways(tmp_path):
         np.testing.assert_allclose(CAMERA.project(points), pixels[known], atol=1e-3)
         np.testing.assert_allclose(points[:, 2], depth[v, u][known], rtol=1e-3)
         assert found["/errors/abs_rel"][stamp]["scalars"][0] < 1e-3
+
+
+def test_each_node_may_answer_frames_of_its_own(tmp_path):
+    pytest.importorskip("rerun")
+    drive, file = tmp_path / "drive", tmp_path / "drive.rrd"
+    write_drive(drive)
+    stamps = [START_NS + i * PERIOD_NS for i in range(FRAMES)]
+    with bag_source(drive) as source:
+        poses = source.poses.base.at(stamps)
+        answers = BagAnswers(
+            frames=FRAMES,
+            depths={stamps[i]: np.full(PIXELS, 2.0) for i in (2, 4)},
+            odom={stamps[i]: inverse(poses[1]) @ poses[i] for i in (1, 2, 3)},
+            starts={stamps[1]},
+        )
+        log_bag(evaluate_answers(source, "by hand", "online", answers), file)
+    found = read_recording(file)
+    (origin,) = found["/world/odom"].values()
+    for i in (1, 2, 3):
+        placed = transform(origin) @ transform(found["/world/odom/base"][stamps[i]])
+        np.testing.assert_allclose(placed, poses[i], atol=1e-4)
+    shown = {s: len(c["positions"]) for s, c in found["/world/camera/points"].items()}
+    assert shown == {stamps[1]: 0, stamps[2]: PIXELS, stamps[3]: 0, stamps[4]: PIXELS}
+
+
+def test_the_truth_of_one_image_is_not_shown_with_the_next(tmp_path):
+    pytest.importorskip("rerun")
+    bag, file, size = tmp_path / "bag", tmp_path / "bag.rrd", (CAMERA.height, CAMERA.width)
+    stamps = (START_NS, START_NS + PERIOD_NS)
+    with write_bag(bag) as writer:
+        for stamp in stamps:
+            info = camera_info_message(CAMERA, stamp, "optical")
+            image = jpeg_image_message(np.zeros((*size, 3), np.uint8), stamp, "optical")
+            writer.write("/camera_info", info, stamp)
+            writer.write("/image/compressed", image, stamp)
+        depth = depth_message(np.full(size, 3, np.float32), "32FC1", stamps[0], "optical")
+        writer.write("/depth", depth, stamps[1])
+    with bag_source(bag) as source:
+        answers = BagAnswers(
+            frames=2,
+            depths={stamp: np.full(PIXELS, 2.0) for stamp in stamps},
+            odom=dict.fromkeys(stamps, np.eye(4)),
+            starts={stamps[0]},
+        )
+        log_bag(evaluate_answers(source, "by hand", "online", answers), file)
+    truth = read_recording(file)["/world/camera/view/truth"]
+    assert "buffer" in truth[stamps[0]]
+    assert list(truth[stamps[1]]) == ["is_recursive"]
 
 
 def test_procedural_views_are_written_by_rank(tmp_path):

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from asking import Asker
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.context import Context
+from rclpy.parameter import Parameter
+from std_msgs.msg import String
 
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.geometry.lens import LensCamera
+from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.ros.cameras import camera_info_message
 from vlm3_ros.synthetic.views import sample_view
 from vlm3_ros.tasks.queries import ObjectQuery, PixelQuery, TextQuery, answer_query
@@ -216,6 +220,32 @@ def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
     assert not len(asker.node._images)
 
 
+def test_ros_may_end_before_the_answers(bench):
+    context = Context()
+    context.init()
+    engine = bench.WallEngine(gate=threading.Semaphore(0))
+    node = QueryNode(
+        lambda settings, progress: engine,
+        context=context,
+        parameter_overrides=[Parameter("autostart", value=False)],
+    )
+    node.trigger_configure()
+    node.trigger_activate()
+    message = bench.rgb_message(bench.now())
+    node.receive(message)
+    node._calibrations.add(camera_info_message(message.header, bench.CAMERA))
+    node._on_question(String(data='{"depth": [1, 2]}'))
+    engine.entered.acquire()
+    node._on_question(String(data="second"))
+    workers = node._workers
+    context.handle.shutdown()  # as rclpy's signal handlers do it: under the nodes
+    engine.gate.release(10)
+    node.destroy_node()
+    context.try_shutdown()
+    assert not any(worker._thread.is_alive() for worker in workers)
+    assert engine.is_closed
+
+
 BAD_QUESTIONS = [
     "",
     "{",
@@ -308,6 +338,30 @@ def test_images_do_not_pile_up(make_asker, bench):
     assert len(asker.node._images) == 1
     asker.rig.wait(lambda: asker.rig.value("images kept", "images") == "1", "their count")
     assert asker.rig.value("images received", "images") == "7"
+    assert asker.rig.value("memory of them (MB)", "images") == "0.2"  # 320 x 256 x 3 B
+
+
+def test_what_stood_in_for_a_calibration_is_told_only_while_it_does(make_asker, bench):
+    asker = make_asker(parameters={"fallback_intrinsics": "hfov", "camera_info_timeout": 0.0})
+    asker.wait_active()
+    message = bench.rgb_message(bench.now())
+    asker.rig.send_until(
+        lambda: asker.rig.image.publish(message), lambda: len(asker.node._images), "an image"
+    )
+    assert asker.ask({"depth": [1, 2]})["status"] == "ok"
+    value = asker.rig.value
+    asker.rig.wait(lambda: "hfov" in str(value("intrinsics", "images")), "word of the fallback")
+    assert asker.rig.set_parameters(fallback_intrinsics="none").successful
+    assert "camera_info: no CameraInfo has come yet" in asker.ask({"depth": [1, 2]})["reason"]
+    asker.rig.wait(lambda: "hfov" not in value("intrinsics", "images"), "silence about it")
+
+
+def test_a_released_node_holds_no_calibrator(make_asker):
+    asker = make_asker()
+    asker.wait_active()
+    asker.node._fallback._calibrator = lambda image: None
+    assert asker.rig.change_state("deactivate") and asker.rig.change_state("cleanup")
+    assert asker.node._fallback._calibrator is None
 
 
 def test_without_a_camera(make_asker, bench):

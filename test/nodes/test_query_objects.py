@@ -170,6 +170,20 @@ def test_questions_about_detections(make_detector, view):
     detector.rig.wait_for_status("objects", OK, "idle")
 
 
+def test_a_question_about_detections_of_an_old_image(make_detector, bench, view):
+    detector = make_detector(parameters={"use_sim_time": True, "max_frame_age": 5.0})
+    detector.wait_active()
+    detector.rig.set_clock(1000.0)
+    message = bench.rgb_message(1000.0, view.image)
+    detector.show(message, camera_info_message(message.header, view.camera))
+    detector.detect(message.header, [thing.box for thing in seen_objects(view)])
+    assert detector.ask({"width": 0})["status"] == "ok"
+    detector.rig.set_clock(1007.0)
+    answer = detector.ask({"width": 0})
+    assert answer["status"] == "refused"
+    assert "7.0 s old, older than max_frame_age (5 s)" in answer["reason"]
+
+
 def test_what_is_no_object_stays_out(make_detector, bench, view):
     detector = make_detector(parameters={"max_objects": 2})
     detector.wait_active()

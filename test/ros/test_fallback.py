@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -69,3 +73,36 @@ def test_an_image_without_a_camera_is_not_counted(anycalib):
     found = [fallback.lens(anycalib, IMAGE, "front") for _ in range(CALIBRATION_IMAGES)]
     assert found[-1].rectified.fx == 300
     assert not answers
+
+
+class Calibrator:
+    """Who looks while another one does finds it busy."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+
+    def __call__(self, image: np.ndarray) -> PinholeCamera:
+        assert self.busy.acquire(blocking=False), "two threads at once"
+        threading.Event().wait(0.01)
+        self.busy.release()
+        return camera(300.0)
+
+
+def test_threads_share_a_calibrator_which_goes_when_it_is_done(anycalib):
+    loaded: list[weakref.ref] = []
+
+    def load(device: str, offline: bool) -> Calibrator:
+        calibrator = Calibrator()
+        loaded.append(weakref.ref(calibrator))
+        return calibrator
+
+    fallback = FallbackIntrinsics(load)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(fallback.lens, anycalib, IMAGE, "front")
+            for _ in range(2 * CALIBRATION_IMAGES)
+        ]
+        found = [future.result() for future in asked]
+    assert found[-1].rectified.fx == 300
+    assert "anycalib, 5 images; f = 300 px" in fallback.words
+    assert [calibrator() for calibrator in loaded] == [None]

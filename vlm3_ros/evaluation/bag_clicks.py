@@ -133,7 +133,9 @@ def _score(click: Click, frame: BagFrame) -> ScoredClick:
     pixel = frame.camera.project(click.point)
     true_point = np.full(3, np.nan)
     if frame.depth is not None:
-        u, v = np.rint(pixel).astype(int)
+        # On the image's very edge rounding may lead out of it.
+        last = (frame.camera.width - 1, frame.camera.height - 1)
+        u, v = np.clip(np.rint(pixel).astype(int), 0, last)
         true_point = frame.camera.unproject(pixel, frame.depth[v, u])
     return ScoredClick(click, frame, pixel, true_point)
 

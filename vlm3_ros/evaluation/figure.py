@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.bags.errors import BagError
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.bag import BagSource, evenly
 from vlm3_ros.evaluation.bag_frames import BagFrame
@@ -172,8 +173,14 @@ def bag_figure(
 
     Returns:
         What `draw_figure` draws.
+
+    Raises:
+        BagError: when none of its images can be used.
     """
     stamps = sorted(frame.stamp_ns for frame in source.frames)
+    if not stamps:
+        reasons = "; ".join([*source.frames.failed, *source.frames.damage])
+        raise BagError(f"{source.path}: none of its images can be used: {reasons}")
     # The last of so many would have no later frame.
     first = list(evenly(stamps, rows + 1))[:rows] or stamps[:1]
     second = [next((s for s in stamps if s - t >= PAIR_SECONDS * 1e9), stamps[-1]) for t in first]

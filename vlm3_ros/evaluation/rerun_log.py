@@ -16,6 +16,7 @@ The timeline is `stamp` for a bag, and `rank` (0 is the smallest error) for proc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,8 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
             true = poses.base.at(np.array(evaluation.truth.stamps_ns, np.int64))
             log.log("world/truth", _line(true, _TRUE), static=True)
         chain: list[Transform] = []
-        for frame in evaluation.source.frames.at(answers.depths):
+        # In real time each node answers frames of its own choice.
+        for frame in evaluation.source.frames.at({*answers.depths, *answers.odom}):
             stamp = frame.stamp_ns
             log.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))
             T_world_base = None if poses is None else _known(poses.base.at([stamp])[0])
@@ -95,7 +97,7 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
                 log.log("world/camera", rr.Clear(recursive=True))
                 continue
             log.log("world/camera", _transform(T_world_base @ T_base_camera))
-            depth = answers.depths[stamp]
+            depth = answers.depths.get(stamp, np.full(math.prod(GRID), np.nan))
             _log_camera(log, frame.camera, frame.image, depth, frame.depth)
         if scores := evaluation.scores.depth:
             for name in ("abs_rel", "delta1"):
@@ -179,7 +181,9 @@ def _log_camera(
         view, rr.Pinhole(image_from_camera=K, resolution=size, camera_xyz=rr.ViewCoordinates.RDF)
     )
     log.log(view, rr.Image(image).compress(_JPEG_QUALITY))
-    if truth is not None:
+    if truth is None:
+        log.log(f"{view}/truth", rr.Clear(recursive=False))
+    else:
         # Zero is what Rerun leaves out.
         log.log(
             f"{view}/truth",

@@ -182,7 +182,11 @@ class QueryNode(CameraModelNode):
     def _images_status(self) -> DiagnosticStatus:
         images, newest = self._images, self._images.newest
         problems = self._camera_problems(newest.arrived if newest else None)
-        values = {"images received": str(images.received), "images kept": str(len(images))}
+        values = {
+            "images received": str(images.received),
+            "images kept": str(len(images)),
+            "memory of them (MB)": f"{images.bytes / 1e6:.1f}",
+        }
         return self._stream_status("images", problems, f"{len(images)} images are kept", values)
 
     def _questions_status(self) -> DiagnosticStatus:
@@ -202,7 +206,8 @@ class QueryNode(CameraModelNode):
         text = f"{report.rate:.2f} Hz"
         if self.parameters.lazy and not self._has_object_listeners():
             text = "idle: nobody subscribes to the objects"
-        values = {f"detections {key}": str(n) for key, n in self._left_out.items() if n}
+        left_out = dict(self._left_out)  # at once: the worker adds to it
+        values = {f"detections {key}": str(n) for key, n in left_out.items() if n}
         return self._stream_status(
             "objects", _newest_fault(report), text, report.values() | values, report.fault
         )
@@ -270,7 +275,7 @@ class QueryNode(CameraModelNode):
                 f"the newest detections are of the image {stamp.sec}.{stamp.nanosec:09d}, not of "
                 "the one that the question names"
             )
-        self._check_arrival(detected.image)
+        self._check_age(detected.image)
         detections = detected.message.detections
         query = resolved(asked.query, lambda reference: referred_box(detections, reference))
         return query, detected.image
@@ -290,13 +295,10 @@ class QueryNode(CameraModelNode):
                     f"has the stamp {sec}.{nanosec:09d}: ask sooner, or raise recent_images "
                     f"({self.parameters.recent_images}); a stamp of zero asks about the newest"
                 )
-        self._check_arrival(image)
-        self.refuse_old(
-            image.message.header, "ask sooner, compare the clocks (use_sim_time?), or raise it"
-        )
+        self._check_age(image)
         return image
 
-    def _check_arrival(self, image: KeptImage) -> None:
+    def _check_age(self, image: KeptImage) -> None:
         parameters = self.parameters
         age = (self.get_clock().now().nanoseconds - image.clock) / 1e9
         if 0 < parameters.max_image_age < age:
@@ -304,6 +306,9 @@ class QueryNode(CameraModelNode):
                 f"{self._image_topic}: the image came {age:.1f} s ago, before max_image_age "
                 f"({parameters.max_image_age:g} s): see that the camera runs, or raise it"
             )
+        self.refuse_old(
+            image.message.header, "ask sooner, compare the clocks (use_sim_time?), or raise it"
+        )
 
     def _work(self, request: _Request) -> None:
         """Answer a question; whatever happens, the thread lives on."""
@@ -327,24 +332,33 @@ class QueryNode(CameraModelNode):
         return frame
 
     def _reply(self, request: _Request, answer: QueryAnswer) -> None:
-        """Publish an answer, unless the question has one already."""
+        """Publish an answer, unless the question has one already, or ROS has ended."""
+        header = request.image.message.header if request.image else Header()
+        # Publishing under the lock: a deactivation waits for it, which silences the publishers.
         with self._unanswered_lock:
             if request not in self._unanswered:
                 return
             self._unanswered.remove(request)
-        header = request.image.message.header if request.image else Header()
-        stamp = (header.stamp.sec, header.stamp.nanosec) if request.image else None
-        if request.is_click and answer.status == "ok" and isinstance(answer.value, tuple):
-            x, y, z = answer.value
-            self._clicked_point.publish(PointStamped(header=header, point=Point(x=x, y=y, z=z)))
-        text = answer_json(answer, request.text, request.id, header.frame_id, stamp)
-        self._answer.publish(String(data=text))
+            try:
+                self._publish_answer(request, header, answer)
+            except Exception:
+                if self.context.ok():
+                    raise
+                return
         if answer.status == "refused":
             self._statistics.failed(answer.reason)
         else:
             latency = time.monotonic() - request.arrived
             is_unread = answer.status == "unread"
             self._statistics.answered(latency, self._age(header), 1, int(is_unread))
+
+    def _publish_answer(self, request: _Request, header: Header, answer: QueryAnswer) -> None:
+        if request.is_click and answer.status == "ok" and isinstance(answer.value, tuple):
+            x, y, z = answer.value
+            self._clicked_point.publish(PointStamped(header=header, point=Point(x=x, y=y, z=z)))
+        stamp = (header.stamp.sec, header.stamp.nanosec) if request.image else None
+        text = answer_json(answer, request.text, request.id, header.frame_id, stamp)
+        self._answer.publish(String(data=text))
 
     def _refuse(self, request: _Request, reason: str) -> None:
         if self._log_throttle.passes(reason):

@@ -441,6 +441,7 @@ def _node_command(settings: ReplaySettings) -> list[str]:
         "image_transport": "compressed" if _is_compressed(settings.image) else "raw",
         "base_from_camera": " ".join(f"{number:.12g}" for number in mount),
         "publish_tf": False,  # the bag may hold the true one
+        "max_image_age": 0.0,  # clicks come after the bag's end, its last image maybe long before
         "use_sim_time": True,
     }
     remaps = {

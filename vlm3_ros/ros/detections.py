@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _ANY_TURN = math.pi**2 / 3
 """Variance in rad^2 of an angle of which nothing is known."""
 
+_ANY_DEPTH = 1000.0
+"""Standard deviation in metres of a depth of which nothing is known; 0 would say: exact."""
+
 
 def detected_box(detection: Detection2D) -> Box:
     """Outermost pixels of a vision_msgs/Detection2D, (left, top, right, bottom).
@@ -99,8 +102,8 @@ def located_message(
 ) -> Detection3DArray:
     """Detections in 3D, with the classes, scores and ids of those in 2D.
 
-    The covariance of a pose has what is known of the depth, along the ray through the object, and
-    a rotation that may be any.
+    The covariance of a pose has the uncertainty of the depth, along the ray through the object
+    (1 km where the engine does not know it), and a rotation that may be any.
 
     Args:
         header: of the image; the objects lie in its optical frame.
@@ -119,9 +122,8 @@ def located_message(
         width, height, deep = located.size.tolist()
         pose = Pose(position=Point(x=x, y=y, z=z))
         covariance = np.zeros((6, 6))
-        if math.isfinite(located.depth_std):
-            along = located.centre / z * located.depth_std
-            covariance[:3, :3] = np.outer(along, along)
+        along = located.centre / z * np.nan_to_num(located.depth_std, nan=_ANY_DEPTH)
+        covariance[:3, :3] = np.outer(along, along)
         covariance[range(3, 6), range(3, 6)] = _ANY_TURN
         placed = PoseWithCovariance(pose=pose, covariance=covariance.ravel())
         message.detections.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from statistics import median
 
@@ -25,6 +26,8 @@ CalibratorLoader = Callable[[str, bool], Calibrator]
 class FallbackIntrinsics:
     """The lens that `fallback_intrinsics` stands for, and what is to be said of it.
 
+    Safe between threads.
+
     Attributes:
         words: what was used for the newest image, for people; empty if nothing was.
     """
@@ -34,12 +37,13 @@ class FallbackIntrinsics:
         self._load_calibrator = load_calibrator
         self._calibrator: Calibrator | None = None
         self._found: dict[tuple[str, int, int], list[PinholeCamera]] = {}
+        self._look_lock = threading.Lock()
 
     def clear(self) -> None:
         """Forget cameras, and the calibrator."""
         self.words = ""
         self._calibrator = None
-        self._found.clear()
+        self._found = {}
 
     def lens(
         self, parameters: CameraModelParameters, image: NDArray[np.uint8], frame_id: str
@@ -87,12 +91,17 @@ class FallbackIntrinsics:
         image: NDArray[np.uint8],
         camera: tuple[str, int, int],
     ) -> list[PinholeCamera]:
-        found = self._found.setdefault(camera, [])
-        if len(found) < CALIBRATION_IMAGES:
-            if self._calibrator is None:
-                self._calibrator = self._load_calibrator(parameters.device, parameters.offline)
-            found.append(self._calibrator(image))
-        return found
+        with self._look_lock:
+            found = self._found.setdefault(camera, [])
+            if len(found) < CALIBRATION_IMAGES:
+                calibrator = self._calibrator or self._load_calibrator(
+                    parameters.device, parameters.offline
+                )
+                self._calibrator = calibrator
+                found.append(calibrator(image))
+                if len(found) == CALIBRATION_IMAGES:  # it takes 1.3 GB
+                    self._calibrator = None
+            return found
 
 
 def _median(cameras: list[PinholeCamera]) -> PinholeCamera:

@@ -333,6 +333,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         if self.engine:
             self.engine.close()
             self.engine = None
+        self._fallback.clear()
         self._is_configured = False
 
     def _set_parameters(self, parameters: Iterable[Parameter]) -> SetParametersResult:
@@ -381,6 +382,8 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     def _lens(
         self, header: Header, image: NDArray[np.uint8], parameters: CameraModelParameters
     ) -> LensCamera | None:
+        if parameters.fallback_intrinsics == "none":  # it may have been another
+            self._fallback.words = ""
         try:
             found = self._calibrations.find(header, (image.shape[1], image.shape[0]))
         except UncalibratedError as error:

@@ -43,6 +43,12 @@ class RecentImages:
         with self._lock:
             return self._images[-1] if self._images else None
 
+    @property
+    def bytes(self) -> int:
+        """What the pixels of those that are kept take in memory."""
+        with self._lock:
+            return sum(len(image.message.data) for image in self._images)
+
     def __len__(self) -> int:
         return len(self._images)
 
