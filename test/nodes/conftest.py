@@ -208,7 +208,7 @@ class Rig:
         self.peer.create_subscription(Log, "/rosout", self.log.append, history)
         for topic in outputs if listen is None else listen:
             self.listen(topic)
-        self._spinning = spinning(self.node, self.peer, threads=3)
+        self._spinning = spinning(self.node, self.peer)
         self._spinning.__enter__()
 
     def listen(self, topic: str) -> None:

@@ -90,7 +90,7 @@ def two(ros, bench) -> Iterator[tuple[Node, list[Side]]]:
     peer = Node("peer")
     sides = [Side(name, seed, peer, bench.now()) for seed, name in enumerate(SIDES)]
     nodes = [node for side in sides for node in (side.depth, side.pose)]
-    with spinning(peer, *nodes, threads=6):
+    with spinning(peer, *nodes):
         yield peer, sides
     for node in (*nodes, peer):
         node.destroy_node()

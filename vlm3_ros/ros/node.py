@@ -37,6 +37,7 @@ from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.paths import Task
 from vlm3_ros.ros.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
 from vlm3_ros.ros.diagnostics import Throttle, diagnostic_status
+from vlm3_ros.ros.executor import SlowCallbackGroup
 from vlm3_ros.ros.fallback import FallbackIntrinsics
 from vlm3_ros.ros.images import MessageError, rgb_from_message
 from vlm3_ros.ros.node_parameters import CameraModelParameters
@@ -94,7 +95,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     The model is asked in threads of their own, so that parameters, services and shutdown never
     wait for it.
 
-    Needs an executor with two threads (`vlm3_ros.ros.running`): one may be loading the model.
+    Spin it by `vlm3_ros.ros.running`, or another executor with two threads: one may load the model.
     """
 
     parameters: CameraModelParameters
@@ -124,8 +125,9 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._outputs: list[LifecyclePublisher] = []
         self._inputs: list[Subscription] = []
         self._workers: list[FrameWorker[Any]] = []
+        self._fallback = FallbackIntrinsics()
         Node.__init__(self, name, **node_arguments)
-        lifecycle_group = MutuallyExclusiveCallbackGroup()
+        lifecycle_group = SlowCallbackGroup()  # it loads models
         LifecycleNodeMixin.__init__(self, callback_group=lifecycle_group)
         self.parameters = declare_parameters(self, table)
         self.add_on_set_parameters_callback(self._set_parameters)
@@ -135,7 +137,6 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._base_topic = self.resolve_topic_name("image")
         self._camera_info_topic = self.resolve_topic_name("camera_info")
         self._calibrations = CalibrationHistory()
-        self._fallback = FallbackIntrinsics()
         self._log_throttle = Throttle(LOG_PERIOD)
         self._activated = 0.0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)

@@ -10,49 +10,39 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 import rclpy
-from rclpy.exceptions import InvalidHandle
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from vlm3_ros.ros.executor import NodeExecutor
 from vlm3_ros.ros.parameters import ParameterError
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def spinning(
-    *nodes: Node, threads: int = 2, on_end: Callable[[int], None] = lambda status: None
-) -> Iterator[None]:
+def spinning(*nodes: Node, on_end: Callable[[int], None] = lambda status: None) -> Iterator[None]:
     """Call the callbacks of nodes in the background while the body of the `with` runs.
 
     Args:
         nodes: one or more, of one context; the body's end leaves them undestroyed.
-        threads: in which callbacks run.
         on_end: is called, in the background, with 1 when a callback raised, and with 0 when
             spinning ended in another way.
     """
-    executor = MultiThreadedExecutor(num_threads=threads, context=nodes[0].context)
+    executor = NodeExecutor(context=nodes[0].context)
     for node in nodes:
         executor.add_node(node)
     # Executor.shutdown() while another thread spins may leave that thread waiting for ever.
     body_ended: Future = Future()
 
     def spin() -> None:
-        status = 0
-        while executor.context.ok() and not body_ended.done():
-            try:
-                executor.spin_until_future_complete(body_ended)
-            except InvalidHandle:
-                # rclpy lets this out when a callback destroys a subscription or a publisher while
-                # the executor gathers what to wait for; what was destroyed is gone next time.
-                continue
-            except Exception:
-                sys.excepthook(*sys.exc_info())
-                status = 1
-                break
+        try:
+            executor.spin_until(body_ended)
+            status = 0
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            status = 1
         on_end(status)
 
     spinner = threading.Thread(target=spin, name="executor")
@@ -93,8 +83,7 @@ def run_nodes(
         except ParameterError as error:
             get_logger("vlm3_ros").fatal(str(error))
             return 1
-        # Each may be loading a model in one thread.
-        with spinning(*nodes, threads=1 + len(nodes), on_end=statuses.put):
+        with spinning(*nodes, on_end=statuses.put):
             status = statuses.get()
         for node in nodes:
             node.destroy_node()

@@ -1,0 +1,100 @@
+"""What a node's executor takes from a model in the same process.
+
+    python benchmarks/executor.py [--seconds 5] [--rate 100]
+
+Two threads do what a small model does to Python: many short calls that let go of its lock and want
+it back. Meanwhile a node with a few topics hears messages at a steady rate. Printed are the calls
+per second without a node, and with it under rclpy's MultiThreadedExecutor and under the package's,
+side by side in one run, each as a share of those without a node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+from rclpy.context import Context
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from std_msgs.msg import Int32
+
+from vlm3_ros.ros.running import spinning
+
+THREADS, TOPICS = 2, 10
+SIDE = 96
+"""Of the matrices: a product takes some tens of microseconds."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--rate", type=float, default=100.0, help="messages a second")
+    options = parser.parse_args()
+    alone = calls_per_second(options.seconds)
+    print(f"{'without a node':24} {alone:9.0f} calls/s")
+    for name, spin in (("MultiThreadedExecutor", multi_threaded), ("NodeExecutor", spinning)):
+        heard: list[int] = []
+        with fed_node(options.rate, heard) as node, spin(node):
+            rate = calls_per_second(options.seconds)
+        print(f"{name:24} {rate:9.0f} calls/s, {rate / alone:.2f}; {len(heard)} messages heard")
+
+
+def calls_per_second(seconds: float) -> float:
+    """Of all threads together."""
+    end = time.monotonic() + seconds
+    counts = [0] * THREADS
+
+    def work(index: int) -> None:
+        matrix = np.ones((SIDE, SIDE), np.float32)
+        while time.monotonic() < end:
+            np.dot(matrix, matrix)
+            counts[index] += 1
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
+
+
+@contextmanager
+def fed_node(rate: float, heard: list[int]) -> Iterator[Node]:
+    """A node that hears messages from a process of its own."""
+    context = Context()
+    context.init()
+    node = Node("listener", context=context)
+    qos = QoSProfile(depth=1)
+    for index in range(TOPICS):
+        node.create_subscription(Int32, f"number_{index}", lambda m: heard.append(m.data), qos)
+    node.create_timer(1 / rate, lambda: None)
+    sender = node.create_publisher(Int32, "number_0", qos)
+    node.create_timer(1 / rate, lambda: sender.publish(Int32(data=1)))
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
+@contextmanager
+def multi_threaded(node: Node) -> Iterator[None]:
+    """As rclpy's documentation has it, with three threads."""
+    executor = MultiThreadedExecutor(num_threads=3, context=node.context)
+    executor.add_node(node)
+    spinner = threading.Thread(target=executor.spin)
+    spinner.start()
+    with nullcontext():
+        yield
+    executor.shutdown()
+    spinner.join()
+
+
+if __name__ == "__main__":
+    main()
