@@ -57,6 +57,7 @@ class InstantEngine:
 
     focal: float
     name: str = "instant"
+    warning: str | None = None
     limits: ImageLimits = field(default_factory=lambda: ImageLimits(32, 1024, 2**24))
     seconds: float = 0.0
 
