@@ -3,6 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "vlm3_ros"
+LAB = "vlm3_lab"
 
 
 def shared(*folders: str) -> list[tuple[str, list[str]]]:
@@ -22,8 +23,12 @@ setup(
     license="Apache-2.0",
     maintainer="vlm3_ros maintainers",
     maintainer_email="maintainers@vlm3-ros.example.org",
-    packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed"], f"{NAME}.language": ["prompt_sets/*.json"]},
+    packages=find_packages(include=[NAME, f"{NAME}.*", LAB, f"{LAB}.*"]),
+    package_data={
+        NAME: ["py.typed"],
+        LAB: ["py.typed"],
+        f"{NAME}.language": ["prompt_sets/*.json"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -46,5 +51,15 @@ setup(
             "query_node = vlm3_ros.nodes.query_node:main",
             "vlm3 = vlm3_ros.cli.__main__:run",
         ],
+        # How vlm3_ros finds the laboratory, which it never imports.
+        "vlm3.commands": [
+            "ablate = vlm3_lab.cli.ablate",
+            "bench = vlm3_lab.cli.bench",
+            "dataset = vlm3_lab.cli.dataset",
+            "figure = vlm3_lab.cli.figure",
+            "sample-bag = vlm3_lab.cli.sample_bag",
+            "train = vlm3_lab.cli.train",
+        ],
+        "vlm3.evaluations": ["synthetic = vlm3_lab.cli.evaluate_synthetic:evaluate_on_scenes"],
     },
 )

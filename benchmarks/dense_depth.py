@@ -28,12 +28,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
+from vlm3_lab.studies.synthetic import evaluation_view
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.evaluation.bag import bag_source
-from vlm3_ros.evaluation.metrics import abs_rel, within_delta
-from vlm3_ros.evaluation.synthetic import evaluation_view
+from vlm3_ros.evaluation.bag.evaluate import bag_source
+from vlm3_ros.evaluation.metrics.depth import abs_rel, within_delta
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.dense import densify

@@ -40,9 +40,9 @@ from std_msgs.msg import Header
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
 from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.clouds import cloud_message
 from vlm3_ros.nodes.depth_node import DepthNode
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.ros.clouds import cloud_message
 from vlm3_ros.ros.running import spinning
 
 SIZES = ((640, 480), (1280, 720))

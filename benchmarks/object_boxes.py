@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_lab.scenes import View
+from vlm3_lab.scenes.objects import SeenObject, seen_objects
+from vlm3_lab.studies.synthetic_objects import evaluation_objects
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.evaluation.synthetic_objects import evaluation_objects
 from vlm3_ros.paths import default_model
-from vlm3_ros.synthetic import View
-from vlm3_ros.synthetic.objects import SeenObject, seen_objects
 from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import Box, Quantity, ask_objects
 

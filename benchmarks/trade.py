@@ -18,15 +18,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_lab.scenes import View
+from vlm3_lab.studies.synthetic import evaluation_view
 from vlm3_ros.cli.progress import progress_bar
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.evaluation.metrics import depth_metrics
-from vlm3_ros.evaluation.synthetic import evaluation_view
+from vlm3_ros.evaluation.metrics.depth import depth_metrics
 from vlm3_ros.geometry.camera import unify_focal
 from vlm3_ros.paths import default_model
-from vlm3_ros.synthetic import View
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
 SHARES = (1.0, 0.707, 0.5)

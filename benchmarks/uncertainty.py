@@ -17,8 +17,8 @@ import numpy as np
 
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.evaluation.bag import bag_source
-from vlm3_ros.evaluation.bag_answers import GRID, at_rate
+from vlm3_ros.evaluation.bag.answers import GRID, at_rate
+from vlm3_ros.evaluation.bag.evaluate import bag_source
 from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import DepthLimits, ask_depth, uniform_grid
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import header, image_message, odometry_message, transform_message
 from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses, find_true_poses
 from vlm3_ros.bags.reading import open_bag, ros2_types
 from vlm3_ros.bags.writing import BagWriter, write_bag
+from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.motion import inverse, transform
+from vlm3_ros.messages.recorded import header, image_message, odometry_message, transform_message
 
 SECOND = 1_000_000_000
 T_BASE_CAMERA = transform(Rotation.from_euler("xyz", [0.1, -0.4, 0.7]), [0.2, 0.1, 0.9])

@@ -9,11 +9,11 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import camera_info_message, image_message, transform_message
 from vlm3_ros.bags.reading import header_stamp_ns, open_bag, ros2_types
 from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.recorded import camera_info_message, image_message, transform_message
 
 CAMERA = PinholeCamera(64, 48, 50.0, 51.0, 31.0, 22.5)
 STAMPS = [1_700_000_000_123_456_789 + i * 33_333_333 for i in range(40)]

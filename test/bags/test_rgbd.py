@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import depth_from_message
 from vlm3_ros.bags.reading import header_stamp_ns, open_bag
 from vlm3_ros.bags.rgbd import DEPTH_TOPIC, IMAGE_TOPIC, ODOM_TOPIC, bag_from_rgbd
 from vlm3_ros.bags.topics import find_camera_topics
+from vlm3_ros.errors import BagError
+from vlm3_ros.messages.recorded import depth_from_message
 
 IDS = (3, 6, 9, 13)
 

@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import (
+from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.topics import CameraTopics, find_camera_topics
+from vlm3_ros.bags.writing import BagWriter, write_bag
+from vlm3_ros.errors import BagError
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.recorded import (
     camera_info_message,
     compressed_depth_message,
     depth_message,
     image_message,
     jpeg_image_message,
 )
-from vlm3_ros.bags.reading import open_bag
-from vlm3_ros.bags.topics import CameraTopics, find_camera_topics
-from vlm3_ros.bags.writing import BagWriter, write_bag
-from vlm3_ros.geometry.camera import PinholeCamera
 
 IMAGE = np.zeros((6, 8, 3), np.uint8)
 DEPTH = np.ones((6, 8))

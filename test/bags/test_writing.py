@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import camera_info_message, image_message
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.recorded import camera_info_message, image_message
 
 
 def test_chunks_are_compressed(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ import pytest
 from PIL import Image
 from truth import TruthEngine
 
+from vlm3_lab.scenes.kinds import sample_scene
+from vlm3_lab.scenes.objects import seen_objects
+from vlm3_lab.scenes.things import add_thing
+from vlm3_lab.scenes.views import View, camera_pose, render_view
 from vlm3_ros.cli import main
 from vlm3_ros.cli.ask_objects import questions_about, rectified_box
 from vlm3_ros.cli.photos import Shot
@@ -15,10 +19,6 @@ from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.language.prompts import RELATIONS
-from vlm3_ros.synthetic.kinds import sample_scene
-from vlm3_ros.synthetic.objects import seen_objects
-from vlm3_ros.synthetic.things import add_thing
-from vlm3_ros.synthetic.views import View, camera_pose, render_view
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Relation, ask_objects
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from truth import TruthEngine
 
+from vlm3_lab.scenes.pairs import ViewPair, true_matches
+from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_ros.cli import main
 from vlm3_ros.cli.ask_pair import match_lines, pose_text
 from vlm3_ros.engines.recorded import RecordingEngine
@@ -17,8 +19,6 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.geometry.motion import motion_from_parts
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.synthetic.pairs import ViewPair, true_matches
-from vlm3_ros.synthetic.sequences import sample_sequence
 from vlm3_ros.tasks.pairs import ask_pair
 from vlm3_ros.tasks.pose import RelativePose
 

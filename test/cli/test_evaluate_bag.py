@@ -14,7 +14,7 @@ import pytest
 from drives import record_bag_truth, write_drive
 
 from vlm3_ros.cli import main
-from vlm3_ros.evaluation.trajectories import read_tum
+from vlm3_ros.evaluation.metrics.trajectories import read_tum
 
 FRAMES = 6
 

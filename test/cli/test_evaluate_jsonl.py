@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlm3_lab.scenes import sample_view
 from vlm3_ros.cli import main
-from vlm3_ros.synthetic import sample_view
 
 
 @pytest.fixture

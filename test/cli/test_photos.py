@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.photos import read_photo
+from vlm3_ros.errors import CommandError
 
 
 def corners(image: np.ndarray) -> list[int]:

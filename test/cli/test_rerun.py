@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from drives import CAMERA, PERIOD_NS, START_NS, record_bag_truth, write_drive
 
-from vlm3_ros.bags.messages import camera_info_message, depth_message, jpeg_image_message
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.cli import main
-from vlm3_ros.evaluation.bag import bag_source, evaluate_answers
-from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
+from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
+from vlm3_ros.evaluation.bag.evaluate import bag_source, evaluate_answers
 from vlm3_ros.evaluation.rerun_log import log_bag
 from vlm3_ros.geometry.motion import inverse
+from vlm3_ros.messages.recorded import camera_info_message, depth_message, jpeg_image_message
 from vlm3_ros.tasks.depth import uniform_grid
 
 FRAMES = 6

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
+from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
 from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
-from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
 
 # Of depth only, which is what these models are asked.
 PROMPTS = dataclasses.replace(load_prompt_set("vlm3"), pose=None, correspondence=None, objects=None)

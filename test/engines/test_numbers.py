@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from vlm3_lab.training.checkpoint import build_tokenizer
 from vlm3_ros.engines.numbers import (
     END,
     MAX_BRANCHES,
@@ -23,7 +24,6 @@ from vlm3_ros.engines.numbers import (
     answer_form,
 )
 from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.training.checkpoint import build_tokenizer
 
 NUMBER = re.compile(
     rf"(0|[1-9]\d{{0,{MAX_INTEGER_DIGITS - 1}}})(\.\d{{1,{MAX_DECIMALS}}})?", re.ASCII

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vlm3_lab.studies.roofline import measure_device, model_work
 from vlm3_ros.engines.processor import encode_questions
-from vlm3_ros.engines.roofline import measure_device, model_work
 
 
 def test_work_is_what_torch_counts_in_one_pass(tiny, picture):

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pytest
 
+from vlm3_lab.scenes.views import View, sample_view
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.paths import default_model
-from vlm3_ros.synthetic.views import View, sample_view
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
 pytestmark = pytest.mark.timeout(1800)  # loading torch a second time, on a busy machine

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from truth import TruthEngine, record_truth
 
+from vlm3_lab.scenes.views import sample_view
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.sharing import EnginePool
-from vlm3_ros.synthetic.views import sample_view
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
 VIEW = sample_view(np.random.default_rng(0), "room")

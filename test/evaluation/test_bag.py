@@ -19,24 +19,24 @@ from drives import (
 from rosbags.convert.converter import convert
 from truth import TruthEngine
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import camera_info_message, depth_message, jpeg_image_message
+from vlm3_lab.scenes import sample_view
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.bag import (
+from vlm3_ros.errors import BagError
+from vlm3_ros.evaluation.bag.answers import BagAnswers, ask_about_frames, at_rate
+from vlm3_ros.evaluation.bag.evaluate import (
     BagEvaluation,
     bag_source,
     evaluate_answers,
     evaluation_json,
     write_evaluation,
 )
-from vlm3_ros.evaluation.bag_answers import BagAnswers, ask_about_frames, at_rate
-from vlm3_ros.evaluation.bag_frames import counted
-from vlm3_ros.evaluation.bag_scores import odometry_chains, published_pairs
-from vlm3_ros.evaluation.trajectories import read_tum
+from vlm3_ros.evaluation.bag.frames import counted
+from vlm3_ros.evaluation.bag.scores import odometry_chains, published_pairs
+from vlm3_ros.evaluation.metrics.trajectories import read_tum
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.recorded import camera_info_message, depth_message, jpeg_image_message
 from vlm3_ros.paths import sample_bag
-from vlm3_ros.synthetic import sample_view
 
 FRAMES = 6
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from drives import CAMERA, START_NS, write_drive
 
-from vlm3_ros.evaluation.bag import bag_source
-from vlm3_ros.evaluation.bag_answers import Click
-from vlm3_ros.evaluation.bag_clicks import clicks_json, clicks_table, plot_clicks, score_clicks
+from vlm3_ros.evaluation.bag.answers import Click
+from vlm3_ros.evaluation.bag.clicks import clicks_json, clicks_table, plot_clicks, score_clicks
+from vlm3_ros.evaluation.bag.evaluate import bag_source
 
 LAST = (CAMERA.width - 1, CAMERA.height - 1)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from vlm3_ros.bags.poses import TimedPoses, TruePoses
-from vlm3_ros.evaluation.bag_answers import GRID, BagAnswers
-from vlm3_ros.evaluation.bag_frames import BagFrame
-from vlm3_ros.evaluation.bag_plots import plot_errors
-from vlm3_ros.evaluation.bag_scores import BagScores, DepthScores, score_answers, scores_json
-from vlm3_ros.evaluation.bag_tables import score_tables
-from vlm3_ros.evaluation.bag_truth import BagTruth, read_truth
+from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
+from vlm3_ros.evaluation.bag.frames import BagFrame
+from vlm3_ros.evaluation.bag.plots import plot_errors
+from vlm3_ros.evaluation.bag.scores import BagScores, DepthScores, score_answers, scores_json
+from vlm3_ros.evaluation.bag.tables import score_tables
+from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
 from vlm3_ros.evaluation.html import svg_source
 from vlm3_ros.geometry.camera import PinholeCamera
 

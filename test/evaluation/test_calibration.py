@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm3_ros.evaluation.calibration import LEVELS, calibrate, draw_reliability
+from vlm3_ros.evaluation.metrics.calibration import LEVELS, calibrate, draw_reliability
 
 
 def normal_errors(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm3_ros.evaluation.cloud_pictures import (
+from vlm3_ros.evaluation.pictures.cloud import (
     CloudFrame,
     draw_clouds,
     render_cloud,

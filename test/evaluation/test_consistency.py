@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlm3_ros.engines.base import AnswerUncertainty
-from vlm3_ros.evaluation.consistency import ROTATION_FLOOR_DEG, measured_uncertainty, nees
+from vlm3_ros.evaluation.metrics.consistency import ROTATION_FLOOR_DEG, measured_uncertainty, nees
 from vlm3_ros.geometry.motion import motion_from_parts, perturbed
 from vlm3_ros.tasks.verification import answered_covariance
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from truth import TruthEngine
 
+from vlm3_lab.scenes import View, sample_view
 from vlm3_ros.evaluation.depthlm import DatasetError, evaluate_dataset, read_dataset
-from vlm3_ros.synthetic import View, sample_view
 
 COUNT, PIXELS = 3, 12
 

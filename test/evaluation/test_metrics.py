@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm3_ros.evaluation.metrics import (
+from vlm3_ros.evaluation.metrics.depth import (
     ROW_BANDS,
     best_constant,
     constant_baseline,

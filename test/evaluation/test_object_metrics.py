@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm3_ros.evaluation.object_metrics import (
+from vlm3_ros.evaluation.metrics.objects import (
     Asked,
     best_constants,
     best_length,

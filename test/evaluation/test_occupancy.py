@@ -15,22 +15,22 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from vlm3_ros.bags.poses import TimedPoses, TruePoses
-from vlm3_ros.evaluation.bag import (
+from vlm3_ros.evaluation.bag.answers import BagAnswers, ask_about_frames
+from vlm3_ros.evaluation.bag.evaluate import (
     BagEvaluation,
     bag_source,
     evaluate_answers,
     evaluation_json,
     write_evaluation,
 )
-from vlm3_ros.evaluation.bag_answers import BagAnswers, ask_about_frames
-from vlm3_ros.evaluation.bag_occupancy import (
+from vlm3_ros.evaluation.bag.occupancy import (
     PUBLISHED,
     ROW_GUESS,
     TRUE_DEPTH,
     TRUE_POSES,
     OccupancySurvey,
 )
-from vlm3_ros.evaluation.occupancy import (
+from vlm3_ros.evaluation.metrics.occupancy import (
     MAX_RANGE,
     OccupancyGrid,
     Sight,

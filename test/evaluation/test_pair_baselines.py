@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 import pytest
 
-from vlm3_ros.evaluation.pair_baselines import (
+from vlm3_lab.scenes.pairs import sample_pair
+from vlm3_ros.evaluation.metrics.pair_baselines import (
     SIFT_FEATURES,
     constant_motion,
     sift_features,
     sift_motion,
 )
-from vlm3_ros.evaluation.pair_metrics import pose_errors
+from vlm3_ros.evaluation.metrics.pairs import pose_errors
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import motion_from_parts, motion_parts
-from vlm3_ros.synthetic.pairs import sample_pair
 
 
 def test_the_constant_motion_by_hand() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm3_ros.evaluation.pair_metrics import (
+from vlm3_ros.evaluation.metrics.pairs import (
     match_metrics,
     pose_auc,
     pose_errors,

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vlm3_ros.evaluation.pictures import DepthFrame, draw_depth_frames
+from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 
 MAGENTA = (255, 0, 255)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.evaluation.trajectories import (
+from vlm3_ros.evaluation.metrics.trajectories import (
     ErrorStatistics,
     Trajectory,
     absolute_pose_error,

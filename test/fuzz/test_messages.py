@@ -14,13 +14,13 @@ from PIL import Image as Pillow
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import depth_from_message
+from vlm3_ros.errors import MessageError
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.lens import LensCamera, load_camera_yaml
+from vlm3_ros.messages.cameras import CalibrationHistory, lens_from_message
+from vlm3_ros.messages.images import rgb_from_message
+from vlm3_ros.messages.recorded import depth_from_message
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
-from vlm3_ros.ros.cameras import CalibrationHistory, lens_from_message
-from vlm3_ros.ros.images import MessageError, rgb_from_message
 from vlm3_ros.ros.parameters import ParameterError
 
 PICTURE = np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)
@@ -146,7 +146,7 @@ def test_compressed_images(message):
 
 @given(st.one_of(images(), compressed_images()))
 def test_depth_images(message):
-    depth, _ = attempt((BagError,), depth_from_message, message)
+    depth, _ = attempt((MessageError,), depth_from_message, message)
     if depth is not None:
         assert depth.ndim == 2 and depth.dtype == np.float32
         assert not (depth <= 0).any() and not np.isinf(depth).any()

@@ -18,9 +18,9 @@ from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
 
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "depth.launch.py"
 ARGUMENTS = {

@@ -21,10 +21,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from truth import record_truth
 
+from vlm3_lab.scenes.sequences import sample_sequence
+from vlm3_lab.scenes.views import View
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.sequences import sample_sequence
-from vlm3_ros.synthetic.views import View
+from vlm3_ros.messages.cameras import camera_info_message
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)

@@ -18,8 +18,8 @@ from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.views import sample_view
+from vlm3_lab.scenes.views import sample_view
+from vlm3_ros.messages.cameras import camera_info_message
 
 FILE = Path(__file__).resolve().parents[2] / "launch" / "query.launch.py"
 ARGUMENTS = {

@@ -18,9 +18,9 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from truth import record_truth
 
+from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.sequences import sample_sequence
+from vlm3_ros.messages.cameras import camera_info_message
 
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "perception.launch.py"
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)

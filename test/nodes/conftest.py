@@ -32,8 +32,8 @@ from std_msgs.msg import Header
 from vlm3_ros.engines.base import Answer, Engine, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
 from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.messages.cameras import _same_camera, camera_info_message
 from vlm3_ros.nodes.depth_node import DepthNode
-from vlm3_ros.ros.cameras import _same_camera, camera_info_message
 from vlm3_ros.ros.diagnostics import FrameReport
 from vlm3_ros.ros.node import CameraModelNode, EngineLoader
 from vlm3_ros.ros.running import spinning

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.ros.fallback import FallbackIntrinsics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -20,10 +20,10 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from vlm3_ros.bags import messages
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages import recorded as messages
 from vlm3_ros.nodes.bag_player import BagPlayer
 from vlm3_ros.ros.running import spinning
 

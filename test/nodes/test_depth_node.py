@@ -14,7 +14,7 @@ from rosbags.image import image_to_cvimage
 from sensor_msgs.msg import CompressedImage, Image
 
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.ros.cameras import camera_info_message, lens_from_message
+from vlm3_ros.messages.cameras import camera_info_message, lens_from_message
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
 from vlm3_ros.tasks.sampling import adaptive_pixels

@@ -6,13 +6,13 @@ import json
 
 import numpy as np
 
+from vlm3_lab.scenes.pairs import sample_pair
 from vlm3_ros.cli import main
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.paths import default_model
-from vlm3_ros.synthetic.pairs import sample_pair
 from vlm3_ros.tasks.pairs import ask_pair
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from rclpy.node import Node
 
-from vlm3_ros.evaluation import occupancy
+from vlm3_ros.evaluation.metrics import occupancy
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode

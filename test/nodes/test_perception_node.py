@@ -17,10 +17,10 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 from truth import record_truth
 
+from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.sequences import sample_sequence
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.tasks.depth import uniform_grid
 
 NODES = (sys.executable, "-m", "vlm3_ros.nodes.perception_node", "--ros-args")

@@ -19,16 +19,16 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from truth import TruthEngine, exact_prompts
 
+from vlm3_lab.scenes.sequences import Sequence, sample_sequence
+from vlm3_lab.scenes.views import View
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse, transform
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.motions import transform_message
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.ros.motions import transform_message
 from vlm3_ros.ros.parameters import ParameterError
-from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
-from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.odometry import OdometrySettings, VisualOdometry
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -13,13 +13,13 @@ from rclpy.context import Context
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
+from vlm3_lab.scenes.views import sample_view
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.geometry.lens import LensCamera
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.query_node import QueryNode
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.views import sample_view
 from vlm3_ros.tasks.queries import ObjectQuery, PixelQuery, TextQuery, answer_query
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -15,9 +15,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from vision_msgs import msg as vision_msgs
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic import sample_view
-from vlm3_ros.synthetic.objects import quantity_of, relation_holds, seen_objects
+from vlm3_lab.scenes import sample_view
+from vlm3_lab.scenes.objects import quantity_of, relation_holds, seen_objects
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.tasks.located import QUESTIONS
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -16,15 +16,15 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rosbags.image import image_to_cvimage
 
+from vlm3_lab.scenes.views import sample_view
+from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.paths import default_model
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.views import sample_view
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
-from vlm3_ros.training.checkpoint import TinyShape, build_checkpoint
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

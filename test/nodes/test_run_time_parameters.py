@@ -23,17 +23,17 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from truth import TruthEngine
 
 import vlm3_ros.nodes
+from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.nodes.query_parameters import QueryParameters
-from vlm3_ros.ros.cameras import camera_info_message
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.parameters import ParameterSpec, ParameterTable, parameter_specs
-from vlm3_ros.synthetic.sequences import sample_sequence
 
 CALIBRATION = """\
 image_width: 320

@@ -14,7 +14,7 @@ from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from vlm3_ros.geometry.motion import transform
-from vlm3_ros.ros.motions import transform_message
+from vlm3_ros.messages.motions import transform_message
 
 OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
 

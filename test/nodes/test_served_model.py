@@ -7,11 +7,11 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rosbags.image import image_to_cvimage
 
+from vlm3_lab.scenes.views import sample_view
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.paths import default_model
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.views import sample_view
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
 pytestmark = pytest.mark.timeout(1800)  # loading torch a second time, on a busy machine

@@ -16,12 +16,12 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 from truth import TruthEngine
 
+from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.pose_node import PoseNode
-from vlm3_ros.ros.cameras import camera_info_message
 from vlm3_ros.ros.running import spinning
-from vlm3_ros.synthetic.sequences import sample_sequence
 from vlm3_ros.tasks.depth import uniform_grid
 
 SIDES = ("left", "right")

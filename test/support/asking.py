@@ -8,8 +8,8 @@ from geometry_msgs.msg import PointStamped
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.query_node import QueryNode
-from vlm3_ros.ros.cameras import camera_info_message
 
 OUTPUTS = {"clicked_point": PointStamped, "answer": String}
 

@@ -1,4 +1,4 @@
-"""A dataset folder of exact views, in the format that `vlm3_ros.datasets.reading` reads."""
+"""A dataset folder of exact views, in the format that `vlm3_lab.datasets.reading` reads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vlm3_ros.datasets.files import depth_png, jpeg, write_lines, write_whole
-from vlm3_ros.datasets.reading import DESCRIPTION, FRAMES, PAIRS, VERSION
-from vlm3_ros.synthetic import View
+from vlm3_lab.datasets.files import depth_png, jpeg, write_lines, write_whole
+from vlm3_lab.datasets.reading import DESCRIPTION, FRAMES, PAIRS, VERSION
+from vlm3_lab.scenes import View
 
 
 def write_dataset(

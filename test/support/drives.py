@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from truth import TruthEngine, record_truth
 
-from vlm3_ros.bags.messages import (
+from vlm3_lab.scenes.sequences import sample_sequence
+from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.evaluation.bag.answers import GRID
+from vlm3_ros.evaluation.bag.evaluate import BagSource, bag_source
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.recorded import (
     camera_info_message,
     compressed_depth_message,
     jpeg_image_message,
     odometry_message,
     transform_message,
 )
-from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.evaluation.bag import BagSource, bag_source
-from vlm3_ros.evaluation.bag_answers import GRID
-from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.synthetic.sequences import sample_sequence
 from vlm3_ros.tasks.odometry import OdometrySettings
 
 CAMERA = PinholeCamera.from_hfov(192, 144, 75.0)

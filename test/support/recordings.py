@@ -10,7 +10,14 @@ import numpy as np
 from drives import CAMERA, EXACT, PERIOD_NS, START_NS, STILL
 from numpy.typing import NDArray
 
-from vlm3_ros.bags.messages import (
+from vlm3_lab.datasets.making import MakingOptions
+from vlm3_lab.datasets.selection import Selection
+from vlm3_lab.scenes.sequences import Sequence as Drive
+from vlm3_lab.scenes.sequences import sample_sequence
+from vlm3_lab.scenes.views import View
+from vlm3_ros.bags.reading import ros2_types
+from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.messages.recorded import (
     camera_info_message,
     depth_message,
     header,
@@ -18,13 +25,6 @@ from vlm3_ros.bags.messages import (
     odometry_message,
     transform_message,
 )
-from vlm3_ros.bags.reading import ros2_types
-from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.datasets.making import MakingOptions
-from vlm3_ros.datasets.selection import Selection
-from vlm3_ros.synthetic.sequences import Sequence as Drive
-from vlm3_ros.synthetic.sequences import sample_sequence
-from vlm3_ros.synthetic.views import View
 
 DEPTH_TOPIC = "/camera/depth"
 

@@ -15,6 +15,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_lab.scenes import View
+from vlm3_lab.scenes.objects import (
+    SeenObject,
+    hour_of,
+    quantity_of,
+    relation_holds,
+    seen_objects,
+)
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.engines.images import check_images, image_digest
 from vlm3_ros.engines.recorded import RecordingEngine
@@ -41,14 +49,6 @@ from vlm3_ros.language.prompts import (
     metres_answer,
     pose_answers,
 )
-from vlm3_ros.synthetic import View
-from vlm3_ros.synthetic.objects import (
-    SeenObject,
-    hour_of,
-    quantity_of,
-    relation_holds,
-    seen_objects,
-)
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.objects import length_scale
 from vlm3_ros.tasks.pairs import ask_pair
@@ -59,7 +59,7 @@ SAME_DEPTH = 0.05
 
 
 class TrueFrame(Protocol):
-    """A picture and what is true of it; `vlm3_ros.synthetic.View` is one.
+    """A picture and what is true of it; `vlm3_lab.scenes.View` is one.
 
     `image`: rectified RGB, (height, width, 3), uint8. `depth`: (height, width), metres along Z, not
     finite or 0 where unknown, inf in the sky. `T_world_camera`: (4, 4), of the optical frame.

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import LinearNDInterpolator
 
+from vlm3_lab.scenes import sample_view
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.synthetic import sample_view
 from vlm3_ros.tasks.dense import MAX_DISTANCE, densify
 from vlm3_ros.tasks.depth import uniform_grid
 

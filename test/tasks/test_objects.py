@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from truth import TruthEngine
 
+from vlm3_lab.scenes import View, sample_view
+from vlm3_lab.scenes.objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, ImageLimits, PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.synthetic import View, sample_view
-from vlm3_ros.synthetic.objects import seen_objects, true_answers
 from vlm3_ros.tasks.objects import Direction, ObjectAnswers, Quantity, Relation, ask_objects
 
 CAMERA = PinholeCamera(160, 160, 200, 200, 79.5, 79.5)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from truth import TruthEngine, exact_prompts
 
+from vlm3_lab.scenes.sequences import Sequence, sample_sequence
+from vlm3_lab.scenes.views import View
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.chain import ORIGIN_COVARIANCE
 from vlm3_ros.geometry.motion import compose, inverse, motion_error
-from vlm3_ros.synthetic.sequences import Sequence, sample_sequence
-from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.odometry import (
     OdometrySettings,
     OdometryStep,

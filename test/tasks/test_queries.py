@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from truth import TruthEngine
 
+from vlm3_lab.scenes import View, sample_view
+from vlm3_lab.scenes.objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.language.prompts import RELATIONS, load_prompt_set
-from vlm3_ros.synthetic import View, sample_view
-from vlm3_ros.synthetic.objects import seen_objects, true_answers
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 from vlm3_ros.tasks.queries import (
     MAX_CHARACTERS,

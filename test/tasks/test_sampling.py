@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from vlm3_ros.evaluation.metrics import abs_rel
-from vlm3_ros.synthetic import KINDS, sample_view
+from vlm3_lab.scenes import KINDS, sample_view
+from vlm3_ros.evaluation.metrics.depth import abs_rel
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
 from vlm3_ros.tasks.sampling import adaptive_pixels

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from truth import TruthEngine, record_truth
 
+from vlm3_lab.scenes.pairs import true_matches
+from vlm3_lab.scenes.sequences import sample_sequence
+from vlm3_lab.scenes.views import View
 from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import inverse
-from vlm3_ros.synthetic.pairs import true_matches
-from vlm3_ros.synthetic.sequences import sample_sequence
-from vlm3_ros.synthetic.views import View
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.pairs import ask_pair
 

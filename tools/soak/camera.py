@@ -21,9 +21,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.synthetic.sequences import sample_sequence
+from vlm3_ros.messages.cameras import camera_info_message
 
 FRAME = "camera_optical_frame"
 

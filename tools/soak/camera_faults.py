@@ -25,7 +25,7 @@ from soak.fault import Fault, Provocation
 from soak.stage import SIZE, Stage
 from soak.waiting import Loss
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.ros.cameras import camera_info_message
+from vlm3_ros.messages.cameras import camera_info_message
 
 NAN = math.nan
 

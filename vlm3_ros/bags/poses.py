@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.reading import Bag, header_stamp_ns, up_to_damage
+from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.motion import Transform, inverse, transform
 
 ODOMETRY, POSE, TF = (

@@ -5,30 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rosbags.convert.converter import is_same_wireformat
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
-from rosbags.typesys import Stores, get_typestore
-from rosbags.typesys.store import Typestore
 
-from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.truncation import mcap_files, whole_part
+from vlm3_ros.errors import BagError
+from vlm3_ros.messages.recorded import ros2_types
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 _RENAMED = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
 """Types that older ROS 1 bags have under another name."""
-
-
-@lru_cache(maxsize=1)
-def ros2_types() -> Typestore:
-    """The message types of the newest ROS 2 that `rosbags` knows."""
-    return get_typestore(Stores.LATEST)
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.errors import BagError
-from vlm3_ros.bags.messages import (
+from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.errors import BagError
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.messages.recorded import (
     camera_info_message,
     compressed_depth_message,
     encoded_image_message,
     odometry_message,
     transform_message,
 )
-from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 
 IMAGE_TOPIC = "/camera/image_raw/compressed"
 CAMERA_INFO_TOPIC = "/camera/camera_info"

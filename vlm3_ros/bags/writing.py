@@ -19,8 +19,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
-from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.reading import ros2_types
+from vlm3_ros.errors import BagError
 
 _VERSION: Literal[8] = 8
 """Of the metadata, as Iron wrote it: every later release reads it."""
@@ -34,7 +34,7 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
 
     def write(self, topic: str, message: Any, stamp_ns: int) -> None:
-        """Append a message of `vlm3_ros.bags.messages`, recorded at this time.
+        """Append a message of `vlm3_ros.messages.recorded`, recorded at this time.
 
         Latched for late subscribers (transient local) where the topic is /tf_static.
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.cli.arguments import grid_size
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engine
 from vlm3_ros.cli.photos import add_camera_options, read_shot
+from vlm3_ros.errors import CommandError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.prompts import RELATIONS
 
@@ -181,7 +181,7 @@ def _write(
 ) -> None:
     import cv2
 
-    from vlm3_ros.evaluation.pictures import DepthFrame, draw_depth_frames
+    from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
     from vlm3_ros.evaluation.ply import write_ply
     from vlm3_ros.tasks.dense import densify
 

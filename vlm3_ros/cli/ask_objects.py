@@ -11,11 +11,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import loaded_engine
 from vlm3_ros.cli.photos import Shot, read_shot
-from vlm3_ros.evaluation.object_metrics import Asked
-from vlm3_ros.evaluation.object_pictures import (
+from vlm3_ros.errors import CommandError
+from vlm3_ros.evaluation.metrics.objects import Asked
+from vlm3_ros.evaluation.pictures.object import (
     ObjectFrame,
     box_letters,
     draw_object_frames,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import loaded_engine
 from vlm3_ros.cli.photos import Shot, read_shot
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from vlm3_ros.tasks.correspondence import Matches
@@ -44,7 +44,7 @@ def ask_about_pair(options: argparse.Namespace) -> int:
 
 def pose_text(pose: RelativePose) -> str:
     """The three answers, and the motion that they make, in words and as a matrix."""
-    from vlm3_ros.evaluation.pair_pictures import motion_words
+    from vlm3_ros.evaluation.pictures.pair import motion_words
 
     lines = [
         f"{part}: {text!r}"
@@ -111,7 +111,7 @@ def _draw(
     pose: RelativePose | None,
     matches: Matches | None,
 ) -> None:
-    from vlm3_ros.evaluation.pair_pictures import PairFrame, draw_pair_frames
+    from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 
     nothing = np.empty((0, 2))
     frame = PairFrame(

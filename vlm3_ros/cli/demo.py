@@ -12,7 +12,7 @@ from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
 from vlm3_ros.paths import sample_bag
 
 if TYPE_CHECKING:
-    from vlm3_ros.evaluation.bag import BagEvaluation
+    from vlm3_ros.evaluation.bag.evaluate import BagEvaluation
 
 _SHOWN = 4
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
     from vlm3_ros.cli.evaluate_bag import print_evaluation, write_rerun
     from vlm3_ros.cli.replayed import evaluate_replay
-    from vlm3_ros.evaluation.bag import bag_source, write_evaluation
+    from vlm3_ros.evaluation.bag.evaluate import bag_source, write_evaluation
 
     check_rerun(options)
     out = options.out
@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _write_pictures(evaluation: BagEvaluation, out: Path) -> list[str]:
     """Write what is worth a look by itself; returns the names of the files."""
-    from vlm3_ros.evaluation.bag import depth_frames, evenly, trajectory_figure
-    from vlm3_ros.evaluation.pictures import draw_depth_frames
+    from vlm3_ros.evaluation.bag.evaluate import depth_frames, evenly, trajectory_figure
+    from vlm3_ros.evaluation.pictures.depth import draw_depth_frames
 
     wrote = []
     shown = evenly(sorted(evaluation.answers.depths), _SHOWN)
@@ -95,7 +95,7 @@ def _write_pictures(evaluation: BagEvaluation, out: Path) -> list[str]:
 
 
 def _write_cloud(evaluation: BagEvaluation, stamp_ns: int, path: Path) -> None:
-    from vlm3_ros.evaluation.bag_answers import GRID
+    from vlm3_ros.evaluation.bag.answers import GRID
     from vlm3_ros.evaluation.ply import write_ply
     from vlm3_ros.tasks.dense import densify
     from vlm3_ros.tasks.depth import uniform_grid

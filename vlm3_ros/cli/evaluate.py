@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from vlm3_ros.cli.arguments import natural_number, positive_integer
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
 from vlm3_ros.cli.evaluate_jsonl import add_jsonl_options, evaluate_on_jsonl
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
+from vlm3_ros.errors import CommandError
 
 _SCENES, _BAGS, _JSONL = "procedural scenes (--synthetic)", "bags", "data sets (.jsonl)"
 
@@ -60,12 +62,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from vlm3_ros.cli.evaluate_synthetic import evaluate_on_scenes
-
     if (options.data is None) == (options.synthetic is None):
         raise CommandError("evaluate takes a bag or a data set, or --synthetic N")
     if options.data is None:
-        evaluated, evaluate = _SCENES, evaluate_on_scenes
+        evaluated, evaluate = _SCENES, _scene_evaluation()
     elif options.data.suffix == ".jsonl":
         evaluated, evaluate = _JSONL, evaluate_on_jsonl
     else:
@@ -78,6 +78,17 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"--rerun is for {_SCENES} and {_BAGS}, not for {_JSONL}")
     check_rerun(options)
     return evaluate(options)
+
+
+def _scene_evaluation() -> Callable[[argparse.Namespace], int]:
+    for found in entry_points(group="vlm3.evaluations", name="synthetic"):
+        try:
+            evaluate: Callable[[argparse.Namespace], int] = found.load()
+            return evaluate
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] != "vlm3_lab":
+                raise
+    raise CommandError("--synthetic needs the package vlm3_lab, which is not installed")
 
 
 def _add_scene_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -6,15 +6,15 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import loaded_engines, model_label
+from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from vlm3_ros.evaluation.bag import BagEvaluation, BagSource
-    from vlm3_ros.evaluation.bag_tables import TextTable
+    from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, BagSource
+    from vlm3_ros.evaluation.bag.tables import TextTable
 
 
 def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -60,7 +60,7 @@ def evaluate_on_bag(options: argparse.Namespace) -> int:
     """Score depth, and motion where the checkpoint learned it; returns the exit status."""
     from rich.console import Console
 
-    from vlm3_ros.evaluation.bag import bag_source, write_evaluation
+    from vlm3_ros.evaluation.bag.evaluate import bag_source, write_evaluation
 
     with bag_source(
         options.data,
@@ -91,7 +91,7 @@ def write_rerun(evaluation: BagEvaluation, options: argparse.Namespace) -> None:
 
 def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
     """Print the scores as tables, and what else is to be known."""
-    from vlm3_ros.evaluation.bag import evaluation_tables
+    from vlm3_ros.evaluation.bag.evaluate import evaluation_tables
 
     console.rule(f"{evaluation.model} on {evaluation.source.path.name}, {evaluation.mode}")
     for table in evaluation_tables(evaluation):
@@ -102,9 +102,9 @@ def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
 
 def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.bag import evaluate_answers
-    from vlm3_ros.evaluation.bag_answers import ask_about_frames, at_rate
-    from vlm3_ros.evaluation.bag_frames import counted
+    from vlm3_ros.evaluation.bag.answers import ask_about_frames, at_rate
+    from vlm3_ros.evaluation.bag.evaluate import evaluate_answers
+    from vlm3_ros.evaluation.bag.frames import counted
 
     with loaded_engines(options) as engines, progress_bar("images asked about") as progress:
         frames = counted(source.frames, lambda done: progress(done, source.images))

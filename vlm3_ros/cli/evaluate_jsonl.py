@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import loaded_engine, model_name
+from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from rich.table import Table

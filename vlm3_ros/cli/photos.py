@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.errors import CommandError
 from vlm3_ros.geometry.camera import PinholeCamera
 
 if TYPE_CHECKING:

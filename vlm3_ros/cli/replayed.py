@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm3_ros.cli.errors import CommandError
 from vlm3_ros.cli.model_options import model_label
 from vlm3_ros.engines.settings import given_settings
+from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
-    from vlm3_ros.evaluation.bag import BagEvaluation, BagSource
+    from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, BagSource
 
 
 _CLICKED = ((0.2, 0.55), (0.5, 0.8), (0.8, 0.55))
@@ -38,8 +38,8 @@ def evaluate_replay(
         CommandError: when ROS is not there, or a node has failed or answered nothing.
     """
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.bag import evaluate_answers
-    from vlm3_ros.evaluation.bag_answers import GRID
+    from vlm3_ros.evaluation.bag.answers import GRID
+    from vlm3_ros.evaluation.bag.evaluate import evaluate_answers
 
     try:
         from vlm3_ros.nodes.replay import (

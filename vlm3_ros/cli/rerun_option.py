@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vlm3_ros.cli.errors import CommandError
+from vlm3_ros.errors import CommandError
 
 
 def add_rerun_option(parser: argparse.ArgumentParser) -> None:

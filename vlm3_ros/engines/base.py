@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import Fit, ImageLimits
 from vlm3_ros.language.prompts import PromptError, PromptSet, load_prompt_set, parse_prompt_set
 
@@ -19,7 +20,7 @@ AUTHORS_FOCAL = 1000.0
 AUTHORS_PROMPTS = "vlm3"
 
 
-class EngineError(RuntimeError):
+class EngineError(Vlm3Error):
     """A model that cannot be loaded or asked; the message says what to do about it."""
 
 

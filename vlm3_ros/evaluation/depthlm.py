@@ -29,12 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.metrics import DepthMetrics, Guess, constant_baseline, depth_metrics
+from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.evaluation.metrics.depth import DepthMetrics, Guess, constant_baseline, depth_metrics
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.tasks.depth import ask_depth
 
 
-class DatasetError(RuntimeError):
+class DatasetError(Vlm3Error):
     """A data set that cannot be read; the message names the file and the line."""
 
 

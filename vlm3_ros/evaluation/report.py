@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from vlm3_ros.evaluation.metrics import DepthMetrics, Guess
-from vlm3_ros.evaluation.pair_metrics import MatchMetrics, PoseMetrics
-from vlm3_ros.synthetic import KINDS
-
-
-class OfKind(Protocol):
-    """Something that was scored, of a kind of procedural scene."""
-
-    @property
-    def kind(self) -> str:
-        """One of `KINDS`."""
-
+from vlm3_ros.evaluation.metrics.depth import DepthMetrics, Guess
+from vlm3_ros.evaluation.metrics.pairs import MatchMetrics, PoseMetrics
 
 Item = TypeVar("Item")
-Scored = TypeVar("Scored", bound=OfKind)
-
-
-def of_kinds(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
-    """What was scored by kind of scene, in the order of `KINDS`; kinds without any are left out."""
-    scored = list(scored)
-    by_kind = {kind: [one for one in scored if one.kind == kind] for kind in KINDS}
-    return {kind: some for kind, some in by_kind.items() if some}
 
 
 def of_ranks(ranked: Sequence[Item]) -> dict[str, Item]:

@@ -26,22 +26,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.bag import BagEvaluation
-from vlm3_ros.evaluation.bag_answers import GRID
-from vlm3_ros.evaluation.bag_scores import odometry_chains
-from vlm3_ros.evaluation.synthetic import SyntheticReport, evaluation_view
+from vlm3_ros.evaluation.bag.answers import GRID
+from vlm3_ros.evaluation.bag.evaluate import BagEvaluation
+from vlm3_ros.evaluation.bag.scores import odometry_chains
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
-from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.depth import uniform_grid
 
 if TYPE_CHECKING:
     from rerun import RecordingStream
 
 INSTALL = "pip install rerun-sdk"
-
-SYNTHETIC_VIEWS = 12
-"""Procedural views that are shown, evenly from the smallest error to the largest."""
 
 _JPEG_QUALITY = 85
 _POINT_RADIUS, _LINE_RADIUS = 0.02, 0.01  # metres
@@ -74,7 +69,7 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
     rr, answers, poses = import_rerun(), evaluation.answers, evaluation.source.poses
     T_base_camera = evaluation.source.T_base_camera
     T_world_odom = _odom_origins(evaluation)
-    with _recording(path, is_level=True) as log:
+    with recording(path, is_level=True) as log:
         if poses is not None:
             true = poses.base.at(np.array(evaluation.truth.stamps_ns, np.int64))
             log.log("world/truth", _line(true, _TRUE), static=True)
@@ -98,7 +93,7 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
                 continue
             log.log("world/camera", _transform(T_world_base @ T_base_camera))
             depth = answers.depths.get(stamp, np.full(math.prod(GRID), np.nan))
-            _log_camera(log, frame.camera, frame.image, depth, frame.depth)
+            log_camera(log, frame.camera, frame.image, depth, frame.depth)
         if scores := evaluation.scores.depth:
             for name in ("abs_rel", "delta1"):
                 for stamp, value in zip(scores.stamps_ns, getattr(scores, name), strict=True):
@@ -106,39 +101,8 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
                     log.log(f"errors/{name}", rr.Scalars(float(value)))
 
 
-def log_views(
-    engine: Engine, report: SyntheticReport, path: Path, view_focal: float | None = None
-) -> None:
-    """Write procedural views, asked again on a grid, as a recording.
-
-    Args:
-        engine: who answered.
-        report: whose views are ranked by their error.
-        path: of the .rrd file.
-        view_focal: as in `ask_depth`.
-
-    Raises:
-        ImportError: without rerun.
-    """
-    rr = import_rerun()
-    ranked = sorted(report.views, key=lambda view: view.error)
-    shown = np.unique(np.linspace(0, len(ranked) - 1, SYNTHETIC_VIEWS).astype(int))
-    with _recording(path, is_level=False) as log:
-        for rank in shown.tolist():
-            scored = ranked[rank]
-            view, _ = evaluation_view(report.seed, scored.index)
-            answers = ask_depth(
-                engine, view.image, view.camera, uniform_grid(view.camera, *GRID), view_focal
-            )
-            log.set_time("rank", sequence=rank)
-            log.log("world/kind", rr.TextDocument(f"{scored.kind} {scored.index}"))
-            log.log("errors/abs_rel", rr.Scalars(scored.error))
-            truth = np.where(np.isfinite(view.depth), view.depth, np.nan)
-            _log_camera(log, view.camera, view.image, answers.depth, truth)
-
-
 @contextmanager
-def _recording(path: Path, is_level: bool) -> Iterator[RecordingStream]:
+def recording(path: Path, is_level: bool) -> Iterator[RecordingStream]:
     """A stream into a file, which shows the world, the image and the errors.
 
     `is_level`: whether Z of the world points up; otherwise it is an optical frame.
@@ -164,7 +128,7 @@ def _recording(path: Path, is_level: bool) -> Iterator[RecordingStream]:
         log.disconnect()
 
 
-def _log_camera(
+def log_camera(
     log: RecordingStream,
     camera: PinholeCamera,
     image: NDArray[np.uint8],

@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vlm3_ros.errors import Vlm3Error
+
 Fit = Literal["scale", "pad"]
 
 MAX_ASPECT = 200
@@ -23,7 +25,7 @@ MAX_SIDE = 1e6
 """Longest side in px at the unified focal length that a working calibration can mean."""
 
 
-class GeometryError(ValueError):
+class GeometryError(Vlm3Error, ValueError):
     """A camera or an image that no metric answer can be computed for."""
 
 

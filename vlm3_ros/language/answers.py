@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.language.prompts import (
     DIRECTION,
     POINT,
@@ -86,7 +87,7 @@ _OPPOSITE = {
 }
 
 
-class AnswerError(ValueError):
+class AnswerError(Vlm3Error, ValueError):
     """A text that no value can be read from.
 
     Attributes:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vlm3_ros.errors import Vlm3Error
+
 _SHIPPED = Path(__file__).parent / "prompt_sets"
 
 POINT = ("{x}", "{y}")
@@ -38,7 +40,7 @@ COARSE_SHARE = math.sin(math.radians(22.5))
 COARSE_WORDS = (("left", "right"), ("up", "down"), ("backward", "forward"))
 
 
-class PromptError(ValueError):
+class PromptError(Vlm3Error, ValueError):
     """A prompt set that is missing or wrong, or a value that it cannot word."""
 
 

@@ -21,8 +21,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock
 
-from vlm3_ros.bags.errors import BagError
 from vlm3_ros.bags.reading import IMAGE_TYPES, Bag, Topic, open_bag
+from vlm3_ros.errors import BagError
 from vlm3_ros.paths import sample_bag
 from vlm3_ros.ros.parameters import (
     ParameterError,

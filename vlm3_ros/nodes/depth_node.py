@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 
 from vlm3_ros.engines.load import load_engine
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.clouds import cloud_message
+from vlm3_ros.messages.depth_images import depth_message
 from vlm3_ros.nodes.depth_parameters import PIXEL_CHOICES, DepthParameters
 from vlm3_ros.nodes.scan_output import ScanError, ScanOutput
-from vlm3_ros.ros.cameras import camera_info_message
-from vlm3_ros.ros.clouds import cloud_message
-from vlm3_ros.ros.depth_images import depth_message
 from vlm3_ros.ros.diagnostics import diagnostic_status
 from vlm3_ros.ros.frame_node import FrameNode, Published
 from vlm3_ros.ros.node import CameraFrame, EngineLoader, FrameError

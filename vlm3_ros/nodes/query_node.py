@@ -18,11 +18,11 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
 
 from vlm3_ros.engines.load import load_engine
+from vlm3_ros.messages.detections import detected_class, located_message, referred_box, surest_boxes
+from vlm3_ros.messages.object_markers import markers_message
 from vlm3_ros.nodes.query_parameters import QUESTION_DEPTH, QueryParameters
-from vlm3_ros.ros.detections import detected_class, located_message, referred_box, surest_boxes
 from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics
 from vlm3_ros.ros.node import CameraFrame, CameraModelNode, EngineLoader, FrameError
-from vlm3_ros.ros.object_markers import markers_message
 from vlm3_ros.ros.recent_images import KeptImage, RecentImages
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.ros.worker import FrameWorker

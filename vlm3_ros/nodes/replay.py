@@ -35,7 +35,8 @@ from std_msgs.msg import String
 from vlm3_ros.bags.reading import header_stamp_ns
 from vlm3_ros.bags.topics import base_topic
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.evaluation.bag_answers import BagAnswers, Click
+from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.evaluation.bag.answers import BagAnswers, Click
 from vlm3_ros.geometry.motion import Transform, transform
 from vlm3_ros.ros.running import spinning
 from vlm3_ros.tasks.queries import Pixel
@@ -52,7 +53,7 @@ _LAST_PATIENCE = 120.0
 """Seconds that the answers about the last frames may take."""
 
 
-class ReplayError(RuntimeError):
+class ReplayError(Vlm3Error):
     """A replay that cannot go on; the message says why and names the log."""
 
 

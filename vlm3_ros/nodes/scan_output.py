@@ -9,19 +9,20 @@ from rclpy.lifecycle import LifecyclePublisher
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.messages.scans import scan_message
 from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.ros.frames import FrameTree
 from vlm3_ros.ros.mounts import mount_from_text
-from vlm3_ros.ros.scans import scan_message
 from vlm3_ros.tasks.scan import planar_scan
 
 TF_PATIENCE = 1.0
 """Seconds that TF has, once, to tell a place that is known: latched transforms come in a moment."""
 
 
-class ScanError(Exception):
+class ScanError(Vlm3Error):
     """A scan that cannot be made, though the other outputs can; the text says what to do."""
 
 

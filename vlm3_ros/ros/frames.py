@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 
 from vlm3_ros.geometry.motion import Transform
-from vlm3_ros.ros.motions import transform_from_message
+from vlm3_ros.messages.motions import transform_from_message
 
 _POLL = 0.02
 

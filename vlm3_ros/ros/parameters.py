@@ -19,6 +19,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from vlm3_ros.errors import Vlm3Error
+
 Changes = Literal["any time", "unconfigured", "start"]
 
 _CHANGES_NOTE: dict[Changes, str] = {
@@ -28,7 +30,7 @@ _CHANGES_NOTE: dict[Changes, str] = {
 }
 
 
-class ParameterError(ValueError):
+class ParameterError(Vlm3Error, ValueError):
     """A parameter value that the node does not take; the text names the parameter."""
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.lens import LensCamera
@@ -57,7 +58,7 @@ Status = Literal["ok", "free text", "unread", "refused"]
 answered what no value can be read from. `refused`: the model was not asked, or failed."""
 
 
-class QueryError(ValueError):
+class QueryError(Vlm3Error, ValueError):
     """A question that cannot be understood; the text says what to write instead.
 
     Attributes:

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+from truth import TruthEngine
+
+from vlm3_lab.scenes import KINDS
+from vlm3_lab.studies.synthetic import best_median_worst, evaluate_synthetic, evaluation_view
+from vlm3_lab.studies.synthetic_objects import evaluate_objects, evaluation_objects
+from vlm3_lab.studies.synthetic_pairs import evaluate_pairs, evaluation_pair
+from vlm3_ros.cli import main
+from vlm3_ros.engines.base import load_profile, write_profile
+from vlm3_ros.engines.recorded import RecordingEngine
+
+
+def test_a_checkpoint_is_scored_beside_the_baselines(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--synthetic", "16", "--seed", "4", "--out", str(tmp_path / "out")]
+    assert main([*command, "--model", str(checkpoint)]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["model"] == checkpoint.name
+    assert (metrics["images"], metrics["seed"], metrics["depth"]["pixels"]) == (16, 4, 160)
+    assert metrics["depth"]["unanswered"] == 0
+    # It learned to speak, not to see: a guess that knows these very depths is at least as good.
+    assert 0 < metrics["depth"]["delta1"] <= metrics["baselines"]["row"]["depth"]["delta1"]
+    assert cv2.imread(str(tmp_path / "out" / "views.png")) is not None
+    printed = capsys.readouterr().out
+    assert all(kind in printed for kind in KINDS)
+    assert f"{metrics['baselines']['row']['depth']['delta1']:.3f}" in printed
+    assert "did not learn relative pose and correspondence" in printed
+    assert "pose" not in metrics
+    assert not (tmp_path / "out" / "pairs.png").exists()
+    assert "did not learn about objects" in printed
+    assert "objects" not in metrics
+    assert not (tmp_path / "out" / "objects.png").exists()
+    assert metrics["calibration"]["pixels"] == 160
+    assert cv2.imread(str(tmp_path / "out" / "reliability.png")) is not None
+
+
+def test_pairs_and_objects_are_scored_where_a_checkpoint_learned_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers recorded from the truth make no error, from the command to its report."""
+    count, seed, recording = 4, 2, tmp_path / "truth.jsonl"
+    views = [evaluation_view(seed, index)[0] for index in range(count)]
+    pairs = [evaluation_pair(seed, index)[0].views for index in range(count)]
+    with_objects = [evaluation_objects(seed, index)[0] for index in range(count)]
+    known = [*views, *with_objects, *(view for p in pairs for view in (p.first, p.second))]
+    engine = RecordingEngine(TruthEngine(known), recording)
+    best_median_worst(engine, evaluate_synthetic(engine, count, seed))
+    evaluate_pairs(engine, count, seed, matches=3)
+    evaluate_objects(engine, count, seed)
+    engine.close()
+    command = ["evaluate", "--synthetic", str(count), "--seed", str(seed), "--matches", "3"]
+    command += ["--engine", "recorded", "--recording", str(recording)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["depth"]["delta1"] == 1
+    assert metrics["pose"]["auc3"] == 1
+    assert metrics["correspondence"]["epe_px"] < 0.01
+    assert metrics["kinds"]["yard"]["depth"]["delta1"] == 1
+    assert metrics["kinds"]["yard"]["pose"]["auc30"] == 1
+    for scores in (metrics, metrics["kinds"]["yard"]):
+        assert {"constant", "row", "constant_velocity", "sift"} <= set(scores["baselines"])
+    printed = capsys.readouterr().out
+    assert "constant velocity" in printed
+    assert "NEES 0.00" in printed
+    assert cv2.imread(str(tmp_path / "out" / "pairs.png")) is not None
+    assert metrics["objects"]["accuracy"] == metrics["objects"]["success"] == 1
+    assert metrics["objects"]["kinds"]["street"]["accuracy"] == 1
+    assert "behind/front" in printed and "vertical distance" in printed
+    assert cv2.imread(str(tmp_path / "out" / "objects.png")) is not None
+
+
+def test_a_scale_of_standard_deviations_is_stored_if_it_holds_on_other_views(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """The checkpoint is one whose standard deviations were made ten times too large."""
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    profile = load_profile(folder)
+    write_profile(folder, replace(profile, std_scale=10.0))
+    command = ["evaluate", "--synthetic", "12", "--calibrate", "--model", str(folder)]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())["calibration"]
+    check = found["check"]
+    assert check["stored"]
+    assert check["seed"] == 1
+    assert check["after"]["deviation"] < check["before"]["deviation"]
+    stored = load_profile(folder)
+    assert stored == replace(profile, std_scale=pytest.approx(10 * found["scale"], rel=1e-4))
+    assert stored.std_scale < 10
+
+
+def test_a_model_without_a_folder_cannot_be_calibrated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "--synthetic", "1", "--calibrate", "--model", "owner/name"]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "owner/name" in capsys.readouterr().err

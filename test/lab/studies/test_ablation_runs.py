@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vlm3_lab.scenes.views import sample_camera
+from vlm3_lab.studies.ablation_runs import (
+    ARMS,
+    FINDINGS,
+    MEAN_AREA,
+    ArmDense,
+    ArmQuestions,
+    arm_camera,
+    arm_config,
+    packed_copies,
+    run_ablation,
+)
+from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
+from vlm3_lab.training.config import ConfigError, DataConfig, SourceConfig, TrainConfig
+from vlm3_lab.training.packing import IGNORE
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.processor import image_limits
+from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.language.answers import parse_depth
+from vlm3_ros.language.prompts import load_prompt_set
+
+ARM = {arm.name: arm for arm in ARMS}
+PROFILE = Profile(96.0, "pad", load_prompt_set("vlm3-short"))
+DATA = DataConfig(questions=3, repeats=2)
+
+
+@pytest.fixture(scope="module")
+def processor() -> Any:
+    return build_processor(build_tokenizer(PROFILE.prompts))
+
+
+def test_every_arm_belongs_to_a_finding_and_differs_from_the_first_in_one_thing() -> None:
+    assert {name for finding in FINDINGS for name in finding.arms} == set(ARM)
+    first = dataclasses.asdict(ARMS[0])
+    for arm in ARMS[1:]:
+        own = dataclasses.asdict(arm)
+        assert len([key for key in ("images", "pixels", "weights") if own[key] != first[key]]) == 1
+
+
+def test_an_image_as_it_is_enters_alike_whatever_the_lens(processor: Any) -> None:
+    limits = image_limits(processor)
+    image = np.random.default_rng(0).integers(0, 255, (192, 256, 3)).astype(np.uint8)
+    views = []
+    for hfov in (45, 100):
+        camera = arm_camera(ARM["as_they_are"], PinholeCamera.from_hfov(256, 192, hfov))
+        unified = unify_focal(camera, PROFILE.focal, limits, PROFILE.fit)
+        assert unified.metric_depth(3.0) == pytest.approx(3.0, rel=0.02)
+        area = unified.content_width * unified.content_height
+        assert area == pytest.approx(MEAN_AREA * PROFILE.focal**2, rel=0.03)
+        views.append(unify_image(image, unified))
+    assert np.array_equal(*views)
+
+
+def test_both_ways_show_the_model_as_many_pixels_on_average() -> None:
+    rng = np.random.default_rng(0)
+    cameras = [sample_camera(rng) for _ in range(4000)]
+    areas = [c.width / c.fx * c.height / c.fy for c in cameras]
+    assert np.mean(areas) == pytest.approx(MEAN_AREA, rel=0.05)
+
+
+def test_all_arms_draw_the_same_scenes_and_the_same_answers(processor: Any) -> None:
+    streams = {
+        name: ArmQuestions(arm, processor, PROFILE, image_limits(processor), DATA, 2)
+        for name, arm in ARM.items()
+    }
+    text, arrows, as_it_is = (
+        next(iter(streams[name].samples_of(4))) for name in ("vlm3", "arrow", "as_they_are")
+    )
+    ((image, pairs),) = text
+    assert len(pairs) == len(arrows) == 3
+    for (marked, [(question, answer)]), (coordinates, expected) in zip(arrows, pairs, strict=True):
+        assert answer == expected
+        assert re.findall(r"\d", question) == []
+        assert re.findall(r"\d", coordinates)
+        assert 0 < (marked != image).any(axis=-1).mean() < 0.05
+    ((own_image, own_pairs),) = as_it_is
+    assert own_image.shape != image.shape
+    depths = [
+        [parse_depth(answer, PROFILE.prompts) for _, answer in some] for some in (own_pairs, pairs)
+    ]
+    # Metres, both: the decimals of answers, and sides of whole pixels.
+    assert depths[0] == pytest.approx(depths[1], rel=0.02, abs=0.11)
+
+
+def test_batches_of_all_arms_hold_as_many_labelled_pixels(processor: Any) -> None:
+    collate = packed_copies(processor)
+    answered = {}
+    for name in ("vlm3", "arrow"):
+        stream = ArmQuestions(ARM[name], processor, PROFILE, image_limits(processor), DATA, 2)
+        batch = collate([next(iter(stream.samples_of(index))) for index in (1, 2)])
+        answered[name] = int((batch["labels"] != IGNORE).sum())
+        assert len(batch["image_grid_thw"]) == (2 if name == "vlm3" else 6)
+    assert answered["vlm3"] == answered["arrow"]
+
+
+def test_dense_depth_of_images_as_they_are_is_metric(processor: Any) -> None:
+    stream = ArmDense(
+        ARM["as_they_are"], processor, PROFILE, image_limits(processor), DataConfig(), 2
+    )
+    log_depth = next(iter(stream.samples_of(0))).log_depth.exp()
+    view = stream.scene(0)
+    known = view.depth[np.isfinite(view.depth)]
+    assert np.nanmedian(log_depth) == pytest.approx(np.median(known), rel=0.25)
+
+
+def test_seeds_change_weights_and_scenes_of_both_parts() -> None:
+    config = TrainConfig()
+    first, second = (arm_config(config, ARM["size"], seed) for seed in (0, 1))
+    assert first == dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, weights="size"),
+        warmup=dataclasses.replace(
+            config.warmup, data=dataclasses.replace(config.warmup.data, weights="size")
+        ),
+    )
+    assert len({first.seed, second.seed}) == 2
+    assert len({first.data.seed, second.data.seed}) == 2
+    assert len({first.warmup.data.seed, second.warmup.data.seed}) == 2
+
+
+@pytest.mark.parametrize(
+    ("sources", "problem"),
+    [
+        ({}, "holds no two sources"),
+        ({"a": SourceConfig(scenes=2), "b": SourceConfig(weight=0.0)}, "holds no two sources"),
+        ({"a": SourceConfig(scenes=2), "b": SourceConfig()}, "data.sources.b has no size"),
+    ],
+)
+def test_weights_of_sources_that_have_none_are_refused(tmp_path, sources, problem) -> None:
+    config = dataclasses.replace(TrainConfig(), data=DataConfig(sources=sources))
+    with pytest.raises(ConfigError, match=problem):
+        run_ablation(config, [ARM["size"]], tmp_path, 1, 2)
+
+
+def test_a_recipe_of_other_tasks_is_refused(tmp_path) -> None:
+    config = TrainConfig(data=DataConfig(tasks={"depth": 1.0, "pairs": 0.5}))
+    with pytest.raises(ConfigError, match="all arms learn depth alone"):
+        run_ablation(config, [ARM["vlm3"]], tmp_path, 1, 2)

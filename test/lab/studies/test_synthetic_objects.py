@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from truth import UNKNOWN, TruthEngine
+
+from vlm3_lab.scenes import KINDS
+from vlm3_lab.scenes.objects import seen_objects
+from vlm3_lab.studies.synthetic_objects import (
+    QUESTIONS,
+    ObjectReport,
+    best_median_worst,
+    evaluate_objects,
+    evaluation_objects,
+    report_json,
+)
+from vlm3_ros.engines.base import Answer
+from vlm3_ros.evaluation.pictures.object import draw_object_frames
+from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.language.prompts import QUANTITIES
+from vlm3_ros.tasks.objects import Direction, Quantity, Relation
+
+SEED, COUNT = 3, 8
+
+
+class ContraryEngine(TruthEngine):
+    """It denies what holds, and knows no length and no direction."""
+
+    def ask(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        questions: Sequence[str],
+        answer_template: str | None = None,
+    ) -> list[Answer]:
+        contrary = {"Yes.": "No.", "No.": "Yes."}
+        answers = super().ask(images, questions, answer_template)
+        return [Answer(contrary.get(answer.text, UNKNOWN)) for answer in answers]
+
+
+def evaluate(engine_class: type[TruthEngine]) -> ObjectReport:
+    views = [evaluation_objects(SEED, index)[0] for index in range(COUNT)]
+    return evaluate_objects(engine_class(views), COUNT, SEED)
+
+
+@pytest.fixture(scope="module")
+def perfect() -> ObjectReport:
+    return evaluate(TruthEngine)
+
+
+def test_the_truth_makes_no_error(perfect: ObjectReport) -> None:
+    """From the image over questions, texts and parsers to the metrics."""
+    model = perfect.overall.model
+    assert (model.accuracy, model.success) == (1, 1)
+    assert model.abs_rel < 1e-7
+    assert len(model.relations) == 6
+    assert set(model.quantities) == {*QUANTITIES, "direction"}
+    assert model.quantities["direction"].error == 0
+    for kind in QUANTITIES:
+        assert model.quantities[kind].error < 1e-7
+    assert all(some.unanswered == 0 for some in (model.relations | model.quantities).values())
+    assert perfect.questions == QUESTIONS * COUNT
+    assert set(perfect.kinds) == set(KINDS)
+
+
+def test_guesses_are_scored_on_the_same_questions(perfect: ObjectReport) -> None:
+    scores = perfect.overall
+    for kind, model in scores.model.relations.items():
+        assert scores.boxes.relations[kind].questions == model.questions
+        assert scores.constant.relations[kind].questions == model.questions
+        assert 0.5 <= scores.constant.relations[kind].success <= 1
+    assert not scores.boxes.quantities
+    assert np.isnan(scores.boxes.success)
+    # What is farther right in the image is so in the world, too, unless perspective hides it.
+    assert scores.boxes.relations["left/right"].success > 0.7
+    assert 0 < scores.constant.success < 1
+    assert scores.constant.abs_rel > 0.05
+
+
+def test_wrong_and_missing_answers_both_count_as_wrong(perfect: ObjectReport) -> None:
+    report = evaluate(ContraryEngine)
+    model = report.overall.model
+    assert (model.accuracy, model.success) == (0, 0)
+    assert np.isnan(model.abs_rel)
+    assert all(some.unanswered == 0 for some in model.relations.values())
+    assert all(some.unanswered == some.questions for some in model.quantities.values())
+    guesses = report.overall.constant, perfect.overall.constant
+    assert guesses[0].accuracy == guesses[1].accuracy > 0.5
+    assert guesses[0].success == guesses[1].success
+
+
+def test_questions_are_those_of_the_seed_and_of_all_kinds(perfect: ObjectReport) -> None:
+    for scored in perfect.views[:2]:
+        view, _ = evaluation_objects(SEED, scored.index)
+        boxes = {tuple(thing.box) for thing in seen_objects(view)}
+        assert len(boxes) >= 2
+        assert view.kind == KINDS[scored.index % len(KINDS)]
+        for one in scored.asked:
+            assert {one.question.a, one.question.b} - {None} <= boxes
+    asked = [one.question for view in perfect.views for one in view.asked]
+    assert {type(question) for question in asked} == {Relation, Quantity, Direction}
+    other, _ = evaluation_objects(SEED + 1, 0)
+    assert not np.array_equal(other.image, evaluation_objects(SEED, 0)[0].image)
+
+
+def test_the_report_is_json_and_a_picture(perfect: ObjectReport, tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics.json", report_json(perfect))
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["accuracy"] == content["success"] == 1
+    assert content["relations"]["left/right"]["accuracy"] == 1
+    assert content["quantities"]["width"]["abs_rel"] < 1e-7
+    assert content["quantities"]["direction"]["error_deg"] == 0
+    assert content["baselines"]["boxes"]["success"] is None
+    assert 0.5 <= content["kinds"]["street"]["baselines"]["constant"]["accuracy"] <= 1
+    frames = best_median_worst(perfect)
+    assert [frame.title.split(":")[0] for frame in frames] == ["best", "median", "worst"]
+    draw_object_frames(frames, tmp_path / "objects.png", "the truth")
+    assert cv2.imread(str(tmp_path / "objects.png")) is not None

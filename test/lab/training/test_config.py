@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vlm3_lab.training.config import ConfigError, SourceConfig, TrainConfig, load_config
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "training").glob("*.yaml"))
+
+
+def _config(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_load(path):
+    assert load_config(path) != TrainConfig()
+
+
+def test_values_replace_defaults(tmp_path):
+    config = load_config(
+        _config(
+            tmp_path,
+            "optimiser: {learning_rate: 3e-4, steps: 7}\n"
+            "data: {sources: {rooms: {kinds: [room], scenes: 5}}}",
+        )
+    )
+    assert config.optimiser.learning_rate == pytest.approx(3e-4)
+    assert config.optimiser.steps == 7
+    assert config.optimiser.batch_size == TrainConfig().optimiser.batch_size
+    assert config.data.sources == {"rooms": SourceConfig(kinds=("room",), scenes=5)}
+    assert config.data.tasks == {"depth": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("optimizer: {steps: 5}", "optimizer"),
+        ("optimiser: {steps: many}", "steps"),
+        ("optimiser: {steps: 0}", "steps"),
+        ("warmup: {optimiser: {steps: -1}}", "warmup.optimiser.steps is -1"),
+        ("evaluation_views: -1", "evaluation_views is -1"),
+        ("seed: -1", "seed is -1; it must not be negative"),
+        ("profile: {focal: 0}", "profile.focal is 0.0; it must be positive"),
+        ("optimiser: 5", "optimiser"),
+        ("dtype: float8", "dtype"),
+        ("data: {questions: -1}", "questions"),
+        ("data: {workers: -1}", "data.workers is -1"),
+        ("data: {seed: -1}", "data.seed is -1"),
+        ("data: {matches: 0, pose: false}", "data.matches is 0 .* nothing is asked of pairs"),
+        ("data: {tasks: {depht: 1}}", "data.tasks holds 'depht'; known are depth"),
+        ("data: {tasks: {depth: -1}}", "data.tasks.depth is -1.0; a share is 0 or more"),
+        ("data: {tasks: {depth: .nan}}", "data.tasks.depth is nan"),
+        ("data: {tasks: {depth: much}}", "tasks: depth is 'much'"),
+        ("data: {tasks: {depth: 0, pairs: 0}}", "data.tasks: nothing is drawn"),
+        ("data: {tasks: {}}", "data.tasks: nothing is drawn"),
+        ("data: {sources: [rooms]}", "sources is .* expected a dict"),
+        ("data: {sources: {rooms: 3}}", "rooms: expected a mapping"),
+        ("data: {sources: {rooms: {kind: [room]}}}", "rooms: unknown key 'kind'"),
+        (
+            "data: {sources: {rooms: {kinds: [room, kitchen]}}}",
+            "data.sources.rooms.kinds holds 'kitchen'; known are room",
+        ),
+        ("warmup: {data: {sources: {a: {kinds: [kitchen]}}}}", "warmup.data.sources.a.kinds"),
+        ("data: {sources: {rooms: {scenes: -3}}}", "data.sources.rooms.scenes is -3"),
+        ("data: {sources: {rooms: {weight: -0.5}}}", "data.sources.rooms.weight is -0.5"),
+        ("data: {sources: {rooms: {weight: .inf}}}", "data.sources.rooms.weight is inf"),
+        ("data: {sources: {a: {weight: 0}, b: {weight: 0}}}", "data.sources: nothing is drawn"),
+        ("data: {sources: {own: {dataset: d, frames: test}}}", "own.frames is 'test'; use train"),
+        ("data: {sources: {own: {dataset: d, scenes: 5}}}", "own has a dataset, and"),
+        ("data: {sources: {a: {frames: held_out}}}", "data.sources.a has frames, and no dataset"),
+        ("warmup: {data: {tasks: {pairs: 1}}}", "warmup.data.tasks: a warm-up has a task of its"),
+        (
+            "object_warmup: {data: {tasks: {pairs: 1, objects: 1}}}",
+            "object_warmup.data.tasks: this",
+        ),
+        (
+            "object_warmup: {data: {tasks: {depth: 1}}}",
+            "object_warmup.data.tasks: this warm-up has",
+        ),
+        ("data: {weights: equal}", "data.weights is 'equal'; use given, uniform, size"),
+        ("data: {weights: size, sources: {a: {}}}", "data.sources.a has no size"),
+        ("profile: {fit: stretch}", "profile.fit is 'stretch'; use scale or pad"),
+        ("optimiser: {accumulate: 0}", "optimiser.accumulate is 0; it must be positive"),
+        ("optimiser: {learning_rate: .inf}", "optimiser.learning_rate is inf"),
+        ("optimiser: {warmup: 1.5}", r"optimiser.warmup is 1.5; it must be in \[0, 1\]"),
+        ("optimiser: {warmup: 0.5, decay: 0.6}", "warmup 0.5 and decay 0.6 are shares"),
+        ("warmup: {optimiser: {schedule: linear}}", "warmup.optimiser.schedule is 'linear'"),
+        ("lora: {rank: -1}", "lora.rank is -1"),
+        ("lora: {rank: 4, targets: []}", "lora.targets"),
+        ("lora: {rank: 4, dropout: 1}", "lora.dropout is 1.0"),
+        ("- a list", "mapping"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_mistakes_are_named_with_their_file(tmp_path, text, named):
+    path = _config(tmp_path, text)
+    with pytest.raises(ConfigError, match=named) as error:
+        load_config(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_settings_replace_single_values_of_the_file(tmp_path):
+    path = _config(tmp_path, "optimiser: {steps: 7, warmup: 0.1}\ndata:\n")
+    config = load_config(
+        path, ["optimiser.steps=200", "data.seed=3", "lora.rank=8", "lora.targets=[q_proj]"]
+    )
+    assert (config.optimiser.steps, config.optimiser.warmup) == (200, 0.1)
+    assert config.data.seed == 3
+    assert (config.lora.rank, config.lora.targets) == (8, ("q_proj",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("optimiser.steps=0", "optimiser.steps is 0"),
+        ("optimiser.stops=1", "unknown key 'stops'"),
+        ("optimiser.steps=many", "steps is 'many'; expected a int"),
+        ("seed.first=1", "'seed.first=1': seed holds no keys"),
+        ("optimiser.steps", "'optimiser.steps' sets nothing; write key.path=value"),
+        ("optimiser..steps=3", "sets nothing"),
+        ("optimiser.steps=[", "value cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(tmp_path, setting, named):
+    path = _config(tmp_path, "seed: 1")
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        load_config(path, [setting])

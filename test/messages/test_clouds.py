@@ -1,0 +1,110 @@
+"""Clouds, read back by their own field descriptions and by sensor_msgs_py where it is installed."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from vlm3_ros.messages.clouds import cloud_message
+
+HEADER = Header(stamp=Time(sec=12, nanosec=34), frame_id="camera_optical")
+
+
+def arrays(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return (
+        random.normal(size=(count, 3)),
+        random.integers(0, 256, (count, 3), np.uint8),
+        random.uniform(size=count),
+    )
+
+
+def read_back(message: PointCloud2) -> list[dict[str, bytes]]:
+    """The cells of a cloud, each field as its four bytes, by what the message says of itself."""
+    message = deserialize_message(serialize_message(message), PointCloud2)
+    assert not message.is_bigendian
+    assert message.row_step == message.width * message.point_step
+    assert len(message.data) == message.height * message.row_step
+    data = bytes(message.data)
+    return [
+        {
+            field.name: data[start + field.offset : start + field.offset + 4]
+            for field in message.fields
+        }
+        for start in range(0, len(data), message.point_step)
+    ]
+
+
+def as_float(cell: bytes) -> float:
+    return struct.unpack("<f", cell)[0]
+
+
+def test_fields_are_what_pcl_and_rviz_read():
+    message = cloud_message(HEADER, *arrays(3))
+    assert message.header == HEADER
+    assert [(f.name, f.datatype, f.count) for f in message.fields] == [
+        (name, PointField.FLOAT32, 1) for name in ("x", "y", "z", "rgb", "uncertainty")
+    ]
+    assert (message.height, message.width) == (1, 3)
+    assert message.is_dense
+
+
+@given(count=st.integers(0, 20), seed=st.integers(0, 1000))
+def test_values_come_back(count, seed):
+    points, colours, uncertainty = arrays(count, seed)
+    cells = read_back(cloud_message(HEADER, points, colours, uncertainty))
+    assert len(cells) == count
+    for cell, point, (red, green, blue), sigma in zip(
+        cells, points, colours, uncertainty, strict=True
+    ):
+        assert [as_float(cell[axis]) for axis in "xyz"] == list(point.astype(np.float32))
+        # The bytes of 0x00RRGGBB, least significant first.
+        assert tuple(cell["rgb"]) == (blue, green, red, 0)
+        assert as_float(cell["uncertainty"]) == np.float32(sigma)
+
+
+@given(
+    points=hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(0, 12), st.just(3)),
+        elements=st.sampled_from([0.5, -1.5, 2.5, np.nan, np.inf, -np.inf]),
+    )
+)
+def test_only_whole_points_come_in_and_keep_their_colour(points):
+    _, colours, uncertainty = arrays(len(points))
+    cells = read_back(cloud_message(HEADER, points, colours, uncertainty))
+    whole = [i for i, point in enumerate(points) if all(abs(value) < 10 for value in point)]
+    assert [[as_float(cell[axis]) for axis in "xyz"] for cell in cells] == [
+        list(points[i]) for i in whole
+    ]
+    assert [tuple(cell["rgb"][2::-1]) for cell in cells] == [tuple(colours[i]) for i in whole]
+
+
+def test_unknown_uncertainty_keeps_its_point():
+    points, colours, _ = arrays(2)
+    cells = read_back(cloud_message(HEADER, points, colours, np.array([np.nan, 0.5])))
+    assert np.isnan(as_float(cells[0]["uncertainty"]))
+    assert as_float(cells[1]["uncertainty"]) == 0.5
+
+
+def test_parity_with_sensor_msgs_py():
+    point_cloud2 = pytest.importorskip("sensor_msgs_py.point_cloud2")
+    points, colours, uncertainty = arrays(50)
+    points[7] = np.nan
+    cloud = point_cloud2.read_points(cloud_message(HEADER, points, colours, uncertainty))
+    known = np.isfinite(points[:, 0])
+    for axis, name in enumerate("xyz"):
+        np.testing.assert_array_equal(cloud[name], points[known, axis].astype(np.float32))
+    packed = np.ascontiguousarray(cloud["rgb"]).view(np.uint32)
+    np.testing.assert_array_equal(packed >> 16, colours[known, 0])
+    np.testing.assert_array_equal(packed & 255, colours[known, 2])
+    np.testing.assert_array_equal(cloud["uncertainty"], uncertainty[known].astype(np.float32))

@@ -1,0 +1,1 @@
+"""The laboratory's commands, which `vlm3` finds by entry points."""

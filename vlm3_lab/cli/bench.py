@@ -1,0 +1,249 @@
+"""`vlm3 bench`: what asking costs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from vlm3_ros.cli.arguments import positive_integer
+from vlm3_ros.cli.model_options import add_model_options, model_name
+from vlm3_ros.engines.settings import EngineSettings, chosen_settings
+from vlm3_ros.errors import CommandError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vlm3_lab.studies.benchmark import Measurement, Method, Setting, Workload
+    from vlm3_lab.studies.cost import CostRow
+    from vlm3_ros.engines.transformers import LoadedModel
+
+T = TypeVar("T")
+
+SHAPES = ("4b",)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a checkpoint, or random weights of a shape, and an image of some size."""
+
+    settings: EngineSettings
+    shape: str | None
+    visual_tokens: int
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure what asking costs on this machine",
+        description="Measure time and memory of asking for depths of many pixels of one image, in "
+        "several ways side by side. naive: one `generate` per question, the image encoded each "
+        "time. batched: one `generate`, the image repeated for each question. packed: ten "
+        "questions in one sequence behind one image, kept apart by a mask. engine: ours, which "
+        "reads image and shared text once and never copies their keys and values; "
+        "engine-forced: ours with answers forced into their form, which gives standard deviations. "
+        "Each row is measured in a process of its own, after one question to warm up; peak memory "
+        "is that of this process, on a GPU that of its tensors. The roofline is what the frame "
+        "would take if the device reached the bandwidth of a copy and the speed of a product of "
+        "matrices, both measured here. Writes bench.json, bench.txt and bench.png.",
+        epilog="examples: vlm3 bench --out out/bench; vlm3 bench --shape 4b --device cuda --out "
+        "out/bench-4b",
+    )
+    parser.add_argument(
+        "--questions",
+        type=_counts,
+        default=(1, 16, 64, 256, 1024),
+        metavar="N,N,...",
+        help="numbers of questions that the engine is asked (default: 1,16,64,256,1024)",
+    )
+    parser.add_argument(
+        "--naive-questions",
+        type=positive_integer,
+        default=64,
+        metavar="N",
+        help="questions that are asked the naive and the packed way, which cost the same for "
+        "each; answers of all ways are compared on them (default: 64)",
+    )
+    parser.add_argument(
+        "--batched-questions",
+        type=positive_integer,
+        default=16,
+        metavar="N",
+        help="questions of the batch that repeats the image (default: 16)",
+    )
+    parser.add_argument(
+        "--visual-tokens",
+        type=positive_integer,
+        default=1000,
+        metavar="N",
+        help="of the image, about: 1024 px each (default: 1000)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=positive_integer,
+        default=3,
+        metavar="N",
+        help="of the engine's measurements, of which the median counts (default: 3)",
+    )
+    parser.add_argument(
+        "--shape",
+        choices=SHAPES,
+        help="in place of a checkpoint, random weights of this public architecture: 4b is "
+        "Qwen3-VL-4B. Its answers are noise, of the length that real ones have; forced numbers "
+        "are as long as the grammar allows",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from rich.console import Console
+
+    from vlm3_lab.studies.cost import cost_json, cost_rows, draw_cost
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.report import write_json
+
+    if options.shape and options.model:
+        raise CommandError("--shape is in place of --model: give one of them")
+    subject = Subject(chosen_settings(vars(options)), options.shape, options.visual_tokens)
+    most = max(*options.questions, options.naive_questions, options.batched_questions)
+    cases: list[tuple[Method, int, int]] = [
+        ("naive", options.naive_questions, 1),
+        ("batched", options.batched_questions, 1),
+        ("packed", options.naive_questions, 1),
+    ]
+    cases += [("engine", count, options.repeats) for count in options.questions]
+    cases += [("engine-forced", count, options.repeats) for count in options.questions]
+    options.out.mkdir(parents=True, exist_ok=True)
+    measurements = []
+    with progress_bar("measurements") as progress:
+        progress(0, len(cases) + 1)
+        setting = _in_own_process(_describe, subject, most)
+        for done, case in enumerate(cases, start=1):
+            progress(done, len(cases) + 1)
+            measurements.append(_in_own_process(_measure, subject, *case))
+        progress(len(cases) + 1, len(cases) + 1)
+    name = f"{options.shape}, random" if options.shape else model_name(subject.settings.model)
+    rows = cost_rows(setting, measurements)
+    write_json(options.out / "bench.json", cost_json(name, setting, rows))
+    draw_cost(name, setting, rows, options.out / "bench.png")
+    table = _table(name, setting, rows)
+    with (options.out / "bench.txt").open("w", encoding="utf-8") as file:
+        Console(file=file, width=120).print(table)
+    console = Console()
+    console.print(table)
+    console.print(f"wrote bench.json, bench.txt and bench.png to {options.out}", highlight=False)
+    return 0
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(sorted({positive_integer(part) for part in text.split(",")}))
+
+
+def _in_own_process(function: Callable[..., T], *arguments: object) -> T:
+    """The function's result, from a new process that does nothing else."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise CommandError(
+                "a measurement ended without a word, most likely for want of memory: ask fewer "
+                "questions, or choose a smaller image or another dtype"
+            ) from error
+
+
+def _describe(subject: Subject, count: int) -> Setting:
+    from vlm3_lab.studies.benchmark import describe
+
+    loaded = _load(subject)
+    return describe(loaded, _workload(subject, loaded, count))
+
+
+def _measure(subject: Subject, method: Method, count: int, repeats: int) -> Measurement:
+    from vlm3_lab.studies.benchmark import measure
+
+    loaded = _load(subject)
+    workload = _workload(subject, loaded, count)
+    return measure(loaded, method, workload, subject.settings, repeats)
+
+
+def _load(subject: Subject) -> LoadedModel:
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    if subject.shape:
+        from vlm3_lab.training.architectures import random_model
+
+        return random_model(subject.shape, subject.settings)
+    from vlm3_ros.engines.checkpoint import preflight
+    from vlm3_ros.engines.transformers import load_model
+
+    return load_model(subject.settings, preflight(subject.settings))
+
+
+def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
+    """A procedural view in the wanted size, and pixels of it; the same in every process."""
+    import cv2
+    import numpy as np
+
+    from vlm3_lab.scenes import sample_view
+    from vlm3_lab.studies.benchmark import Workload
+    from vlm3_ros.engines.processor import image_limits
+    from vlm3_ros.language.prompts import depth_question
+
+    rows = max(1, round((subject.visual_tokens * 3 / 4) ** 0.5))
+    columns = max(1, round(subject.visual_tokens / rows))
+    side = image_limits(loaded.processor).multiple
+    view = sample_view(np.random.default_rng(0), "room")
+    size = columns * side, rows * side
+    image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    rng = np.random.default_rng(0)
+    prompts = loaded.profile.prompts
+    questions = [
+        depth_question(prompts, rng.integers(0, prompts.text_range, 2)) for _ in range(count)
+    ]
+    return Workload(image, questions)
+
+
+def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    speed, work = setting.speed, setting.work
+    table = Table(
+        title=f"{name}: {setting.parameters / 1e6:,.1f} M parameters as {setting.dtype} on "
+        f"{setting.hardware}, {setting.threads} thread(s); {setting.visual_tokens} visual tokens, "
+        f"{setting.question_tokens:.0f} own tokens a question",
+        box=SIMPLE,
+        pad_edge=False,
+        collapse_padding=True,
+        caption="same: answers like the naive way's; forced ones differ where the model does not "
+        f"keep to its form by itself. device: {speed.bytes_per_second / 1e9:.1f} GB/s in a copy, "
+        f"{speed.flops_per_second / 1e9:,.0f} GFLOP/s in a product; model: "
+        f"{work.weight_bytes / 1e6:,.1f} MB of weights a step, "
+        f"{work.prefix_flops(setting.prefix_tokens) / 1e9:,.1f} GFLOP for image and shared text",
+    )
+    table.add_column("method", no_wrap=True)
+    for column in ("asked", "ms/frame", "per s", "x naive", "floor ms", "peak MB", "same"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.method,
+            f"{row.questions:,}",
+            "no memory" if row.ms_per_frame is None else f"{row.ms_per_frame:,.0f}",
+            "" if row.questions_per_second is None else f"{row.questions_per_second:,.1f}",
+            "" if row.ratio_to_naive is None else f"{row.ratio_to_naive:,.1f}",
+            f"{row.roofline_ms:,.0f}",
+            f"{row.peak_memory_mb:,.0f}",
+            ""
+            if row.equal_answers is None
+            else f"{row.equal_answers * row.compared:.0f}/{row.compared}",
+        )
+    return table

@@ -1,0 +1,199 @@
+"""`vlm3 dataset`: recordings become a training set."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from argparse import ArgumentTypeError
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm3_ros.cli.arguments import number_from_zero, positive_integer, positive_number
+from vlm3_ros.errors import CommandError
+
+if TYPE_CHECKING:
+    from vlm3_lab.datasets.making import MakingOptions
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "dataset",
+        help="make a training set of recordings",
+        description="Make a training set of bags (rosbag2 as mcap or sqlite3, or ROS 1) with "
+        "images, depth (images, or the point clouds of a LiDAR that TF relates to the camera) and "
+        "poses: ten pixels with depth of each frame, pairs of frames that show at least a quarter "
+        "of the same, boxes of objects where the bag has them. Writes the frames, rectified, as "
+        "JPEG, depth as PNG, frames.jsonl (DepthLM's format: `vlm3 evaluate DIR/held_out.jsonl` "
+        "scores on it), pairs.jsonl, dataset.json, report.html and pictures. Needs no ROS. A run "
+        "that was cut off goes on when the same command is given again; another bag is added.",
+        epilog="example: vlm3 dataset drive1.mcap drive2.mcap --out out/drives --held-out 0.2",
+    )
+    parser.add_argument(
+        "bags",
+        nargs="+",
+        type=Path,
+        metavar="BAG",
+        help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the training set"
+    )
+    _add_topic_options(parser)
+    _add_selection_options(parser)
+    parser.add_argument(
+        "--depth-scale",
+        type=positive_number,
+        metavar="FACTOR",
+        help="multiply depth by it where it has not REP-118's unit (16UC1: millimetres, 32FC1: "
+        "metres); 0.001 for millimetres in 32FC1",
+    )
+    parser.add_argument(
+        "--jpeg-quality",
+        type=positive_integer,
+        default=90,
+        metavar="Q",
+        help="of the stored images, 1 to 100 (default: 90)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from rich.console import Console
+
+    from vlm3_lab.datasets.making import make_dataset
+    from vlm3_lab.datasets.reading import load_dataset
+    from vlm3_lab.datasets.report import dataset_tables, left_out_facts, write_report
+    from vlm3_ros.cli.evaluate_bag import rich_table
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.depthlm import DatasetError
+
+    try:
+        with progress_bar("frames and pairs") as progress:
+            make_dataset(options.out, options.bags, _making(options), progress)
+        dataset = load_dataset(options.out)
+        wrote = write_report(dataset)
+    except DatasetError as error:
+        raise CommandError(str(error)) from error
+    console = Console(highlight=False)
+    for table in dataset_tables(dataset):
+        console.print(rich_table(table))
+    for name, text in left_out_facts(dataset).items():
+        console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
+    print(f"wrote frames.jsonl, held_out.jsonl, pairs.jsonl, {', '.join(wrote)} to {options.out}")
+    return 0
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes, written 500M or 4G."""
+    found = re.fullmatch(r"([1-9]\d*)([KMG]?)B?", text, re.IGNORECASE)
+    if not found:
+        raise ArgumentTypeError(f"'{text}' is no number of bytes such as 500M or 4G")
+    return int(found[1]) * _UNITS[found[2].upper()]
+
+
+def share(text: str) -> float:
+    """A number from 0 up to, not including, 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise ArgumentTypeError(f"'{text}' is no share from 0 up to 1")
+    return value
+
+
+def _add_topic_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("topics, found by type and content where they are not given")
+    for name, what in (
+        ("image", "images"),
+        ("camera-info", "their calibration"),
+        ("depth", "depth images, registered to the rectified images"),
+        ("lidar", "point clouds of a LiDAR, instead of depth images"),
+    ):
+        group.add_argument(f"--{name}-topic", metavar="TOPIC", help=what)
+    group.add_argument(
+        "--gt",
+        metavar="TOPIC|FRAME",
+        help="poses: a topic of Odometry or PoseStamped, or a TF frame in which the robot moves",
+    )
+    group.add_argument("--rectified", action="store_true", help="the images are rectified already")
+
+
+def _add_selection_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which frames, of each bag")
+    group.add_argument(
+        "--held-out",
+        type=share,
+        default=0.2,
+        metavar="SHARE",
+        help="of the time, at its end, whose frames are held out (default: 0.2)",
+    )
+    group.add_argument(
+        "--held-out-gap",
+        type=number_from_zero,
+        default=1.0,
+        metavar="SECONDS",
+        help="before these from which nothing is kept (default: 1)",
+    )
+    group.add_argument(
+        "--min-gap",
+        type=number_from_zero,
+        default=0.1,
+        metavar="SECONDS",
+        help="between two frames (default: 0.1)",
+    )
+    group.add_argument(
+        "--min-motion",
+        type=number_from_zero,
+        default=0.05,
+        metavar="METRES",
+        help="that the camera moves from one frame to the next, unless it turns by 2 degrees; 0 "
+        "keeps frames of a camera that stands (default: 0.05)",
+    )
+    group.add_argument(
+        "--max-images",
+        type=positive_integer,
+        default=1000,
+        metavar="N",
+        help="frames of each bag at most, evenly taken (default: 1000)",
+    )
+    group.add_argument(
+        "--max-bytes",
+        type=byte_count,
+        default=4 * 10**9,
+        metavar="N",
+        help="images and depth of the whole folder at most, such as 500M (default: 4G)",
+    )
+
+
+def _making(options: argparse.Namespace) -> MakingOptions:
+    from vlm3_lab.datasets.making import MakingOptions
+    from vlm3_lab.datasets.recordings import TopicOptions
+    from vlm3_lab.datasets.selection import Selection
+
+    if options.jpeg_quality > 100:
+        raise CommandError(f"--jpeg-quality is {options.jpeg_quality}: it goes up to 100")
+    return MakingOptions(
+        topics=TopicOptions(
+            image=options.image_topic,
+            camera_info=options.camera_info_topic,
+            depth=options.depth_topic,
+            lidar=options.lidar_topic,
+            ground_truth=options.gt,
+            is_rectified=options.rectified,
+        ),
+        selection=Selection(
+            held_out=options.held_out,
+            held_out_gap=options.held_out_gap,
+            min_gap=options.min_gap,
+            min_motion=options.min_motion,
+            max_images=options.max_images,
+        ),
+        depth_scale=options.depth_scale,
+        jpeg_quality=options.jpeg_quality,
+        max_bytes=options.max_bytes,
+    )

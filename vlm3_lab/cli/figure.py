@@ -1,0 +1,153 @@
+"""`vlm3 figure`: all tasks in one picture, as figure 3 of the paper."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm3_ros.cli.arguments import natural_number, positive_integer
+from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engines
+from vlm3_ros.cli.photos import add_camera_options
+from vlm3_ros.errors import CommandError
+
+if TYPE_CHECKING:
+    from vlm3_ros.engines.base import Engine
+    from vlm3_ros.evaluation.pictures.cloud import CloudFrame
+    from vlm3_ros.evaluation.pictures.object import ObjectFrame
+    from vlm3_ros.evaluation.pictures.pair import PairFrame
+
+    Sections = tuple[list[CloudFrame], list[PairFrame], list[ObjectFrame]]
+
+_PHOTOS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "figure",
+        help="draw all tasks in one picture",
+        description="Draw what a checkpoint says, as figure 3 of the paper does: depths as clouds "
+        "seen from aside, lines between pixels that it takes for the same point, the motion of the "
+        "camera, and answers about boxed objects; the truth beside them where it is known. Of "
+        "photos by one camera (each two in a row are a pair), of a bag, or, without either, of "
+        "procedural views of each kind of scene.",
+        epilog="examples: vlm3 figure --seed 3 --out figure.png; vlm3 figure drive.mcap --out "
+        "figure.png; vlm3 figure first.jpg second.jpg --hfov 60 --box 40 80 120 200 --out "
+        "figure.png",
+    )
+    parser.add_argument(
+        "data", nargs="*", type=Path, metavar="DATA", help="photos, or a bag as for evaluate"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="the picture")
+    parser.add_argument(
+        "--rows",
+        type=positive_integer,
+        default=2,
+        metavar="N",
+        help="examples of each task, of a bag or of procedural views (default: 2)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=natural_number,
+        default=0,
+        metavar="S",
+        help="which procedural views (default: 0)",
+    )
+    add_camera_options(parser, required=False)
+    parser.add_argument(
+        "--box",
+        type=float,
+        nargs=4,
+        action="append",
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="outermost pixels of an object in the first photo; may be repeated",
+    )
+    add_focal_option(parser)
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from vlm3_lab.studies.figure import draw_figure
+
+    if options.out.suffix.lower() != ".png":
+        raise CommandError(f"--out {options.out}: a picture is written, name a .png")
+    is_photos = bool(options.data) and all(p.suffix.lower() in _PHOTOS for p in options.data)
+    if len(options.data) > 1 and not is_photos:
+        raise CommandError("figure takes several photos, or one bag")
+    has_camera = options.hfov is not None or options.camera_info is not None
+    if is_photos != has_camera:
+        raise CommandError(
+            "photos need --hfov or --camera-info"
+            if is_photos
+            else "--hfov and --camera-info are for photos"
+        )
+    if options.box and not is_photos:
+        raise CommandError("--box is for photos")
+    options.out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with loaded_engines(options) as engines:
+        if is_photos:
+            sections = _of_photos(*engines, options)
+        elif options.data:
+            sections = _of_bag(*engines, options)
+        else:
+            sections = _of_views(*engines, options)
+    draw_figure(options.out, *sections)
+    for name, frames in zip(("correspondence and pose", "objects"), sections[1:], strict=True):
+        if not frames:
+            print(f"without {name}: not asked, or the model did not learn it")
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _of_views(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
+    from vlm3_lab.studies.figure import synthetic_figure
+
+    return synthetic_figure(engine, pair_engine, options.seed, options.rows, options.focal)
+
+
+def _of_bag(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
+    from vlm3_lab.studies.figure import bag_figure
+    from vlm3_ros.evaluation.bag.evaluate import bag_source
+
+    with bag_source(options.data[0]) as source:
+        clouds, pairs = bag_figure(engine, pair_engine, source, options.rows, options.focal)
+    return clouds, pairs, []
+
+
+def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
+    from vlm3_lab.studies.figure import asked_pair, cloud_frame
+    from vlm3_lab.studies.synthetic_pairs import knows_pairs
+    from vlm3_ros.cli.ask_objects import questions_about, rectified_box
+    from vlm3_ros.cli.photos import read_shot
+    from vlm3_ros.evaluation.metrics.objects import Asked
+    from vlm3_ros.evaluation.pictures.object import ObjectFrame
+    from vlm3_ros.language.prompts import RELATIONS
+    from vlm3_ros.tasks.objects import ask_objects
+
+    shots = [read_shot(path, options) for path in options.data]
+    names = [path.name for path in options.data]
+    clouds = [
+        cloud_frame(engine, name, shot.image, shot.camera, view_focal=options.focal)
+        for name, shot in zip(names, shots, strict=True)
+    ]
+    pairs, objects = [], []
+    asks_pairs = knows_pairs(pair_engine)
+    for one, other in itertools.pairwise(range(len(shots))) if asks_pairs else ():
+        first, second = shots[one], shots[other]
+        images, cameras = (first.image, second.image), (first.camera, second.camera)
+        title = f"{names[one]}, {names[other]}"
+        pairs.append(asked_pair(pair_engine, title, images, cameras))
+    if options.box:
+        shot = shots[0]
+        boxes = [rectified_box(shot, box) for box in options.box]
+        answers = ask_objects(
+            engine, shot.image, shot.camera, questions_about(boxes, RELATIONS[::2])
+        )
+        said = zip(answers.questions, answers.values, strict=True)
+        asked = tuple(Asked(question, float("nan"), value) for question, value in said)
+        objects.append(ObjectFrame(names[0], shot.image, asked))
+    return clouds, pairs, objects

@@ -1,0 +1,169 @@
+"""`vlm3 train`: train a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlm3_ros.errors import CommandError
+
+if TYPE_CHECKING:
+    from vlm3_lab.training.config import TrainConfig
+    from vlm3_ros.evaluation.depthlm import LabelledImage
+    from vlm3_ros.evaluation.metrics.depth import DepthMetrics
+
+VALIDATION_SEED = 1_000_003
+"""Seed of the views that score a run while it goes on; evaluations afterwards take others."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "train",
+        help="train a checkpoint",
+        description="Train a checkpoint as a YAML file says (config/training/*.yaml). A run that "
+        "was cut off goes on where it stopped when the same command is given again.",
+        epilog="example: vlm3 train config/training/tiny_views.yaml --out out/training",
+    )
+    parser.add_argument("config", type=Path, help="YAML file of the run")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of checkpoints, log.json and, at the end, final/",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="ID|DIR",
+        help="checkpoint to start from in place of the file's: a folder, or an id of the hub",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="single values in place of the file's, such as optimiser.steps=200",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from vlm3_lab.training.config import load_config
+    from vlm3_lab.training.sources import check_sources
+
+    config = load_config(options.config, options.set)
+    if options.model:
+        config = replace(config, model=options.model)
+    # Where several processes train, the first one speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    level = logging.INFO if first else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    check_sources(config, str(options.config))
+    # After the configuration: torch takes seconds, an error in a file should not.
+    from vlm3_lab.training.card import score_table, spent, wait_share
+    from vlm3_lab.training.sft import train
+    from vlm3_ros.evaluation.depthlm import DatasetError
+
+    try:
+        held_out = held_out_images(config)
+    except DatasetError as error:
+        raise CommandError(str(error)) from error
+
+    def score(checkpoint: Path) -> dict[str, float]:
+        return score_checkpoint(checkpoint, config, held_out)
+
+    final = train(config, options.out, score if config.evaluation_views else None)
+    if first:
+        log = json.loads((options.out / "log.json").read_text())
+        print(score_table(log) or "not scored")
+        print(f"trained for {spent(log)[0] / 60:.1f} min, {wait_share(log):.1%} waiting for data")
+        print(f"wrote {final}")
+    return 0
+
+
+def score_checkpoint(
+    checkpoint: Path, config: TrainConfig, held_out: Sequence[LabelledImage] = ()
+) -> dict[str, float]:
+    """Scores of a checkpoint, on as many unseen views as configured, at what the run teaches.
+
+    `delta1` and `abs_rel` on procedural views, `held_out_delta1` and `held_out_abs_rel` on the
+    frames of `held_out_images`; `auc30`, `auc5` and `epe_share`, the error of
+    matches as a share of the image's width, on procedural pairs; `relations`, the share of right
+    answers about two objects, and `quantities`, that of lengths and directions that are close.
+    """
+    from vlm3_lab.studies.synthetic import evaluate_synthetic
+    from vlm3_lab.studies.synthetic_objects import evaluate_objects
+    from vlm3_lab.studies.synthetic_pairs import evaluate_pairs
+    from vlm3_ros.engines.load import load_engine
+    from vlm3_ros.engines.settings import EngineSettings
+    from vlm3_ros.evaluation.depthlm import evaluate_dataset
+
+    scores: dict[str, float] = {}
+    engine = load_engine(EngineSettings(model=str(checkpoint), offline=True))
+    try:
+        if config.data.share("depth"):
+            model = evaluate_synthetic(engine, config.evaluation_views, VALIDATION_SEED)
+            scores |= _depth_scores(model.overall.model, "")
+            if held_out:
+                own = evaluate_dataset(engine, held_out)
+                scores |= _depth_scores(own.model, "held_out_")
+        if config.learns_pairs:
+            pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED).overall
+            scores |= {
+                "auc30": pairs.pose.auc[30],
+                "auc5": pairs.pose.auc[5],
+                "epe_share": pairs.matches.epe_share,
+            }
+        if config.learns_objects:
+            objects = evaluate_objects(engine, config.evaluation_views, VALIDATION_SEED).overall
+            scores |= {
+                "relations": objects.model.accuracy,
+                "quantities": objects.model.success,
+            }
+    finally:
+        engine.close()
+    return scores
+
+
+def held_out_images(config: TrainConfig) -> list[LabelledImage]:
+    """Frames that score a run and that it does not learn from, evenly spread over its datasets.
+
+    Raises:
+        DatasetError: naming a line that cannot be read.
+    """
+    from vlm3_lab.datasets.reading import HELD_OUT
+    from vlm3_ros.evaluation.depthlm import read_dataset
+
+    if not config.evaluation_views:
+        return []
+    warmups = [part.data for part in config.warmups.values() if part.optimiser.steps]
+    # What any part of the run draws from besides the frames to learn from is not held out.
+    seen = {
+        Path(source.dataset)
+        for data in (config.data, *warmups)
+        for source in data.sources.values()
+        if source.weight and source.frames != "train"
+    }
+    own = {Path(s.dataset): None for s in config.data.sources.values() if s.dataset and s.weight}
+    files = [folder / HELD_OUT for folder in own if folder not in seen]
+    # Without a held-out frame, the file is there and empty.
+    images = [
+        image
+        for file in files
+        if file.is_file() and file.stat().st_size
+        for image in read_dataset(file)
+    ]
+    return images[:: -(-len(images) // config.evaluation_views) or 1]
+
+
+def _depth_scores(metrics: DepthMetrics, prefix: str) -> dict[str, float]:
+    return {f"{prefix}delta1": metrics.delta1, f"{prefix}abs_rel": metrics.abs_rel}

@@ -1,0 +1,273 @@
+"""Reading a training set that `vlm3 dataset` made.
+
+A folder:
+
+- `frames.jsonl`: a line for each frame, in DepthLM's format (`vlm3_ros.evaluation.depthlm`:
+  `image`, `intrinsics`, `pixel_coords`, `depth`) with more keys: `bag`, `stamp_ns`, `depth_image`
+  (16-bit PNG of millimetres along Z, 0 where unknown), `T_world_camera` (4 x 4, null where
+  unknown), `objects` (`kind`, `centre`, `size`, `yaw` in the world) and `split` ("train" or
+  "held_out"). `held_out.jsonl` repeats the lines of the held-out frames.
+- `pairs.jsonl`: a line for each two frames that show enough of the same: `first` and `second`
+  (lines of frames.jsonl, from 0), `covisibility`, `baseline_m`, `rotation_deg` and `split`.
+- `dataset.json`: the bags, the options, counts, and what was left out and why.
+- `images`, `depth`, `pictures`, `report.html`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_lab.scenes.scene import SceneObject
+from vlm3_lab.scenes.views import View
+from vlm3_ros.evaluation.depthlm import DatasetError
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import Transform
+
+FRAMES, HELD_OUT, PAIRS, DESCRIPTION = (
+    "frames.jsonl",
+    "held_out.jsonl",
+    "pairs.jsonl",
+    "dataset.json",
+)
+
+VERSION = 1
+"""Of the format; others are refused."""
+
+Split = Literal["train", "held_out"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A rectified image of a recording and what is true of it.
+
+    `image`, `depth_image`: paths within the folder. `pixels`: (u, v) of labelled pixels, shape
+    (n, 2), and their `depths`, metres along Z, shape (n,). `T_world_camera`: shape (4, 4), takes
+    points of the optical frame to the world of the bag's poses; None where unknown. `objects`:
+    boxes in that world.
+    """
+
+    bag: str
+    stamp_ns: int
+    image: str
+    depth_image: str
+    camera: PinholeCamera
+    pixels: NDArray[np.float64]
+    depths: NDArray[np.float64]
+    T_world_camera: Transform | None
+    objects: tuple[SceneObject, ...]
+    split: Split
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two frames of one bag and one split: places in `Dataset.frames`.
+
+    `covisibility`: share of each image that the other one shows, the smaller of both ways.
+    `baseline_m`, `rotation_deg`: how far apart and how much turned the camera was.
+    """
+
+    first: int
+    second: int
+    covisibility: float
+    baseline_m: float
+    rotation_deg: float
+    split: Split
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training set. `description`: what dataset.json says."""
+
+    folder: Path
+    frames: tuple[Frame, ...]
+    pairs: tuple[Pair, ...]
+    description: dict[str, Any]
+
+
+def load_dataset(folder: Path | str) -> Dataset:
+    """Read all but the images of a training set.
+
+    Raises:
+        DatasetError: naming the file and the line that is missing or wrong.
+    """
+    folder = Path(folder)
+    if not (folder / DESCRIPTION).is_file():
+        raise DatasetError(
+            f"{folder}: there is no {DESCRIPTION}: `vlm3 dataset` makes such a folder, and goes on "
+            "with one that it has begun"
+        )
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        version = description["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{folder / DESCRIPTION}: it cannot be read: {error!r}") from error
+    if version != VERSION:
+        raise DatasetError(
+            f"{folder / DESCRIPTION}: version {version!r} of the format; this program reads "
+            f"{VERSION}"
+        )
+    frames = []
+    for source, content in _lines(folder / FRAMES):
+        try:
+            frames.append(frame_from_json(content))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DatasetError(f"{source}: {error!r}") from error
+    pairs = []
+    for source, content in _lines(folder / PAIRS):
+        try:
+            pairs.append(_pair(content, frames))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DatasetError(f"{source}: {error!r}") from error
+    if not frames:
+        raise DatasetError(f"{folder / FRAMES}: there is no frame in it")
+    return Dataset(folder, tuple(frames), tuple(pairs), description)
+
+
+def read_view(dataset: Dataset, index: int) -> View:
+    """A frame with its image and its depth.
+
+    `depth` is NaN where unknown, `T_world_camera` is NaN where unknown; `kind` is the name of the
+    bag.
+
+    Raises:
+        DatasetError: naming the image that cannot be read.
+    """
+    frame = dataset.frames[index]
+    image = _decoded(dataset.folder / frame.image, cv2.IMREAD_COLOR, np.uint8)
+    depth = read_depth(dataset.folder / frame.depth_image)
+    for name, shape in ((frame.image, image.shape), (frame.depth_image, depth.shape)):
+        if shape[:2] != (frame.camera.height, frame.camera.width):
+            raise DatasetError(
+                f"{dataset.folder / name}: {shape[1]}x{shape[0]} px, {FRAMES} says "
+                f"{frame.camera.width}x{frame.camera.height}"
+            )
+    return View(
+        image=np.ascontiguousarray(image[..., ::-1]),
+        depth=depth,
+        camera=frame.camera,
+        T_world_camera=np.full((4, 4), np.nan)
+        if frame.T_world_camera is None
+        else frame.T_world_camera,
+        kind=frame.bag,
+        objects=frame.objects,
+    )
+
+
+def read_depth(path: Path) -> NDArray[np.float32]:
+    """Metres along Z of a 16-bit PNG of millimetres, shape (height, width), NaN where unknown.
+
+    Raises:
+        DatasetError: naming the file that cannot be read.
+    """
+    pixels = _decoded(path, cv2.IMREAD_UNCHANGED, np.uint16)
+    if pixels.ndim != 2:
+        raise DatasetError(f"{path}: it is no depth image: it has colours")
+    return np.where(pixels > 0, pixels.astype(np.float32) / 1000, np.float32(np.nan))
+
+
+def frame_from_json(content: dict[str, Any]) -> Frame:
+    """A frame of a line of frames.jsonl.
+
+    Raises:
+        KeyError, TypeError, ValueError: when a key is missing or a value senseless.
+    """
+    fx, fy, cx, cy, width, height = content["intrinsics"]
+    pixels = np.asarray(content["pixel_coords"], dtype=float).reshape(-1, 2)
+    depths = np.asarray(content["depth"], dtype=float)
+    if depths.shape != (len(pixels),) or not (np.isfinite(depths) & (depths > 0)).all():
+        raise ValueError(f"'depth' holds no positive number for each of {len(pixels)} pixels")
+    return Frame(
+        bag=content["bag"],
+        stamp_ns=int(content["stamp_ns"]),
+        image=_inside(content["image"]),
+        depth_image=_inside(content["depth_image"]),
+        camera=PinholeCamera(int(width), int(height), fx, fy, cx, cy),
+        pixels=pixels,
+        depths=depths,
+        T_world_camera=None
+        if content["T_world_camera"] is None
+        else _finite("T_world_camera", content["T_world_camera"], (4, 4)),
+        objects=tuple(
+            SceneObject(
+                str(box["kind"]),
+                _finite("centre", box["centre"], (3,)),
+                _finite("size", box["size"], (3,)),
+                float(box["yaw"]),
+            )
+            for box in content["objects"]
+        ),
+        split=_split(content["split"]),
+    )
+
+
+def _pair(content: dict[str, Any], frames: list[Frame]) -> Pair:
+    pair = Pair(
+        int(content["first"]),
+        int(content["second"]),
+        float(content["covisibility"]),
+        float(content["baseline_m"]),
+        float(content["rotation_deg"]),
+        _split(content["split"]),
+    )
+    for index in (pair.first, pair.second):
+        if not 0 <= index < len(frames):
+            raise ValueError(f"there is no frame {index}, {FRAMES} has {len(frames)}")
+        if frames[index].T_world_camera is None:
+            raise ValueError(f"frame {index} has no pose")
+        if frames[index].split != pair.split:
+            raise ValueError(f"frame {index} is of split {frames[index].split}")
+    return pair
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """The lines of a file of JSON, each with its place in words."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: it cannot be read as text: {error}") from error
+    for number, line in enumerate(lines, 1):
+        source = f"{path}:{number}"
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            raise DatasetError(f"{source}: {error}") from error
+        yield source, content
+
+
+def _decoded(path: Path, flags: int, dtype: type[np.generic]) -> NDArray[Any]:
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise DatasetError(f"{path}: it cannot be read: {error}") from error
+    pixels = cv2.imdecode(data, flags) if data.size else None
+    if pixels is None or pixels.dtype != dtype:
+        raise DatasetError(f"{path}: it is damaged, or no such image")
+    return pixels
+
+
+def _inside(path: Any) -> str:
+    if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError(f"{path!r} is no path within the folder")
+    return path
+
+
+def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=float)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"'{name}' is no array of {'x'.join(map(str, shape))} finite numbers")
+    return array
+
+
+def _split(value: Any) -> Split:
+    if value not in get_args(Split):
+        raise ValueError(f"'split' is {value!r}; it is one of {', '.join(get_args(Split))}")
+    split: Split = value
+    return split

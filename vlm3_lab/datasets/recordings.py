@@ -1,0 +1,312 @@
+"""A bag as a source of training frames: what it has, when, and what is true of its images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_lab.datasets.boxes import BOXES_TYPE, boxes_from_message
+from vlm3_lab.datasets.lidar import SCAN_SECONDS, projected_depth
+from vlm3_lab.scenes.scene import SceneObject
+from vlm3_ros.bags.nearest import NearestMessages
+from vlm3_ros.bags.poses import TruePoses, static_transform
+from vlm3_ros.bags.reading import Bag, header_stamp_ns, open_bag, up_to_damage
+from vlm3_ros.errors import BagError, MessageError
+from vlm3_ros.evaluation.bag.evaluate import bag_source
+from vlm3_ros.evaluation.bag.frames import BagFrames, camera_frame
+from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.messages.recorded_clouds import CLOUD_TYPE, points_from_message
+
+REGISTERED_METRES = 0.001
+"""Depth images from farther away than this do not show what the images show at the same pixels."""
+
+
+@dataclass(frozen=True)
+class TopicOptions:
+    """Which topics of a bag are used; found by type and content where None.
+
+    `ground_truth`: a topic or a TF frame, see `find_true_poses`. `is_rectified`: the images are
+    rectified already.
+    """
+
+    image: str | None = None
+    camera_info: str | None = None
+    depth: str | None = None
+    lidar: str | None = None
+    ground_truth: str | None = None
+    is_rectified: bool = False
+
+
+@dataclass(frozen=True)
+class DepthSource:
+    """Where depth comes from: a topic of depth images, or of the scans of a LiDAR.
+
+    `seconds`: how far in time it may be from an image. `T_camera_lidar`: of scans, shape (4, 4).
+    """
+
+    topic: str
+    seconds: float
+    T_camera_lidar: Transform | None = None
+
+
+@dataclass(frozen=True)
+class TrainingFrame:
+    """A rectified image with its truth.
+
+    `image`: RGB, shape (camera.height, camera.width, 3), uint8. `depth`: metres along Z, same
+    height and width, NaN where unknown. `T_world_camera`: shape (4, 4), None where unknown.
+    """
+
+    stamp_ns: int
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    depth: NDArray[np.float32]
+    T_world_camera: Transform | None
+    objects: tuple[SceneObject, ...]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A bag that frames are taken of; `open_recording` makes it.
+
+    `path`: as given. `optical`: the frame of the images. `no_poses`: why there are none, "" where
+    there are. `boxes`: topic of boxes of objects. `stamps_ns`: of all images, ascending, and of all
+    depth, `depth_ns`. `notes`: what is to be known.
+    """
+
+    path: Path
+    frames: BagFrames
+    depth: DepthSource
+    poses: TruePoses | None
+    no_poses: str
+    boxes: str | None
+    optical: str
+    stamps_ns: NDArray[np.int64]
+    depth_ns: NDArray[np.int64]
+    left_out_boxes: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def poses_at(self, stamps_ns: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """T_world_camera at these times, shape (n, 4, 4), NaN where unknown; None without poses."""
+        if self.poses is None:
+            return None
+        return self.poses.base.at(stamps_ns) @ self.poses.T_base_camera
+
+    def with_depth(self) -> tuple[NDArray[np.int64], Counter[str]]:
+        """The stamps of images that have depth, and how many have none, and why.
+
+        Raises:
+            BagError: when none has; says how far apart images and depth are.
+        """
+        gaps = _nearest_seconds(self.stamps_ns, self.depth_ns)
+        lost = gaps > self.depth.seconds
+        if not lost.any():
+            return self.stamps_ns, Counter()
+        far = (
+            f"within {self.depth.seconds:g} s: the nearest on '{self.depth.topic}' is "
+            f"{np.median(gaps[lost]):.3f} s away (median, at most {gaps[lost].max():.3f} s)"
+        )
+        if lost.all():
+            raise BagError(
+                f"{self.path}: none of the {len(gaps)} images has depth {far}; record both with "
+                "the clock of one machine, or name another topic (--depth-topic)"
+            )
+        return self.stamps_ns[~lost], Counter({f"no depth {far}": int(lost.sum())})
+
+    def read(self, stamps_ns: Collection[int], depth_scale: float) -> Iterator[TrainingFrame]:
+        """The frames of these stamps that can be decoded and have depth.
+
+        `self.frames` counts the others, `self.left_out_boxes` boxes; the counts begin anew.
+        """
+        self.left_out_boxes.clear()
+        with open_bag(self.frames.path) as scans_bag, open_bag(self.frames.path) as boxes_bag:
+            lidar = self.depth.topic if self.depth.T_camera_lidar is not None else None
+            scans = NearestMessages(scans_bag, lidar, self.frames.damage)
+            boxes = NearestMessages(boxes_bag, self.boxes, self.frames.damage)
+            T_camera_frame: dict[str, Transform | None] = {}
+            for frame in self.frames.at(frozenset(stamps_ns)):
+                stamp, depth = frame.stamp_ns, frame.depth
+                if lidar is not None:
+                    depth = self._scanned(scans, stamp, frame.camera)
+                if depth is None:
+                    continue
+                depth = np.where(frame.visible, depth * np.float32(depth_scale), np.float32(np.nan))
+                poses = self.poses_at(np.array([stamp]))
+                pose = poses[0] if poses is not None and np.isfinite(poses).all() else None
+                objects: tuple[SceneObject, ...] = ()
+                found = boxes.at(stamp, SCAN_SECONDS)
+                if found is not None and pose is not None:
+                    objects = self._boxes(found, T_camera_frame)
+                yield TrainingFrame(stamp, frame.image, frame.camera, depth, pose, objects)
+
+    def _boxes(
+        self, message: Any, T_camera_frame: dict[str, Transform | None]
+    ) -> tuple[SceneObject, ...]:
+        """The boxes of a message in the world of the poses, from where the camera was at its time.
+
+        `T_camera_frame` is added to: it keeps what TF said, by frame; None where it did not.
+        """
+        assert self.poses is not None
+        name = message.header.frame_id.lstrip("/")
+        if name == self.poses.world.lstrip("/"):
+            return boxes_from_message(message, np.eye(4), self.left_out_boxes)
+        if name not in T_camera_frame:
+            with open_bag(self.frames.path) as bag:
+                T_camera_frame[name] = _fixed(bag, self.optical, name, self.frames.damage)
+        T_fixed = T_camera_frame[name]
+        if T_fixed is None:
+            self.left_out_boxes[
+                f"boxes in '{name}', which is not the world '{self.poses.world}', nor does TF fix "
+                "it to the camera"
+            ] += len(message.detections)
+            return ()
+        T_world_camera = (
+            self.poses.base.at([header_stamp_ns(message)])[0] @ self.poses.T_base_camera
+        )
+        return boxes_from_message(message, T_world_camera @ T_fixed, self.left_out_boxes)
+
+    def _scanned(
+        self, scans: NearestMessages, stamp_ns: int, camera: PinholeCamera
+    ) -> NDArray[np.float32] | None:
+        """The depth of a scan, moved to where the camera was when it took the image."""
+        scan = scans.at(stamp_ns, self.depth.seconds)
+        if scan is None:
+            return None
+        try:
+            points = points_from_message(scan)
+        except MessageError as error:
+            self.frames.without_depth[f"{self.depth.topic}: {error}"] += 1
+            return None
+        assert self.depth.T_camera_lidar is not None
+        T_camera_points = self.depth.T_camera_lidar
+        poses = self.poses_at(np.array([stamp_ns, header_stamp_ns(scan)]))
+        if poses is not None and np.isfinite(poses).all():
+            T_camera_points = inverse(poses[0]) @ poses[1] @ T_camera_points
+        return projected_depth(points, T_camera_points, camera)
+
+
+@contextmanager
+def open_recording(path: Path, topics: TopicOptions) -> Iterator[Recording]:
+    """Find what frames can be made of; of a recording that was cut off, in what is whole of it.
+
+    Raises:
+        BagError: when the bag cannot be read, has no images, CameraInfo or depth, what was named is
+            missing, or several topics would do.
+    """
+    with bag_source(
+        path,
+        topics.image,
+        topics.camera_info,
+        topics.depth,
+        topics.ground_truth,
+        topics.is_rectified,
+    ) as source:
+        frames, notes = source.frames, []
+        with open_bag(frames.path) as bag:
+            optical = camera_frame(bag, frames.topics.image)
+            depth = _depth_source(bag, frames, topics, optical)
+            if depth.T_camera_lidar is not None:
+                frames = replace(frames, topics=replace(frames.topics, depth=None))
+            elif (other := camera_frame(bag, depth.topic)) != optical:
+                if topics.depth is None:
+                    _check_same_place(bag, depth.topic, optical, other, frames.damage)
+                notes.append(
+                    f"depth is in frame '{other}', images in '{optical}': it was taken as "
+                    "registered to them, for their sizes are the same"
+                )
+            boxes = [topic.name for topic in bag.topics_of_type(BOXES_TYPE)]
+            if len(boxes) > 1:
+                notes.append(f"objects are those of '{boxes[0]}', not of {', '.join(boxes[1:])}")
+            if boxes and source.poses is None:
+                notes.append("boxes of objects are left out: without poses they have no world")
+            stamps = _stamps(bag, frames.topics.image, frames.damage)
+            depth_ns = _stamps(bag, depth.topic, frames.damage)
+        if len(stamps) < source.images and not frames.damage:
+            notes.append(f"{source.images - len(stamps)} images repeat the stamp of another one")
+        yield Recording(
+            path=path,
+            frames=frames,
+            depth=depth,
+            poses=source.poses,
+            no_poses=source.no_poses,
+            boxes=boxes[0] if boxes and source.poses is not None else None,
+            optical=optical,
+            stamps_ns=stamps,
+            depth_ns=depth_ns,
+            notes=notes,
+        )
+
+
+def _depth_source(bag: Bag, frames: BagFrames, topics: TopicOptions, optical: str) -> DepthSource:
+    """Depth images where there are any and no LiDAR is named."""
+    if frames.topics.depth is not None and topics.lidar is None:
+        return DepthSource(frames.topics.depth, ASSOCIATION_SECONDS)
+    clouds = [topic.name for topic in bag.topics_of_type(CLOUD_TYPE)]
+    if topics.lidar is not None:
+        clouds = [bag.topic(topics.lidar, [CLOUD_TYPE]).name]
+    if not clouds:
+        raise BagError(
+            f"{bag.path}: neither depth images nor the point clouds of a LiDAR: nothing says how "
+            f"far things are; {bag.contents()}"
+        )
+    if len(clouds) > 1:
+        raise BagError(
+            f"{bag.path}: several topics could be the LiDAR: {', '.join(clouds)}; name one "
+            "(--lidar-topic)"
+        )
+    lidar_frame = camera_frame(bag, clouds[0])
+    if lidar_frame.lstrip("/") == optical.lstrip("/"):
+        return DepthSource(clouds[0], SCAN_SECONDS, np.eye(4))
+    T_camera_lidar = static_transform(bag, optical, lidar_frame, frames.damage)
+    return DepthSource(clouds[0], SCAN_SECONDS, T_camera_lidar)
+
+
+def _check_same_place(
+    bag: Bag, topic: str, optical: str, depth_frame: str, damage: list[str]
+) -> None:
+    """Refuse depth images that TF says were taken from elsewhere: they are not registered."""
+    T_optical_depth = _fixed(bag, optical, depth_frame, damage)
+    if T_optical_depth is None:
+        return
+    metres = float(np.linalg.norm(T_optical_depth[:3, 3]))
+    if metres > REGISTERED_METRES:
+        raise BagError(
+            f"{bag.path}: depth on '{topic}' is in frame '{depth_frame}', {1000 * metres:.0f} mm "
+            f"from '{optical}' of the images: it is probably not registered to them; record "
+            "registered depth, or name this topic (--depth-topic) if it is"
+        )
+
+
+def _fixed(bag: Bag, target: str, source: str, damage: list[str]) -> Transform | None:
+    """T_target_source, None where TF does not fix the two frames to one another."""
+    try:
+        return static_transform(bag, target, source, damage)
+    except BagError:
+        return None
+
+
+def _stamps(bag: Bag, topic: str, damage: list[str]) -> NDArray[np.int64]:
+    """Stamps of a topic's headers, ascending, each once."""
+    messages = up_to_damage(bag.messages([topic]), damage)
+    return np.unique(np.array([header_stamp_ns(m.content) for m in messages], dtype=np.int64))
+
+
+def _nearest_seconds(
+    stamps_ns: NDArray[np.int64], others_ns: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """From each stamp to the nearest other one, seconds; infinite where there is none."""
+    if not len(others_ns):
+        return np.full(len(stamps_ns), np.inf)
+    after = np.searchsorted(others_ns, stamps_ns).clip(0, len(others_ns) - 1)
+    before = np.maximum(after - 1, 0)
+    gaps = np.minimum(np.abs(others_ns[after] - stamps_ns), np.abs(others_ns[before] - stamps_ns))
+    return np.asarray(gaps / 1e9)

@@ -1,0 +1,201 @@
+"""What a model says about the frames of a bag."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.evaluation.bag.frames import BagFrame
+from vlm3_ros.geometry.camera import GeometryError
+from vlm3_ros.geometry.motion import Covariance, Transform
+from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
+from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
+from vlm3_ros.tasks.pose import pose_prompts
+
+GRID = (16, 12)
+"""Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
+
+Pair = tuple[int, int]
+"""Stamps in nanoseconds of the first and the second image."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """A pixel that was clicked, and where query_node says it is.
+
+    `pixel`: (u, v) of the image as it was published. `stamp_ns`: of that image, None where the
+    click was refused. `point`: metres in the optical frame, shape (3,), NaN where unanswered.
+    `uncertainty`: one standard deviation of its depth, metres, where known. `reason`: why there is
+    no answer.
+    """
+
+    pixel: tuple[float, float]
+    stamp_ns: int | None
+    point: NDArray[np.float64]
+    uncertainty: float | None
+    reason: str
+
+
+@dataclass
+class BagAnswers:
+    """Answers about a bag, by stamps in nanoseconds.
+
+    Attributes:
+        frames: that the model was to answer.
+        answered: stamps of those that it has answered, in their order.
+        failed: how many could not be answered, by reason.
+        dropped: how many frames gave way to newer ones, in real time, by task.
+        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered, as all of
+            a frame that could not be answered.
+        odom: T_odom_base, where the odometry has a pose.
+        starts: frames at which the odometry began, or began anew, at the identity.
+        steps: frames by the status of their odometry.
+        refusals: frames without a pose, by reason.
+        resets: reasons why the odometry began anew.
+        motions: T_cam1_cam2 as answered, by pair, NaN where it could not be read. Pairs are those
+            that the odometry asked about.
+        matches: as answered, by pair.
+        accepted: T_cam1_cam2 after all checks and its covariance, by pair, of what passed them.
+        latency: seconds for a frame's answers, by task.
+        left_out: why a task was not asked, by task.
+        clicks: on the last image.
+    """
+
+    frames: int = 0
+    answered: list[int] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, int] = field(default_factory=dict)
+    depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
+    odom: dict[int, Transform] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)
+    steps: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    resets: list[str] = field(default_factory=list)
+    motions: dict[Pair, Transform] = field(default_factory=dict)
+    matches: dict[Pair, Matches] = field(default_factory=dict)
+    accepted: dict[Pair, tuple[Transform, Covariance]] = field(default_factory=dict)
+    latency: dict[str, list[float]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    clicks: list[Click] = field(default_factory=list)
+
+
+def ask_about_frames(
+    engine: Engine,
+    pair_engine: Engine,
+    frames: Iterable[BagFrame],
+    T_base_camera: Transform,
+    settings: OdometrySettings | None = None,
+    view_focal: float | None = None,
+) -> BagAnswers:
+    """Ask for depth on a grid, and for the motion where the model learned it.
+
+    A frame that cannot be answered is counted, and its depths are unanswered; the others go on.
+
+    Args:
+        engine: who answers about depth.
+        pair_engine: who answers about motion; it may be the same.
+        frames: in the order in which they were taken.
+        T_base_camera: of the optical frame on the robot's base, shape (4, 4).
+        settings: of the odometry; those of pose_node by default.
+        view_focal: at which images enter the model for depth, px; None for the checkpoint's own.
+    """
+    answers = BagAnswers()
+    odometry = _odometry(pair_engine, T_base_camera, settings or OdometrySettings(), answers)
+    for frame in frames:
+        answers.frames += 1
+        answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
+        try:
+            with _timed(answers, "depth"):
+                answers.depths[frame.stamp_ns] = _grid_depth(engine, frame, view_focal)
+            if odometry is not None:
+                with _timed(answers, "pose"):
+                    step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
+                _note_step(answers, step)
+            answers.answered.append(frame.stamp_ns)
+        except (EngineError, GeometryError) as error:
+            answers.failed[str(error)] += 1
+    return answers
+
+
+def at_rate(frames: Iterable[BagFrame], rate: float | None) -> Iterator[BagFrame]:
+    """At most `rate` frames a second, evenly to a tenth of a period; all where it is None."""
+    ticks_since = None
+    last = -1
+    for frame in frames:
+        if rate is not None:
+            if ticks_since is None or frame.stamp_ns < ticks_since:
+                ticks_since, last = frame.stamp_ns, -1
+            # The slack is for the jitter of a camera whose own rate it is.
+            tick = int((frame.stamp_ns - ticks_since) / 1e9 * rate + 0.1)
+            if tick == last:
+                continue
+            last = tick
+        yield frame
+
+
+def _odometry(
+    engine: Engine, T_base_camera: Transform, settings: OdometrySettings, answers: BagAnswers
+) -> VisualOdometry | None:
+    """None where the model did not learn pose, which is told."""
+    try:
+        pose_prompts(engine)
+    except EngineError as error:
+        unlearned = ("pose", "odometry", "trajectory", "correspondence")
+        answers.left_out.update(dict.fromkeys(unlearned, str(error)))
+        return None
+    try:
+        correspondence_prompts(engine)
+    except EngineError as error:
+        answers.left_out["correspondence"] = str(error)
+        settings = replace(settings, match_columns=0, match_rows=0, ask_depth=False)
+    return VisualOdometry(engine, T_base_camera, settings)
+
+
+def _grid_depth(engine: Engine, frame: BagFrame, view_focal: float | None) -> NDArray[np.floating]:
+    """As depth_node asks it."""
+    pixels = uniform_grid(frame.camera, *GRID)
+    u, v = np.rint(pixels).astype(int).T
+    visible = frame.visible[v, u]
+    depth = np.full(len(pixels), np.nan)
+    asked = ask_depth(engine, frame.image, frame.camera, pixels[visible], view_focal)
+    depth[visible] = asked.depth
+    return depth
+
+
+@contextmanager
+def _timed(answers: BagAnswers, task: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    answers.latency.setdefault(task, []).append(time.perf_counter() - start)
+
+
+def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
+    answers.steps[step.status] += 1
+    if step.has_pose:
+        answers.odom[step.stamp_ns] = step.T_odom_base
+    else:
+        answers.refusals[step.reason] += 1
+    if step.status in ("first", "reset"):
+        answers.starts.add(step.stamp_ns)
+    if step.status == "reset":
+        answers.resets.append(step.reason)
+    for asked in (step.from_keyframe, step):
+        if asked is None or asked.reference_stamp_ns is None:
+            continue
+        pair = (asked.reference_stamp_ns, asked.stamp_ns)
+        if asked.pose is not None:
+            answers.motions[pair] = asked.pose.T_cam1_cam2
+        if asked.matches is not None:
+            answers.matches[pair] = asked.matches
+        if asked.status in ("accepted", "fused"):
+            assert asked.T_ref_camera is not None and asked.covariance is not None
+            answers.accepted[pair] = asked.T_ref_camera, asked.covariance

@@ -1,0 +1,187 @@
+"""Plots of the scores of a bag, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.evaluation.bag.scores import BagScores, TrajectoryScores
+from vlm3_ros.evaluation.metrics.trajectories import Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TRUE, _ESTIMATED, _FAINT = "#303030", "#c8401e", "#9a9a9a"
+_TASK_COLOURS = ("#2c6fae", "#c8401e", "#2a7f3f")
+_WIDTH = 9.0  # inches
+_MANY = 2000
+"""Points above which a curve is pixels: drawn one by one they make a report of many megabytes."""
+_GAP = 4
+"""Times the usual distance in time of two points, beyond which no line joins them."""
+
+
+def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
+    """The way from above: all of the truth, and the estimate after its alignment.
+
+    Args:
+        scores: of the estimate.
+        way: the whole true trajectory.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, 6.2), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    whole, truth, estimate = (t.poses[:, :2, 3] for t in (way, scores.truth, scores.estimate))
+    ties = np.stack([truth, estimate], axis=1)
+    for tie in ties[:: max(1, len(ties) // 60)]:
+        axes.plot(*tie.T, color=_FAINT, linewidth=0.6, zorder=1)
+    axes.plot(*whole.T, color=_TRUE, linewidth=2.2, label="ground truth", zorder=2)
+    axes.plot(
+        *_broken(scores.estimate.stamps_ns, estimate).T,
+        color=_ESTIMATED,
+        linewidth=1.4,
+        marker=".",
+        markersize=4,
+        label="estimate, SE(3) aligned",
+        rasterized=len(estimate) > _MANY,
+        zorder=3,
+    )
+    axes.plot(*whole[0], "o", color=_TRUE, markersize=9, label="start", zorder=4)
+    axes.plot(*whole[-1], "s", color=_TRUE, markersize=8, label="end", zorder=4)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.08)
+    axes.set_xlabel("x in m")
+    axes.set_ylabel("y in m")
+    axes.set_title(
+        f"Trajectory from above: APE {scores.ape.translation_m.rmse:.3f} m (RMSE) over "
+        f"{scores.length_m:.1f} m",
+        fontsize=11,
+    )
+    _tidy(axes)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
+    """Errors over time, one strip for each kind; None where there is none.
+
+    Args:
+        scores: of the bag.
+        start_ns: time zero.
+    """
+    from matplotlib.figure import Figure
+
+    strips = list(_strips(scores))
+    if not strips:
+        return None
+    figure = Figure(
+        figsize=(_WIDTH, 0.9 + 1.55 * len(strips)), layout="constrained", facecolor="white"
+    )
+    all_axes = figure.subplots(len(strips), sharex=True, squeeze=False)[:, 0]
+    for axes, (label, stamps_ns, values) in zip(all_axes, strips, strict=True):
+        seconds = (stamps_ns - start_ns) / 1e9
+        curve = _broken(stamps_ns, np.stack([seconds, values], axis=1))
+        axes.plot(
+            *curve.T,
+            ".-",
+            color=_TASK_COLOURS[0],
+            linewidth=1,
+            markersize=3.5,
+            rasterized=len(values) > _MANY,
+        )
+        answered = np.isfinite(values)
+        median = float(np.median(values[answered])) if answered.any() else np.nan
+        axes.axhline(median, color=_ESTIMATED, linewidth=0.9, linestyle="--")
+        title = f"{label}: median {median:.3g}"
+        if not answered.all():
+            axes.plot(
+                seconds[~answered],
+                np.zeros(np.sum(~answered)),
+                "x",
+                color=_ESTIMATED,
+                rasterized=len(values) > _MANY,
+            )
+            title += f"; {np.sum(~answered)} without an answer (crosses)"
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_ylim(bottom=0)
+        _tidy(axes)
+    all_axes[-1].set_xlabel("time in s")
+    figure.suptitle("Errors over time (dashed: median)", fontsize=11)
+    return figure
+
+
+def plot_latency(latency: Mapping[str, Sequence[float]]) -> Figure | None:
+    """How long the answers about a frame took, by task; None where nothing is known.
+
+    Args:
+        latency: seconds, NaN where unknown, by task.
+    """
+    from matplotlib.figure import Figure
+
+    known = {
+        task: 1e3 * np.array(seconds)[np.isfinite(seconds)] for task, seconds in latency.items()
+    }
+    known = {task: ms for task, ms in known.items() if ms.size}
+    if not known:
+        return None
+    figure = Figure(
+        figsize=(_WIDTH, 0.5 + 2.2 * len(known)), layout="constrained", facecolor="white"
+    )
+    all_axes = figure.subplots(len(known), squeeze=False)[:, 0]
+    for axes, colour, (task, ms) in zip(all_axes, _TASK_COLOURS, known.items(), strict=False):
+        axes.hist(ms, bins=min(40, max(8, len(ms) // 3)), color=colour, alpha=0.75)
+        p50, p95 = np.percentile(ms, [50, 95])
+        axes.axvline(p50, color="black", linewidth=1.2)
+        axes.axvline(p95, color="black", linewidth=1.2, linestyle=":")
+        axes.set_title(
+            f"Latency of {task}: median {p50:.0f} ms (solid), 95 % below {p95:.0f} ms (dotted)",
+            fontsize=10,
+            loc="left",
+        )
+        axes.set_xlim(left=0)
+        axes.set_ylabel("frames")
+        _tidy(axes)
+    all_axes[-1].set_xlabel("ms")
+    return figure
+
+
+def _strips(scores: BagScores) -> list[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
+    strips = []
+    if scores.depth:
+        strips.append(("depth, AbsRel of a frame", scores.depth.stamps_ns, scores.depth.abs_rel))
+    motions = scores.pose or scores.odometry
+    if motions:
+        what = "answered motion" if scores.pose else "odometry"
+        errors, stamps_ns, directed = motions.errors, motions.stamps_ns, motions.directed
+        strips += [
+            (f"{what}, rotation error in degrees", stamps_ns, errors.rotation_deg),
+            (
+                f"{what}, direction error in degrees",
+                stamps_ns[directed],
+                errors.direction_deg[directed],
+            ),
+            (f"{what}, distance error in m", stamps_ns, np.abs(errors.distance_m)),
+        ]
+    if scores.trajectory:
+        truth, estimate = scores.trajectory.truth, scores.trajectory.estimate
+        away = np.linalg.norm(estimate.poses[:, :3, 3] - truth.poses[:, :3, 3], axis=1)
+        strips.append(("place after alignment, error in m", truth.stamps_ns, away))
+    return strips
+
+
+def _broken(stamps_ns: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (n, 2) with NaN between those far apart in time: no line where nothing is known."""
+    gaps = np.diff(stamps_ns)
+    if not gaps.size:
+        return points
+    after = np.flatnonzero(gaps > _GAP * np.median(gaps)) + 1
+    return np.insert(points, after, np.nan, axis=0)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,166 @@
+"""What is true of the frames of a bag: depth, motions and matches, and what classical vision says.
+
+All of it follows from the bag alone, so that answers of a model here and of nodes in real time are
+scored by the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.evaluation.bag.answers import GRID, Pair
+from vlm3_ros.evaluation.bag.frames import BagFrame
+from vlm3_ros.evaluation.metrics.pair_baselines import (
+    SiftFeatures,
+    motion_of_features,
+    sift_features,
+)
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.epipolar import transferred_pixels
+from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.tasks.depth import uniform_grid
+
+SAME_DEPTH = 0.05
+"""Relative difference of depth up to which two images show the same point: depth cameras err."""
+
+
+@dataclass
+class BagTruth:
+    """What is true of a bag's frames, by stamps in nanoseconds.
+
+    Attributes:
+        stamps_ns: of all frames, ascending.
+        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unknown, and
+            where the rectified image shows nothing: no model is asked there.
+        rows: heights of these pixels in the image, in [0, 1], shape (n,).
+        matches: by pair, where the second image shows what the first one shows at the pixels that
+            were asked, shape (n, 2); NaN where unknown or hidden.
+        sift: by pair, T_cam1_cam2 of unit displacement; None where SIFT finds none.
+    """
+
+    stamps_ns: list[int] = field(default_factory=list)
+    depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
+    rows: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    matches: dict[Pair, NDArray[np.float64]] = field(default_factory=dict)
+    sift: dict[Pair, Transform | None] = field(default_factory=dict)
+
+
+def read_truth(
+    frames: Iterable[BagFrame],
+    poses: TruePoses | None,
+    pairs: Iterable[Pair],
+    pixels: Mapping[Pair, NDArray[np.float64]],
+) -> BagTruth:
+    """Go through a bag for what is true of it.
+
+    Args:
+        frames: all of the bag.
+        poses: the ground truth, where there is one.
+        pairs: whose motion is to be compared.
+        pixels: (u, v) of the first image whose matches are to be compared, shape (n, 2), by pair.
+    """
+    truth = BagTruth()
+    wanted: dict[int, list[Pair]] = {}
+    last_use: dict[int, int] = {}
+    for pair in {*pairs, *pixels}:
+        wanted.setdefault(pair[1], []).append(pair)
+        last_use[pair[0]] = max(pair[1], last_use.get(pair[0], 0))
+    kept: dict[int, _KeptFrame] = {}
+    for frame in frames:
+        stamp = frame.stamp_ns
+        truth.stamps_ns.append(stamp)
+        grid = uniform_grid(frame.camera, *GRID)
+        truth.rows = (grid[:, 1] + 0.5) / frame.camera.height
+        if frame.depth is not None:
+            u, v = np.rint(grid).astype(int).T
+            truth.depths[stamp] = np.where(frame.visible[v, u], frame.depth[v, u], np.nan)
+        kept = {s: f for s, f in kept.items() if last_use[s] >= stamp}
+        if poses is None or (stamp not in wanted and stamp not in last_use):
+            continue
+        seen = _KeptFrame(frame, sift_features(frame.image))
+        for pair in wanted.get(stamp, ()):
+            if pair[0] in kept:
+                _compare(truth, pair, kept[pair[0]], seen, poses, pixels)
+        if last_use.get(stamp, 0) > stamp:
+            kept[stamp] = seen
+    truth.stamps_ns = sorted(set(truth.stamps_ns))
+    return truth
+
+
+def true_motions(poses: TruePoses, pairs: ArrayLike) -> NDArray[np.float64]:
+    """T_cam1_cam2 of pairs of stamps (n, 2), shape (n, 4, 4), NaN where it is unknown."""
+    stamps = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    T_base_camera = poses.T_base_camera
+    first, second = (poses.base.at(stamps[:, i]) @ T_base_camera for i in range(2))
+    return np.stack([inverse(T1) @ T2 for T1, T2 in zip(first, second, strict=True)])
+
+
+def true_matches(
+    first: BagFrame, second: BagFrame, T_cam1_cam2: Transform, pixels1: ArrayLike
+) -> NDArray[np.float64]:
+    """Where the second image shows what the first one shows at pixels, by depth and motion.
+
+    Args:
+        first: with depth.
+        second: with depth.
+        T_cam1_cam2: shape (4, 4), metres.
+        pixels1: (u, v), shape (n, 2); the depth of the nearest pixel counts.
+
+    Returns:
+        (u, v), shape (n, 2), NaN where the depth is unknown, and where the point lies outside of
+        the second image or that shows another depth there.
+    """
+    assert first.depth is not None and second.depth is not None
+    cameras, depths = (first.camera, second.camera), (first.depth, second.depth)
+    return pixels_shown(cameras, depths, T_cam1_cam2, pixels1)
+
+
+def pixels_shown(
+    cameras: tuple[PinholeCamera, PinholeCamera],
+    depths: tuple[NDArray[np.float32], NDArray[np.float32]],
+    T_cam1_cam2: Transform,
+    pixels1: ArrayLike,
+) -> NDArray[np.float64]:
+    """As `true_matches`, of cameras and depth images, metres, shape (height, width)."""
+    camera1, camera2 = cameras
+    pixels1 = np.asarray(pixels1, dtype=float).reshape(-1, 2)
+    u, v = np.rint(pixels1).astype(int).T
+    depth1 = depths[0][v, u]
+    pixels2 = transferred_pixels(T_cam1_cam2, camera1, pixels1, depth1, camera2)
+    points = camera1.unproject(pixels1, depth1)
+    T_cam2_cam1 = inverse(T_cam1_cam2)
+    expected = points @ T_cam2_cam1[2, :3] + T_cam2_cam1[2, 3]
+    limits = (camera2.width - 1, camera2.height - 1)
+    inside = np.all((pixels2 >= 0) & (pixels2 <= limits), axis=1)
+    u, v = np.rint(np.where(inside[:, None], pixels2, 0)).astype(int).T
+    is_same = np.abs(depths[1][v, u] / expected - 1) < SAME_DEPTH
+    return np.where((inside & is_same)[:, None], pixels2, np.nan)
+
+
+@dataclass(frozen=True)
+class _KeptFrame:
+    frame: BagFrame
+    features: SiftFeatures
+
+
+def _compare(
+    truth: BagTruth,
+    pair: Pair,
+    first: _KeptFrame,
+    second: _KeptFrame,
+    poses: TruePoses,
+    pixels: Mapping[Pair, NDArray[np.float64]],
+) -> None:
+    (motion,) = true_motions(poses, [pair])
+    if not np.isfinite(motion).all():
+        return
+    one, two = first.frame, second.frame
+    cameras = (one.camera, two.camera)
+    truth.sift[pair] = motion_of_features(first.features, second.features, cameras)
+    if pair in pixels and one.depth is not None and two.depth is not None:
+        truth.matches[pair] = true_matches(one, two, motion, pixels[pair])

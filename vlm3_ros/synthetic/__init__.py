@@ -1,9 +1,0 @@
-"""Procedural scenes with exact depth, poses and boxes: training data and the sample bag.
-
-World frames follow REP-103 (x forward, y left, z up, metres), camera frames are optical.
-"""
-
-from vlm3_ros.synthetic.kinds import KINDS
-from vlm3_ros.synthetic.views import View, sample_view
-
-__all__ = ["KINDS", "View", "sample_view"]
