@@ -1,1 +1,1 @@
-"""The laboratory: makes training data, trains models and studies them. vlm3_ros never imports it."""
+"""The laboratory: makes data, trains models and studies them. vlm3_ros never imports it."""

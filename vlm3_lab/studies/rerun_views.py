@@ -1,4 +1,4 @@
-"""Procedural views as a recording for the viewer of rerun.io; see `vlm3_ros.evaluation.rerun_log`."""
+"""Procedural views as a recording for the viewer of rerun.io."""
 
 from __future__ import annotations
 
