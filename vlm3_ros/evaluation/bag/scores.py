@@ -61,8 +61,8 @@ class DepthScores:
     """Depth over all frames, and frame by frame.
 
     `constant` and `row`: the best guesses that do not look, see
-    `vlm3_ros.evaluation.metrics.depth`. `by_range`: errors by the true depth. `stamps_ns`, `delta1`, `abs_rel`: of each frame, shape
-    (n,), the last NaN where unanswered.
+    `vlm3_ros.evaluation.metrics.depth`. `by_range`: errors by the true depth. `stamps_ns`,
+    `delta1`, `abs_rel`: of each frame, shape (n,), the last NaN where unanswered.
     """
 
     metrics: DepthMetrics
