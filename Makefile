@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The two commands of a new checkout are `make demo` and `make test`; the first run sets up $(VENV).
 
 # A Python of 3.10 to 3.12.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How good a depth image becomes from a few answers: ways to fill it, and ways to choose pixels.
 
     python benchmarks/dense_depth.py [--views 200] [--asked 50] [--seed 41] [--model FOLDER]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a node's executor takes from a model in the same process.
 
     python benchmarks/executor.py [--seconds 5] [--rate 100]

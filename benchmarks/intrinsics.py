@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a wrong focal length makes of depths and clouds, beside the right one.
 
     python benchmarks/intrinsics.py [--views 60] [--seed 21] [--model FOLDER]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The depth node's own time from message in to message out, without the model.
 
     python benchmarks/node_overhead.py [--frames 200] [--grid 16x12] [--focal 250]

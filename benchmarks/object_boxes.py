@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far 3D boxes of objects are off, by how they are made of a model's answers.
 
     python benchmarks/object_boxes.py [--objects 250] [--model FOLDER] [--seed 0]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each setting costs and gains: time of a frame beside its accuracy.
 
     python benchmarks/trade.py [--views 100] [--seed 21] [--model FOLDER]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `max_uncertainty` keeps of a model's answers about a bag, and where its floor comes out.
 
     python benchmarks/uncertainty.py BAG [--rate 1.5] [--model FOLDER]

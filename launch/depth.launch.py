@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start depth_node on a camera.
 
 ros2 launch vlm3_ros depth.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info

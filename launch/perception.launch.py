@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start depth_node, pose_node and query_node on a camera, in one process with one model.
 
 ros2 launch vlm3_ros perception.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info

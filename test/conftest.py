@@ -1,23 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import settings
 
+from vlm3_ros.cli import main
 from vlm3_ros.paths import default_model
 
-# Before the first rclpy.init: nobody outside of this run is heard or disturbed. Linux leaves the
-# ports of domains 1 to 101 free.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+
+def _free_ros_domain() -> tuple[int, IO[str]]:
+    """A ROS domain that no other test run on this machine uses, and the lock that says so.
+
+    Linux leaves the ports of domains 1 to 101 free.
+    """
+    start = os.getpid()
+    for domain in (1 + number % 101 for number in range(start, start + 101)):
+        lock = (Path(tempfile.gettempdir()) / f"vlm3_ros_test_domain_{domain}.lock").open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        return domain, lock
+    raise RuntimeError("all ROS domains are in use by other test runs")
+
+
+# Before the first rclpy.init: nobody outside of this run is heard or disturbed.
+_domain, _domain_lock = _free_ros_domain()
+os.environ["ROS_DOMAIN_ID"] = str(_domain)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
@@ -120,3 +144,34 @@ def model_server(_the_model_server: ModelServer) -> ModelServer:
     """A running `transformers serve`, or vLLM where VLLM names it. Tests may kill and start it."""
     _the_model_server.start()
     return _the_model_server
+
+
+SHORT_RUN = """
+shape: {vision_hidden: 32, vision_depth: 2, vision_heads: 2, hidden: 64, layers: 2, heads: 4}
+profile: {focal: 60.0}
+data: {questions: 16, workers: 0}
+optimiser: {learning_rate: 4.0e-3, batch_size: 4, steps: 60}
+dtype: float32
+evaluate_every: 60
+evaluation_views: 4
+"""
+
+
+@pytest.fixture(scope="session")
+def training_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `vlm3 train`, long enough for a model to learn the form of answers."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "short.yaml").write_text(SHORT_RUN)
+    assert main(["train", str(folder / "short.yaml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(training_run: Path) -> Path:
+    return training_run / "final"
+
+
+@pytest.fixture(scope="session")
+def training_log(training_run: Path) -> list[dict[str, float]]:
+    log: list[dict[str, float]] = json.loads((training_run / "log.json").read_text())
+    return log

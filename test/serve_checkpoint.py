@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`transformers serve` for a Qwen3-VL checkpoint, also where torchvision is missing.
 
 The server is stock; only where torchvision is missing its processor comes from our loader, for

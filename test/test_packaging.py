@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What colcon makes of the package, with colcon itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write docs/topics.md and docs/parameters.md from the nodes themselves (needs ROS 2 and torch)."""
 
 from __future__ import annotations

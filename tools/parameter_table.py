@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of a node as a Markdown table."""
 
 from __future__ import annotations

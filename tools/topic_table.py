@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The topics and services of a node: as its docstring documents them, and as it really has them.
 
 A docstring has sections such as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base of all errors that a user can mend, and those that several folders raise."""
 
 from __future__ import annotations

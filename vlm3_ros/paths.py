@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the package's own files are: in a source tree or in an installation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands in the pages are ones that the programs take."""
 
 from __future__ import annotations

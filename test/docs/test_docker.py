@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docker/Dockerfile fits the checkout that it is built from; nothing is built here."""
 
 from __future__ import annotations

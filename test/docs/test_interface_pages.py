@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/topics.md and docs/parameters.md say what the nodes have."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the pages point to exists."""
 
 from __future__ import annotations

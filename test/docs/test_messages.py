@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages in the pages are ones that our code can print."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The questions and the answer that docs/queries.md shows are such."""
 
 from __future__ import annotations

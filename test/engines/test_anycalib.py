@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AnyCalib itself, where it is installed, with weights that have learned nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The remote engine against servers that misbehave as networks and servers do.
 
 For what a model answers through a server see test_served_answers.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The remote engine against a real server: it answers as the model does in process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One model for several users, over recordings that take the place of models."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bag from its images to the report, with answers that are true."""
 
 from __future__ import annotations

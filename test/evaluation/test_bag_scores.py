@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of answers and poses that are written by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Maps from above: of worlds whose map is known by construction, and of a bag with true answers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fuzz tests of this folder, guided by coverage: `make fuzz` (needs atheris, CPython 3.11).
 
 Each test runs in a process of its own for some time; inputs that reach new code are kept in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever a model, a server or a file of answers says: it is read, or refused as documented."""
 
 from __future__ import annotations

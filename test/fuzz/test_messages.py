@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages and files with anything in them: they are read, or refused with the documented error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions with anything in them: they are understood, or refused in words; answers are JSON."""
 
 from __future__ import annotations

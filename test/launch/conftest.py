@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ros2 launch` in a process group of its own, and a node beside it."""
 
 from __future__ import annotations

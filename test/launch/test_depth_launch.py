@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ros2 launch` as a user calls it: real processes, a real checkpoint with random weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ros2 launch` of odometry, alone and with depth, on answers that are the truth."""
 
 from __future__ import annotations

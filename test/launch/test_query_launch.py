@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ros2 launch` of the query node on two cameras, with the shipped model."""
 
 from __future__ import annotations

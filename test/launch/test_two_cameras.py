@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`ros2 launch perception.launch.py` twice, for two cameras of one robot."""
 
 from __future__ import annotations

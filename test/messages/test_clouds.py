@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clouds, read back by their own field descriptions and by sensor_msgs_py where it is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth images, read back byte by byte and through rosbags-image."""
 
 from __future__ import annotations

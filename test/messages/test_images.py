@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Messages to pictures: every encoding, byte order and step, and everything that is broken."""
 
 from __future__ import annotations

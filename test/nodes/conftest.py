@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera, a node under test and a listener, over DDS in one process."""
 
 from __future__ import annotations

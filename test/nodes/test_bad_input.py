@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that can be wrong with the input: it is told, nothing comes out, the node works on."""
 
 from __future__ import annotations

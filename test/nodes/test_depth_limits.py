@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the depth node withholds: answers that are too uncertain, and answers that come too late."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The depth node over DDS: what it publishes, when, and with which settings."""
 
 from __future__ import annotations

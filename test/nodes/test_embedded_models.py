@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Both nodes in one process with what ships: each takes the embedded checkpoint of its task."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layouts of RViz and Foxglove against what the nodes publish."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The life of a node: transitions, what stays responsive, and how it ends."""
 
 from __future__ import annotations

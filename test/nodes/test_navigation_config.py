@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sample configurations of Nav2 and robot_localization fit the nodes, and themselves."""
 
 from __future__ import annotations

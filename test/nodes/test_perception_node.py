@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth, odometry and answers of one process with one model, on answers that are the truth."""
 
 from __future__ import annotations

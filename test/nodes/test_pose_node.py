@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pose node over DDS, asked about drives whose every answer is the truth."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The query node over DDS: clicks and questions, and what becomes of those that have no answer."""
 
 from __future__ import annotations

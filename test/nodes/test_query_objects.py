@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detected objects over DDS: where they are, and questions about them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The depth node with a real model: the way from image to cloud that a user's frames take."""
 
 from __future__ import annotations

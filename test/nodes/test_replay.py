@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a replay has recorded, as answers about a bag."""
 
 from __future__ import annotations

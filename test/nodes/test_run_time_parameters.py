@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every parameter that can change at any time is changed while frames come in.
 
 The tables of the nodes say which these are, so that new parameters are covered by themselves.

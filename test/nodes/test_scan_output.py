@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scan of the depth node, over DDS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The depth node with a model on a real server, which dies and comes back; and on file."""
 
 from __future__ import annotations

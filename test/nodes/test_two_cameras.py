@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth and odometry of two cameras at once, in namespaces and with remapped topics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make soak` in its short form: each fault once, and a camera that is faster than the model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A user who clicks and asks, beside a query node; see `Rig` in test/nodes/conftest.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A dataset folder of exact views, in the format that `vlm3_lab.datasets.reading` reads."""
 
 from __future__ import annotations

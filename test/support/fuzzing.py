@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What fuzz tests are made of; see test/fuzz."""
 
 from __future__ import annotations

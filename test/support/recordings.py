@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small bags as robots record them, with what goes wrong there, for tests of data sets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers from the ground truth, in text: what a model would say that makes no mistake.
 
 With it the whole path, from images over questions, texts and parsers to geometry and metrics, must

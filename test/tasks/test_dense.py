@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth for every pixel: exact on planes, kept apart at edges, absent where nothing supports it."""
 
 from __future__ import annotations

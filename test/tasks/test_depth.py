@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A depth question through geometry and language and back, with an engine that knows the truth."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Odometry on drives whose every question is answered from the truth, so that it must not err."""
 
 from __future__ import annotations

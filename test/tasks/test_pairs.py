@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions about two views through geometry and language and back, with an engine that knows the
 truth: it must come back exactly, up to the decimals of the answers."""
 

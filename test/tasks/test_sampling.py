@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pixels that are worth a question: as many as wanted, everywhere, and more where much is shown."""
 
 from __future__ import annotations

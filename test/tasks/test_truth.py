@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text that says the truth becomes the truth again: images, questions, parsers and geometry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generate and compile a package of messages into a virtual environment that holds ROS 2 wheels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is this machine able to run ROS 2 from PyPI? Each thing that is missing gets one line."""
 
 from __future__ import annotations

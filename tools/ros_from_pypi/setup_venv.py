@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a virtual environment in which this package runs, with ROS 2 from PyPI.
 
 Needs nothing beyond Python's standard library. A second run finds its stamps and does nothing.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`make soak`: prints its tables, and fails on any loss."""
 
 from __future__ import annotations

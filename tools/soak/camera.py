@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera that publishes good frames, or what faults make of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a camera can do wrong."""
 
 from __future__ import annotations

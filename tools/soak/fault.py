@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One fault at a time: what was published meanwhile, what was said, when answers were back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who listens to a node: its answers, checked as they come in, and its words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A camera that is much faster than the model: what memory, threads and answers do meanwhile."""
 
 from __future__ import annotations

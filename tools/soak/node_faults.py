@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What operators and other nodes can do to a node."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program in a process of its own, as an operator sees it: output, memory, threads, signals."""
 
 from __future__ import annotations

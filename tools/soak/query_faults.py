@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users can ask a query node, while a camera runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What came of a run: a table to read, and a file for programs."""
 
 from __future__ import annotations

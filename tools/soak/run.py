@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All of it, one node after the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model server that can be told to be ill: `python server.py PORT`.
 
 It has OpenAI's chat completions, and answers every question with the same depth. POST /mode with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model server can do wrong, under engine openai."""
 
 from __future__ import annotations

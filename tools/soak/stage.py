@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node in a process of its own, with a camera before it and a listener behind it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting for things that should happen, and what it is called when they do not."""
 
 from __future__ import annotations

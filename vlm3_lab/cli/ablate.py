@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 ablate`: the paper's findings, repeated."""
 
 from __future__ import annotations

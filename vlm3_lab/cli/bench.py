@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 bench`: what asking costs on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 dataset`: recordings become a training set."""
 
 from __future__ import annotations

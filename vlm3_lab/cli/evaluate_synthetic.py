@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 evaluate --synthetic`: how good a checkpoint is on procedural scenes."""
 
 from __future__ import annotations

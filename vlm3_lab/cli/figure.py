@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 figure`: all tasks in one picture, as figure 3 of the paper."""
 
 from __future__ import annotations

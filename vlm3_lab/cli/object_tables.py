@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `vlm3 evaluate` tells of objects."""
 
 from __future__ import annotations

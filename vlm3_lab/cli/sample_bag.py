@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 sample-bag`: render the sample bag."""
 
 from __future__ import annotations

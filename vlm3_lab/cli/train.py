@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 train`: train a checkpoint."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes of objects that a recording holds (vision_msgs/Detection3DArray)."""
 
 from __future__ import annotations

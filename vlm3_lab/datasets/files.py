@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of a training set, written so that an interruption leaves no half of one."""
 
 from __future__ import annotations

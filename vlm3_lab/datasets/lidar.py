@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth of images from the scans of a LiDAR."""
 
 from __future__ import annotations

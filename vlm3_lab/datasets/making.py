@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings become a training set: see `vlm3_lab.datasets.reading` for what lies in its folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two frames of a recording that show the same: how much, and where.
 
 Depth cameras err, have holes, and a LiDAR's points are sparse: an unknown depth stands for the

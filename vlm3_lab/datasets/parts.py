@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parts of a training set, one for each bag, and how they become its files.
 
 `bags/NAME.json` is a finished bag: what was made of it, with its lines of frames.jsonl and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading a training set that `vlm3 dataset` made.
 
 A folder:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bag as a source of training frames: what it has, when, and what is true of its images."""
 
 from __future__ import annotations

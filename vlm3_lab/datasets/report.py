@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is in a training set: tables, distributions and pictures."""
 
 from __future__ import annotations

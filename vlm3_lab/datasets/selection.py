@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which frames of a recording are kept, and which of them are held out."""
 
 from __future__ import annotations

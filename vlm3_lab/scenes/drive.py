@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sample bag: a procedural drive with exact depth and poses, as a robot would record it."""
 
 from __future__ import annotations

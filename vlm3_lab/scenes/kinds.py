@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of scene: room, corridor, yard and street."""
 
 from __future__ import annotations

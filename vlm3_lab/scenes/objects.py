@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The objects that a view shows, and what is true of them and between them.
 
 Definitions follow those that SpatialRGPT made its benchmark with, on exact boxes in place of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pairs of views along robot paths, with their exact motion and exact matches."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A ray caster for procedural scenes: exact depth, a few milliseconds per picture.
 
 Every ray through a pixel is scaled to Z = 1, so that its parameter at a surface is the depth. Dot

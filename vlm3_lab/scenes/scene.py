@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a procedural scene is made of: textured rectangles, balls, upright pillars, and light."""
 
 from __future__ import annotations

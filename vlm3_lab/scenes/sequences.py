@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image sequences along smooth robot paths through procedural scenes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Surface patterns of standard pitch: bricks, tiles and boards are what makes a picture metric.
 
 A pattern is a grey picture that repeats every `period` metres. A surface mixes its two colours by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Things of known kind and size that stand in a scene: what tells a small room from a large hall.
 
 Sizes are typical ones with a few per cent of spread, in metres.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Single views of procedural scenes, as a robot's camera would take them."""
 
 from __future__ import annotations

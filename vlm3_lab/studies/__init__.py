@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Studies of models: scores on procedural scenes, ablation, speed, and one picture of all tasks."""

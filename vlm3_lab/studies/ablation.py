@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training runs compared: delta1 of each with its interval, and of the differences."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The paper's findings (sections 3.1 and 4.2) as training runs that differ in one thing each.
 
 An arm is how a view becomes images and questions, and how scenes are drawn. All arms start

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What asking costs: time and memory of one way to ask, in a process of its own."""
 
 from __future__ import annotations

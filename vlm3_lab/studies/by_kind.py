@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores by kind of procedural scene."""
 
 from __future__ import annotations

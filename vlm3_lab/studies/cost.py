@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What asking costs, method beside method: table rows, JSON and a plot."""
 
 from __future__ import annotations

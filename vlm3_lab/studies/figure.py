@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One picture of all tasks, as figure 3 of the paper: depth as clouds, matches, motion, objects."""
 
 from __future__ import annotations

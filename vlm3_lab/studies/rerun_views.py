@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedural views as a recording for the viewer of rerun.io."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a device can do at best, and what a model asks of it: a floor under measured times.
 
 A step of decoding cannot be faster than reading all of the weights; reading a prompt cannot be

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asking a model with transformers' own means: what the engine is compared to, and must equal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How well a model tells relations and sizes of objects in scenes that it has not seen."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Supervised fine-tuning by the paper's recipe, from procedural scenes or a user's own data."""

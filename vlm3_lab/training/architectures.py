@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Public architectures with random weights: what a model costs can be measured without it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The card of a trained checkpoint: what it is, how it was made, how good it was, how to use it."""
 
 from __future__ import annotations

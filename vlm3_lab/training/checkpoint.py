@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small checkpoint of the real classes, with random weights: where training from nothing starts.
 
 The folder holds what a Qwen3-VL checkpoint of the Hugging Face hub holds (config, safetensors,

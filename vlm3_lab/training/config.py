@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The recipe of a training run, read from a YAML file (`config/training/*.yaml`)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Low-rank adapters (Hu et al. 2021), through `peft`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stream that a run learns from: batches of several tasks, mixed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warm-up of questions about objects: what is true of the object in each box.
 
 Whether one box holds a taller object than another is one bit about two objects: asked for it and

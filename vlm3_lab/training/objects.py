@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training samples of objects: their relations, distances, sizes and directions (paper 3.2)."""
 
 from __future__ import annotations

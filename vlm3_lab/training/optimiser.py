@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Muon for the matrices of a model, AdamW for everything else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packing: several questions and answers about the same image(s) in one training sample.
 
 The paper trains on ten labelled pixels per image (section 3.2). Here every question sees the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warm-up of two-view tasks: where every token of the second view lies in the first one.
 
 A few numbers in text are a weak teacher for what two views have to do with each other: asked for

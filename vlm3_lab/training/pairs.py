@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training samples of two views: relative pose and correspondence, from pairs of views."""
 
 from __future__ import annotations

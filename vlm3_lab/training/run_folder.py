@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of a run: whose it is, and which of its checkpoints are whole.
 
 Everything that takes time to write is written below `unfinished/` and renamed when it is whole:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training samples from scenes: an endless stream that any worker can start anywhere."""
 
 from __future__ import annotations

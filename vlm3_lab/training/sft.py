@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Supervised fine-tuning with transformers' Trainer."""
 
 from __future__ import annotations

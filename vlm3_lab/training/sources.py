@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where training scenes come from: rendered, as many as wanted or a limited number, or recorded.
 
 A scene is a `View` or a `ViewPair`. Every source draws it with the random numbers that it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warm-up of a vision half that starts from random weights.
 
 The authors start from a vision language model that has seen the world. A small model from random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a topic of a bag held at a time."""
 
 from __future__ import annotations

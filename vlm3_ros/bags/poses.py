@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ground-truth poses in a bag: of odometry, of a pose topic, or of TF."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading bags: rosbag2 (folder, .mcap, .db3) and ROS 1 (.bag)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder of RGB-D frames with poses becomes a bag."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which topics of a bag hold colour, depth and calibration."""
 
 from __future__ import annotations

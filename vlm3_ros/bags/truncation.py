@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much of an interrupted mcap recording is whole.
 
 An mcap file is a list of records: one byte of type, eight of length, then the content. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The program `vlm3`, and `python -m vlm3_ros.cli` where that is not on the path."""
 
 from __future__ import annotations

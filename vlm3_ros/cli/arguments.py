@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Types of arguments: what argparse calls to read a text, and to refuse it in words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 ask`: metric depth of pixels of a photo.
 
 For objects in it see `vlm3_ros.cli.ask_objects`, for two photos `vlm3_ros.cli.ask_pair`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 ask` about objects in a photo: their relations, distances, sizes and directions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 ask` about two photos: how the camera moved, and where pixels went."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 bag-from-rgbd`: a folder of RGB-D frames becomes a rosbag2."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 demo`: a bag through the real nodes, and what came out as pictures and numbers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 evaluate`: how good a checkpoint is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 evaluate BAG`: how good a checkpoint is on a recording."""
 
 from __future__ import annotations

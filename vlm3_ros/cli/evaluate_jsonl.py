@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`vlm3 evaluate data.jsonl`: how good a checkpoint is by DepthLM's protocol."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options of every command that asks a model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Photos from files, and the cameras that took them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The evaluation of what the nodes publish about a bag, for the commands that want it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The option --rerun of commands that evaluate."""
 
 from __future__ import annotations

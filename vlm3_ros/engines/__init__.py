@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who answers questions: one small protocol and its implementations."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The intrinsics of a camera from its images, where nobody calibrated it: AnyCalib, if installed.
 
 AnyCalib (Tirado-Garín and Civera, ICCV 2025; Apache-2.0, code and weights) is the single-image

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who answers questions: what every engine offers, and what a checkpoint was trained for."""
 
 from __future__ import annotations

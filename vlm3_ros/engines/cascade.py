@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention for many questions behind one prefix, whose keys and values exist once.
 
 The questions' tokens form one packed sequence without padding. Each attends to the prefix (all

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Will this model load here? Answered before loading, with one clear message if it will not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many questions fit into memory at the same time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images on their way into a model, whoever runs it."""
 
 from __future__ import annotations

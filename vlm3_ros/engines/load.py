@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From settings to an engine that answers."""
 
 from __future__ import annotations

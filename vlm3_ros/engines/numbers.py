@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers in answers: which texts are numbers, and what distribution over them a model holds.
 
 A model that writes a number digit by digit gives, at each digit, probabilities of all others. So

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The remote engine: vLLM, or any other server with OpenAI's chat completions.
 
 Every question is a request of its own: the images first, then the text, so that a server with a

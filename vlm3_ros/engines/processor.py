@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From images and questions to what enters the model, through the checkpoint's own processor.
 
 Stock `AutoProcessor` of Qwen3-VL demands torchvision for its video half. Where torchvision is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers on file: any engine recorded, and replayed without a model.
 
 A recording is a text file of JSON lines. The first tells of the model: what it was trained for,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One model in memory for all who ask it in a process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The in-process engine: transformers' own model, asked hundreds of questions about one image.
 
 Images and whatever text the questions share are computed once. The rest of the questions is

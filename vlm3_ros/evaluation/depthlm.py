@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DepthLM's evaluation of metric depth: its data format and its protocol.
 
 A data set is a text file of JSON lines, one for each image:

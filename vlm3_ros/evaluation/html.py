@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reports as one HTML file that needs nothing else: no link leads out of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Point clouds as PLY files, which MeshLab, CloudCompare, Open3D and Blender open."""
 
 from __future__ import annotations

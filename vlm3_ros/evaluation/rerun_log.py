@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An evaluation as a recording for the viewer of rerun.io: `rerun FILE.rrd`.
 
     world                 metres; of a bag: the frame of its true poses, Z up (REP-103)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pinhole cameras, the unified focal length of the paper (section 3.1) and text coordinates.
 
 Pixels follow OpenCV and ROS: (u, v) = (0, 0) is the centre of the first pixel, so an image of

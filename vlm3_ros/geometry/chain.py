@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Motions chained to a pose: dead reckoning with covariance."""
 
 from __future__ import annotations

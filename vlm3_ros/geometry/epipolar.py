@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two views and the pixels that correspond: what a motion predicts, and the motion they tell.
 
 Pixels are (u, v) of each camera's own image. `T_cam1_cam2` takes points of the second optical

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far an image has moved since another one, without any model: sparse optical flow.
 
 Lucas and Kanade's pyramid on Shi and Tomasi's corners, both OpenCV's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images as the model sees them."""
 
 from __future__ import annotations

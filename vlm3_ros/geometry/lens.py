@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real lenses: the calibration of a sensor_msgs/CameraInfo, and what rectifies its images.
 
 Raw pixels are those that the camera delivers, rectified pixels those of the ideal pinhole camera

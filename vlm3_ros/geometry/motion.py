@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Motions between camera poses: as transforms, as the three answers of the paper, and their error.
 
 A transform `T_a_b`, shape (4, 4), takes points of frame b to frame a; its last column is the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed values out of the text that a model answered."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prompt sets: the wording that a checkpoint was trained with. They are data, not code."""
 
 from __future__ import annotations

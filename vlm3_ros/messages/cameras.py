@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cameras in messages (sensor_msgs/CameraInfo) as lens models, and back.
 
 What is read may be messages of rclpy or of `rosbags`: bags are evaluated where no ROS is installed.

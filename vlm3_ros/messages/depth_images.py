@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth as sensor_msgs/Image (REP-118)."""
 
 from __future__ import annotations

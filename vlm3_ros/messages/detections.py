@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detections in messages (vision_msgs), as detectors publish them, and located ones.
 
 vision_msgs need not be installed: who imports this module does not need it, who calls it does.

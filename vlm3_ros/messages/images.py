@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures in messages (sensor_msgs/Image, sensor_msgs/CompressedImage) as RGB arrays.
 
 The messages may be those of rclpy or of `rosbags`: bags are evaluated where no ROS is installed.

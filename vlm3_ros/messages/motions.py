@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transforms, poses and odometry as messages."""
 
 from __future__ import annotations

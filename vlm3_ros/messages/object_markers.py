@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects as visualization_msgs/MarkerArray."""
 
 from __future__ import annotations

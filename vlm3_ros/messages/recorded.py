@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays to bag messages and back.
 
 The messages are `rosbags`' own; serialized they are the bytes of the ROS 2 definitions.

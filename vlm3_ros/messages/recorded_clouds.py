@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Points of sensor_msgs/PointCloud2."""
 
 from __future__ import annotations

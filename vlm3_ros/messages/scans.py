@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Planar scans as sensor_msgs/LaserScan (REP-117)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A rosbag2 (or ROS 1 bag) over DDS with /clock, without a rosbag2 installation: the node."""
 
 from __future__ import annotations

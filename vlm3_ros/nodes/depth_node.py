@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metric depth from a camera: the node."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth, odometry and answers from one camera: three nodes in one process, one model in memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Visual odometry from a camera: the node."""
 
 from __future__ import annotations

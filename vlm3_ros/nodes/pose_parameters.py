@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters of the pose node, and what they stand for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers on demand about a camera's images: the node."""
 
 from __future__ import annotations

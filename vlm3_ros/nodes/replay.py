@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bag in real time: it is played into the real nodes over DDS, and what they publish is recorded.
 
 The nodes are those of perception_node, with one model in memory.

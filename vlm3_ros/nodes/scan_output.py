@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The depth node's `scan`: the camera's place on the robot, the message, what is told of it."""
 
 from __future__ import annotations

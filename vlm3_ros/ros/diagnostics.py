@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a node tells about its health: counts of frames, and diagnostic_msgs from them."""
 
 from __future__ import annotations

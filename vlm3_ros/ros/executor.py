@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The executor of the package's nodes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands in for the calibration of a camera that has none (`fallback_intrinsics`)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lifecycle node under those that ask a model about every frame that it has time for."""
 
 from __future__ import annotations

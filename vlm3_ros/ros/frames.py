@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a camera sits on its robot, as TF knows it; tf2_ros need not be installed."""
 
 from __future__ import annotations

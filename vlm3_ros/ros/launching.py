@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the launch files have in common: arguments, and what they set (needs launch_ros)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a camera sits on its robot, as a parameter tells it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lifecycle node under every node that asks a model about a camera's images."""
 
 from __future__ import annotations

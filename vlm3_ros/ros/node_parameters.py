@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters of every node that asks a model about a camera's images, and what they stand for."""
 
 from __future__ import annotations

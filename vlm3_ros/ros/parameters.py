@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Node parameters as one table: a frozen dataclass whose fields carry what ROS declares.
 
     @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The newest images of a camera, of which a question finds its own."""
 
 from __future__ import annotations

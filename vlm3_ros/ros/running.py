@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running nodes: in the background of a program, and as a program of their own."""
 
 from __future__ import annotations

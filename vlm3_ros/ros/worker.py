@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A thread that works on frames while the next ones come in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where pixels of one image are in another: one question per pixel (paper section 3.2)."""
 
 from __future__ import annotations

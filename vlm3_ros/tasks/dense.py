@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the depths of a few pixels to a depth image, along the edges of the colour image."""
 
 from __future__ import annotations

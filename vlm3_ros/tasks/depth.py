@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metric depth of pixels: one question per pixel about one image (paper section 3.2)."""
 
 from __future__ import annotations

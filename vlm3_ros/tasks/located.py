@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where boxed objects are, and how large: a box in 3D for each box in an image."""
 
 from __future__ import annotations

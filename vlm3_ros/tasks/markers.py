@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pixels pointed at by a drawn arrow, as DepthLM names them (Cai et al. 2025).
 
 The paper replaces the arrow by coordinates in text (section 3.1): an image can carry one arrow

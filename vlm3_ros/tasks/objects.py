@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Relations, distances, sizes and directions of objects in one image (paper section 3.2)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Visual odometry: the motions that a model answers, checked and chained to a pose.
 
 Each image is compared with a reference image whose pose is known: a keyframe, kept while enough of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Motion and matches of two images in one pass, so that the one can be checked by the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Relative pose of two images: three questions about one pair (paper section 3.2)."""
 
 from __future__ import annotations

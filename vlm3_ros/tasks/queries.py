@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions that a user types, and their typed answers.
 
 A question is a JSON object, or any other text: that goes to the model as it is. The objects:

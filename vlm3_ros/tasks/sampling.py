@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pixels are worth a question: where an image shows much, rather than on a grid."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A planar scan out of the depths of some pixels, as a laser in a level plane would tell it."""
 
 from __future__ import annotations

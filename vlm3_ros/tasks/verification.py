@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trust, but verify: a motion that a model answered, against what else it says about the pair.
 
 Three things that must agree with the answered motion: the matches of the same pair (they lie on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two images as a model sees them: both at its unified focal length (paper section 3.1)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes of objects: vision_msgs come with their definitions in the bag itself."""
 
 from __future__ import annotations

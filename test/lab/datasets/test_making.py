@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags become training sets, and those that cannot say why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with a training set is told with its file and line."""
 
 from __future__ import annotations

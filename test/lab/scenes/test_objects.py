@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is true of objects, checked against pictures with and without them, and in the mirror."""
 
 from __future__ import annotations

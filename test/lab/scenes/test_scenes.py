@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth, poses and boxes of procedural scenes, checked against the shapes themselves."""
 
 from __future__ import annotations

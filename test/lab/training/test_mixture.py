@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches of every task come in the share that is asked for, also after a resume."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a box of a question ends, the model learns what is true of the object in it."""
 
 from __future__ import annotations

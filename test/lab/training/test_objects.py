@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model learns about objects is true of them, mirrored too."""
 
 from __future__ import annotations

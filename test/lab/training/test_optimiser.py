@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Muon for matrices and AdamW for the rest, as one optimiser."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A packed batch must give what separate, unpacked chats give."""
 
 from __future__ import annotations

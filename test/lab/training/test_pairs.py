@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model learns from a pair is true of it, mirrored and exchanged too."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run survives, and how it says what it does not."""
 
 from __future__ import annotations

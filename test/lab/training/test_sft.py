@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A short training run from random weights, cut off and resumed."""
 
 from __future__ import annotations

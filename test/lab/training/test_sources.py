@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenes come from the sources that are named, as often as their weights say."""
 
 from __future__ import annotations

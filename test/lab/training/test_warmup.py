@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the vision half learns in its warm-up is what the questions will be about."""
 
 from __future__ import annotations

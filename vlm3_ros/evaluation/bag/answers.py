@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model says about the frames of a bag."""
 
 from __future__ import annotations

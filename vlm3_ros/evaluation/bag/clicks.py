@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clicked pixels of a bag's image: where the model says they are, and where they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The evaluation of a bag: what is in it, what is true of it, and the report on it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The frames of a bag as the nodes see them: rectified, with their camera and their true depth."""
 
 from __future__ import annotations

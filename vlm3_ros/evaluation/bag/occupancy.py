@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The map from above that a robot could draw from the answers about a bag, against the true one."""
 
 from __future__ import annotations

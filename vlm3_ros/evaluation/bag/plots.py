@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots of the scores of a bag, drawn without a display."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers about a bag against what is true of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scores of a bag as tables, for the terminal and for the report alike."""
 
 from __future__ import annotations

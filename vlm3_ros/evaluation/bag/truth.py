@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is true of the frames of a bag: depth, motions and matches, and what classical vision says.
 
 All of it follows from the bag alone, so that answers of a model here and of nodes in real time are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether errors are as large as their standard deviations say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the uncertainty that motions are given is that of their errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depth metrics as the field defines them, and what guessing without looking would reach."""
 
 from __future__ import annotations

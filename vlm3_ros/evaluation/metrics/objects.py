@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of questions about objects as SpatialRGPT-Bench defines them, and guesses beside them.
 
 An answer that could not be read is wrong, and in no mean error. The benchmark reads answers by a

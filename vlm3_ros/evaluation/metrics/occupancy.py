@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A map from above of what a robot has seen: occupied, free or unknown, cell by cell.
 
 Cells are counted frame by frame: hit where a point lies in the band of heights, passed where a ray

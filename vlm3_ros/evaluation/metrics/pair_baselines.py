@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Motions and matches of two images that need no model: what a model must be better than."""
 
 from __future__ import annotations

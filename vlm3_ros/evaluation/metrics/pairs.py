@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of two views as the field defines them: relative pose and correspondence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trajectories: TUM files, alignment, and absolute and relative pose error as evo defines them.
 
 The definitions are those of Sturm et al. 2012 (the TUM RGB-D benchmark). There is no alignment of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of clouds of answered depths, seen from aside, drawn without a display."""
 
 from __future__ import annotations
