@@ -24,8 +24,8 @@ from vlm3_ros.evaluation.output import write_result
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.occupancy import plot_occupancy
 from vlm3_ros.evaluation.scores.base import best_median_worst
-from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
+from vlm3_ros.tasks.frame_depth import dense_depth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,5 +148,5 @@ def _shown_frames(evaluation: BagEvaluation) -> list[DepthFrame]:
 
 def _depth_frame(frame: BagFrame, depth: NDArray[np.floating], title: str) -> DepthFrame:
     pixels = uniform_grid(frame.camera, *GRID)
-    dense = densify(frame.image, pixels, depth)
+    dense = dense_depth(frame, pixels, depth)
     return DepthFrame(title.strip(), frame.image, pixels, depth, dense, frame.depth)
