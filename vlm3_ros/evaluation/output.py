@@ -44,8 +44,8 @@ def write_result(result: Result, out: Path, pictures: Sequence[tuple[str, str]] 
 def print_result(console: Console, result: Result) -> None:
     """Print verdict, tables and notes."""
     console.rule(result.title)
-    console.print(verdict(result))
+    console.print(verdict(result), soft_wrap=True)
     for table in result_tables(result):
         console.print(rich_table(table))
     for name, text in result.all_notes.items():
-        console.print(f"[bold]{name}[/bold]: {text}")
+        console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
