@@ -13,7 +13,7 @@ from vlm3_ros.evaluation.bag.plots import plot_errors
 from vlm3_ros.evaluation.bag.scores import BagScores, DepthScores, score_answers, scores_json
 from vlm3_ros.evaluation.bag.tables import score_tables
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
-from vlm3_ros.evaluation.html import svg_source
+from vlm3_ros.evaluation.pictures.figures import svg_source
 from vlm3_ros.geometry.camera import PinholeCamera
 
 STAMPS_NS = [0, 100_000_000, 200_000_000, 300_000_000]

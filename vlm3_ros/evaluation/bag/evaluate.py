@@ -30,6 +30,7 @@ from vlm3_ros.evaluation.bag.clicks import (
 from vlm3_ros.evaluation.bag.frames import BagFrame, BagFrames, camera_frame, counted
 from vlm3_ros.evaluation.bag.occupancy import BagOccupancy, OccupancySurvey, occupancy_json
 from vlm3_ros.evaluation.bag.plots import plot_errors, plot_latency, plot_trajectory
+from vlm3_ros.evaluation.bag.scene import bag_scene
 from vlm3_ros.evaluation.bag.scores import (
     BagScores,
     odometry_chains,
@@ -44,16 +45,11 @@ from vlm3_ros.evaluation.bag.tables import (
     score_tables,
 )
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
-from vlm3_ros.evaluation.html import (
-    facts_html,
-    picture_html,
-    png_source,
-    svg_source,
-    table_html,
-    write_page,
-)
+from vlm3_ros.evaluation.bag.verdict import verdict
+from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.metrics.trajectories import Trajectory, write_tum
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
+from vlm3_ros.evaluation.pictures.figures import png_source, svg_source
 from vlm3_ros.evaluation.pictures.occupancy import plot_occupancy
 from vlm3_ros.evaluation.report import of_ranks, write_json
 from vlm3_ros.evaluation.tables import TextTable
@@ -294,18 +290,11 @@ def _trajectories(evaluation: BagEvaluation) -> dict[str, Trajectory]:
 def _write_report(evaluation: BagEvaluation, path: Path) -> None:
     source, scores = evaluation.source, evaluation.scores
     topics = source.frames.topics
-    title = f"{evaluation.model} on {source.path.name}"
-    lead = [
-        f"{evaluation.mode}: {evaluation.answers.frames} frames of {topics.image}; depth of "
-        f"{topics.depth or 'nowhere'}; poses of "
-        f"{source.poses.source if source.poses else 'nowhere'}."
-    ]
-    parts = [table_html(table) for table in evaluation_tables(evaluation)]
-    parts.append(facts_html("What else is to be known", evaluation.notes))
+    pictures = []
     if frames := _shown_frames(evaluation):
         picture = io.BytesIO()
         draw_depth_frames(frames, picture, f"{evaluation.model}: depth along Z")
-        parts.append(picture_html("Depth and its errors", png_source(picture.getvalue())))
+        pictures.append(("Depth and its errors", png_source(picture.getvalue())))
     figures = {
         "Trajectory": trajectory_figure(evaluation),
         "Map from above": occupancy_figure(evaluation),
@@ -313,8 +302,20 @@ def _write_report(evaluation: BagEvaluation, path: Path) -> None:
         "Errors over time": plot_errors(scores, min(evaluation.truth.stamps_ns, default=0)),
         "Latency": plot_latency(evaluation.answers.latency),
     }
-    parts += [picture_html(name, svg_source(figure)) for name, figure in figures.items() if figure]
-    write_page(path, title, lead, parts)
+    pictures += [(name, svg_source(figure)) for name, figure in figures.items() if figure]
+    how = (
+        f"{evaluation.answers.frames} frames of {topics.image}; depth: "
+        f"{topics.depth or 'none'}; poses: {source.poses.source if source.poses else 'none'}"
+    )
+    write_page(
+        path,
+        f"{evaluation.model} on {source.path.name}",
+        verdict(evaluation.answers, scores),
+        pictures,
+        bag_scene(evaluation),
+        evaluation_tables(evaluation),
+        {f"{evaluation.mode} evaluation": how, **evaluation.notes},
+    )
 
 
 def _shown_frames(evaluation: BagEvaluation) -> list[DepthFrame]:
