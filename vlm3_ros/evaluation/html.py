@@ -15,7 +15,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto 4rem; max-width: 72rem;
   padding: 0 1rem; color: #1f2328; background: #fff; }
 h1 { font-size: 1.1rem; font-weight: 600; color: #59636e; margin: 0; }
-p.verdict { font-size: 1.35rem; line-height: 1.35; margin: 0.2rem 0 1rem; }
+p.verdict { font-size: 1.2rem; line-height: 1.35; margin: 0.2rem 0 1rem; }
 h2 { font-size: 1.05rem; margin: 0 0 0.3rem; }
 section { margin-top: 2.2rem; }
 .pictures { display: grid; gap: 1.2rem; align-items: start;
@@ -23,7 +23,8 @@ section { margin-top: 2.2rem; }
 figure { margin: 0; }
 figure:first-child { grid-column: 1 / -1; }
 img { display: block; width: 100%; height: auto; }
-#scene-view { height: min(42rem, 80vh); border: 1px solid #d5d9df; border-radius: 4px; }
+#scene-view { height: min(42rem, 80vh); border: 1px solid #d5d9df; border-radius: 4px;
+  overflow: hidden; }
 .table { overflow-x: auto; margin-top: 1.6rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.95rem; }
 th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid #d5d9df;

@@ -26,7 +26,7 @@ MAX_POINTS = 20_000
 turn where the CPU draws them, as on a remote desktop."""
 
 _POINT_SIZE = 2.5  # px
-_EYE_DISTANCE, _EYE_PITCH_DEG = 1.3, 32.0
+_EYE_DISTANCE, _EYE_PITCH_DEG = 1.5, 30.0
 """Start view: distance from the middle in sizes of the scene, angle above the ground."""
 
 _SCRIPT = """
@@ -148,7 +148,7 @@ def _figure_json(scene: Scene3D) -> str:
             "yaxis": {"title": {"text": "y"}, **axis},
             "zaxis": {"title": {"text": "z"}, **axis},
             "camera": {"eye": dict(zip("xyz", eye.tolist(), strict=True))},
-            "dragmode": "orbit",
+            "dragmode": "turntable",
             "hovermode": False,
         },
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
