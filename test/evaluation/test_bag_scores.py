@@ -12,7 +12,7 @@ from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.plots import plot_errors
 from vlm3_ros.evaluation.bag.scores import BagScores, score_answers
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
-from vlm3_ros.evaluation.html import svg_source
+from vlm3_ros.evaluation.pictures.figures import svg_source
 from vlm3_ros.evaluation.scores.depth import ScoredView, depth_scores
 from vlm3_ros.geometry.camera import PinholeCamera
 

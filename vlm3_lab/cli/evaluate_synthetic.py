@@ -34,8 +34,8 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         scene_result,
     )
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.html import png_source
     from vlm3_ros.evaluation.output import print_result, write_result
+    from vlm3_ros.evaluation.pictures.figures import png_source
 
     folders = tuple(Path(options.model or default_model(task)) for task in get_args(Task))
     if options.calibrate and not folders[0].is_dir():

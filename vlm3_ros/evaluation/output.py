@@ -7,22 +7,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm3_ros.evaluation.html import facts_html, picture_html, table_html, write_page
+from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.json_file import write_json
 from vlm3_ros.evaluation.result import Result, result_json, result_tables, verdict
+from vlm3_ros.evaluation.scene import Scene3D
 from vlm3_ros.evaluation.tables import rich_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def write_result(result: Result, out: Path, pictures: Sequence[tuple[str, str]] = ()) -> list[str]:
+def write_result(
+    result: Result,
+    out: Path,
+    pictures: Sequence[tuple[str, str]] = (),
+    scene: Scene3D | None = None,
+) -> list[str]:
     """Write metrics.json and report.html.
 
     Args:
         result: of any source.
         out: folder, which exists.
         pictures: title and data URL of each.
+        scene: clouds and trajectories that the page shows in 3D.
 
     Returns:
         Names of the files.
@@ -31,12 +38,11 @@ def write_result(result: Result, out: Path, pictures: Sequence[tuple[str, str]] 
     write_page(
         out / "report.html",
         result.title,
-        [verdict(result)],
-        [
-            *(picture_html(*picture) for picture in pictures),
-            *(table_html(table) for table in result_tables(result)),
-            facts_html("Notes", result.all_notes),
-        ],
+        verdict(result),
+        pictures,
+        scene,
+        result_tables(result),
+        result.all_notes,
     )
     return ["metrics.json", "report.html"]
 

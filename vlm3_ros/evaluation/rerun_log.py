@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 
 from vlm3_ros.evaluation.bag.answers import GRID
 from vlm3_ros.evaluation.bag.evaluate import BagEvaluation
-from vlm3_ros.evaluation.bag.scores import odometry_chains
+from vlm3_ros.evaluation.bag.scene import odom_origins
 from vlm3_ros.evaluation.metrics.declared import headlines
 from vlm3_ros.evaluation.metrics.depth import DepthMetrics
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.tasks.depth import uniform_grid
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
     """
     rr, answers, poses = import_rerun(), evaluation.answers, evaluation.source.poses
     T_base_camera = evaluation.source.T_base_camera
-    T_world_odom = _odom_origins(evaluation)
+    T_world_odom = odom_origins(evaluation)
     with recording(path, is_level=True) as log:
         if poses is not None:
             true = poses.base.at(np.array(evaluation.truth.stamps_ns, np.int64))
@@ -166,20 +166,6 @@ def log_camera(
     u, v = np.rint(pixels[answered]).astype(int).T
     points = camera.unproject(pixels[answered], depth[answered])
     log.log("world/camera/points", rr.Points3D(points, colors=image[v, u], radii=_POINT_RADIUS))
-
-
-def _odom_origins(evaluation: BagEvaluation) -> dict[int, Transform]:
-    """T_world_odom by the stamp where each chain of odometry begins, on the true pose there.
-
-    The identity if that pose is unknown.
-    """
-    answers, poses = evaluation.answers, evaluation.source.poses
-    origins = {}
-    for chain in odometry_chains(answers):
-        start = chain[0]
-        true = None if poses is None else _known(poses.base.at([start])[0])
-        origins[start] = np.eye(4) if true is None else true @ inverse(answers.odom[start])
-    return origins
 
 
 def _known(transform: Transform) -> Transform | None:

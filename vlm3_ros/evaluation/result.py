@@ -71,9 +71,11 @@ def result_tables(result: Result) -> list[TextTable]:
 
 
 def verdict(result: Result) -> str:
-    """Return the scores that matter most, as one line."""
-    clauses = [scores.overall.verdict() for scores in result.scores.values()]
-    return "; ".join(filter(None, clauses)) or "nothing could be scored"
+    """Return the scores that matter most in a few short sentences."""
+    sentences = [scores.overall.verdict() for scores in result.scores.values()]
+    if result.left_out:
+        sentences.append(f"Not scored: {', '.join(result.left_out)}.")
+    return " ".join(filter(None, sentences))
 
 
 def _scores_json(scores: Mapping[str, Scores]) -> dict[str, Any]:

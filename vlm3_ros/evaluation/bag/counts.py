@@ -38,7 +38,7 @@ class FrameCounts(Scores):
 
     @override
     def verdict(self) -> str:
-        return f"{len(self.answers.answered)} of {self.answers.frames} frames answered"
+        return f"{len(self.answers.answered)} of {self.answers.frames} frames answered."
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,8 @@ def bag_result(evaluation: BagEvaluation) -> Result:
     source, answers = evaluation.source, evaluation.answers
     topics = source.frames.topics
     poses = source.poses.source if source.poses else None
+    what = f"{answers.frames} frames of {topics.image}"
+    truth = f"true depth: {topics.depth or 'none'}; true poses: {poses or 'none'}"
     scores: dict[str, Scores] = evaluation.scores.by_task()
     if evaluation.occupancy:
         scores["occupancy"] = evaluation.occupancy
@@ -170,7 +172,7 @@ def bag_result(evaluation: BagEvaluation) -> Result:
         },
         scores={task: TaskScores(of_task) for task, of_task in scores.items()},
         left_out=evaluation.scores.left_out,
-        notes=evaluation.notes,
+        notes={f"evaluated {evaluation.mode}": f"{what}; {truth}", **evaluation.notes},
     )
 
 

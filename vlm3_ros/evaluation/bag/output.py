@@ -16,12 +16,13 @@ from vlm3_ros.evaluation.bag.clicks import plot_clicks
 from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, bag_result
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.plots import plot_errors, plot_latency, plot_trajectory
+from vlm3_ros.evaluation.bag.scene import bag_scene
 from vlm3_ros.evaluation.bag.scores import odometry_chains
-from vlm3_ros.evaluation.html import png_source, svg_source
 from vlm3_ros.evaluation.metrics.declared import headline_text
 from vlm3_ros.evaluation.metrics.trajectories import Trajectory, write_tum
 from vlm3_ros.evaluation.output import write_result
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
+from vlm3_ros.evaluation.pictures.figures import png_source, svg_source
 from vlm3_ros.evaluation.pictures.occupancy import plot_occupancy
 from vlm3_ros.evaluation.scores.base import best_median_worst
 from vlm3_ros.tasks.depth import uniform_grid
@@ -52,7 +53,8 @@ def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
     if figure := clicks_figure(evaluation):
         figure.savefig(out / "clicks.png", dpi=110)
         wrote.append("clicks.png")
-    return [*wrote, *write_result(bag_result(evaluation), out, _pictures(evaluation))]
+    pictures, scene = _pictures(evaluation), bag_scene(evaluation)
+    return [*wrote, *write_result(bag_result(evaluation), out, pictures, scene)]
 
 
 def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.evaluation.bag.scores import BagScores
 from vlm3_ros.evaluation.metrics.trajectories import Trajectory
+from vlm3_ros.evaluation.pictures.figures import new_figure
 from vlm3_ros.evaluation.scores.trajectory import TrajectoryScores
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
         scores: of the estimate.
         way: the whole true trajectory.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH, 6.2), layout="constrained", facecolor="white")
+    figure = new_figure(_WIDTH, 6.2, "constrained")
     axes = figure.subplots()
     whole, truth, estimate = (t.poses[:, :2, 3] for t in (way, scores.truth, scores.estimate))
     ties = np.stack([truth, estimate], axis=1)
@@ -75,14 +74,10 @@ def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
         scores: of the bag.
         start_ns: time zero.
     """
-    from matplotlib.figure import Figure
-
     strips = list(_strips(scores))
     if not strips:
         return None
-    figure = Figure(
-        figsize=(_WIDTH, 0.9 + 1.55 * len(strips)), layout="constrained", facecolor="white"
-    )
+    figure = new_figure(_WIDTH, 0.9 + 1.55 * len(strips), "constrained")
     all_axes = figure.subplots(len(strips), sharex=True, squeeze=False)[:, 0]
     for axes, (label, stamps_ns, values) in zip(all_axes, strips, strict=True):
         seconds = (stamps_ns - start_ns) / 1e9
@@ -122,17 +117,13 @@ def plot_latency(latency: Mapping[str, Sequence[float]]) -> Figure | None:
     Args:
         latency: seconds, NaN where unknown, by task.
     """
-    from matplotlib.figure import Figure
-
     known = {
         task: 1e3 * np.array(seconds)[np.isfinite(seconds)] for task, seconds in latency.items()
     }
     known = {task: ms for task, ms in known.items() if ms.size}
     if not known:
         return None
-    figure = Figure(
-        figsize=(_WIDTH, 0.5 + 2.2 * len(known)), layout="constrained", facecolor="white"
-    )
+    figure = new_figure(_WIDTH, 0.5 + 2.2 * len(known), "constrained")
     all_axes = figure.subplots(len(known), squeeze=False)[:, 0]
     for axes, colour, (task, ms) in zip(all_axes, _TASK_COLOURS, known.items(), strict=False):
         axes.hist(ms, bins=min(40, max(8, len(ms) // 3)), color=colour, alpha=0.75)

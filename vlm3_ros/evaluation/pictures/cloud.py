@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 
@@ -31,7 +32,6 @@ _FINER = 2
 _MAX_SIDE = 16  # px of a square
 _PAPER = 250
 _PANEL_WIDTH, _GAP, _LEFT, _MARGIN, _HEAD = 3.2, 0.06, 0.5, 0.2, 0.62  # inches
-_DPI = 110
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,6 @@ def draw_clouds(frames: Sequence[CloudFrame], path: Path | str | BinaryIO, title
         path: of the PNG, or what to write it to.
         title: stands above.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     has_truth = any(frame.truth is not None for frame in frames)
     names = [
         "image",
@@ -77,24 +74,20 @@ def draw_clouds(frames: Sequence[CloudFrame], path: Path | str | BinaryIO, title
     heights = [_PANEL_WIDTH * f.image.shape[0] / f.image.shape[1] for f in frames]
     width = _LEFT + _MARGIN + len(names) * (_PANEL_WIDTH + _GAP)
     height = _HEAD + sum(heights) + _GAP * len(frames) + _MARGIN
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    place = (_LEFT / width, 1 - 0.12 / height)
-    figure.text(*place, title, fontsize=12, weight="bold", va="top", ha="left")
+    figure = new_figure(width, height)
+    add_text(figure, _LEFT, height - 0.12, title, 12, "bold")
     top = height - _HEAD
     for row, (frame, panel) in enumerate(zip(frames, heights, strict=True)):
         for column, picture in enumerate(_panels(frame)):
             left = _LEFT + column * (_PANEL_WIDTH + _GAP)
-            box = (left / width, (top - panel) / height, _PANEL_WIDTH / width, panel / height)
-            axes = figure.add_axes(box, xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
+            axes = add_panel(figure, left, top - panel, _PANEL_WIDTH, panel)
             axes.imshow(picture, aspect="auto", interpolation="bilinear")
             if row == 0:
                 axes.set_title(names[column], fontsize=10, pad=4)
             if column == 0:
                 axes.set_ylabel(frame.title, fontsize=9, labelpad=4)
         top -= panel + _GAP
-    figure.savefig(path)
+    save_png(figure, path)
 
 
 def render_cloud(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.evaluation.metrics.objects import Asked
+from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
 from vlm3_ros.tasks.objects import Box, Quantity, Question, Relation, Value
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _RELATION_WORDS = {
 _PANEL_WIDTH, _TEXT_WIDTH, _GAP, _MARGIN = 4.0, 3.6, 0.2, 0.2  # inches
 _MAX_HEIGHT = 3.6
 _HEAD, _LINE, _SPACE = 0.6, 0.2, 0.25
-_DPI = 110
 _RIGHT, _WRONG, _TOLD = "#2a7f3f", "#c8401e", "#404040"
 
 
@@ -96,9 +96,6 @@ def draw_object_frames(
         path: of the PNG, or what to write it to.
         title: stands above.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     scales = [min(_PANEL_WIDTH / f.image.shape[1], _MAX_HEIGHT / f.image.shape[0]) for f in frames]
     panels = [scale * f.image.shape[0] for scale, f in zip(scales, frames, strict=True)]
     rows = [
@@ -107,38 +104,24 @@ def draw_object_frames(
     ]
     width = 2 * _MARGIN + _PANEL_WIDTH + _GAP + _TEXT_WIDTH
     height = _HEAD + sum(rows)
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-
-    def write(left: float, top: float, text: str, size: int, weight: str, colour: str) -> None:
-        figure.text(
-            left / width,
-            top / height,
-            text,
-            fontsize=size,
-            weight=weight,
-            color=colour,
-            va="top",
-            ha="left",
-        )
-
-    write(_MARGIN, height - 0.12, title, 12, "bold", "black")
+    figure = new_figure(width, height)
+    add_text(figure, _MARGIN, height - 0.12, title, 12, "bold")
     top = height - _HEAD
     for frame, scale, panel, row in zip(frames, scales, panels, rows, strict=True):
         below = top
         if frame.title:
-            write(_MARGIN, top, frame.title, 9, "bold", "black")
+            add_text(figure, _MARGIN, top, frame.title, 9, "bold")
             below -= _LINE
         letters = box_letters(one.question for one in frame.asked)
         shown = scale * frame.image.shape[1]
-        place = (_MARGIN / width, (below - panel) / height, shown / width, panel / height)
-        _draw_boxes(figure.add_axes(place), frame.image, letters)
+        axes = add_panel(figure, _MARGIN, below - panel, shown, panel)
+        _draw_boxes(axes, frame.image, letters)
         for line, one in enumerate(frame.asked):
             text, colour = _line(one, letters)
             left = _MARGIN + _PANEL_WIDTH + _GAP
-            write(left, below - _LINE * line, text, 9, "normal", colour)
+            add_text(figure, left, below - _LINE * line, text, 9, colour=colour)
         top -= row
-    figure.savefig(path)
+    save_png(figure, path)
 
 
 def _line(one: Asked, letters: Mapping[Box, str]) -> tuple[str, str]:
@@ -160,7 +143,6 @@ def _draw_boxes(axes: Axes, image: NDArray[np.uint8], letters: Mapping[Box, str]
 
     height, width = image.shape[:2]
     axes.imshow(image, aspect="auto")
-    axes.set_axis_off()
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
     colours = colormaps["gist_rainbow"](np.linspace(0, 0.92, max(len(letters), 1)))

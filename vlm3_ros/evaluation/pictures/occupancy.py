@@ -17,6 +17,7 @@ from vlm3_ros.evaluation.metrics.occupancy import (
     OccupancyGrid,
     away,
 )
+from vlm3_ros.evaluation.pictures.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,6 @@ _PANEL = 4.2
 
 def plot_occupancy(occupancy: BagOccupancy) -> Figure:
     """The true map, and beside it those of the answers: what of them is real, what is missing."""
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -43,10 +43,10 @@ def plot_occupancy(occupancy: BagOccupancy) -> Figure:
     panels = 1 + len(shown)
     columns = 2 if panels > 2 else panels
     rows = -(-panels // columns)
-    figure = Figure(
-        figsize=(columns * (width * scale + 0.9), rows * (height * scale + 0.9) + 1.1),
-        layout=ConstrainedLayoutEngine(h_pad=0.1),
-        facecolor="white",
+    figure = new_figure(
+        columns * (width * scale + 0.9),
+        rows * (height * scale + 0.9) + 1.1,
+        ConstrainedLayoutEngine(h_pad=0.1),
     )
     all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     _draw_truth(all_axes[0], occupancy)

@@ -12,17 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
 from vlm3_ros.geometry.motion import Transform, motion_parts
 from vlm3_ros.language.prompts import coarse_direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _PANEL_WIDTH, _GAP, _MARGIN = 3.6, 0.12, 0.2  # inches
 _MAX_HEIGHT = 3.2
 _HEAD, _LINE, _SPACE = 0.6, 0.19, 0.22
-_DPI = 110
 _TRUE, _ANSWERED, _FIRST = "#2a7f3f", "#c8401e", "#404040"
 _WEDGE_HALF_ANGLE = 0.45  # radians: how wide cameras are drawn from above
 
@@ -79,32 +78,28 @@ def draw_pair_frames(
         title: stands above.
         legend: what dots and lines are; None for what was asked and answered.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     has_motion = any(frame.motion is not None for frame in frames)
     panels = [_panel_height(frame) for frame in frames]
     width = 2 * _MARGIN + 2 * _PANEL_WIDTH + _GAP + (has_motion * (_PANEL_WIDTH + 0.5))
     captions = sum(_caption_height(frame) for frame in frames)
     height = _HEAD + sum(panels) + captions + _SPACE * len(frames)
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    _text(figure, _MARGIN, height - 0.12, title, size=12, weight="bold")
+    figure = new_figure(width, height)
+    add_text(figure, _MARGIN, height - 0.12, title, size=12, weight="bold")
     if any(len(frame.pixels1) for frame in frames):
         told = _legend(frames) if legend is None else legend
-        _text(figure, _MARGIN, height - 0.34, told, size=8, colour=_FIRST)
+        add_text(figure, _MARGIN, height - 0.34, told, size=8, colour=_FIRST)
     top = height - _HEAD
     for frame, panel in zip(frames, panels, strict=True):
         for line, (text, colour) in enumerate(_caption(frame)):
             weight = "bold" if text == frame.title else "normal"
-            _text(figure, _MARGIN, top - _LINE * line, text, 9, weight, colour)
+            add_text(figure, _MARGIN, top - _LINE * line, text, 9, weight, colour)
         bottom = top - _caption_height(frame) - panel
-        _draw_matches(_axes(figure, _MARGIN, bottom, 2 * _PANEL_WIDTH + _GAP, panel), frame)
+        _draw_matches(add_panel(figure, _MARGIN, bottom, 2 * _PANEL_WIDTH + _GAP, panel), frame)
         if frame.motion is not None:
             left = 2 * (_MARGIN + _PANEL_WIDTH) + _GAP + 0.35
-            _draw_from_above(_axes(figure, left, bottom, _PANEL_WIDTH, panel), frame)
+            _draw_from_above(add_panel(figure, left, bottom, _PANEL_WIDTH, panel), frame)
         top = bottom - _SPACE
-    figure.savefig(path)
+    save_png(figure, path)
 
 
 def _panel_height(frame: PairFrame) -> float:
@@ -137,31 +132,6 @@ def _legend(frames: Sequence[PairFrame]) -> str:
 def _told_motions(frame: PairFrame) -> list[tuple[str, str, Transform]]:
     told = [("answered", _ANSWERED, frame.motion), ("true", _TRUE, frame.motion_true)]
     return [(name, colour, motion) for name, colour, motion in told if motion is not None]
-
-
-def _text(
-    figure: Figure,
-    left: float,
-    top: float,
-    text: str,
-    size: int,
-    weight: str = "normal",
-    colour: str = "black",
-) -> None:
-    """Text whose upper left corner is at a place in inches."""
-    width, height = figure.get_size_inches()
-    place = left / width, top / height
-    figure.text(*place, text, fontsize=size, weight=weight, color=colour, va="top", ha="left")
-
-
-def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes without a frame at a place in inches."""
-    across, up = figure.get_size_inches()
-    axes = figure.add_axes(
-        (left / across, bottom / up, width / across, height / up), xticks=[], yticks=[]
-    )
-    axes.spines[:].set_visible(False)
-    return axes
 
 
 def _draw_matches(axes: Axes, frame: PairFrame) -> None:

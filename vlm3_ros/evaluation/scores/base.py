@@ -32,7 +32,7 @@ class Scores(ABC):
         """Return the tables of these scores and of those by group, which may be empty."""
 
     def verdict(self) -> str:
-        """Return a clause for the one-line verdict; empty if these scores add nothing to it."""
+        """Return a sentence for the verdict; empty if these scores add nothing to it."""
         return ""
 
 

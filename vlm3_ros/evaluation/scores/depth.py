@@ -108,8 +108,8 @@ class DepthScores(Scores):
     def verdict(self) -> str:
         best = max(self.constant.metrics.delta1, self.row.metrics.delta1)
         return (
-            f"depth: δ1 {self.model.delta1:.2f} against {best:.2f} for the best guess without "
-            "looking"
+            f"Depth: δ1 {self.model.delta1:.2f} against {best:.2f} for the best guess that ignores "
+            "the image."
         )
 
     def _table(self) -> TextTable:

@@ -83,8 +83,8 @@ class MatchScores(Scores):
     @override
     def verdict(self) -> str:
         return (
-            f"matches: EPE {self.model.epe_px:.1f} px against {self.same_pixel.epe_px:.1f} px for "
-            "the same pixel"
+            f"Matches: EPE {self.model.epe_px:.1f} px against {self.same_pixel.epe_px:.1f} px for "
+            "the same pixel."
         )
 
 

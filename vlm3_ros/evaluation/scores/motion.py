@@ -105,8 +105,8 @@ class MotionScores(Scores):
     def verdict(self) -> str:
         guess = self.guesses[CONSTANT_MOTION].auc[_AUC]
         return (
-            f"{self.title.split(',')[0]}: AUC@{_AUC} {self.model.auc[_AUC]:.2f} against "
-            f"{guess:.2f} for the best constant motion"
+            f"{self.title.split(',')[0].capitalize()}: AUC@{_AUC} {self.model.auc[_AUC]:.2f} "
+            f"against {guess:.2f} for the best constant motion."
         )
 
     def _table(self) -> TextTable:

@@ -75,9 +75,9 @@ class ObjectScores(Scores):
     @override
     def verdict(self) -> str:
         return (
-            f"objects: {self.model.accuracy:.0%} of the relations right against "
+            f"Objects: {self.model.accuracy:.0%} of the relations right against "
             f"{self.constant.accuracy:.0%} for the best constant answer, {self.model.success:.0%} "
-            f"of the lengths and directions against {self.constant.success:.0%}"
+            f"of the lengths and directions against {self.constant.success:.0%}."
         )
 
     def _relation_table(self) -> TextTable:

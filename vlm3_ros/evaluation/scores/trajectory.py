@@ -87,7 +87,7 @@ class TrajectoryScores(Scores):
 
     @override
     def verdict(self) -> str:
-        return f"odometry: APE {self.ape.translation_m.rmse:.2f} m over {self.length_m:.1f} m"
+        return f"Trajectory: APE {self.ape.translation_m.rmse:.2f} m over {self.length_m:.1f} m."
 
 
 def trajectory_scores(estimate: Trajectory, truth: Trajectory, chains: int) -> TrajectoryScores:
