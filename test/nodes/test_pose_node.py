@@ -26,7 +26,7 @@ from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse, transform
 from vlm3_ros.messages.cameras import camera_info_message
-from vlm3_ros.messages.motions import transform_message
+from vlm3_ros.messages.motions import tf_message
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.ros.parameters import ParameterError
@@ -496,8 +496,8 @@ def test_the_place_of_the_camera_comes_from_tf(make_camera, bench, drive, views)
     assert not rig.received["pose"]
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     static = rig.peer.create_publisher(TFMessage, "/tf_static", latched)
-    mount = transform_message(bench.header(0.0, "base_link"), bench.FRAME, drive.T_base_camera)
-    static.publish(TFMessage(transforms=[mount]))
+    mount = tf_message(bench.header(0.0, "base_link"), bench.FRAME, drive.T_base_camera)
+    static.publish(mount)
     camera.send_all(views[1:4], first=1)
     rig.wait_for_stamp(camera.stamp(3), "odom")
     np.testing.assert_allclose(
