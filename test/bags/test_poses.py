@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses, find_true_poses
+from vlm3_ros.bags.poses import TruePoses, find_true_poses
 from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.timed_poses import MAX_GAP, TimedPoses
 from vlm3_ros.bags.writing import BagWriter, write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.motion import inverse, transform

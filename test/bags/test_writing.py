@@ -32,7 +32,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_rosbag2_is_not_called_as_a_ros1_bag(tmp_path: Path) -> None:
-    with pytest.raises(BagError, match=r"ends in \.bag"), write_bag(tmp_path / "robot.bag"):
+    with (
+        pytest.raises(BagError, match=r"\.bag is the suffix of ROS 1 bags"),
+        write_bag(tmp_path / "robot.bag"),
+    ):
         pass
     with write_bag(tmp_path / "robot"):
         pass
