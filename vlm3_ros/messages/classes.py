@@ -2,7 +2,7 @@
 """The Python classes of ROS messages: those of rclpy or those of rosbags.
 
 Nodes use rclpy's. Bags are read and written without a ROS installation, with the classes of
-rosbags. Both have the fields of the ROS 2 definitions and serialize to the same bytes.
+rosbags. Both have the fields of the ROS 2 definitions and read each other's serialized messages.
 """
 
 from __future__ import annotations
