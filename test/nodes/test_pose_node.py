@@ -29,7 +29,7 @@ from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.motions import tf_message
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.ros.parameters import ParameterError
+from vlm3_ros.parameters import ParameterError
 from vlm3_ros.tasks.odometry import OdometrySettings, VisualOdometry
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
