@@ -217,7 +217,7 @@ def test_the_first_question_goes_alone_and_the_others_together_within_bounds(ser
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -300,7 +300,7 @@ def test_a_slow_answer_is_given_up(server, connect):
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
         if number(chat) == 3:
-            done.wait(60)
+            done.wait(600)
         return right(chat, server)
 
     server.reply = reply
@@ -316,7 +316,7 @@ def test_a_slow_frame_is_given_up(server, connect):
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
         if number(chat) > 5:
-            done.wait(60)
+            done.wait(600)
         return right(chat, server)
 
     server.reply = reply
@@ -477,7 +477,7 @@ def test_closing_gives_up_what_is_asked(server, connect):
     done = threading.Event()
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
-        done.wait(60)
+        done.wait(600)
         return right(chat, server)
 
     server.reply = reply
@@ -487,7 +487,7 @@ def test_closing_gives_up_what_is_asked(server, connect):
         wait_for(lambda: server.in_flight == 1)
         engine.close()
         with pytest.raises(EngineError, match="is closed"):
-            asking.result(timeout=20)
+            asking.result(timeout=600)
         done.set()
     engine.close()
     with pytest.raises(EngineError, match="is closed"):
