@@ -109,7 +109,7 @@ TOPICS = {
 
 
 def wait(condition, what: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.005)
@@ -262,7 +262,7 @@ def run_player(*parameters: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=600,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         check=False,
     )

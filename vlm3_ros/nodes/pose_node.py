@@ -23,11 +23,11 @@ from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
+from vlm3_ros.parameters import ParameterError
 from vlm3_ros.ros.diagnostics import diagnostic_status
 from vlm3_ros.ros.frame_node import FrameNode, Published
 from vlm3_ros.ros.frames import FrameTree
 from vlm3_ros.ros.node import CameraFrame, EngineLoader, FrameError
-from vlm3_ros.ros.parameters import ParameterError
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.odometry import OdometryStep, VisualOdometry, check_learned
 
