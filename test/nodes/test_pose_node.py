@@ -332,7 +332,7 @@ def test_a_reset_begins_anew(make_camera, drive, views):
     np.testing.assert_allclose(
         pose_of(rig.received["pose"][-1].pose), true_pose(drive, 5, 3), atol=1e-7
     )
-    assert rig.log_lines("reset: a reset was asked for")
+    assert rig.log_lines("reset: a reset was requested")
 
 
 class Slow(TruthEngine):
@@ -426,7 +426,7 @@ def test_it_works_without_listeners_and_a_life_cycle_begins_anew(make_camera, vi
     np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
     assert step_counts(rig) == {"first": 1}
     assert rig.change_state("deactivate") and rig.change_state("cleanup")
-    assert rig.node._odometry is None and rig.node.engine is None
+    assert rig.node._odometry is None and rig.node.model.engine is None
     assert rig.change_state("configure") and rig.change_state("activate")
 
 

@@ -335,4 +335,4 @@ def subscribers(count: int) -> Fault:
 
 def resets(count: int) -> Fault:
     """One after the other."""
-    return Fault(f"{count} resets", _resets(count), "a reset was asked for", answers=None)
+    return Fault(f"{count} resets", _resets(count), "a reset was requested", answers=None)

@@ -3,27 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
-from vlm3_ros.ros.node import CameraFrame
 from vlm3_ros.ros.node_parameters import FrameParameters
 from vlm3_ros.ros.parameters import ParameterError, parameter
-from vlm3_ros.tasks.depth import DepthLimits, uniform_grid
-from vlm3_ros.tasks.sampling import adaptive_pixels
+from vlm3_ros.tasks.depth import DepthLimits
+from vlm3_ros.tasks.frame_depth import PIXEL_CHOICES, FrameDepthSettings
 from vlm3_ros.tasks.scan import ScanLimits
 
-PIXEL_CHOICES: dict[str, Callable[[CameraFrame, int, int], NDArray[np.float64]]] = {
-    "uniform": lambda frame, columns, rows: uniform_grid(frame.camera, columns, rows),
-    "adaptive": lambda frame, columns, rows: adaptive_pixels(
-        frame.image, columns * rows, frame.visible
-    ),
-}
-"""How rows * columns pixels of an image are chosen, shape (rows * columns, 2)."""
+_ASKED = FrameDepthSettings()
 
 
 @dataclass(frozen=True)
@@ -31,13 +20,16 @@ class DepthParameters(FrameParameters):
     """Parameters of the depth node."""
 
     grid_columns: int = parameter(
-        16, "Columns of the grid of pixels that the model is asked.", minimum=1, maximum=1024
+        _ASKED.columns,
+        "Columns of the grid of pixels that the model is asked.",
+        minimum=1,
+        maximum=1024,
     )
     grid_rows: int = parameter(
-        12, "Rows of the grid of pixels that the model is asked.", minimum=1, maximum=1024
+        _ASKED.rows, "Rows of the grid of pixels that the model is asked.", minimum=1, maximum=1024
     )
     pixel_choice: str = parameter(
-        "uniform",
+        _ASKED.pixel_choice,
         "Where in the image the pixels lie: uniform, in the middles of the grid's cells; adaptive, "
         "as many of them in the middles of patches of one colour, more where edges are.",
         choices=tuple(PIXEL_CHOICES),
@@ -102,12 +94,18 @@ class DepthParameters(FrameParameters):
         check_frame_name("scan_frame", self.scan_frame)
         mount_from_text("scan_from_camera", self.scan_from_camera)
 
-    def depth_limits(self) -> DepthLimits:
-        """Which answers are published."""
-        return DepthLimits(self.min_depth, self.max_depth, self.max_uncertainty)
+    def depth_settings(self) -> FrameDepthSettings:
+        """Which pixels are asked, and which answers are published."""
+        return FrameDepthSettings(
+            columns=self.grid_columns,
+            rows=self.grid_rows,
+            pixel_choice=self.pixel_choice,
+            view_focal=self.unified_focal or None,
+            limits=DepthLimits(self.min_depth, self.max_depth, self.max_uncertainty),
+        )
 
     def scan_limits(self) -> ScanLimits:
-        """Which of these are in the scan."""
+        """Which published answers are in the scan."""
         return ScanLimits(
             self.scan_min_height, self.scan_max_height, self.scan_min_range, self.scan_max_range
         )
