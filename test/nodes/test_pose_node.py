@@ -467,7 +467,7 @@ def test_a_place_of_the_camera_that_is_none_is_refused(make_rig, views, value, r
         ({"odom_frame": ""}, "parameter 'odom_frame' is ''; it must name a frame"),
         ({"base_frame": "/base_link"}, "parameter 'base_frame' is '/base_link'.*leading '/'"),
         ({"base_frame": "odom"}, "'odom_frame' and 'base_frame' are both 'odom'"),
-        ({"match_columns": 2, "match_rows": 3}, "make 6 matches: a check needs 8"),
+        ({"match_columns": 2, "match_rows": 3}, "make 6 matches: a check needs at least 8"),
     ],
 )
 def test_parameters_with_which_nothing_would_come_are_refused(values, reason):

@@ -21,23 +21,26 @@ class DepthParameters(FrameParameters):
 
     grid_columns: int = parameter(
         _ASKED.columns,
-        "Columns of the grid of pixels that the model is asked.",
+        "Columns of the grid of pixels that the model is asked about.",
         minimum=1,
         maximum=1024,
     )
     grid_rows: int = parameter(
-        _ASKED.rows, "Rows of the grid of pixels that the model is asked.", minimum=1, maximum=1024
+        _ASKED.rows,
+        "Rows of the grid of pixels that the model is asked about.",
+        minimum=1,
+        maximum=1024,
     )
     pixel_choice: str = parameter(
         _ASKED.pixel_choice,
-        "Where in the image the pixels lie: uniform, in the middles of the grid's cells; adaptive, "
-        "as many of them in the middles of patches of one colour, more where edges are.",
+        "How the pixels are chosen. uniform: the centres of the grid's cells. adaptive: as many "
+        "pixels, at the centres of patches of one colour, denser near edges.",
         choices=tuple(PIXEL_CHOICES),
     )
     unified_focal: float = parameter(
         0.0,
         "Focal length at which images enter the model, px; 0 for the checkpoint's own. A smaller "
-        "one is faster and coarser.",
+        "value is faster and coarser.",
         minimum=0.0,
         maximum=1e5,
     )
@@ -49,8 +52,8 @@ class DepthParameters(FrameParameters):
     )
     max_uncertainty: float = parameter(
         0.0,
-        "Answers whose standard deviation is a larger share of their depth are not published, nor "
-        "those whose standard deviation is unknown; 0 for all.",
+        "Answers are not published if their standard deviation is unknown, or is a larger share of "
+        "their depth than this. 0: all are published.",
         minimum=0.0,
         maximum=1e3,
     )
@@ -59,18 +62,22 @@ class DepthParameters(FrameParameters):
     )
     scan_from_camera: str = parameter(
         "",
-        "Place of the camera's optical frame in scan_frame: `x y z qx qy qz qw`, metres and a "
-        "quaternion, as static_transform_publisher takes them. Empty: from TF.",
+        "Pose of the camera's optical frame in scan_frame: `x y z qx qy qz qw`, metres and a "
+        "quaternion, as for static_transform_publisher. Empty: from TF.",
     )
     scan_min_height: float = parameter(
         0.3,
-        "Answers below are not in `scan`, metres over scan_frame. An answer about the floor that "
-        "is too near by some share lies over it, by this share of the camera's height.",
+        "Answers below this height are not in `scan`, metres above scan_frame. An answer about the "
+        "floor that is too near by a share s appears above the floor, by s times the camera's "
+        "height.",
         minimum=-1e3,
         maximum=1e3,
     )
     scan_max_height: float = parameter(
-        1.5, "Answers above are not in `scan`, metres over scan_frame.", minimum=-1e3, maximum=1e3
+        1.5,
+        "Answers above this height are not in `scan`, metres above scan_frame.",
+        minimum=-1e3,
+        maximum=1e3,
     )
     scan_min_range: float = parameter(
         0.1, "Nearer answers are -inf in `scan`, metres.", minimum=0.0, maximum=1e6
