@@ -14,13 +14,9 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from vlm3_ros.parameters import ParameterError, ParameterTable, parameter
 from vlm3_ros.ros.parameter_changes import apply_change, judge_change
-from vlm3_ros.ros.parameters import (
-    ParameterError,
-    ParameterTable,
-    declare_parameters,
-    parameter,
-)
+from vlm3_ros.ros.parameters import declare_parameters
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,12 @@ def _frame_id(text: str, is_good: bool) -> Provocation:
 
 @contextmanager
 def _no_camera_info(stage: Stage) -> Iterator[None]:
-    """As with a camera that never sends any: activation makes the node forget earlier ones."""
+    """The camera sends none. On activation the node forgets earlier ones."""
+    # First: an active node would answer a frame without CameraInfo from the one before.
+    if not stage.change_state("deactivate"):
+        raise Loss("the node cannot be deactivated")
     with stage.camera.changed(lambda picture, info: (picture, None)):
-        if not (stage.change_state("deactivate") and stage.change_state("activate")):
+        if not stage.change_state("activate"):
             raise Loss("the node cannot be activated again")
         yield
 

@@ -17,9 +17,6 @@ Provocation = Callable[[Stage], AbstractContextManager[None]]
 It raises Loss if the node reacts in a wrong way.
 """
 
-RECOVERY_PATIENCE = 120.0
-"""Seconds for the first answer after a fault: a killed node loads torch and the model again."""
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -76,7 +73,7 @@ def run_fault(stage: Stage, fault: Fault, seconds: float) -> Row:
             row.said = _watch(stage, fault, seconds, begin, line)
             row.images = stage.camera.count - sent
             row.answers = len(stage.listener.answers) - answered
-        row.back = stage.wait_for_answer(time.monotonic(), RECOVERY_PATIENCE)
+        row.back = stage.wait_for_answer(time.monotonic())
     except Loss as loss:
         row.losses.append(str(loss))
         stage.renew_node()

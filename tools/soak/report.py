@@ -64,9 +64,9 @@ def _load_table(load: LoadReport) -> str:
         f"{load.failed:,}",
         "answers received": f"{load.answers:,}",
         "from an image to its answer": f"{load.age_p50:.2f} s (median), {load.age_p95:.2f} s (p95)",
-        "newer images when the model was free": f"{load.stale_p95:.0f} (p95), {load.stale_max} "
-        "(max)",
-        "memory (RSS), medians of the fifths of the run": f"{medians} MB",
+        "newer images when the next one was chosen": f"{load.stale_p95:.0f} (p95), "
+        f"{load.stale_max} (maximum)",
+        "memory (RSS), median of each fifth of the run": f"{medians} MB",
         "threads of the unconfigured node": f"{load.threads[0]} before, {load.threads[1]} after",
         "from SIGINT to the end": f"{load.ended_in:.1f} s",
     }
@@ -76,7 +76,7 @@ def _load_table(load: LoadReport) -> str:
 
 def _fault_table(rows: Sequence[Row]) -> str:
     heading = [
-        "| node | fault | images sent | answers | what was reported | back after |",
+        "| node | fault | images sent | answers | message | back after |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join([*heading, *map(_fault_row, rows)])

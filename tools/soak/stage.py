@@ -21,7 +21,7 @@ from rclpy.node import Node
 from soak.camera import Camera, drive_views
 from soak.listener import Listener
 from soak.process import Process, node_command
-from soak.waiting import PATIENCE, Loss, wait_for
+from soak.waiting import Loss, wait_for
 from vlm3_ros.ros.running import spinning
 
 SIZE = (256, 192)
@@ -104,12 +104,11 @@ class Stage:
         self.start_node()
         self.wait_for_answer(time.monotonic())
 
-    def wait_for_answer(self, since: float, patience: float = PATIENCE) -> float:
+    def wait_for_answer(self, since: float) -> float:
         """Return the seconds from a moment to the first answer about a later frame.
 
         Args:
             since: the moment (monotonic clock).
-            patience: seconds to wait.
 
         Raises:
             Loss: if the node ends, or does not answer in time.
@@ -127,7 +126,7 @@ class Stage:
                 raise Loss(f"{self.node.name} has ended")
             return bool(answered_at)
 
-        wait_for(answered, "an answer", patience)
+        wait_for(answered, "an answer")
         return answered_at - since
 
     def reported(self, pattern: str, since: float, first_line: int) -> str:

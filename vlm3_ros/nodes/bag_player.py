@@ -25,14 +25,10 @@ from typing_extensions import override
 
 from vlm3_ros.bags.reading import IMAGE_TYPES, Bag, Topic, open_bag
 from vlm3_ros.errors import BagError
+from vlm3_ros.parameters import ParameterError, ParameterTable, parameter
 from vlm3_ros.paths import sample_bag
 from vlm3_ros.ros.parameter_changes import apply_change, judge_change
-from vlm3_ros.ros.parameters import (
-    ParameterError,
-    ParameterTable,
-    declare_parameters,
-    parameter,
-)
+from vlm3_ros.ros.parameters import declare_parameters
 from vlm3_ros.ros.running import run_nodes
 
 _TICK = 0.02

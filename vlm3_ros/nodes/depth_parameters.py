@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlm3_ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
 from vlm3_ros.ros.node_parameters import FrameParameters
-from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.depth import DepthLimits
 from vlm3_ros.tasks.frame_depth import PIXEL_CHOICES, FrameDepthSettings
 from vlm3_ros.tasks.scan import ScanLimits

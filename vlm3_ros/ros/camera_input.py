@@ -20,7 +20,8 @@ from vlm3_ros.errors import MessageError, Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
+from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError
+from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
 from vlm3_ros.ros.fallback import FallbackIntrinsics
 from vlm3_ros.ros.node_parameters import CameraModelParameters

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 
-from vlm3_ros.ros.parameters import ParameterError, Table, changed, parameter_specs
+from vlm3_ros.parameters import ParameterError, parameter_specs
+from vlm3_ros.ros.parameters import Table, changed
 
 
 def judge_change(
