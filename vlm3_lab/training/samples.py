@@ -19,9 +19,10 @@ from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_lab.training.sources import MixedScenes, Scene, Sources
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, text_coordinates, unify_focal
+from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.prompts import depth_answer, depth_question
+from vlm3_ros.tasks.depth import DEPTH
+from vlm3_ros.tasks.task import ModelViews, model_views, true_pairs
 
 TRAINING_STREAM = 0x7A11
 """First word of every training seed; evaluations start theirs with another one."""
@@ -37,23 +38,15 @@ WINDOW = 4
 def depth_pairs(
     view: View, pixels: NDArray[np.float64], profile: Profile, limits: ImageLimits
 ) -> tuple[NDArray[np.uint8], list[QuestionAnswer]]:
-    """The picture that the model sees of a view, and depth questions with true answers.
+    """Return the image that the model sees of a view, and depth questions with true answers.
 
     Args:
         pixels: (u, v) whole numbers, shape (n, 2), at which the view's depth is finite.
     """
-    unified = unify_focal(view.camera, profile.focal, limits, profile.fit)
-    coordinates = text_coordinates(
-        unified.to_view(pixels), unified.view.width, unified.view.height, profile.prompts.text_range
-    )
+    views = model_views(profile, limits, [view.camera])
     columns, rows = pixels.astype(int).T
-    # The inverse of `metric_depth`: what the view looks like at the unified focal length.
-    answers = view.depth[rows, columns] / unified.metric_depth(1.0)
-    pairs = [
-        (depth_question(profile.prompts, xy), depth_answer(profile.prompts, float(z)))
-        for xy, z in zip(coordinates, answers, strict=True)
-    ]
-    return unify_image(view.image, unified), pairs
+    pairs = true_pairs(DEPTH, profile.prompts, views, pixels, view.depth[rows, columns])
+    return unify_image(view.image, views.cameras[0]), pairs
 
 
 def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -148,14 +141,20 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
     def sample(self, scene: Scene, rng: np.random.Generator) -> Sample:
         """One sample."""
 
-    @abstractmethod
-    def length(self, sample: Sample) -> int:
-        """What makes a sample costly: batches are made of samples of similar length."""
+    def length(self, sample: Any) -> int:
+        """Cost of a sample: batches are made of samples of similar length.
+
+        For packed samples, the tokens of the prefix, nearly all of them of the images.
+        """
+        return len(sample.prefix_ids)
+
+    def model_views(self, *views: View) -> ModelViews:
+        """How views enter the model."""
+        return model_views(self._profile, self._limits, [view.camera for view in views])
 
     def unified(self, view: View) -> UnifiedCamera:
-        """How a view enters the model."""
-        profile = self._profile
-        return unify_focal(view.camera, profile.focal, self._limits, profile.fit)
+        """How one view enters the model."""
+        return self.model_views(view).cameras[0]
 
     def scene(self, index: int) -> Scene:
         """Number `index` of this seed."""
@@ -228,7 +227,3 @@ class DepthQuestions(ViewStream[PackedSample]):
         pixels = sample_pixels(scene, self._data.questions, rng)
         image, pairs = depth_pairs(scene, pixels, self._profile, self._limits)
         return Packer(self._processor).pack([image], pairs)
-
-    def length(self, sample: PackedSample) -> int:
-        """Tokens of the prefix, nearly all of them of the image."""
-        return len(sample.prefix_ids)
