@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+from typing_extensions import override
 
 from vlm3_lab.scenes import View
 from vlm3_lab.scenes.objects import SeenObject, seen_objects, true_answers
@@ -16,16 +17,16 @@ from vlm3_ros.tasks.task import ModelViews, true_pairs
 
 
 class ObjectQuestions(ViewStream[PackedSample]):
-    """Packed questions about the objects of views that show two of them or more."""
+    """Packed questions about the objects of views that show at least two of them."""
 
     task = "objects"
 
     def is_enough(self, scene: View) -> bool:
-        """Whether it shows two objects, which have relations."""
+        """Whether it shows two objects: one has no relations."""
         return len(seen_objects(scene)) >= 2
 
+    @override
     def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
-        """See the base class."""
         views = self.model_views(scene)
         questions = object_pairs(
             seen_objects(scene), views, self._profile.prompts, self._data.object_questions, rng

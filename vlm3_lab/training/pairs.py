@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from typing_extensions import override
 
 from vlm3_lab.scenes.pairs import GAPS, ViewPair
 from vlm3_lab.training.packing import PackedSample, Packer, QuestionAnswer
@@ -19,28 +20,28 @@ from vlm3_ros.tasks.pose import POSE
 from vlm3_ros.tasks.task import true_pairs
 
 CANDIDATES = 16
-"""Pixels that are drawn for every match that is asked: the other view shows a quarter at least."""
+"""Pixels drawn per match: the other view shows at least a quarter of them."""
 
 
 class PairStream(SampleStream[ViewPair, Sample]):
     """Samples of pairs of views.
 
-    Of each pair: as it is, mirrored, once more, and mirrored with its views exchanged, so that a
+    Repeats of a pair: unchanged, mirrored, unchanged, and mirrored with its views exchanged. So a
     quarter of all motions is backwards.
     """
 
     gaps = GAPS
 
+    @override
     def scenes(self, sources: Sources) -> MixedScenes[ViewPair]:
-        """See the base class."""
         return sources.pairs(self.gaps)
 
     def is_enough(self, scene: ViewPair) -> bool:
-        """Pairs are drawn by what their views share."""
+        """Every pair is: pairs are drawn by what their views share."""
         return True
 
+    @override
     def variant(self, scene: ViewPair, repeat: int) -> ViewPair:
-        """See the base class."""
         if repeat % 2:
             scene = replace(scene, first=mirrored(scene.first), second=mirrored(scene.second))
         return scene.exchanged() if repeat % 4 == 3 else scene
@@ -52,16 +53,16 @@ class PairStream(SampleStream[ViewPair, Sample]):
         second: UnifiedCamera,
         questions: Sequence[QuestionAnswer],
     ) -> PackedSample:
-        """The model's views of a pair, with questions about them."""
+        """Pack the model's views of a pair with questions about them."""
         images = [unify_image(pair.first.image, first), unify_image(pair.second.image, second)]
         return Packer(self._processor).pack(images, questions)
 
 
 class PairQuestions(PairStream[PackedSample]):
-    """`data.matches` matches or as many as there are and, with `data.pose`, the motion's three."""
+    """Questions about up to `data.matches` matches and, with `data.pose`, about the motion."""
 
+    @override
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:
-        """See the base class."""
         views = self.model_views(scene.first, scene.second)
         first, second = views.cameras
         candidates = sample_pixels(scene.first, CANDIDATES * self._data.matches, rng)
