@@ -86,7 +86,7 @@ BAD_QUESTIONS = {
     '{"a":' * 700: "begins like JSON, but is not valid JSON",
     "x" * (MAX_CHARACTERS + 1): f"has {MAX_CHARACTERS + 1} characters",
     "{}": "asks nothing",
-    '{"depth": [1, 2], "width": [1, 2, 3, 4]}': 'there is "depth", "width"',
+    '{"depth": [1, 2], "width": [1, 2, 3, 4]}': 'this one asks "depth", "width"',
     '{"colour": [1, 2]}': '"colour" needs "objects": [A, B]',
     '{"colour": "red", "objects": [0, 1]}': '"colour" is none of "relation", "distance"',
     '{"\\ud800": "red", "objects": [0, 1]}': r'"\ud800" is none of',
