@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.evaluation.bag.scores import BagScores, TrajectoryScores
+from vlm3_ros.evaluation.bag.scores import BagScores
 from vlm3_ros.evaluation.metrics.trajectories import Trajectory
 from vlm3_ros.evaluation.pictures.figures import new_figure
+from vlm3_ros.evaluation.scores.trajectory import TrajectoryScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
