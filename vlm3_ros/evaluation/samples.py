@@ -28,9 +28,9 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
 from vlm3_ros.tasks.objects import Question, Value, ask_objects
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.task import CameraPair, ImagePair
+from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import answered_covariance
-from vlm3_ros.tasks.views import CameraPair, ImagePair
 
 Progress = Callable[[int, int], None]
 """Takes the number of steps done, and of all."""
