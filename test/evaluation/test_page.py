@@ -55,7 +55,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [("Depth", png_source(png.getvalue())), ("Trajectory", svg_source(figure))],
         scene(),
         [TextTable("depth", ("", "δ1"), (("model", "0.87"), ("constant", "0.3")), "a < b")],
-        {"left out": "pose & odometry"},
+        {"depth": "/camera/depth_registered/image_rect/compressed" * 2},
     )
     return path
 

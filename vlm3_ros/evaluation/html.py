@@ -13,7 +13,7 @@ from vlm3_ros.evaluation.tables import TextTable
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto 4rem; max-width: 72rem;
-  padding: 0 1rem; color: #1f2328; background: #fff; }
+  padding: 0 1rem; color: #1f2328; background: #fff; overflow-wrap: anywhere; }
 h1 { font-size: 1.1rem; font-weight: 600; color: #59636e; margin: 0; }
 p.verdict { font-size: 1.2rem; line-height: 1.35; margin: 0.2rem 0 1rem; }
 h2 { font-size: 1.05rem; margin: 0 0 0.3rem; }

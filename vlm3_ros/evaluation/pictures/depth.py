@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of depth answers, drawn without a display."""
+"""Pictures of depth answers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _HEAD, _SCALE_WIDTH = 0.62, 0.9
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """An image, what was asked about it, and what is true.
+    """An image with asked pixels, their answers and the truth.
 
     Attributes:
-        title: one or two short lines, stand beside the image.
+        title: one or two short lines next to the image.
         image: RGB, shape (height, width, 3), uint8.
-        pixels: the asked (u, v), shape (n, 2).
-        depth: the answers in metres, shape (n,), NaN where unanswered.
-        dense: depth for every pixel, shape (height, width), metres, NaN where unsupported; None
-            where there are too few answers.
+        pixels: asked (u, v), shape (n, 2).
+        depth: answers in metres, shape (n,), NaN where unanswered.
+        dense: depth of every pixel, shape (height, width), metres, NaN where unsupported; None
+            with too few answers.
         truth: shape (height, width), metres, not finite where unknown or sky; None if unknown.
     """
 
@@ -51,16 +51,15 @@ class DepthFrame:
 def draw_depth_frames(
     frames: Sequence[DepthFrame], path: Path | str | BinaryIO, title: str
 ) -> None:
-    """Draw one row for each frame, all depths on one scale in metres, as a PNG.
+    """Draw one row per frame as a PNG, all depths on one scale in metres.
 
     From left to right: the image, the asked pixels as dots in the colour of their depth, the
-    dense depth, the true depth, the relative error (columns that no frame has are left
-    out).
+    dense depth, the true depth, the relative error. A column that no frame has is left out.
 
     Args:
         frames: at least one.
-        path: of the PNG, or what to write it to.
-        title: stands above.
+        path: PNG file to write, or an open file.
+        title: of the picture.
     """
     columns = ["image", "asked pixels"]
     columns += ["dense"] if any(f.dense is not None for f in frames) else []
@@ -123,7 +122,7 @@ def _draw_dots(axes: Axes, frame: DepthFrame, norm: LogNorm) -> None:
     grey = frame.image.mean(axis=2) * 0.55 + 60
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, aspect="auto")
     count = max(1, len(frame.pixels))
-    # A dot covers half of the spacing of a grid, but stays a dot when there are few.
+    # A dot covers half of the grid spacing, up to a limit for few pixels.
     spacing = np.sqrt(width * height / count) / width * _PANEL_WIDTH * 72
     area = float(np.clip((0.55 * spacing) ** 2, 4, 120))
     answered = np.isfinite(frame.depth)
@@ -159,7 +158,7 @@ def _label(axes: Axes, u: float, v: float, text: str) -> None:
 
 
 def _depth_scale(frames: Sequence[DepthFrame]) -> LogNorm:
-    """One scale for all frames: of the true depths, of the answers where nothing is true."""
+    """One scale for all frames, from the true depths or, if unknown, from the answers."""
     from matplotlib.colors import LogNorm
 
     depths = [f.depth if f.truth is None else f.truth for f in frames]
@@ -172,7 +171,7 @@ def _depth_scale(frames: Sequence[DepthFrame]) -> LogNorm:
 
 @lru_cache(maxsize=1)
 def _depth_colours() -> Colormap:
-    """Near is red, far is blue; without the ends, which are both nearly black."""
+    """Near is red, far is blue; without both ends, which are nearly black."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of answers about objects, drawn without a display."""
+"""Pictures of answers about objects."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _RELATION_WORDS = {
 _PANEL_WIDTH, _TEXT_WIDTH, _GAP, _MARGIN = 4.0, 3.6, 0.2, 0.2  # inches
 _MAX_HEIGHT = 3.6
 _HEAD, _LINE, _SPACE = 0.6, 0.2, 0.25
-_RIGHT, _WRONG, _TOLD = "#2a7f3f", "#c8401e", "#404040"
+_RIGHT, _WRONG, _UNSCORED = "#2a7f3f", "#c8401e", "#404040"
 
 
 @dataclass(frozen=True)
 class ObjectFrame:
-    """An image and what was asked about its objects.
+    """An image with questions about its objects.
 
     Attributes:
-        title: a short line, stands above.
+        title: a short line above the image.
         image: RGB, shape (height, width, 3), uint8.
-        asked: questions and answers, with a truth of NaN where it is unknown.
+        asked: questions and answers; a truth is NaN if unknown.
     """
 
     title: str
@@ -52,7 +52,7 @@ class ObjectFrame:
 
 
 def box_letters(questions: Iterable[Question]) -> dict[Box, str]:
-    """A letter for each object of some questions, in order: A to Z, then A1 to Z1 and so on."""
+    """Name the objects of questions in order: A to Z, then A1 to Z1 and so on."""
     letters: dict[Box, str] = {}
     for question in questions:
         for box in (question.a, question.b):
@@ -63,7 +63,7 @@ def box_letters(questions: Iterable[Question]) -> dict[Box, str]:
 
 
 def question_words(question: Question, letters: Mapping[Box, str]) -> str:
-    """A question in a few words, with letters in place of boxes."""
+    """Shorten a question, with letters instead of boxes."""
     a = letters[question.a]
     if question.b is None:
         return f"{question.quantity} of {a}"
@@ -76,7 +76,7 @@ def question_words(question: Question, letters: Mapping[Box, str]) -> str:
 
 
 def value_words(question: Question, value: Value) -> str:
-    """An answer in a few words."""
+    """Shorten an answer."""
     if value != value:  # NaN
         return "no answer"
     if isinstance(question, Relation):
@@ -87,14 +87,14 @@ def value_words(question: Question, value: Value) -> str:
 def draw_object_frames(
     frames: Sequence[ObjectFrame], path: Path | str | BinaryIO, title: str
 ) -> None:
-    """Draw one row for each frame as a PNG: objects in their boxes, answers beside.
+    """Draw one row per frame as a PNG: objects in their boxes, answers next to the image.
 
-    Right answers are green, wrong ones red with the truth behind, all grey where it is unknown.
+    Right answers are green, wrong ones red and followed by the truth, unscored ones grey.
 
     Args:
         frames: at least one.
-        path: of the PNG, or what to write it to.
-        title: stands above.
+        path: PNG file to write, or an open file.
+        title: of the picture.
     """
     scales = [min(_PANEL_WIDTH / f.image.shape[1], _MAX_HEIGHT / f.image.shape[0]) for f in frames]
     panels = [scale * f.image.shape[0] for scale, f in zip(scales, frames, strict=True)]
@@ -117,19 +117,19 @@ def draw_object_frames(
         axes = add_panel(figure, _MARGIN, below - panel, shown, panel)
         _draw_boxes(axes, frame.image, letters)
         for line, one in enumerate(frame.asked):
-            text, colour = _line(one, letters)
+            text, colour = _answer_line(one, letters)
             left = _MARGIN + _PANEL_WIDTH + _GAP
             add_text(figure, left, below - _LINE * line, text, 9, colour=colour)
         top -= row
     save_png(figure, path)
 
 
-def _line(one: Asked, letters: Mapping[Box, str]) -> tuple[str, str]:
-    """An answer in words, and its colour."""
+def _answer_line(one: Asked, letters: Mapping[Box, str]) -> tuple[str, str]:
+    """Question and answer as text, and its colour."""
     words = question_words(one.question, letters)
     text = f"{words}: {value_words(one.question, one.answer)}"
     if one.truth != one.truth:  # NaN
-        return text, _TOLD
+        return text, _UNSCORED
     if isinstance(one.question, Relation) and one.is_right:
         return text, _RIGHT
     return f"{text} (true: {value_words(one.question, one.truth)})", (
@@ -159,7 +159,7 @@ def _draw_boxes(axes: Axes, image: NDArray[np.uint8], letters: Mapping[Box, str]
                     edgecolor=line_colour,
                 )
             )
-        # Outside of the box, for objects can be smaller than their letter.
+        # Outside of the box, since an object can be smaller than its letter.
         is_high = top < 0.08 * height
         axes.annotate(
             letter,
