@@ -15,10 +15,9 @@ from fuzzing import attempt, damaged, damaged_text, scratch_file
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vlm3_ros.engines import openai
 from vlm3_ros.engines.base import Answer, EngineError, parse_profile
-from vlm3_ros.engines.openai import OpenAIEngine
 from vlm3_ros.engines.recorded import RecordedEngine
+from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.language.correspondence import CorrespondenceWording, parse_point
@@ -131,12 +130,12 @@ COMPLETIONS = (
 
 
 @lru_cache(maxsize=1)
-def engine_of_a_server() -> tuple[OpenAIEngine, list[httpx.Response]]:
+def engine_of_a_server() -> tuple[RemoteEngine, list[httpx.Response]]:
     """An engine whose server says what the list holds; the connection is all that is left out."""
     said: list[httpx.Response] = []
     settings = EngineSettings("model", "openai", base_url="http://server/v1")
-    engine = openai.load_openai_engine(settings)
-    engine._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: said[0]))
+    engine = load_remote_engine(settings)
+    engine._client._http = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: said[0]))
     return engine, said
 
 
@@ -163,7 +162,7 @@ content_types = st.one_of(
 @example(b"\xff", 404, "text/html; charset=hex")
 def test_responses_of_a_server(body, status, content_type):
     engine, said = engine_of_a_server()
-    engine._circuit.close()
+    engine._client.circuit.close()
     said[:] = [httpx.Response(status, headers={"Content-Type": content_type}, content=body)]
     template = "<answer>{value}</answer>"
     answers, refusal = attempt((EngineError,), engine.ask, [PICTURE], ["How far?"], template)

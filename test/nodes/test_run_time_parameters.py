@@ -33,8 +33,8 @@ from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.nodes.query_parameters import QueryParameters
+from vlm3_ros.parameters import ParameterSpec, ParameterTable, parameter_specs
 from vlm3_ros.ros.node import CameraModelNode
-from vlm3_ros.ros.parameters import ParameterSpec, ParameterTable, parameter_specs
 
 CALIBRATION = """\
 image_width: 320

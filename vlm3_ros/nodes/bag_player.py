@@ -24,14 +24,9 @@ from rosgraph_msgs.msg import Clock
 
 from vlm3_ros.bags.reading import IMAGE_TYPES, Bag, Topic, open_bag
 from vlm3_ros.errors import BagError
+from vlm3_ros.parameters import ParameterError, ParameterTable, parameter
 from vlm3_ros.paths import sample_bag
-from vlm3_ros.ros.parameters import (
-    ParameterError,
-    ParameterTable,
-    changed,
-    declare_parameters,
-    parameter,
-)
+from vlm3_ros.ros.parameters import changed, declare_parameters
 from vlm3_ros.ros.running import run_nodes
 
 _TICK = 0.02

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
 from vlm3_ros.ros.node import CameraFrame
 from vlm3_ros.ros.node_parameters import FrameParameters
-from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.depth import DepthLimits, uniform_grid
 from vlm3_ros.tasks.sampling import adaptive_pixels
 from vlm3_ros.tasks.scan import ScanLimits

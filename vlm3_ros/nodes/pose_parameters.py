@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
 from vlm3_ros.ros.node_parameters import FrameParameters
-from vlm3_ros.ros.parameters import ParameterError, parameter
 from vlm3_ros.tasks.odometry import OdometrySettings
 from vlm3_ros.tasks.verification import MIN_MATCHES
 

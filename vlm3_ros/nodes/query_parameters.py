@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlm3_ros.parameters import parameter
 from vlm3_ros.ros.node_parameters import CameraModelParameters
-from vlm3_ros.ros.parameters import parameter
 from vlm3_ros.tasks.located import QUESTIONS
 
 QUESTION_DEPTH = 1000

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vlm3_ros.geometry.motion import Transform, transform
-from vlm3_ros.ros.parameters import ParameterError
+from vlm3_ros.parameters import ParameterError
 
 
 def mount_from_text(name: str, text: str) -> Transform | None:

@@ -36,14 +36,16 @@ from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.errors import MessageError, Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
+from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError
+from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
+from vlm3_ros.parameters import ParameterError
 from vlm3_ros.paths import Task
 from vlm3_ros.ros.diagnostics import Throttle, diagnostic_status
 from vlm3_ros.ros.executor import SlowCallbackGroup
 from vlm3_ros.ros.fallback import FallbackIntrinsics
 from vlm3_ros.ros.node_parameters import CameraModelParameters
-from vlm3_ros.ros.parameters import ParameterError, changed, declare_parameters
+from vlm3_ros.ros.parameters import changed, declare_parameters
 from vlm3_ros.ros.worker import FrameWorker
 
 EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]

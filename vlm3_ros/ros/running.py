@@ -16,8 +16,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from vlm3_ros.parameters import ParameterError
 from vlm3_ros.ros.executor import NodeExecutor
-from vlm3_ros.ros.parameters import ParameterError
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
