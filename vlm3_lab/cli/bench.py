@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
 
     from vlm3_lab.studies.cost import cost_json, cost_rows, draw_cost
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.report import write_json
+    from vlm3_ros.evaluation.json_file import write_json
 
     if options.shape and options.model:
         raise CommandError("--shape is in place of --model: give one of them")
