@@ -97,8 +97,8 @@ def test_every_cell_is_in_the_scan_and_nothing_else(camera, place, yaw, pitch, r
     for i in np.flatnonzero(in_band):
         # The cell's beam may be next to the one nearest to its centre.
         near = (int(nearest[i]) + np.array([-1, 0, 1])) % len(beams)
-        told = np.fmin.reduce(scan.ranges[near])
-        assert told <= math.hypot(*points[i, :2]) + 1.01 * half_cell[i]
+        shortest = np.fmin.reduce(scan.ranges[near])
+        assert shortest <= math.hypot(*points[i, :2]) + 1.01 * half_cell[i]
 
     known = np.isfinite(scan.ranges)
     ends = scan.ranges[known, None] * np.stack([np.cos(beams), np.sin(beams)], 1)[known]

@@ -160,8 +160,8 @@ def test_the_covariance_of_an_answer_lies_along_and_across_its_direction():
     assert across @ C[:3, :3] @ across == pytest.approx((2 * math.radians(5)) ** 2)
     assert along @ C[:3, :3] @ across == pytest.approx(0)
     np.testing.assert_allclose(C[3:, 3:], np.eye(3) * math.radians(3) ** 2)
-    told = answered_covariance(T, 0.05, about)
-    assert along @ told[:3, :3] @ along == pytest.approx(0.05**2)
+    stated = answered_covariance(T, 0.05, about)
+    assert along @ stated[:3, :3] @ along == pytest.approx(0.05**2)
     standing = answered_covariance(np.eye(4), math.nan)
     assert np.linalg.eigvalsh(standing).min() > 0
 
