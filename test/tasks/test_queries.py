@@ -21,22 +21,19 @@ from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 from vlm3_ros.tasks.queries import (
-    MAX_CHARACTERS,
-    AskedQuery,
     ObjectQuery,
     PixelQuery,
     Query,
     QueryAnswer,
     QueryError,
     TextQuery,
-    answer_json,
     answer_query,
-    parse_question,
     rectified_box,
     rectified_pixel,
     refused,
     resolved,
 )
+from vlm3_ros.tasks.query_json import MAX_CHARACTERS, AskedQuery, answer_json, parse_question
 
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)
 BARREL = LensCamera(
