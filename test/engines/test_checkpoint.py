@@ -117,7 +117,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 )
 def test_a_file_is_missing(folder, lost, named):
     (folder / lost).unlink()
-    assert refusal(folder) == f"{folder} is not a whole checkpoint: it lacks {named}"
+    assert refusal(folder) == f"{folder} is not a complete checkpoint: it lacks {named}"
 
 
 def test_shards_are_missing(sharded):

@@ -202,7 +202,7 @@ def test_files_that_cannot_be_opened_are_named(tmp_path):
         RecordedEngine(tmp_path / "missing.jsonl")
     with pytest.raises(EngineError, match=r"no/folder\.jsonl: No such file"):
         RecordingEngine(Oracle(), tmp_path / "no" / "folder.jsonl")
-    with pytest.raises(EngineError, match="needs the file of a recording"):
+    with pytest.raises(EngineError, match="needs a file: set recording"):
         RecordedEngine("")
 
 
