@@ -82,3 +82,8 @@ def test_every_setting_is_described():
         assert spec.metavar or spec.choices or isinstance(field.default, bool)
         is_number = isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
         assert (spec.minimum is not None) == is_number
+
+
+def test_settings_that_are_launch_arguments():
+    launched = {name for name, spec in parameter_specs(EngineSettings).items() if spec.launch}
+    assert launched == {"engine", "model", "base_url", "profile", "recording", "record_to"}
