@@ -8,11 +8,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses, find_true_poses
-from vlm3_ros.bags.reading import open_bag, ros2_types
+from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import BagWriter, write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.motion import inverse, transform
-from vlm3_ros.messages.recorded import header, image_message, odometry_message, transform_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import image_message
+from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
 
 SECOND = 1_000_000_000
 T_BASE_CAMERA = transform(Rotation.from_euler("xyz", [0.1, -0.4, 0.7]), [0.2, 0.1, 0.9])
@@ -24,18 +26,10 @@ def pose(seconds: float) -> np.ndarray:
     return transform(Rotation.from_rotvec([0, 0, 0.2 * np.pi * seconds]), [seconds, 0, 0])
 
 
-def pose_message(T: np.ndarray, stamp: int, frame: str) -> object:
-    types = ros2_types().types
-    odometry = odometry_message(T, np.zeros(6), EXACT, EXACT, stamp, frame, "")
-    return types["geometry_msgs/msg/PoseStamped"](
-        header=header(stamp, frame), pose=odometry.pose.pose
-    )
-
-
 def write_odometry(writer: BagWriter, topic: str = "/odom", child: str = "base") -> None:
     for stamp in range(0, SECOND + 1, SECOND // 10):
         message = odometry_message(
-            pose(stamp / SECOND), np.zeros(6), EXACT, EXACT, stamp, "odom", child
+            ROSBAGS.header(stamp, "odom"), child, pose(stamp / SECOND), EXACT, np.zeros(6), EXACT
         )
         writer.write(topic, message, stamp)
 
@@ -60,9 +54,9 @@ def test_odometry_of_a_base_that_carries_the_camera(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         # In two parts, as robots have it.
         mast = transform(Rotation.identity(), [0, 0, 0.5])
-        writer.write("/tf_static", transform_message(mast, 0, "base", "mast"), 0)
+        writer.write("/tf_static", tf_message(ROSBAGS.header(0, "base"), "mast", mast), 0)
         rest = inverse(mast) @ T_BASE_CAMERA
-        writer.write("/tf_static", transform_message(rest, 0, "mast", "optical"), 0)
+        writer.write("/tf_static", tf_message(ROSBAGS.header(0, "mast"), "optical", rest), 0)
         write_odometry(writer)
     poses = found(tmp_path / "bag")
     np.testing.assert_allclose(poses.T_base_camera, T_BASE_CAMERA, atol=1e-12)
@@ -87,7 +81,7 @@ def test_odometry_without_the_cameras_place_is_refused(tmp_path: Path) -> None:
 def test_a_joint_between_base_and_camera_is_refused(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_odometry(writer)
-        writer.write("/tf", transform_message(T_BASE_CAMERA, 5, "base", "optical"), 5)
+        writer.write("/tf", tf_message(ROSBAGS.header(5, "base"), "optical", T_BASE_CAMERA), 5)
     with pytest.raises(BagError, match=r"'optical' moves between 'base'"):
         found(tmp_path / "bag")
 
@@ -95,7 +89,9 @@ def test_a_joint_between_base_and_camera_is_refused(tmp_path: Path) -> None:
 def test_poses_of_the_camera(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         for stamp in range(0, SECOND + 1, SECOND // 10):
-            message = pose_message(pose(stamp / SECOND) @ T_BASE_CAMERA, stamp, "mocap")
+            message = pose_message(
+                ROSBAGS.header(stamp, "mocap"), pose(stamp / SECOND) @ T_BASE_CAMERA
+            )
             writer.write("/truth", message, stamp)
     poses = found(tmp_path / "bag")
     np.testing.assert_array_equal(poses.T_base_camera, np.eye(4))
@@ -105,12 +101,14 @@ def test_poses_of_the_camera(tmp_path: Path) -> None:
 
 def write_tf(writer: BagWriter) -> None:
     """A map that moves slowly against odom, whose leading slashes are those of ROS 1."""
-    writer.write("/tf_static", transform_message(T_BASE_CAMERA, 0, "base", "optical"), 0)
+    writer.write("/tf_static", tf_message(ROSBAGS.header(0, "base"), "optical", T_BASE_CAMERA), 0)
     for stamp in (0, SECOND // 2, SECOND):
         T_map_odom = transform(Rotation.identity(), [0, stamp / SECOND, 0])
-        writer.write("/tf", transform_message(T_map_odom, stamp, "/map", "/odom"), stamp)
+        writer.write("/tf", tf_message(ROSBAGS.header(stamp, "/map"), "/odom", T_map_odom), stamp)
     for stamp in range(0, SECOND + 1, SECOND // 10):
-        writer.write("/tf", transform_message(pose(stamp / SECOND), stamp, "odom", "base"), stamp)
+        writer.write(
+            "/tf", tf_message(ROSBAGS.header(stamp, "odom"), "base", pose(stamp / SECOND)), stamp
+        )
 
 
 def test_tf_is_followed_to_its_root_or_to_the_frame_that_is_named(tmp_path: Path) -> None:
@@ -131,11 +129,13 @@ def test_tf_is_followed_to_its_root_or_to_the_frame_that_is_named(tmp_path: Path
 
 def test_tf_whose_parts_are_too_rare_is_told(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
-        writer.write("/tf_static", transform_message(T_BASE_CAMERA, 0, "base", "optical"), 0)
+        writer.write(
+            "/tf_static", tf_message(ROSBAGS.header(0, "base"), "optical", T_BASE_CAMERA), 0
+        )
         for stamp in (0, SECOND):
-            writer.write("/tf", transform_message(np.eye(4), stamp, "map", "odom"), stamp)
+            writer.write("/tf", tf_message(ROSBAGS.header(stamp, "map"), "odom", np.eye(4)), stamp)
         for stamp in range(SECOND // 10, SECOND, SECOND // 10):
-            message = transform_message(pose(stamp / SECOND), stamp, "odom", "base")
+            message = tf_message(ROSBAGS.header(stamp, "odom"), "base", pose(stamp / SECOND))
             writer.write("/tf", message, stamp)
     with pytest.raises(BagError, match=r"base, odom, map.*more than 0.5 s apart; name a frame"):
         found(tmp_path / "bag")
@@ -153,7 +153,7 @@ def test_several_sources_must_be_named(tmp_path: Path) -> None:
 
 def test_a_bag_without_poses_says_what_it_has(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
-        image = image_message(np.zeros((2, 2, 3), np.uint8), 1, "optical")
+        image = image_message(ROSBAGS.header(1, "optical"), np.zeros((2, 2, 3), np.uint8))
         writer.write("/image", image, 1)
     with pytest.raises(BagError, match=r"no ground truth of poses .*; the bag has /image"):
         found(tmp_path / "bag")
@@ -164,7 +164,7 @@ def test_a_bag_without_poses_says_what_it_has(tmp_path: Path) -> None:
 def test_senseless_poses_do_not_count(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         for stamp in range(5):
-            message = pose_message(pose(stamp), stamp, "mocap")
+            message = pose_message(ROSBAGS.header(stamp, "mocap"), pose(stamp))
             if stamp == 2:
                 message.pose.orientation.w = message.pose.orientation.z = 0.0
             if stamp == 3:

@@ -10,11 +10,14 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from vlm3_ros.bags.reading import header_stamp_ns, open_bag, ros2_types
+from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import camera_info_message, image_message, transform_message
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS, ros2_types, stamp_nanoseconds
+from vlm3_ros.messages.images import image_message
+from vlm3_ros.messages.motions import tf_message
 
 CAMERA = PinholeCamera(64, 48, 50.0, 51.0, 31.0, 22.5)
 STAMPS = [1_700_000_000_123_456_789 + i * 33_333_333 for i in range(40)]
@@ -33,11 +36,17 @@ def big_image(seed: int) -> np.ndarray:
 def camera_bag(tmp_path: Path) -> Path:
     path = tmp_path / "camera"
     with write_bag(path) as writer:
-        static = transform_message(np.eye(4), STAMPS[0], "base_link", "camera")
+        static = tf_message(ROSBAGS.header(STAMPS[0], "base_link"), "camera", np.eye(4))
         writer.write("/tf_static", static, STAMPS[0])
         for index, stamp in enumerate(STAMPS):
-            writer.write("/camera_info", camera_info_message(CAMERA, stamp, "camera"), stamp)
-            writer.write("/image", image_message(big_image(index), stamp, "camera"), stamp + 5)
+            writer.write(
+                "/camera_info", camera_info_message(ROSBAGS.header(stamp, "camera"), CAMERA), stamp
+            )
+            writer.write(
+                "/image",
+                image_message(ROSBAGS.header(stamp, "camera"), big_image(index)),
+                stamp + 5,
+            )
     return path
 
 
@@ -46,7 +55,7 @@ def test_messages_come_back_exactly(camera_bag: Path) -> None:
         images = list(bag.messages(["/image"]))
         infos = list(bag.messages(["/camera_info"]))
     assert [m.stamp_ns for m in images] == [s + 5 for s in STAMPS]
-    assert [header_stamp_ns(m.content) for m in images] == STAMPS
+    assert [stamp_nanoseconds(m.content.header) for m in images] == STAMPS
     for index, message in enumerate(images):
         assert np.array_equal(
             np.asarray(message.content.data).reshape(240, 320, 3), big_image(index)
@@ -105,7 +114,7 @@ def test_every_rosbag2_storage_is_read(
     with writer:
         connection = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=types)
         for index, stamp in enumerate(STAMPS):
-            message = image_message(noise_image(index), stamp, "camera")
+            message = image_message(ROSBAGS.header(stamp, "camera"), noise_image(index))
             writer.write(connection, stamp, types.serialize_cdr(message, connection.msgtype))
     with open_bag(path) as bag:
         found = list(bag.messages())
@@ -170,7 +179,7 @@ def test_a_ros1_bag_reads_as_ros2_messages(tmp_path: Path) -> None:
     with open_bag(path) as bag:
         info = next(bag.messages(["/info"])).content
         images = list(bag.messages(["/image"]))
-    assert header_stamp_ns(info) == STAMPS[0]
+    assert stamp_nanoseconds(info.header) == STAMPS[0]
     assert info.header.frame_id == "optical"
     assert np.array_equal(info.k, CAMERA.K.ravel())
     assert np.array_equal(info.p, np.arange(12.0))
@@ -252,7 +261,7 @@ def test_a_truncated_sqlite_bag_is_refused_or_ends_with_an_error(tmp_path: Path)
     with Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
         connection = writer.add_connection("/image", "sensor_msgs/msg/Image", typestore=types)
         for index, stamp in enumerate(STAMPS):
-            message = image_message(noise_image(index), stamp, "camera")
+            message = image_message(ROSBAGS.header(stamp, "camera"), noise_image(index))
             writer.write(connection, stamp, types.serialize_cdr(message, connection.msgtype))
     file = path / "bag.db3"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.reading import header_stamp_ns, open_bag
-from vlm3_ros.bags.rgbd import DEPTH_TOPIC, IMAGE_TOPIC, ODOM_TOPIC, bag_from_rgbd
+from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.rgbd import DEPTH_TOPIC, IMAGE_TOPIC, ODOM_TOPIC
+from vlm3_ros.bags.rgbd_folder import bag_from_rgbd
 from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.errors import BagError
-from vlm3_ros.messages.recorded import depth_from_message
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.depth_images import depth_from_message
 
 IDS = (3, 6, 9, 13)
 
@@ -54,8 +56,8 @@ def test_stamps_images_and_depth_are_those_of_the_folder(folder: Path, tmp_path:
         depths = list(bag.messages([found.depth]))
         info = next(bag.messages([found.camera_info])).content
     expected = [100_000_000, 200_000_000, 300_000_000, 433_333_333]
-    assert [header_stamp_ns(m.content) for m in images] == expected
-    assert [header_stamp_ns(m.content) for m in depths] == expected
+    assert [stamp_nanoseconds(m.content.header) for m in images] == expected
+    assert [stamp_nanoseconds(m.content.header) for m in depths] == expected
     assert info.k[4] == 14.5
     for index, image, depth in zip(IDS, images, depths, strict=True):
         assert bytes(image.content.data) == (folder / "rgb" / f"{index:05d}.jpg").read_bytes()

@@ -218,7 +218,7 @@ def test_first_question_goes_alone_and_the_others_concurrently_within_the_limit(
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -301,7 +301,7 @@ def test_request_timeout_limits_one_answer(server, connect):
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
         if number(chat) == 3:
-            done.wait(60)
+            done.wait(600)
         return right(chat, server)
 
     server.reply = reply
@@ -317,7 +317,7 @@ def test_frame_timeout_limits_all_answers(server, connect):
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
         if number(chat) > 5:
-            done.wait(60)
+            done.wait(600)
         return right(chat, server)
 
     server.reply = reply
@@ -476,7 +476,7 @@ def test_closing_cancels_running_requests(server, connect):
     done = threading.Event()
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
-        done.wait(60)
+        done.wait(600)
         return right(chat, server)
 
     server.reply = reply
@@ -486,7 +486,7 @@ def test_closing_cancels_running_requests(server, connect):
         wait_for(lambda: server.in_flight == 1)
         engine.close()
         with pytest.raises(EngineError, match="is closed"):
-            asking.result(timeout=20)
+            asking.result(timeout=600)
         done.set()
     engine.close()
     with pytest.raises(EngineError, match="is closed"):

@@ -99,7 +99,7 @@ def test_concurrent_users_wait_for_one_load(settings):
 
     def slow(settings, progress):
         entered.set()
-        assert gate.wait(60)
+        assert gate.wait(600)
         return loads(settings, progress)
 
     pool, engines = EnginePool(slow), []
@@ -108,7 +108,7 @@ def test_concurrent_users_wait_for_one_load(settings):
     ]
     for thread in threads:
         thread.start()
-    assert entered.wait(60)
+    assert entered.wait(600)
     gate.set()
     for thread in threads:
         thread.join()

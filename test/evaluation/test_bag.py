@@ -36,7 +36,10 @@ from vlm3_ros.evaluation.bag.frames import counted
 from vlm3_ros.evaluation.bag.scores import odometry_chains, published_pairs
 from vlm3_ros.evaluation.metrics.trajectories import read_tum
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import camera_info_message, depth_message, jpeg_image_message
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.messages.images import jpeg_image_message
 from vlm3_ros.paths import sample_bag
 
 FRAMES = 6
@@ -271,8 +274,8 @@ def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
     views = [sample_view(rng, "room") for _ in range(3)]
     with write_bag(tmp_path / "bag") as writer:
         for stamp, view in enumerate(views):
-            info = camera_info_message(view.camera, stamp, "optical")
-            image = jpeg_image_message(view.image, stamp, "optical")
+            info = camera_info_message(ROSBAGS.header(stamp, "optical"), view.camera)
+            image = jpeg_image_message(ROSBAGS.header(stamp, "optical"), view.image)
             depth = view.depth
             if stamp == 1:
                 image.data = image.data[:200]
@@ -280,7 +283,9 @@ def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
                 depth = depth[:-1]
             writer.write("/camera_info", info, stamp)
             writer.write("/image/compressed", image, stamp)
-            writer.write("/depth", depth_message(depth, "32FC1", stamp, "optical"), stamp)
+            writer.write(
+                "/depth", depth_message(ROSBAGS.header(stamp, "optical"), depth, "32FC1"), stamp
+            )
     with bag_source(tmp_path / "bag") as source:
         first, last = source.frames
         assert (first.stamp_ns, last.stamp_ns, last.depth) == (0, 2, None)

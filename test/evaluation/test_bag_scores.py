@@ -88,7 +88,11 @@ def test_where_the_rectified_image_shows_nothing_no_answer_is_missed() -> None:
     visible = np.ones((48, 64), bool)
     visible[:24] = False
     frame = BagFrame(
-        7, np.zeros((48, 64, 3), np.uint8), camera, visible, np.full((48, 64), 2.0, np.float32)
+        stamp_ns=7,
+        image=np.zeros((48, 64, 3), np.uint8),
+        camera=camera,
+        visible=visible,
+        depth=np.full((48, 64), 2.0, np.float32),
     )
     truth = read_truth([frame], None, (), {})
     half = GRID[0] * GRID[1] // 2

@@ -19,8 +19,8 @@ from vlm3_ros.errors import MessageError
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.lens import LensCamera, load_camera_yaml
 from vlm3_ros.messages.cameras import CalibrationHistory, lens_from_message
+from vlm3_ros.messages.depth_images import depth_from_message
 from vlm3_ros.messages.images import rgb_from_message
-from vlm3_ros.messages.recorded import depth_from_message
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
 from vlm3_ros.parameters import ParameterError
 

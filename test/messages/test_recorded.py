@@ -9,20 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.reading import header_stamp_ns, ros2_types
 from vlm3_ros.errors import MessageError
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import (
-    camera_info_message,
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS, ros2_types, stamp_nanoseconds
+from vlm3_ros.messages.depth_images import (
     compressed_depth_message,
     depth_from_message,
     depth_message,
-    header,
     is_depth_message,
-    jpeg_image_message,
-    odometry_message,
-    transform_message,
 )
+from vlm3_ros.messages.images import jpeg_image_message
+from vlm3_ros.messages.motions import odometry_message, tf_message
 
 DEPTHS = arrays.arrays(
     np.float32,
@@ -37,7 +35,7 @@ DEPTHS = arrays.arrays(
 @given(DEPTHS)
 def test_metres_come_back_exactly(depth: np.ndarray) -> None:
     expected = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
-    found = depth_from_message(depth_message(depth, "32FC1", 0, "camera"))
+    found = depth_from_message(depth_message(ROSBAGS.header(0, "camera"), depth, "32FC1"))
     assert np.array_equal(found, expected, equal_nan=True)
 
 
@@ -46,21 +44,21 @@ def test_metres_come_back_exactly(depth: np.ndarray) -> None:
 def test_millimetres_come_back_to_half_a_millimetre(compressed: bool, depth: np.ndarray) -> None:
     expected = np.where(np.isfinite(depth) & (depth > 0.0005), depth, np.nan)
     if compressed:
-        message = compressed_depth_message(depth, 0, "camera")
+        message = compressed_depth_message(ROSBAGS.header(0, "camera"), depth)
     else:
-        message = depth_message(depth, "16UC1", 0, "camera")
+        message = depth_message(ROSBAGS.header(0, "camera"), depth, "16UC1")
     found = depth_from_message(message)
     np.testing.assert_allclose(found, expected, atol=0.000_51, rtol=1e-6)
 
 
 def test_depth_beyond_16_bits_is_none_not_wrapped() -> None:
     far = np.array([[65.535, 65.536, 131.072]])
-    found = depth_from_message(depth_message(far, "16UC1", 0, "camera"))
+    found = depth_from_message(depth_message(ROSBAGS.header(0, "camera"), far, "16UC1"))
     np.testing.assert_allclose(found, [[65.535, np.nan, np.nan]], rtol=1e-6)
 
 
 def test_big_endian_rows_with_padding_are_read() -> None:
-    message = depth_message(np.zeros((2, 3)), "16UC1", 0, "camera")
+    message = depth_message(ROSBAGS.header(0, "camera"), np.zeros((2, 3)), "16UC1")
     rows = np.zeros((2, 10), np.uint8)
     rows[:, :6] = np.array([[1000, 2000, 3000], [4000, 5000, 0]], ">u2").view(np.uint8)
     message.is_bigendian, message.step, message.data = 1, 10, rows.ravel()
@@ -69,37 +67,39 @@ def test_big_endian_rows_with_padding_are_read() -> None:
 
 def test_compressed_depth_is_a_png_behind_twelve_bytes() -> None:
     """As compressed_depth_image_transport reads it: ConfigHeader, then a PNG of millimetres."""
-    message = compressed_depth_message(np.array([[1.5, 0.25]]), 0, "camera")
+    message = compressed_depth_message(ROSBAGS.header(0, "camera"), np.array([[1.5, 0.25]]))
     assert message.format == "16UC1; compressedDepth png"
     pixels = cv2.imdecode(message.data[12:], cv2.IMREAD_UNCHANGED)
     assert np.array_equal(pixels, [[1500, 250]])
 
 
 def test_damaged_depth_is_refused() -> None:
-    short = depth_message(np.ones((4, 5)), "32FC1", 0, "camera")
+    short = depth_message(ROSBAGS.header(0, "camera"), np.ones((4, 5)), "32FC1")
     short.data = short.data[:-1]
     with pytest.raises(MessageError, match="5x4 32FC1 with step 20 has 79 bytes"):
         depth_from_message(short)
-    cut = compressed_depth_message(np.ones((4, 5)), 0, "camera")
+    cut = compressed_depth_message(ROSBAGS.header(0, "camera"), np.ones((4, 5)))
     cut.data = cut.data[:30]
     with pytest.raises(MessageError, match="damaged"):
         depth_from_message(cut)
-    colour = jpeg_image_message(np.zeros((8, 8, 3), np.uint8), 0, "camera")
+    colour = jpeg_image_message(ROSBAGS.header(0, "camera"), np.zeros((8, 8, 3), np.uint8))
     assert not is_depth_message(colour)
-    with pytest.raises(MessageError, match="format 'jpeg' is no 16UC1 depth image"):
+    with pytest.raises(MessageError, match="format 'jpeg' is not a 16UC1 depth image"):
         depth_from_message(colour)
 
 
 @given(st.integers(0, 2**31 * 10**9 - 1))
 def test_stamps_are_exact(stamp_ns: int) -> None:
-    stamped = camera_info_message(PinholeCamera(4, 3, 2, 2, 1, 1), stamp_ns, "camera")
-    assert header_stamp_ns(stamped) == stamp_ns
-    assert 0 <= header(stamp_ns, "").stamp.nanosec < 10**9
+    stamped = camera_info_message(
+        ROSBAGS.header(stamp_ns, "camera"), PinholeCamera(4, 3, 2, 2, 1, 1)
+    )
+    assert stamp_nanoseconds(stamped.header) == stamp_ns
+    assert 0 <= ROSBAGS.header(stamp_ns, "").stamp.nanosec < 10**9
 
 
 def test_camera_info_holds_the_camera() -> None:
     camera = PinholeCamera(640, 480, 500.0, 510.0, 320.5, 239.0)
-    info = camera_info_message(camera, 7, "optical")
+    info = camera_info_message(ROSBAGS.header(7, "optical"), camera)
     assert (info.width, info.height, info.distortion_model) == (640, 480, "plumb_bob")
     assert np.array_equal(info.k.reshape(3, 3), camera.K)
     assert np.array_equal(info.p.reshape(3, 4)[:, :3], camera.K)
@@ -112,7 +112,7 @@ def test_a_transform_survives_serialization() -> None:
     T_map_base[:3, :3] = Rotation.from_euler("xyz", [10, -20, 30], degrees=True).as_matrix()
     T_map_base[:3, 3] = 1, -2, 3
     types = ros2_types()
-    message = transform_message(T_map_base, 5, "map", "base_link")
+    message = tf_message(ROSBAGS.header(5, "map"), "base_link", T_map_base)
     again = types.deserialize_cdr(
         types.serialize_cdr(message, message.__msgtype__), message.__msgtype__
     ).transforms[0]
@@ -129,7 +129,12 @@ def test_odometry_holds_pose_twist_and_covariances() -> None:
     T_odom_base = np.eye(4)
     T_odom_base[:3, 3] = 4, 5, 6
     odom = odometry_message(
-        T_odom_base, [1, 2, 3, 0.1, 0.2, 0.3], covariance, 2 * covariance, 9, "odom", "base_link"
+        ROSBAGS.header(9, "odom"),
+        "base_link",
+        T_odom_base,
+        covariance,
+        [1, 2, 3, 0.1, 0.2, 0.3],
+        2 * covariance,
     )
     assert (odom.header.frame_id, odom.child_frame_id) == ("odom", "base_link")
     assert odom.pose.pose.position.z == 6

@@ -71,10 +71,13 @@ def _frame_id(text: str, is_good: bool) -> Provocation:
 
 @contextmanager
 def _no_camera_info(stage: Stage) -> Iterator[None]:
-    """As with a camera that never sends any: the node forgets those of before when activated."""
+    """The camera sends none. On activation the node forgets earlier ones."""
+    # First: an active node would answer a frame without CameraInfo from the one before.
+    if not stage.change_state("deactivate"):
+        raise Loss("it cannot be deactivated")
     with stage.camera.changed(lambda picture, info: (picture, None)):
-        if not (stage.change_state("deactivate") and stage.change_state("activate")):
-            raise Loss("it cannot be activated anew")
+        if not stage.change_state("activate"):
+            raise Loss("it cannot be activated again")
         yield
 
 

@@ -17,9 +17,6 @@ Provocation = Callable[[Stage], AbstractContextManager[None]]
 It raises Loss where the node does not take it as it should.
 """
 
-RECOVERY_PATIENCE = 120.0
-"""Seconds for the first answer after a fault: a killed node loads torch and the model anew."""
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -76,7 +73,7 @@ def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
             row.said = _while_it_lasts(stage, fault, seconds, begin, line)
             row.images = stage.camera.count - sent
             row.answers = len(stage.listener.answers) - answered
-        row.back = stage.wait_for_answer(time.monotonic(), RECOVERY_PATIENCE)
+        row.back = stage.wait_for_answer(time.monotonic())
     except Loss as loss:
         row.losses.append(str(loss))
         stage.renew_node()

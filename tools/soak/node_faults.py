@@ -31,10 +31,11 @@ from soak.fault import Fault, Provocation
 from soak.process import Process, node_command
 from soak.stage import Stage
 from soak.waiting import Loss, wait_for
-from vlm3_ros.bags.reading import header_stamp_ns, open_bag
+from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.recorded import RecordedEngine
+from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.paths import sample_bag
 
 NONSENSE = (
@@ -285,7 +286,7 @@ def looping_bag(log: Path, loops: int) -> Fault:
         with open_bag(sample_bag()) as bag:
             topics = find_camera_topics(bag)
             for message in bag.messages([topics.image]):
-                stage.camera.sent[header_stamp_ns(message.content)] = Sent(
+                stage.camera.sent[stamp_nanoseconds(message.content.header)] = Sent(
                     None, -math.inf, message.content.header.frame_id, is_good=True
                 )
         names = {topics.image: "image/compressed", topics.camera_info: "camera_info"}

@@ -21,7 +21,7 @@ from rclpy.node import Node
 from soak.camera import Camera, drive_views
 from soak.listener import Listener
 from soak.process import Process, node_command
-from soak.waiting import PATIENCE, Loss, wait_for
+from soak.waiting import Loss, wait_for
 from vlm3_ros.ros.running import spinning
 
 SIZE = (256, 192)
@@ -104,7 +104,7 @@ class Stage:
         self.start_node()
         self.wait_for_answer(time.monotonic())
 
-    def wait_for_answer(self, since: float, patience: float = PATIENCE) -> float:
+    def wait_for_answer(self, since: float) -> float:
         """Seconds from a moment (monotonic clock) to the first answer about a later frame."""
         answers, found = self.listener.answers, 0.0
 
@@ -119,7 +119,7 @@ class Stage:
                 raise Loss(f"{self.node.name} has ended")
             return bool(found)
 
-        wait_for(answered, "an answer", patience)
+        wait_for(answered, "an answer")
         return found - since
 
     def said(self, pattern: str, since: float, first_line: int) -> str:

@@ -6,22 +6,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE = 60.0
-"""Seconds after which something that should happen is taken not to."""
+PATIENCE = 600.0
+"""Seconds until a wait is a loss: generous, since a busy machine takes minutes to load torch."""
 
 
 class Loss(Exception):
     """Something happened that must not, or did not happen that must; the text says what."""
 
 
-def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+def wait_for(condition: Callable[[], object], what: str) -> None:
     """Until something happens.
 
     Raises:
         Loss: when it does not in time, or the condition raises it.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
-            raise Loss(f"{what} did not happen in {patience:.0f} s")
+            raise Loss(f"{what} did not happen in {PATIENCE:.0f} s")
         time.sleep(0.01)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vlm3_lab.datasets.pairs import matches
 from vlm3_lab.datasets.reading import Dataset, read_view
 from vlm3_lab.datasets.selection import evenly_spread, told
-from vlm3_ros.evaluation.bag.tables import TextTable
 from vlm3_ros.evaluation.html import (
     facts_html,
     picture_html,
@@ -23,6 +22,7 @@ from vlm3_ros.evaluation.html import (
 )
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
+from vlm3_ros.evaluation.tables import TextTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vlm3_ros.bags.reading import Bag, header_stamp_ns, up_to_damage
+from vlm3_ros.bags.reading import Bag, up_to_damage
+from vlm3_ros.messages.classes import stamp_nanoseconds
 
 
 class NearestMessages:
@@ -27,12 +28,12 @@ class NearestMessages:
 
     def at(self, stamp_ns: int, seconds: float) -> Any | None:
         """The nearest one by its header's stamp; None where it is more than `seconds` off."""
-        while not self._around or header_stamp_ns(self._around[-1]) < stamp_ns:
+        while not self._around or stamp_nanoseconds(self._around[-1].header) < stamp_ns:
             following = next(self._messages, None)
             if following is None:
                 break
             self._around = [*self._around[-1:], following]
-        gaps = [abs(header_stamp_ns(message) - stamp_ns) for message in self._around]
+        gaps = [abs(stamp_nanoseconds(message.header) - stamp_ns) for message in self._around]
         if not gaps or min(gaps) > seconds * 1e9:
             return None
         return self._around[gaps.index(min(gaps))]

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.reading import Bag, header_stamp_ns, up_to_damage
+from vlm3_ros.bags.reading import Bag, up_to_damage
 from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.motion import Transform, inverse, transform
+from vlm3_ros.messages.classes import stamp_nanoseconds
 
 ODOMETRY, POSE, TF = (
     "nav_msgs/msg/Odometry",
@@ -95,7 +96,7 @@ def find_true_poses(
     if topic is None:
         return _poses_of_tf(bag, camera_frame, ground_truth, damage)
     messages = [m.content for m in up_to_damage(bag.messages([topic]), damage)]
-    stamps = [header_stamp_ns(message) for message in messages]
+    stamps = [stamp_nanoseconds(message.header) for message in messages]
     if bag.topic(topic).type == POSE:
         base = _timed(topic, stamps, [_pose(message.pose) for message in messages])
         parent = messages[0].header.frame_id
@@ -239,7 +240,7 @@ def _read_tf(bag: Bag, damage: list[str]) -> dict[str, _Edge]:
             else:
                 parents[child] = parent
                 stamps, poses = moving.setdefault(child, ([], []))
-                stamps.append(header_stamp_ns(stamped))
+                stamps.append(stamp_nanoseconds(stamped.header))
                 poses.append(T_parent_child)
     edges = {
         child: _Edge(parents[child], _timed("/tf", stamps, poses), np.eye(4))

@@ -15,7 +15,7 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
 
 from vlm3_ros.bags.truncation import mcap_files, whole_part
 from vlm3_ros.errors import BagError
-from vlm3_ros.messages.recorded import ros2_types
+from vlm3_ros.messages.classes import ros2_types
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
@@ -221,12 +221,6 @@ def up_to_damage(messages: Iterator[Message], damage: list[str]) -> Iterator[Mes
     except BagError as error:
         if not damage:
             damage.append(str(error))
-
-
-def header_stamp_ns(message: Any) -> int:
-    """Stamp of a message's header in nanoseconds: the time of the measurement itself."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def _ros2_name(type_name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vlm3_ros.bags.reading import CAMERA_INFO_TYPE, IMAGE_TYPES, Bag
 from vlm3_ros.errors import BagError
-from vlm3_ros.messages.recorded import is_depth_message
+from vlm3_ros.messages.depth_images import is_depth_message
 
 _TRANSPORTS = ("compressed", "compressedDepth")
 

@@ -20,8 +20,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
-from vlm3_ros.bags.reading import ros2_types
 from vlm3_ros.errors import BagError
+from vlm3_ros.messages.classes import ros2_types
 
 _VERSION: Literal[8] = 8
 """Of the metadata, as Iron wrote it: every later release reads it."""

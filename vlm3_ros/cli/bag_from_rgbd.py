@@ -33,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from vlm3_ros.bags.rgbd import bag_from_rgbd
+    from vlm3_ros.bags.rgbd_folder import bag_from_rgbd
     from vlm3_ros.cli.progress import progress_bar
 
     with progress_bar("frames") as progress:

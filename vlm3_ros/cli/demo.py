@@ -98,11 +98,11 @@ def _write_pictures(evaluation: BagEvaluation, out: Path) -> list[str]:
 def _write_cloud(evaluation: BagEvaluation, stamp_ns: int, path: Path) -> None:
     from vlm3_ros.evaluation.bag.answers import GRID
     from vlm3_ros.evaluation.ply import write_ply
-    from vlm3_ros.tasks.dense import densify
     from vlm3_ros.tasks.depth import uniform_grid
+    from vlm3_ros.tasks.frame_depth import dense_depth
 
     frame = next(evaluation.source.frames.at([stamp_ns]))
     camera, depth = frame.camera, evaluation.answers.depths[stamp_ns]
-    dense = densify(frame.image, uniform_grid(camera, *GRID), depth)
+    dense = dense_depth(frame, uniform_grid(camera, *GRID), depth)
     points = camera.unproject(camera.pixel_grid(), dense)
     write_ply(path, points.reshape(-1, 3), frame.image.reshape(-1, 3))

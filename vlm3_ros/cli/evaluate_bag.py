@@ -12,10 +12,8 @@ from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, BagSource
-    from vlm3_ros.evaluation.bag.tables import TextTable
 
 
 def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -93,6 +91,7 @@ def write_rerun(evaluation: BagEvaluation, options: argparse.Namespace) -> None:
 def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
     """Print the scores as tables, and what else is to be known."""
     from vlm3_ros.evaluation.bag.evaluate import evaluation_tables
+    from vlm3_ros.evaluation.tables import rich_table
 
     console.rule(f"{evaluation.model} on {evaluation.source.path.name}, {evaluation.mode}")
     for table in evaluation_tables(evaluation):
@@ -135,22 +134,3 @@ def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
         options.out,
         unified_focal=options.focal or 0.0,
     )
-
-
-def rich_table(content: TextTable) -> Table:
-    """A table for the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=content.title,
-        caption=content.note or None,
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for index, column in enumerate(content.columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
-    for index, row in enumerate(content.rows):
-        table.add_row(*row, style="bold" if content.has_baselines and not index else "")
-    return table

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlm3_ros.evaluation.bag.tables import TextTable
+from vlm3_ros.evaluation.tables import TextTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

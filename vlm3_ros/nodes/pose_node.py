@@ -20,8 +20,8 @@ from tf2_msgs.msg import TFMessage
 
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.geometry.motion import Transform
-from vlm3_ros.messages.cameras import stamp_nanoseconds
-from vlm3_ros.messages.motions import odometry_message, pose_message, transform_message
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
 from vlm3_ros.parameters import ParameterError
 from vlm3_ros.ros.diagnostics import diagnostic_status
@@ -202,7 +202,7 @@ class PoseNode(FrameNode):
         """Everything that a known pose becomes."""
         parameters = self.parameters
         header = Header(stamp=image_header.stamp, frame_id=parameters.odom_frame)
-        pose = PoseStamped(header=header, pose=pose_message(step.T_odom_base))
+        pose = pose_message(header, step.T_odom_base)
         self._pose.publish(pose)
         if np.isfinite(step.twist).all():
             self._odom.publish(
@@ -216,8 +216,7 @@ class PoseNode(FrameNode):
                 )
             )
         if self._tf:
-            moved = transform_message(header, parameters.base_frame, step.T_odom_base)
-            self._tf.publish(TFMessage(transforms=[moved]))
+            self._tf.publish(tf_message(header, parameters.base_frame, step.T_odom_base))
         if step.status in ("first", "reset"):
             self._path.clear()
         self._path.append(pose)

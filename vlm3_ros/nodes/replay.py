@@ -33,12 +33,13 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
-from vlm3_ros.bags.reading import header_stamp_ns
 from vlm3_ros.bags.topics import base_topic
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.evaluation.bag.answers import BagAnswers, Click
-from vlm3_ros.geometry.motion import Transform, transform
+from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.motions import pose_from_message
 from vlm3_ros.ros.running import spinning
 from vlm3_ros.tasks.queries import Pixel
 
@@ -267,7 +268,7 @@ class _Recorder(Node):
         if message is None:
             return Click(pixel, None, np.full(3, np.nan), None, answer["reason"])
         point = np.array([message.point.x, message.point.y, message.point.z])
-        return Click(pixel, header_stamp_ns(message), point, answer["uncertainty"], "")
+        return Click(pixel, stamp_nanoseconds(message.header), point, answer["uncertainty"], "")
 
     def is_settled(self) -> bool:
         """Whether the nodes have done with all images that they received."""
@@ -295,26 +296,26 @@ class _Recorder(Node):
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         with self._lock:
-            self._seen[header_stamp_ns(message)] = time.monotonic()
+            self._seen[stamp_nanoseconds(message.header)] = time.monotonic()
 
     def _on_depth(self, message: Image) -> None:
         depth = np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
         with self._lock:
-            self._depths[header_stamp_ns(message)] = depth
+            self._depths[stamp_nanoseconds(message.header)] = depth
 
     def _on_points(self, message: PointCloud2) -> None:
         with self._lock:
-            self._arrivals[DEPTH_NODE][header_stamp_ns(message)] = time.monotonic()
+            self._arrivals[DEPTH_NODE][stamp_nanoseconds(message.header)] = time.monotonic()
 
     def _on_pose(self, message: PoseStamped) -> None:
-        stamp, place, turn = header_stamp_ns(message), *_place_and_turn(message)
+        stamp = stamp_nanoseconds(message.header)
         with self._lock:
             self._arrivals[POSE_NODE][stamp] = time.monotonic()
-            self._poses[stamp] = transform(Rotation.from_quat(turn), place)
+            self._poses[stamp] = pose_from_message(message.pose)
 
     def _on_odom(self, message: Odometry) -> None:
         with self._lock:
-            self._moved.add(header_stamp_ns(message))
+            self._moved.add(stamp_nanoseconds(message.header))
 
     def _on_answer(self, message: String) -> None:
         self._click_answer = json.loads(message.data)
@@ -481,8 +482,3 @@ def _image_type(topic: str) -> type:
 
 def _status_name(node: str, part: str) -> str:
     return f"{_NAMESPACE[1:]}/{node}: {part}"
-
-
-def _place_and_turn(message: PoseStamped) -> tuple[list[float], list[float]]:
-    place, turn = message.pose.position, message.pose.orientation
-    return [place.x, place.y, place.z], [turn.x, turn.y, turn.z, turn.w]

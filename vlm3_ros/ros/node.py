@@ -36,7 +36,8 @@ from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.errors import MessageError, Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError, stamp_nanoseconds
+from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError
+from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
 from vlm3_ros.parameters import ParameterError
 from vlm3_ros.paths import Task

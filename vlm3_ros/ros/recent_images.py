@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from vlm3_ros.messages.cameras import stamp_nanoseconds
+from vlm3_ros.messages.classes import stamp_nanoseconds
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.motion import Covariance, Transform
 from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
-from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.frame_depth import FrameDepthSettings, ask_frame_depth
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
 from vlm3_ros.tasks.pose import pose_prompts
 
-GRID = (16, 12)
+GRID = (FrameDepthSettings.columns, FrameDepthSettings.rows)
 """Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
 
 Pair = tuple[int, int]
@@ -110,13 +110,15 @@ def ask_about_frames(
         view_focal: at which images enter the model for depth, px; None for the checkpoint's own.
     """
     answers = BagAnswers()
+    depth_settings = FrameDepthSettings(*GRID, view_focal=view_focal)
     odometry = _odometry(pair_engine, T_base_camera, settings or OdometrySettings(), answers)
     for frame in frames:
         answers.frames += 1
         answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
         try:
             with _timed(answers, "depth"):
-                answers.depths[frame.stamp_ns] = _grid_depth(engine, frame, view_focal)
+                depth = ask_frame_depth(engine, frame, depth_settings).depth
+            answers.depths[frame.stamp_ns] = depth.astype(float)
             if odometry is not None:
                 with _timed(answers, "pose"):
                     step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
@@ -159,17 +161,6 @@ def _odometry(
         answers.left_out["correspondence"] = str(error)
         settings = replace(settings, match_columns=0, match_rows=0, ask_depth=False)
     return VisualOdometry(engine, T_base_camera, settings)
-
-
-def _grid_depth(engine: Engine, frame: BagFrame, view_focal: float | None) -> NDArray[np.floating]:
-    """As depth_node asks it."""
-    pixels = uniform_grid(frame.camera, *GRID)
-    u, v = np.rint(pixels).astype(int).T
-    visible = frame.visible[v, u]
-    depth = np.full(len(pixels), np.nan)
-    asked = ask_depth(engine, frame.image, frame.camera, pixels[visible], view_focal)
-    depth[visible] = asked.depth
-    return depth
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.evaluation.bag.answers import Click
 from vlm3_ros.evaluation.bag.frames import BagFrame, BagFrames
-from vlm3_ros.evaluation.bag.tables import TextTable
+from vlm3_ros.evaluation.tables import TextTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

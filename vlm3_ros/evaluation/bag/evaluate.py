@@ -38,7 +38,6 @@ from vlm3_ros.evaluation.bag.scores import (
     scores_json,
 )
 from vlm3_ros.evaluation.bag.tables import (
-    TextTable,
     frames_json,
     latency_json,
     occupancy_table,
@@ -57,9 +56,10 @@ from vlm3_ros.evaluation.metrics.trajectories import Trajectory, write_tum
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.occupancy import plot_occupancy
 from vlm3_ros.evaluation.report import of_ranks, write_json
+from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.motion import Transform
-from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
+from vlm3_ros.tasks.frame_depth import dense_depth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -361,7 +361,6 @@ def depth_frames(evaluation: BagEvaluation, names: Mapping[int, str]) -> list[De
 
 
 def _depth_frame(frame: BagFrame, depth: NDArray[np.floating], title: str) -> DepthFrame:
-    camera = frame.camera
-    pixels = uniform_grid(camera, *GRID)
-    dense = densify(frame.image, pixels, depth)
+    pixels = uniform_grid(frame.camera, *GRID)
+    dense = dense_depth(frame, pixels, depth)
     return DepthFrame(title.strip(), frame.image, pixels, depth, dense, frame.depth)

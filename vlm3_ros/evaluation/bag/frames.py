@@ -14,32 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.bags.nearest import NearestMessages
-from vlm3_ros.bags.reading import Bag, header_stamp_ns, open_bag, up_to_damage
+from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
 from vlm3_ros.bags.topics import CameraTopics
 from vlm3_ros.errors import MessageError
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
 from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.depth_images import depth_from_message
 from vlm3_ros.messages.images import rgb_from_message
-from vlm3_ros.messages.recorded import depth_from_message
 
 MAX_CALIBRATIONS = 10_000
 """Different CameraInfo that are kept; a camera with autofocus has many."""
 
 
-@dataclass(frozen=True)
-class BagFrame:
-    """A rectified image of a bag.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BagFrame(RectifiedFrame):
+    """A frame of a bag.
 
-    `image`: RGB, shape (camera.height, camera.width, 3), uint8. `visible`: which of its pixels
-    show something, same height and width. `depth`: metres along Z, same height and width, NaN
-    where unknown; None where the bag has none of this time.
+    `stamp_ns`: of the image, nanoseconds. `depth`: the true one, metres along Z, shape
+    (camera.height, camera.width), NaN where unknown; None if the bag has none of this time.
     """
 
     stamp_ns: int
-    image: NDArray[np.uint8]
-    camera: PinholeCamera
-    visible: NDArray[np.bool_]
     depth: NDArray[np.float32] | None
 
 
@@ -81,14 +79,17 @@ class BagFrames:
             calibrations = self._calibrations(others)
             depths = NearestMessages(others, self.topics.depth, self.damage)
             for message in up_to_damage(images.messages([self.topics.image]), self.damage):
-                if stamps_ns is not None and header_stamp_ns(message.content) not in stamps_ns:
+                stamp_ns = stamp_nanoseconds(message.content.header)
+                if stamps_ns is not None and stamp_ns not in stamps_ns:
                     continue
                 try:
                     frame = self._frame(message.content, calibrations)
                 except (MessageError, GeometryError) as error:
                     self.failed[f"{self.topics.image}: {error}"] += 1
                     continue
-                yield BagFrame(*frame, self._depth(depths, frame[0], frame[2]))
+                stamp = stamp_nanoseconds(message.content.header)
+                depth = self._depth(depths, stamp, frame.camera)
+                yield BagFrame(**vars(frame), stamp_ns=stamp, depth=depth)
 
     def _calibrations(self, bag: Bag) -> CalibrationHistory:
         history = CalibrationHistory(MAX_CALIBRATIONS)
@@ -96,18 +97,12 @@ class BagFrames:
             history.add(message.content)
         return history
 
-    def _frame(
-        self, message: Any, calibrations: CalibrationHistory
-    ) -> tuple[int, NDArray[np.uint8], PinholeCamera, NDArray[np.bool_]]:
+    def _frame(self, message: Any, calibrations: CalibrationHistory) -> RectifiedFrame:
         image = rgb_from_message(message)
         found = calibrations.find(message.header, (image.shape[1], image.shape[0]))
         if found is None:
             raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
-        lens, stamp = found[1], header_stamp_ns(message)
-        if self.is_rectified or lens.is_pinhole:
-            visible = np.broadcast_to(np.True_, image.shape[:2])
-            return stamp, image, lens.rectified, visible
-        return stamp, lens.rectify(image), lens.rectified, lens.rectified_mask()
+        return rectified_frame(image, found[1], self.is_rectified)
 
     def _depth(
         self, depths: NearestMessages, stamp_ns: int, camera: PinholeCamera

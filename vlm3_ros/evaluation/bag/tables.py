@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,19 +26,9 @@ from vlm3_ros.evaluation.metrics.pairs import (
     MatchMetrics,
     PoseMetrics,
 )
+from vlm3_ros.evaluation.tables import TextTable
 
 MODEL = "model"
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table of texts; the first row is the one that counts where `has_baselines`."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    has_baselines: bool = True
 
 
 def latency_json(answers: BagAnswers) -> dict[str, dict[str, float]]:
