@@ -30,6 +30,7 @@ from vlm3_ros.engines.base import (
     ForwardingEngine,
     Profile,
     parse_profile,
+    profile_json,
 )
 from vlm3_ros.engines.images import check_images, image_digest
 from vlm3_ros.geometry.camera import ImageLimits
@@ -133,7 +134,7 @@ class RecordingEngine(ForwardingEngine):
         header = {
             "vlm3_recording": VERSION,
             "model": engine.name,
-            "profile": asdict(engine.profile),
+            "profile": profile_json(engine.profile),
             "limits": asdict(engine.limits),
         }
         try:
