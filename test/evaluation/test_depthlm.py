@@ -57,6 +57,7 @@ def test_who_knows_the_truth_makes_no_error(views: list[View], tmp_path: Path) -
     assert (scores.model.images, scores.model.pixels) == (COUNT, COUNT * PIXELS)
     assert scores.model.unanswered == 0
     assert scores.constant.metrics.delta1 < 1
+    assert scores.constant.metrics.delta1 <= scores.row.metrics.delta1 < 1
     assert done == [(1, 3), (2, 3), (3, 3)]
 
 

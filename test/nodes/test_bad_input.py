@@ -241,7 +241,9 @@ def test_fallback_to_anycalib(make_rig, bench, monkeypatch):
     monkeypatch.setattr("vlm3_ros.engines.anycalib.is_installed", lambda: True)
     cameras = [PinholeCamera(320, 256, f, f, 159.5, 127.5) for f in (280.0, 900, 300, 310, 290)]
     rig = make_rig(bench.WallEngine(), parameters={"fallback_intrinsics": "anycalib"})
-    rig.node._fallback = FallbackIntrinsics(lambda device, offline: lambda image: cameras.pop())
+    rig.node.camera.fallback = FallbackIntrinsics(
+        lambda device, offline: lambda image: cameras.pop()
+    )
     rig.wait_active()
     rig.send_info(CameraInfo(width=320, height=256))
     while len(cameras) > 1:

@@ -332,7 +332,7 @@ def test_a_reset_begins_anew(make_camera, drive, views):
     np.testing.assert_allclose(
         pose_of(rig.received["pose"][-1].pose), true_pose(drive, 5, 3), atol=1e-7
     )
-    assert rig.log_lines("reset: a reset was asked for")
+    assert rig.log_lines("reset: a reset was requested")
 
 
 class Slow(TruthEngine):
@@ -426,7 +426,7 @@ def test_it_works_without_listeners_and_a_life_cycle_begins_anew(make_camera, vi
     np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
     assert step_counts(rig) == {"first": 1}
     assert rig.change_state("deactivate") and rig.change_state("cleanup")
-    assert rig.node._odometry is None and rig.node.engine is None
+    assert rig.node._odometry is None and rig.node.model.engine is None
     assert rig.change_state("configure") and rig.change_state("activate")
 
 
@@ -467,7 +467,7 @@ def test_a_place_of_the_camera_that_is_none_is_refused(make_rig, views, value, r
         ({"odom_frame": ""}, "parameter 'odom_frame' is ''; it must name a frame"),
         ({"base_frame": "/base_link"}, "parameter 'base_frame' is '/base_link'.*leading '/'"),
         ({"base_frame": "odom"}, "'odom_frame' and 'base_frame' are both 'odom'"),
-        ({"match_columns": 2, "match_rows": 3}, "make 6 matches: a check needs 8"),
+        ({"match_columns": 2, "match_rows": 3}, "make 6 matches: a check needs at least 8"),
     ],
 )
 def test_parameters_with_which_nothing_would_come_are_refused(values, reason):
@@ -519,7 +519,7 @@ def listens_to_tf(rig) -> bool:
 
 
 def test_a_model_that_learned_no_motion_fails_to_configure(make_rig, views):
-    engine = TruthEngine(views, replace(exact_prompts(), pose=None))
+    engine = TruthEngine(views, exact_prompts().without("pose"))
     mount = {"base_from_camera": "0 0 0 0 0 0 1"}
     rig = make_rig(engine, make_node=PoseNode, outputs=OUTPUTS, parameters=mount)
     rig.wait_for_status("model", ERROR, "truth did not learn relative pose")

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from vlm3_ros.evaluation.bag.tables import frames_json
+from vlm3_ros.evaluation.bag.counts import frames_json
 from vlm3_ros.nodes.replay import DEPTH_NODE, POSE_NODE, Recording, recorded_answers
 
 

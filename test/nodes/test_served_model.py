@@ -42,7 +42,7 @@ def test_a_server_that_is_killed_in_mid_stream(
 ):
     expected = answers_in_process(COLUMNS, ROWS)
     # On a busy machine an answer may be older than TF's memory, which would be a warning.
-    monkeypatch.setattr("vlm3_ros.ros.frame_node.TF_BUFFER", bench.PATIENCE)
+    monkeypatch.setattr("vlm3_ros.ros.frame_worker.TF_BUFFER", bench.PATIENCE)
     rig = make_rig(
         parameters={
             "engine": "openai",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.bags.timed_poses import MAX_GAP, TimedPoses
@@ -16,8 +17,12 @@ from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.scores import BagScores, odometry_chains
 from vlm3_ros.evaluation.bag.truth import BagTruth
+from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
 from vlm3_ros.evaluation.metrics.depth import guess_of_rows
 from vlm3_ros.evaluation.metrics.occupancy import (
+    MAX_HEIGHT,
+    MAX_RANGE,
+    MIN_HEIGHT,
     OccupancyGrid,
     OccupancyScores,
     Sight,
@@ -25,6 +30,8 @@ from vlm3_ros.evaluation.metrics.occupancy import (
     occupancy_grid,
     occupancy_scores,
 )
+from vlm3_ros.evaluation.scores.base import Scores
+from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
@@ -39,7 +46,7 @@ _DENSE = (100, 75)
 
 
 @dataclass(frozen=True)
-class BagOccupancy:
+class BagOccupancy(Scores):
     """Maps of a bag, with the same cells, and their scores, by name.
 
     Attributes:
@@ -56,6 +63,33 @@ class BagOccupancy:
     scores: dict[str, OccupancyScores]
     true_way: NDArray[np.float64]
     published_way: NDArray[np.float64]
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cell_m": self.truth.cell,
+            "true_cells": int(self.truth.occupied.sum()),
+            "maps": {
+                name.replace(",", "").replace(" ", "_"): metric_json(scores)
+                for name, scores in self.scores.items()
+            },
+        }
+
+    @override
+    def tables(self, groups: Mapping[str, BagOccupancy]) -> list[TextTable]:
+        true_cells = int(self.truth.occupied.sum())
+        return [
+            TextTable(
+                f"map from above: {true_cells} occupied cells of {self.truth.cell:g} m",
+                ("", *metric_titles(next(iter(self.scores.values())))),
+                tuple((name, *metric_cells(scores)) for name, scores in self.scores.items()),
+                f"{MIN_HEIGHT:g} to {MAX_HEIGHT:g} m over the base, within {MAX_RANGE:g} m. "
+                "Shares of cells. Found: true cells with one of the map this near. Real: cells of "
+                "the map with a true one this near. As free: true cells that the map calls free. "
+                "True sparse depth: of the pixels that the model is asked. All maps but the first "
+                "use true poses.",
+            )
+        ]
 
 
 class OccupancySurvey:
@@ -151,23 +185,6 @@ class OccupancySurvey:
         T = self._T_base_camera
         points = camera.unproject(pixels, depth) @ T[:3, :3].T + T[:3, 3]
         return Sight(points, T[:3, 3], T_world_base)
-
-
-def occupancy_json(occupancy: BagOccupancy) -> dict[str, Any]:
-    """Scores by the name of the map, its words joined."""
-    return {
-        "cell_m": occupancy.truth.cell,
-        "true_cells": int(occupancy.truth.occupied.sum()),
-        "maps": {
-            name.replace(",", "").replace(" ", "_"): {
-                "cells": scores.cells,
-                "found": {f"{near:g}_m": share for near, share in scores.found.items()},
-                "real": {f"{near:g}_m": share for near, share in scores.real.items()},
-                "called_free": scores.called_free,
-            }
-            for name, scores in occupancy.scores.items()
-        },
-    }
 
 
 def _published_poses(answers: BagAnswers, base: TimedPoses) -> dict[int, Transform]:

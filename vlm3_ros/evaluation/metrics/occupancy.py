@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
+from vlm3_ros.evaluation.metrics.declared import Metric
 from vlm3_ros.geometry.motion import Transform
 
 MIN_HEIGHT, MAX_HEIGHT = 0.3, 1.5
@@ -126,10 +128,10 @@ class OccupancyScores:
     are occupied on the map.
     """
 
-    found: dict[float, float]
-    real: dict[float, float]
-    called_free: float
-    cells: int
+    cells: Annotated[int, Metric("cells", "d")]
+    found: Annotated[dict[float, float], Metric("found {:g} m", ".3f", "found/{:g}_m", "{:g} m")]
+    real: Annotated[dict[float, float], Metric("real {:g} m", ".3f", "real/{:g}_m", "{:g} m")]
+    called_free: Annotated[float, Metric("as free", ".3f")]
 
 
 def empty_grid(places: ArrayLike) -> OccupancyGrid:
