@@ -112,6 +112,17 @@ def test_qos_can_be_overridden(make_rig, bench):
     assert points.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
 
 
+def test_an_override_does_not_reach_other_nodes_of_the_process(make_rig, bench):
+    overrides = {("image", "subscription", "reliability"): "reliable"}
+    overridden = make_rig(bench.WallEngine(), qos_overrides=overrides)
+    other = make_rig(bench.WallEngine())
+    expected = {overridden: ReliabilityPolicy.RELIABLE, other: ReliabilityPolicy.BEST_EFFORT}
+    for rig, reliability in expected.items():
+        rig.wait_active()
+        (image,) = rig.peer.get_subscriptions_info_by_topic(f"{rig.namespace}/image")
+        assert image.qos_profile.reliability == reliability
+
+
 @pytest.mark.parametrize("reliability", list(ReliabilityPolicy)[1:3])
 def test_cameras_of_either_reliability_are_heard(make_rig, bench, reliability):
     rig = make_rig(bench.WallEngine(), qos=QoSProfile(depth=5, reliability=reliability))
