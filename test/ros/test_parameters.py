@@ -28,7 +28,7 @@ class Table(ParameterTable):
 
 
 class ParameterNode(Node):
-    """A node with the table; changes are checked as a set."""
+    """A node with the table, whose parameters are judged as a set."""
 
     def __init__(self, *arguments: str, is_configured: bool = False) -> None:
         cli = [part for argument in arguments for part in ("-p", argument)]
@@ -127,7 +127,7 @@ def test_bad_changes_are_refused_as_a_whole(make_node, change, reason):
     assert node.table == Table()
 
 
-def test_parameters_that_change_only_while_unconfigured(make_node):
+def test_some_parameters_change_only_while_unconfigured(make_node):
     assert make_node().change(model="other").successful
     configured = make_node(is_configured=True)
     assert not configured.change(model="other").successful
@@ -142,7 +142,7 @@ def test_read_only_parameters_never_change(make_node):
     assert node.table.autostart
 
 
-def test_other_parameters_are_ignored(make_node):
+def test_parameters_outside_the_table_are_ignored(make_node):
     node = make_node()
     node.declare_parameter("other", 1)
     assert node.change(other=2).successful
