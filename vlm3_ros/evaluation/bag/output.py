@@ -54,7 +54,8 @@ def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
         save_png(figure, out / "clicks.png")
         wrote.append("clicks.png")
     pictures, scene = _pictures(evaluation), bag_scene(evaluation)
-    return [*wrote, *write_result(bag_result(evaluation), out, pictures, scene)]
+    metrics, page = write_result(bag_result(evaluation), out, pictures, scene)
+    return [metrics, *wrote, page]
 
 
 def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:
