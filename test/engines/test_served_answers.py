@@ -15,8 +15,6 @@ from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
-pytestmark = pytest.mark.timeout(1800)  # loading torch a second time, on a busy machine
-
 VIEWS = [sample_view(np.random.default_rng(3), kind) for kind in ("room", "street")]
 
 

@@ -96,7 +96,7 @@ def test_who_comes_while_it_is_loading_waits_for_it(settings):
 
     def slow(settings, progress):
         entered.set()
-        assert gate.wait(60)
+        assert gate.wait(600)
         return loads(settings, progress)
 
     pool, engines = EnginePool(slow), []
@@ -105,7 +105,7 @@ def test_who_comes_while_it_is_loading_waits_for_it(settings):
     ]
     for thread in threads:
         thread.start()
-    assert entered.wait(60)
+    assert entered.wait(600)
     gate.set()
     for thread in threads:
         thread.join()

@@ -37,7 +37,10 @@ from vlm3_ros.evaluation.bag.scores import odometry_chains, published_pairs
 from vlm3_ros.evaluation.metrics.trajectories import read_tum
 from vlm3_ros.evaluation.result import result_json
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import camera_info_message, depth_message, jpeg_image_message
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.messages.images import jpeg_image_message
 from vlm3_ros.paths import sample_bag
 
 FRAMES = 6
@@ -214,7 +217,7 @@ def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None
 def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         depth_only = truth_engine(source)
-    prompts = replace(depth_only.profile.prompts, pose=None, correspondence=None)
+    prompts = depth_only.profile.prompts.without("pose", "correspondence")
     depth_only.profile = replace(depth_only.profile, prompts=prompts)
     content = result_json(bag_result(evaluated(drive, depth_only)))
     assert content["depth"]["delta1"] == 1
@@ -225,7 +228,7 @@ def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Eng
 def test_motion_without_matches_is_believed(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         no_matches = truth_engine(source)
-    prompts = replace(no_matches.profile.prompts, correspondence=None)
+    prompts = no_matches.profile.prompts.without("correspondence")
     no_matches.profile = replace(no_matches.profile, prompts=prompts)
     content = result_json(bag_result(evaluated(drive, no_matches)))
     assert content["pose"]["auc3"] == 1
@@ -272,8 +275,8 @@ def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
     views = [sample_view(rng, "room") for _ in range(3)]
     with write_bag(tmp_path / "bag") as writer:
         for stamp, view in enumerate(views):
-            info = camera_info_message(view.camera, stamp, "optical")
-            image = jpeg_image_message(view.image, stamp, "optical")
+            info = camera_info_message(ROSBAGS.header(stamp, "optical"), view.camera)
+            image = jpeg_image_message(ROSBAGS.header(stamp, "optical"), view.image)
             depth = view.depth
             if stamp == 1:
                 image.data = image.data[:200]
@@ -281,7 +284,9 @@ def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
                 depth = depth[:-1]
             writer.write("/camera_info", info, stamp)
             writer.write("/image/compressed", image, stamp)
-            writer.write("/depth", depth_message(depth, "32FC1", stamp, "optical"), stamp)
+            writer.write(
+                "/depth", depth_message(ROSBAGS.header(stamp, "optical"), depth, "32FC1"), stamp
+            )
     with bag_source(tmp_path / "bag") as source:
         first, last = source.frames
         assert (first.stamp_ns, last.stamp_ns, last.depth) == (0, 2, None)

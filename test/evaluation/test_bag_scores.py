@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlm3_ros.bags.poses import TimedPoses, TruePoses
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.bags.timed_poses import TimedPoses
 from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.plots import plot_errors

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.poses import TimedPoses, TruePoses
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.bags.timed_poses import TimedPoses
 from vlm3_ros.evaluation.bag.answers import BagAnswers, ask_about_frames
 from vlm3_ros.evaluation.bag.evaluate import (
     BagEvaluation,

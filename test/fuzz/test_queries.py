@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions with anything in them: they are understood, or refused in words; answers are JSON."""
+"""Any question is understood or refused with a reason; answers are always JSON."""
 
 from __future__ import annotations
 

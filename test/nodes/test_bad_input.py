@@ -28,7 +28,7 @@ BAD_IMAGES = {
     "no size": ({"width": 0, "height": 0}, r"the image is empty \(0x0\)"),
     "small step": ({"step": 320}, "the step of 320 bytes is smaller than a row"),
     "unknown encoding": ({"encoding": "rgb24"}, "the encoding 'rgb24' is unknown"),
-    "depth": ({"encoding": "32FC1", "width": 240}, "'32FC1' does not say its colours"),
+    "depth": ({"encoding": "32FC1", "width": 240}, "'32FC1' does not define colours"),
     "truncated": ({"data": array("B", [0] * 1000)}, "cut off: 1000 bytes of 245760"),
     "no data": ({"data": array("B")}, "cut off: 0 bytes"),
     "big-endian and cut off": (
@@ -241,7 +241,9 @@ def test_fallback_to_anycalib(make_rig, bench, monkeypatch):
     monkeypatch.setattr("vlm3_ros.engines.anycalib.is_installed", lambda: True)
     cameras = [PinholeCamera(320, 256, f, f, 159.5, 127.5) for f in (280.0, 900, 300, 310, 290)]
     rig = make_rig(bench.WallEngine(), parameters={"fallback_intrinsics": "anycalib"})
-    rig.node._fallback = FallbackIntrinsics(lambda device, offline: lambda image: cameras.pop())
+    rig.node.camera.fallback = FallbackIntrinsics(
+        lambda device, offline: lambda image: cameras.pop()
+    )
     rig.wait_active()
     rig.send_info(CameraInfo(width=320, height=256))
     while len(cameras) > 1:

@@ -84,7 +84,7 @@ def test_unanswered_is_not_uncertain(make_rig, bench):
     ("then", "text"),
     [
         (5003.5, r"/image: the frame is 3.5 s old, older than max_frame_age \(2 s\).*came late"),
-        (4900.0, r"/image: the frame's stamp lies 100.0 s in the future.*jumped back"),
+        (4900.0, r"/image: the frame's stamp is 100.0 s in the future.*jumped back"),
     ],
 )
 def test_answers_that_come_too_late_are_withheld(make_rig, bench, then, text):

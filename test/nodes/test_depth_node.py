@@ -221,7 +221,7 @@ def test_nobody_listens_nobody_asks(make_rig, bench):
     rig.wait(lambda: rig.report().skipped == 1, "the skipped frame's count")
     assert not engine.images
     rig.listen("points")
-    rig.wait(rig.node._has_listeners, "discovery of the listener")
+    rig.wait(rig.node.has_listeners, "discovery of the listener")
     rig.wait_for_stamp(rig.send_good())
     assert len(engine.images) == 1
 

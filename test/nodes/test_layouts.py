@@ -119,7 +119,7 @@ def test_foxglove_shows_topics_of_the_nodes(published, subscribed, nodes):
             json.loads(panel["value"])
     assert {topic[1:] for topic in shown - known} <= WITH_VISION_MSGS
     keys = FrameReport(latency_p50=0.0, latency_p95=0.0).values()
-    statuses = {node.diagnostic_name(part) for node in nodes for part in ("frames", "questions")}
+    statuses = {node.health.status_name(part) for node in nodes for part in ("frames", "questions")}
     for path in panels["Plot!latency"]["paths"]:
         name, key = re.findall(r'=="([^"]+)"', path["value"])
         assert name in statuses

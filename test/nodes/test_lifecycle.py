@@ -254,7 +254,7 @@ def test_destroying_a_node_leaves_no_thread(make_rig, bench, blocked):
 )
 def test_bad_parameters_end_the_process_with_one_line(parameters, text):
     process = start(*parameters)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert re.search(text, output)
     assert "Traceback" not in output
@@ -284,7 +284,7 @@ def test_signals_end_the_process_quietly(signals):
     for number in signals:
         process.send_signal(number)
         time.sleep(0.01)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     assert "/nowhere/model" in "".join(lines)
     assert "Traceback" not in "".join(lines) + output

@@ -14,7 +14,7 @@ from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.ros.frame_node import TF_BUFFER
+from vlm3_ros.ros.frame_worker import TF_BUFFER
 
 CONFIG = Path(__file__).parents[2] / "config"
 

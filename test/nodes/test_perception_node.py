@@ -104,7 +104,7 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
         )
     finally:
         process.send_signal(signal.SIGINT)
-        status = process.wait(60)
+        status = process.wait(600)
         peer.destroy_node()
     assert status == 0, log.read_text()
     assert log.read_text().count(f"reading {recording}") == 1
@@ -113,7 +113,7 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
 
 def test_a_value_that_a_node_does_not_take_ends_the_process():
     command = [*NODES, "-p", "base_from_camera:=1 2 3"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 1
     assert "parameter 'base_from_camera' is '1 2 3'" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -19,6 +19,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.geometry.lens import LensCamera
+from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.tasks.queries import ObjectQuery, PixelQuery, TextQuery, answer_query
@@ -52,7 +53,8 @@ def test_a_clicked_pixel_becomes_a_point(make_asker, bench):
     assert bench.stamp_of(point) == stamp
     np.testing.assert_allclose(answer.pop("value"), expected, rtol=1e-6)
     assert seconds(answer.pop("stamp")) == stamp
-    assert bench.depth_answer(bench.WallEngine().profile.prompts, depth) == answer.pop("raw")
+    wording = bench.WallEngine().profile.prompts[DepthWording]
+    assert depth_answer(wording, depth) == answer.pop("raw")
     assert answer == {
         "id": None,
         "question": "clicked_pixel (200, 100)",
@@ -140,7 +142,7 @@ def test_before_there_is_anything_to_ask_about(make_asker, bench):
     assert "no image has come yet" in asker.ask("What do you see?")["reason"]
     message = bench.rgb_message(bench.now())
     asker.rig.send_until(
-        lambda: asker.rig.image.publish(message), lambda: len(asker.node._images), "an image"
+        lambda: asker.rig.image.publish(message), lambda: len(asker.node.images.recent), "an image"
     )
     answer = asker.ask({"depth": [1, 2], "id": "first"})
     assert "no CameraInfo has come yet" in answer["reason"]
@@ -192,7 +194,7 @@ def test_a_flood_of_questions_gets_as_many_answers(make_asker, bench):
     answers = asker.answers
     assert sorted(answer["id"] for answer in answers) == list(range(100))
     assert {answer["status"] for answer in answers} <= {"ok", "refused"}
-    report = asker.node._statistics.report()
+    report = asker.node.questions.statistics.report()
     assert report.received == 100 == report.answered + report.failed
     assert len(asker.rig.log_lines("question_queue is full")) <= 1
 
@@ -205,7 +207,7 @@ def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
     asker.show()
     for number in range(3):
         asker.send({"depth": [0, 0], "id": number})
-    asker.rig.wait(lambda: len(asker.node._unanswered) == 3, "three questions")
+    asker.rig.wait(lambda: asker.node.questions.unanswered == 3, "three questions")
 
     def let_go() -> None:
         asker.rig.wait(lambda: len(asker.answers) == 3, "three refusals")
@@ -217,8 +219,8 @@ def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
     releasing.join()
     assert [answer["id"] for answer in asker.answers] == [0, 1, 2]
     assert all("was deactivated" in answer["reason"] for answer in asker.answers)
-    assert not asker.node._unanswered
-    assert not len(asker.node._images)
+    assert not asker.node.questions.unanswered
+    assert not len(asker.node.images.recent)
 
 
 def test_ros_may_end_before_the_answers(bench):
@@ -233,17 +235,17 @@ def test_ros_may_end_before_the_answers(bench):
     node.trigger_configure()
     node.trigger_activate()
     message = bench.rgb_message(bench.now())
-    node.receive(message)
-    node._calibrations.add(camera_info_message(message.header, bench.CAMERA))
-    node._on_question(String(data='{"depth": [1, 2]}'))
+    node.images.receive(message)
+    node.camera.calibrations.add(camera_info_message(message.header, bench.CAMERA))
+    node.questions.receive(String(data='{"depth": [1, 2]}'))
     engine.entered.acquire()
-    node._on_question(String(data="second"))
+    node.questions.receive(String(data="second"))
     workers = node._workers
     context.handle.shutdown()  # as rclpy's signal handlers do it: under the nodes
     engine.gate.release(10)
     node.destroy_node()
     context.try_shutdown()
-    assert not any(worker._thread.is_alive() for worker in workers)
+    assert not any(worker.is_alive for worker in workers)
     assert engine.is_closed
 
 
@@ -333,10 +335,10 @@ def test_images_do_not_pile_up(make_asker, bench):
     asker.wait_active()
     for _ in range(6):
         asker.show()
-    assert len(asker.node._images) == 3
+    assert len(asker.node.images.recent) == 3
     assert asker.rig.set_parameters(recent_images=1).successful
     asker.show()
-    assert len(asker.node._images) == 1
+    assert len(asker.node.images.recent) == 1
     asker.rig.wait(lambda: asker.rig.value("images kept", "images") == "1", "their count")
     assert asker.rig.value("images received", "images") == "7"
     assert asker.rig.value("memory of them (MB)", "images") == "0.2"  # 320 x 256 x 3 B
@@ -347,7 +349,7 @@ def test_what_stood_in_for_a_calibration_is_told_only_while_it_does(make_asker, 
     asker.wait_active()
     message = bench.rgb_message(bench.now())
     asker.rig.send_until(
-        lambda: asker.rig.image.publish(message), lambda: len(asker.node._images), "an image"
+        lambda: asker.rig.image.publish(message), lambda: len(asker.node.images.recent), "an image"
     )
     assert asker.ask({"depth": [1, 2]})["status"] == "ok"
     value = asker.rig.value
@@ -360,9 +362,9 @@ def test_what_stood_in_for_a_calibration_is_told_only_while_it_does(make_asker, 
 def test_a_released_node_holds_no_calibrator(make_asker):
     asker = make_asker()
     asker.wait_active()
-    asker.node._fallback._calibrator = lambda image: None
+    asker.node.camera.fallback._calibrator = lambda image: None
     assert asker.rig.change_state("deactivate") and asker.rig.change_state("cleanup")
-    assert asker.node._fallback._calibrator is None
+    assert asker.node.camera.fallback._calibrator is None
 
 
 def test_without_a_camera(make_asker, bench):

@@ -64,11 +64,11 @@ class Detector(Asker):
         self.send_detections(header, detected)
 
     def send_detections(self, header, detected) -> None:
-        before = self.node._located.report().received
+        before = self.node.objects.statistics.report().received
         message = vision_msgs.Detection2DArray(header=header, detections=detected)
         self.rig.send_until(
             lambda: self.detections.publish(message),
-            lambda: self.node._located.report().received > before,
+            lambda: self.node.objects.statistics.report().received > before,
             "arrival of the detections",
         )
 
@@ -167,7 +167,7 @@ def test_questions_about_detections(make_detector, view):
     other = {"width": 0, "stamp": {"sec": 1, "nanosec": 2}}
     assert "newest detections are of the image" in detector.ask(other)["reason"]
     # Nobody subscribes to the objects: no question was asked about them.
-    assert detector.node._located.report().answered == 0
+    assert detector.node.objects.statistics.report().answered == 0
     detector.rig.wait_for_status("objects", OK, "idle")
 
 
@@ -286,7 +286,7 @@ def test_the_newest_detections_win(make_detector, bench, view):
     received = detector.rig.received["objects/detections"]
     detector.rig.wait(lambda: len(received) == 2, "two messages")
     assert [len(message.detections) for message in received] == [1, 3]
-    assert detector.node._located.report().dropped == 1
+    assert detector.node.objects.statistics.report().dropped == 1
 
 
 def test_parameters_change_while_detections_come(make_detector, view):
@@ -294,7 +294,7 @@ def test_parameters_change_while_detections_come(make_detector, view):
     detector.wait_active()
     header = detector.show_view()
     boxes = [thing.box for thing in seen_objects(view)]
-    located = detector.node._located
+    located = detector.node.objects.statistics
     detector.detect(header, boxes)
     detector.rig.wait(lambda: located.report().skipped == 1, "detections that nobody waits for")
     assert detector.rig.set_parameters(lazy=False).successful
@@ -302,7 +302,9 @@ def test_parameters_change_while_detections_come(make_detector, view):
     detector.rig.wait(lambda: located.report().questions == QUESTIONS, "questions about one object")
     assert detector.rig.set_parameters(max_objects=2, marker_lifetime=0.0).successful
     detector.rig.listen("objects/markers")
-    detector.rig.wait(detector.node._markers.get_subscription_count, "discovery of the listener")
+    detector.rig.wait(
+        detector.node.objects.markers.get_subscription_count, "discovery of the listener"
+    )
     detector.detect(header, boxes)
     markers = detector.rig.received["objects/markers"]
     detector.rig.wait(lambda: markers, "the markers")

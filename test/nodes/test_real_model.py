@@ -126,6 +126,6 @@ def test_the_executable_with_a_model_ends_quietly(model):
             break
     for _ in range(2):
         process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=600)
     assert process.returncode == 0, lines
     assert "Traceback" not in "".join(lines) + rest

@@ -15,7 +15,7 @@ from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from vlm3_ros.geometry.motion import transform
-from vlm3_ros.messages.motions import transform_message
+from vlm3_ros.messages.motions import tf_message
 
 OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
 
@@ -111,8 +111,8 @@ def publish_place(rig, bench):
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     static = rig.peer.create_publisher(TFMessage, "/tf_static", latched)
     T = transform(Rotation.from_quat([-0.5, 0.5, -0.5, 0.5]), [0.2, 0, 0.5])
-    message = transform_message(bench.header(bench.now(), "base_link"), bench.FRAME, T)
-    static.publish(TFMessage(transforms=[message]))
+    message = tf_message(bench.header(bench.now(), "base_link"), bench.FRAME, T)
+    static.publish(message)
     return static
 
 

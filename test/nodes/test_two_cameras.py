@@ -79,7 +79,9 @@ class Side:
         )
 
     def knows_camera(self) -> bool:
-        return not (self.depth._calibrations.is_empty or self.pose._calibrations.is_empty)
+        return not (
+            self.depth.camera.calibrations.is_empty or self.pose.camera.calibrations.is_empty
+        )
 
 
 def parameters(values: dict[str, object]) -> list[Parameter]:

@@ -16,7 +16,7 @@ from std_msgs.msg import Int32
 from vlm3_ros.ros.executor import SlowCallbackGroup
 from vlm3_ros.ros.running import spinning
 
-PATIENCE = 30.0
+PATIENCE = 600.0
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ def test_a_field_of_view_is_told_with_its_focal_length():
     fallback = FallbackIntrinsics()
     parameters = CameraModelParameters(fallback_intrinsics="hfov", fallback_hfov=90.0)
     assert fallback.lens(parameters, IMAGE, "camera").rectified.fx == pytest.approx(160)
-    assert "(hfov 90 degrees; f = 160 px) are used" in fallback.words
+    assert "(hfov 90 degrees; f = 160 px) are used" in fallback.description
     fallback.clear()
-    assert fallback.words == ""
+    assert fallback.description == ""
 
 
 def test_a_camera_keeps_the_median_of_its_first_images(anycalib):
@@ -40,11 +40,11 @@ def test_a_camera_keeps_the_median_of_its_first_images(anycalib):
     fallback = FallbackIntrinsics(lambda device, offline: lambda image: camera(focals.pop(0)))
     for seen in range(1, CALIBRATION_IMAGES):
         assert fallback.lens(anycalib, IMAGE, "front") is None
-        assert f"{seen} of {CALIBRATION_IMAGES} images" in fallback.words
+        assert f"{seen} of {CALIBRATION_IMAGES} images" in fallback.description
     for _ in range(3):
         found = fallback.lens(anycalib, IMAGE, "front").rectified
         assert (found.fx, found.fy, found.cx) == (305, 305, 180.5)
-    assert "anycalib, 5 images; f = 305 px" in fallback.words
+    assert "anycalib, 5 images; f = 305 px" in fallback.description
     assert focals == [1.0]
 
 
@@ -105,5 +105,5 @@ def test_threads_share_a_calibrator_which_goes_when_it_is_done(anycalib):
         ]
         found = [future.result() for future in asked]
     assert found[-1].rectified.fx == 300
-    assert "anycalib, 5 images; f = 300 px" in fallback.words
+    assert "anycalib, 5 images; f = 300 px" in fallback.description
     assert [calibrator() for calibrator in loaded] == [None]

@@ -8,14 +8,8 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from vlm3_ros.ros.parameters import (
-    ParameterError,
-    ParameterTable,
-    changed,
-    declare_parameters,
-    parameter,
-    parameter_specs,
-)
+from vlm3_ros.parameters import ParameterError, ParameterTable, parameter, parameter_specs
+from vlm3_ros.ros.parameters import changed, declare_parameters
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Asker:
         self.rig.send_info(info or camera_info_message(message.header, self.bench.CAMERA))
         self.rig.send_until(
             lambda: self.rig.image.publish(message),
-            lambda: (i := self.node._images.newest) and i.message.header == message.header,
+            lambda: (i := self.node.images.recent.newest) and i.message.header == message.header,
             "arrival of the image",
         )
         return self.bench.stamp_of(message)

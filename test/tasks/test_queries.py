@@ -17,7 +17,8 @@ from vlm3_lab.scenes.objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.prompts import RELATIONS, load_prompt_set
+from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 from vlm3_ros.tasks.queries import (
     MAX_CHARACTERS,
@@ -80,12 +81,12 @@ def test_what_comes_with_a_question() -> None:
 BAD_QUESTIONS = {
     "": "is empty",
     " \n": "is empty",
-    "{": "begins like JSON, but is none",
-    '{"depth": [1, 2]} and more': "begins like JSON, but is none",
-    '{"a":' * 700: "begins like JSON, but is none",
+    "{": "begins like JSON, but is not valid JSON",
+    '{"depth": [1, 2]} and more': "begins like JSON, but is not valid JSON",
+    '{"a":' * 700: "begins like JSON, but is not valid JSON",
     "x" * (MAX_CHARACTERS + 1): f"has {MAX_CHARACTERS + 1} characters",
-    "{}": "there is none",
-    '{"depth": [1, 2], "width": [1, 2, 3, 4]}': 'there is "depth", "width"',
+    "{}": "asks nothing",
+    '{"depth": [1, 2], "width": [1, 2, 3, 4]}': 'this one asks "depth", "width"',
     '{"colour": [1, 2]}': '"colour" needs "objects": [A, B]',
     '{"colour": "red", "objects": [0, 1]}': '"colour" is none of "relation", "distance"',
     '{"\\ud800": "red", "objects": [0, 1]}': r'"\ud800" is none of',
@@ -100,7 +101,7 @@ BAD_QUESTIONS = {
     '{"width": null}': "an object must be a box [xmin, ymin, xmax, ymax]",
     '{"width": true}': "an object must be a box",
     '{"width": [1, 2, 3]}': "an object must be a box",
-    '{"width": [30, 2, 3, 40]}': "the box [30, 2, 3, 40] is inside out",
+    '{"width": [30, 2, 3, 40]}': "the box [30, 2, 3, 40] is inverted",
     '{"relation": "behind"}': '"relation" needs "objects": [A, B]',
     '{"relation": "behind", "objects": [0]}': '"relation" needs "objects": [A, B]',
     '{"relation": "inside", "objects": [0, 1]}': '"relation" must be one of "below", "above"',
@@ -274,7 +275,7 @@ def test_the_uncertainty_comes_along() -> None:
 
 def test_a_model_that_did_not_learn_objects() -> None:
     engine = SpokenEngine(Answer("Yes"))
-    engine.profile = replace(engine.profile, prompts=replace(engine.profile.prompts, objects=None))
+    engine.profile = replace(engine.profile, prompts=engine.profile.prompts.without("objects"))
     with pytest.raises(EngineError, match="did not learn about objects"):
         answer_query(engine, np.zeros((120, 160, 3), np.uint8), CAMERA, ObjectQuery("width", A))
 

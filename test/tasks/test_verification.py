@@ -75,8 +75,8 @@ def test_a_small_error_is_put_right_by_geometry():
     [
         ([0, 0, 0, math.radians(8), 0, 0], False, "off the motion's epipolar lines"),
         ([0, 0.4, 0, 0, 0, 0], False, "off the motion's epipolar lines"),
-        ([*(4 * TRUE[:3, 3]), 0, 0, 0], True, "that matches and depth tell is 1.6"),
-        ([-0.48, 0, -0.64, 0, 0, 0], True, "that matches and depth tell is 0.8"),  # backwards
+        ([*(4 * TRUE[:3, 3]), 0, 0, 0], True, "from matches and depth is 1.6"),
+        ([-0.48, 0, -0.64, 0, 0, 0], True, "from matches and depth is 0.8"),  # backwards
     ],
 )
 def test_a_wrong_motion_is_refused(error, with_depth, reason):

@@ -62,10 +62,10 @@ def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
 
 def _load_openai(settings: EngineSettings, progress: Progress) -> Engine:
     try:
-        from vlm3_ros.engines.openai import load_openai_engine
+        from vlm3_ros.engines.remote.engine import load_remote_engine
     except ImportError as error:
         raise EngineError(f"engine openai needs the package httpx: {error}") from error
-    return load_openai_engine(settings)
+    return load_remote_engine(settings)
 
 
 def _load_recorded(settings: EngineSettings, progress: Progress) -> Engine:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that a user types, and their typed answers.
+"""Parse questions that a user types, and answer them with typed values.
 
-A question is a JSON object, or any other text: that goes to the model as it is. The objects:
+A question is a JSON object, or any other text, which goes to the model unchanged. The objects:
 
     {"depth": [u, v]}                                   metres along the optical axis
     {"point": [u, v]}                                   [x, y, z] in the camera's optical frame
@@ -10,9 +10,9 @@ A question is a JSON object, or any other text: that goes to the model as it is.
     {"objects": [A, B], "relation": "behind"}           whether A is behind B; see `RELATIONS`
     {"objects": [A, B], "direction": "clock"}           the hour at which B is, seen from A
 
-[u, v] is a pixel, A and B are objects: a box [xmin, ymin, xmax, ymax] of outermost pixels, or one
-of the newest detections, by its id (text) or its index from 0. Every object may carry "id", which
-comes back with the answer, and "stamp", {"sec": ..., "nanosec": ...}: that of the image.
+[u, v] is a pixel. A and B are boxes [xmin, ymin, xmax, ymax] of outermost pixels, or newest
+detections by id (text) or index from 0. Every JSON object may carry "id", which the answer repeats,
+and "stamp", {"sec": ..., "nanosec": ...}, the stamp of the image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.prompts import RELATIONS, SIZES
+from vlm3_ros.language.objects import RELATIONS, SIZES
 from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import (
     Box,
@@ -42,7 +42,7 @@ from vlm3_ros.tasks.objects import (
 )
 
 MAX_CHARACTERS = 4000
-"""Longer questions are refused: no model learned them, and each costs by its length."""
+"""Longer questions are refused: no model learned them, and cost grows with length."""
 
 _SHOWN_CHARACTERS = 1000
 
@@ -52,18 +52,18 @@ Pixel = tuple[float, float]
 """(u, v), px."""
 
 Region = Box | str | int
-"""An object: its box, px, or the id or the index of a detection."""
+"""An object: its box, px, or the id or index of a detection."""
 
 Status = Literal["ok", "free text", "unread", "refused"]
-"""`ok`: there is a value. `free text`: the model's text is the answer. `unread`: the model has
-answered what no value can be read from. `refused`: the model was not asked, or failed."""
+"""`ok`: there is a value. `free text`: the model's text is the answer. `unread`: no value could be
+read from the model's text. `refused`: the model was not asked, or failed."""
 
 
 class QueryError(Vlm3Error, ValueError):
-    """A question that cannot be understood; the text says what to write instead.
+    """A question cannot be parsed; the message says what to write instead.
 
     Attributes:
-        id: what the question calls itself, as far as it could be read.
+        id: of the question, None if it could not be read.
     """
 
     def __init__(self, text: str, id: str | int | None = None) -> None:
@@ -73,7 +73,7 @@ class QueryError(Vlm3Error, ValueError):
 
 @dataclass(frozen=True)
 class PixelQuery:
-    """How far away is a pixel (depth), or where (point)?"""
+    """Depth of a pixel, or its point in the optical frame."""
 
     kind: Literal["depth", "point"]
     pixel: Pixel
@@ -90,7 +90,7 @@ class ObjectQuery:
 
 @dataclass(frozen=True)
 class TextQuery:
-    """Anything, in the user's own words."""
+    """Free text."""
 
     text: str
 
@@ -100,10 +100,10 @@ Query = PixelQuery | ObjectQuery | TextQuery
 
 @dataclass(frozen=True)
 class AskedQuery:
-    """A query with what was said around it.
+    """A query with its id and stamp.
 
-    `id`: what the question calls itself, None if it does not. `stamp`: (seconds, nanoseconds) of
-    the image that it is about, None for the newest.
+    `id`: of the question, None if it has none. `stamp`: (seconds, nanoseconds) of its image, None
+    for the newest image.
     """
 
     query: Query
@@ -113,15 +113,15 @@ class AskedQuery:
 
 @dataclass(frozen=True)
 class QueryAnswer:
-    """What came of a query.
+    """Answer to a query.
 
     Attributes:
-        value: a number, [x, y, z], whether a relation holds, or an hour; None without one.
+        value: a number, [x, y, z], whether a relation holds, or an hour; None if there is none.
         unit: of the value and the uncertainty: "m", "o'clock", or "".
         status: see `Status`.
-        reason: why there is no value; empty where there is one, and for free text.
-        uncertainty: one standard deviation of the value (of a point's Z), None where unknown.
-        raw: the model's own words.
+        reason: why there is no value; empty if there is one, and for free text.
+        uncertainty: one standard deviation of the value (of a point's Z), None if unknown.
+        raw: the model's text.
     """
 
     value: float | int | bool | tuple[float, float, float] | None
@@ -133,15 +133,15 @@ class QueryAnswer:
 
 
 def refused(reason: str) -> QueryAnswer:
-    """The answer to a query that the model was not asked."""
+    """Build the answer to a query that the model was not asked."""
     return QueryAnswer(None, "", "refused", reason)
 
 
 def parse_question(text: str) -> AskedQuery:
-    """The query in a text: JSON where it begins with a brace, else the user's own words.
+    """Parse a question: JSON if it begins with a brace, otherwise free text.
 
     Raises:
-        QueryError: with what is wrong, for everything that is neither.
+        QueryError: saying what is wrong.
     """
     if len(text) > MAX_CHARACTERS:
         raise QueryError(f"the question has {len(text)} characters; at most {MAX_CHARACTERS}")
@@ -152,7 +152,7 @@ def parse_question(text: str) -> AskedQuery:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise QueryError(f"the question begins like JSON, but is none: {error}") from None
+        raise QueryError(f"the question begins like JSON, but is not valid JSON: {error}") from None
     return _asked(content)
 
 
@@ -163,18 +163,18 @@ def answer_query(
     query: Query,
     lens: LensCamera | None = None,
 ) -> QueryAnswer:
-    """Ask a model.
+    """Ask a model a query.
 
     Args:
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
         camera: its intrinsics.
-        query: its objects are boxes, see `resolved`.
-        lens: of the raw image whose pixels the query names; None where they are the rectified
-            image's.
+        query: its objects must be boxes, see `resolved`.
+        lens: of the raw image whose pixels the query names; None if it names rectified pixels.
 
     Raises:
-        GeometryError: when a pixel or a box does not lie in the image, or that does not fit.
-        EngineError: when the model did not learn what is asked, or cannot answer at all.
+        GeometryError: if a pixel or a box does not lie in the image, or the image does not fit its
+            camera or the engine's limits.
+        EngineError: if the model did not learn what is asked, or cannot answer.
     """
     if isinstance(query, PixelQuery):
         return _pixel_answer(engine, image, camera, query, lens)
@@ -194,17 +194,17 @@ def answer_json(
     frame: str = "",
     stamp: tuple[int, int] | None = None,
 ) -> str:
-    """An answer as one line of JSON, which has a null where something is unknown.
+    """Format an answer as one line of JSON, with null for what is unknown.
 
     Args:
         answer: to the question.
-        question: as it came; a long one is cut off.
-        id: as the question has it.
-        frame: the optical frame of the image, empty where no image was found.
+        question: as received; a long one is cut off.
+        id: of the question.
+        frame: the optical frame of the image, empty if no image was found.
         stamp: of the image, (seconds, nanoseconds).
 
     Returns:
-        an object of id, question, status, reason, value, unit, uncertainty, frame, stamp and raw;
+        An object of id, question, status, reason, value, unit, uncertainty, frame, stamp and raw;
         see `QueryAnswer`.
     """
     if len(question) > _SHOWN_CHARACTERS:
@@ -225,10 +225,10 @@ def answer_json(
 
 
 def rectified_pixel(pixel: Pixel, camera: PinholeCamera, lens: LensCamera | None) -> Pixel:
-    """A pixel of the rectified image from one of the image as it came.
+    """Convert a pixel of the received image to a pixel of the rectified image.
 
     Raises:
-        GeometryError: when it does not lie in both of them.
+        GeometryError: if it does not lie in both images.
     """
     u, v = pixel
     shown, size = f"({u:g}, {v:g})", f"{camera.width}x{camera.height}"
@@ -246,15 +246,17 @@ def rectified_pixel(pixel: Pixel, camera: PinholeCamera, lens: LensCamera | None
 
 
 def rectified_box(box: Box, camera: PinholeCamera, lens: LensCamera | None) -> Box:
-    """The box in the rectified image around one in the image as it came; cut off at both images.
+    """Convert a box of the received image to the box around it in the rectified image.
+
+    Parts outside of either image are cut off.
 
     Raises:
-        GeometryError: when it is no box, or nothing of it lies in both images.
+        GeometryError: if it is no box, or no part of it lies in both images.
     """
     left, top, right, bottom = box
     shown = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
     if not (all(map(math.isfinite, box)) and left <= right and top <= bottom):
-        raise GeometryError(f"{shown} is no box: they are its left, top, right and bottom in px")
+        raise GeometryError(f"{shown} is no box: give its left, top, right and bottom in px")
     last = (camera.width - 1, camera.height - 1)
     low, high = np.maximum((left, top), 0.0), np.minimum((right, bottom), last)
     if (low > high).any():
@@ -263,7 +265,7 @@ def rectified_box(box: Box, camera: PinholeCamera, lens: LensCamera | None) -> B
         )
     if lens is None:
         return _as_box(low, high)
-    # A lens bends the sides: their middles may stick out farther than the corners.
+    # The lens bends the sides: their middles may stick out farther than the corners.
     share = np.linspace(0, 1, 17)
     along = np.stack(np.meshgrid(share, share), axis=-1).reshape(-1, 2)
     outline = along[((along == 0) | (along == 1)).any(axis=1)] * (high - low) + low
@@ -280,27 +282,29 @@ def rectified_box(box: Box, camera: PinholeCamera, lens: LensCamera | None) -> B
 
 
 def names_detections(query: Query) -> bool:
-    """Whether a query is about objects that are not given as boxes."""
+    """Whether a query names detections, which have no box yet."""
     return isinstance(query, ObjectQuery) and any(
-        isinstance(some, str | int) for some in (query.a, query.b)
+        isinstance(region, str | int) for region in (query.a, query.b)
     )
 
 
 def resolved(query: Query, box_of: Callable[[str | int], Box]) -> Query:
-    """The query with boxes in place of detections.
+    """Replace the detections of a query by their boxes.
 
     Args:
-        box_of: the box of a detection, by its id or index; raises where there is none.
+        box_of: returns the box of a detection, by its id or index; raises if there is none.
     """
     if not isinstance(query, ObjectQuery):
         return query
-    a, b = (box_of(some) if isinstance(some, str | int) else some for some in (query.a, query.b))
+    a, b = (
+        box_of(region) if isinstance(region, str | int) else region for region in (query.a, query.b)
+    )
     assert a is not None
     return replace(query, a=a, b=b)
 
 
 def _asked(content: Any) -> AskedQuery:
-    """A query from its JSON form."""
+    """Parse the JSON form of a question."""
     id = content.pop("id", None)
     if id is not None and (isinstance(id, bool) or not isinstance(id, str | int)):
         raise QueryError('"id" must be a text or a whole number')
@@ -314,10 +318,10 @@ def _asked(content: Any) -> AskedQuery:
 def _query(content: dict[str, Any]) -> Query:
     objects = content.pop("objects", None)
     if len(content) != 1:
-        keys = ", ".join(json.dumps(key) for key in content) or "none"
+        keys = ", ".join(json.dumps(key) for key in content) or "nothing"
         raise QueryError(
             'a question asks one of "depth", "point", "width", "height", or of two "objects" one '
-            f'of "relation", "distance", "direction"; there is {keys}'
+            f'of "relation", "distance", "direction"; this one asks {keys}'
         )
     ((key, asked),) = content.items()
     if key in ("depth", "point", *SIZES):
@@ -350,8 +354,8 @@ def _region(content: object) -> Region:
     )
     if left > right or top > bottom:
         raise QueryError(
-            f"the box [{left:g}, {top:g}, {right:g}, {bottom:g}] is inside out: it takes xmin, "
-            "ymin, xmax, ymax"
+            f"the box [{left:g}, {top:g}, {right:g}, {bottom:g}] is inverted: give xmin, ymin, "
+            "xmax, ymax"
         )
     return left, top, right, bottom
 
@@ -430,7 +434,7 @@ def _object_answer(
 
 
 def _unread(text: str) -> QueryAnswer:
-    return QueryAnswer(None, "", "unread", "no value can be read from the model's words", raw=text)
+    return QueryAnswer(None, "", "unread", "no value can be read from the model's text", raw=text)
 
 
 def _box(region: Region) -> Box:

@@ -23,7 +23,8 @@ from vlm3_ros.evaluation.result import Result, result_json
 from vlm3_ros.evaluation.scores.base import TaskScores
 from vlm3_ros.evaluation.scores.depth import DepthScores
 from vlm3_ros.geometry.camera import ImageLimits, pixels_from_text, unify_focal
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 
 SEED = 11
 COUNT = 12
@@ -73,7 +74,7 @@ class EyewitnessEngine:
         metres = self.say(float(view.depth[v, u]))
         if metres is None:
             return Answer("somewhere over there")
-        return Answer(depth_answer(self.profile.prompts, metres * 250.0 / focal))
+        return Answer(depth_answer(self.profile.prompts[DepthWording], metres * 250.0 / focal))
 
 
 def evaluate(say: Callable[[float], float | None]) -> TaskScores[DepthScores]:

@@ -25,7 +25,7 @@ from vlm3_ros.evaluation.pictures.object import draw_object_frames
 from vlm3_ros.evaluation.result import Result, result_json
 from vlm3_ros.evaluation.scores.base import TaskScores
 from vlm3_ros.evaluation.scores.objects import ObjectScores
-from vlm3_ros.language.prompts import QUANTITIES
+from vlm3_ros.language.objects import QUANTITIES
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 
 Scored = TaskScores[ObjectScores]

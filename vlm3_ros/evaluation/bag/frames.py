@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.bags.nearest import NearestMessages
-from vlm3_ros.bags.reading import Bag, header_stamp_ns, open_bag, up_to_damage
+from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
 from vlm3_ros.bags.topics import CameraTopics
 from vlm3_ros.errors import MessageError
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
 from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.depth_images import depth_from_message
 from vlm3_ros.messages.images import rgb_from_message
-from vlm3_ros.messages.recorded import depth_from_message
 
 MAX_CALIBRATIONS = 10_000
 """Different CameraInfo that are kept; a camera with autofocus has many."""
@@ -78,14 +79,15 @@ class BagFrames:
             calibrations = self._calibrations(others)
             depths = NearestMessages(others, self.topics.depth, self.damage)
             for message in up_to_damage(images.messages([self.topics.image]), self.damage):
-                if stamps_ns is not None and header_stamp_ns(message.content) not in stamps_ns:
+                stamp_ns = stamp_nanoseconds(message.content.header)
+                if stamps_ns is not None and stamp_ns not in stamps_ns:
                     continue
                 try:
                     frame = self._frame(message.content, calibrations)
                 except (MessageError, GeometryError) as error:
                     self.failed[f"{self.topics.image}: {error}"] += 1
                     continue
-                stamp = header_stamp_ns(message.content)
+                stamp = stamp_nanoseconds(message.content.header)
                 depth = self._depth(depths, stamp, frame.camera)
                 yield BagFrame(**vars(frame), stamp_ns=stamp, depth=depth)
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.bags.timed_poses import MAX_GAP, TimedPoses
 from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.scores import BagScores, odometry_chains

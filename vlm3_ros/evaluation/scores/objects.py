@@ -173,7 +173,7 @@ class ObjectScores(Scores):
 
 def knows_objects(engine: Engine) -> bool:
     """Return whether a checkpoint learned about objects."""
-    return engine.profile.prompts.objects is not None
+    return "objects" in engine.profile.prompts.wordings
 
 
 def score_objects(engine: Engine, sample: ObjectSample) -> ScoredObjects:

@@ -16,9 +16,9 @@ from vlm3_ros.evaluation.scores.matches import ScoredMatches
 from vlm3_ros.evaluation.scores.motion import ScoredMotion, with_distance
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
 from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.task import CameraPair, ImagePair
+from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import answered_covariance
-from vlm3_ros.tasks.views import CameraPair, ImagePair
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ class ScoredPair:
 
 def knows_pairs(engine: Engine) -> bool:
     """Return whether a checkpoint learned both relative pose and correspondence."""
-    prompts = engine.profile.prompts
-    return prompts.pose is not None and prompts.correspondence is not None
+    return {"pose", "correspondence"} <= engine.profile.prompts.wordings.keys()
 
 
 def score_pair(engine: Engine, sample: PairSample) -> ScoredPair:
