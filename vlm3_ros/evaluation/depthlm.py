@@ -32,15 +32,14 @@ from numpy.typing import NDArray
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.evaluation.result import Result
-from vlm3_ros.evaluation.samples import (
+from vlm3_ros.evaluation.scores.base import Progress, TaskScores, no_progress, score_samples
+from vlm3_ros.evaluation.scores.depth import (
     DepthSample,
-    Progress,
-    no_progress,
+    DepthScores,
+    ScoredView,
+    depth_scores,
     score_depth,
-    score_samples,
 )
-from vlm3_ros.evaluation.scores.base import TaskScores
-from vlm3_ros.evaluation.scores.depth import DepthScores, ScoredView, depth_scores
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 
 

@@ -24,8 +24,7 @@ from vlm3_ros.evaluation.bag.occupancy import BagOccupancy, OccupancySurvey
 from vlm3_ros.evaluation.bag.scores import BagScores, published_pairs, score_answers
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
 from vlm3_ros.evaluation.result import Result
-from vlm3_ros.evaluation.samples import Progress, no_progress
-from vlm3_ros.evaluation.scores.base import Scores, TaskScores
+from vlm3_ros.evaluation.scores.base import Progress, Scores, TaskScores, no_progress
 from vlm3_ros.geometry.motion import Transform
 
 
