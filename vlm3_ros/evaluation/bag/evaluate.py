@@ -176,10 +176,10 @@ def bag_result(evaluation: BagEvaluation) -> Result:
 
 
 def _notes(frames: BagFrames, answers: BagAnswers) -> dict[str, str]:
-    """Notes on frames that were read to their end just now."""
+    """Notes on frames that have just been read to the end."""
     notes = {}
     if frames.damage:
-        notes["only a part of the bag was read"] = "; ".join(frames.damage)
+        notes["only part of the bag was read"] = "; ".join(frames.damage)
     for title, counts in (
         ("images that could not be used", frames.failed),
         ("frames that could not be answered", answers.failed),

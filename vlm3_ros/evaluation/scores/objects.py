@@ -17,9 +17,9 @@ from vlm3_ros.evaluation.metrics.objects import (
     Asked,
     KindMetrics,
     ObjectMetrics,
+    answers_by_boxes,
     best_constants,
     object_metrics,
-    said_by_boxes,
 )
 from vlm3_ros.evaluation.scores.base import Scores, group_rows
 from vlm3_ros.evaluation.tables import TextTable
@@ -62,7 +62,7 @@ class ScoredObjects:
 class ObjectScores(Scores):
     """A model's metrics, and those of guesses on the same questions.
 
-    `constant`: see `best_constants`. `boxes`: see `said_by_boxes`; relations only. `views`: the
+    `constant`: see `best_constants`. `boxes`: see `answers_by_boxes`; relations only. `views`: the
     images that were scored.
     """
 
@@ -201,7 +201,7 @@ def object_scores(views: Sequence[ScoredObjects]) -> ObjectScores:
     return ObjectScores(
         model=object_metrics(asked),
         constant=object_metrics(best_constants(asked)),
-        boxes=object_metrics(said_by_boxes(asked)),
+        boxes=object_metrics(answers_by_boxes(asked)),
         views=tuple(views),
     )
 
