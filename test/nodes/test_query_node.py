@@ -340,7 +340,8 @@ def test_only_recent_images_are_kept(make_asker, bench):
     asker.show()
     assert len(asker.node.images.recent) == 1
     asker.rig.wait(lambda: asker.rig.value("images kept", "images") == "1", "their count")
-    assert asker.rig.value("images received", "images") == "7"
+    # On a busy machine an image may be sent twice before the node has it.
+    assert 7 <= int(asker.rig.value("images received", "images")) <= asker.images_sent
     assert asker.rig.value("memory of them (MB)", "images") == "0.2"  # 320 x 256 x 3 B
 
 

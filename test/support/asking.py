@@ -30,6 +30,7 @@ class Asker:
         peer = self.rig.peer
         self.clicked_pixel = peer.create_publisher(PointStamped, "clicked_pixel", 1000)
         self.question = peer.create_publisher(String, "question", 1000)
+        self.images_sent = 0
 
     @property
     def node(self) -> QueryNode:
@@ -55,8 +56,13 @@ class Asker:
         """Send an image and wait until the node has it; return its stamp."""
         message = message or self.bench.rgb_message(self.bench.now())
         self.rig.send_info(info or camera_info_message(message.header, self.bench.CAMERA))
+
+        def send() -> None:
+            self.images_sent += 1
+            self.rig.image.publish(message)
+
         self.rig.send_until(
-            lambda: self.rig.image.publish(message),
+            send,
             lambda: (i := self.node.images.recent.newest) and i.message.header == message.header,
             "arrival of the image",
         )
