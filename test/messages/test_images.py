@@ -237,9 +237,12 @@ def broken_images() -> dict[str, tuple[Image, str]]:
         "no encoding": (message(encoding=""), "encoding '' is unknown"),
         "depth image": (message(encoding="32FC1", step=128), "'32FC1' does not define colours"),
         "no colour order": (message(encoding="8UC3"), "'8UC3' does not define colours"),
-        "odd width": (message(encoding="uyvy", width=31), "31x24 is no size for uyvy"),
-        "odd width of planes": (message(encoding="nv12", width=31), "31x24 is no size for nv12"),
-        "odd height": (message(encoding="nv21", height=23), "32x23 is no size for nv21"),
+        "odd width": (message(encoding="uyvy", width=31), "31x24 is not a valid size for uyvy"),
+        "odd width of planes": (
+            message(encoding="nv12", width=31),
+            "31x24 is not a valid size for nv12",
+        ),
+        "odd height": (message(encoding="nv21", height=23), "32x23 is not a valid size for nv21"),
     }
 
 
