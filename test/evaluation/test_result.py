@@ -92,7 +92,7 @@ def test_terminal_page_and_file_show_the_same(
         "depth by group",
         "depth by distance",
         "correspondence: 4 matches",
-        "correspondence, by group",
+        "correspondence by group",
     ]
     for table in tables:
         assert table.title in printed
