@@ -59,5 +59,5 @@ def test_a_broken_line_is_named_before_a_model_is_loaded(
     command = ["evaluate", str(data), "--out", str(tmp_path / "out"), "--model", "/no/model"]
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert "data.jsonl:3: it lacks depth, intrinsics, pixel_coords" in error
+    assert "data.jsonl:3: missing depth, intrinsics, pixel_coords" in error
     assert len(error.splitlines()) == 1

@@ -7,6 +7,7 @@ import io
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,14 +120,19 @@ def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((np.abs(picture - colour).max(axis=2) < 40).sum())
 
 
-def after(page: Page, event: str) -> None:
-    """Start to wait for an event of plotly; `page.evaluate("happened")` waits."""
+@contextmanager
+def drawn_after(page: Page, event: str) -> Iterator[None]:
+    """Wait for an event of plotly and for the frames after it, which show its effect."""
     page.evaluate(
-        """event => { window.happened = new Promise(resolve =>
+        """event => {
+          window.isDrawn = false;
           document.getElementById("scene-view").once(event, () =>
-            requestAnimationFrame(() => requestAnimationFrame(() => resolve(true))))) }""",
+            requestAnimationFrame(() => requestAnimationFrame(() => { window.isDrawn = true; })));
+        }""",
         event,
     )
+    yield
+    page.wait_for_function("window.isDrawn")
 
 
 def test_verdict_and_pictures_come_before_the_tables(page: Page, errors: list[str]) -> None:
@@ -158,19 +164,17 @@ def test_the_mouse_turns_the_scene_and_the_legend_hides_layers(
     box = view.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    after(page, "plotly_relayout")
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 200, y + 40, steps=4)
-    page.mouse.up()
-    page.evaluate("happened")
+    with drawn_after(page, "plotly_relayout"):
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 200, y + 40, steps=4)
+        page.mouse.up()
     turned = pixels(view)
     assert count(turned, RED) > 500
     assert (np.abs(turned - start).max(axis=2) > 40).sum() > 2000
     for name, colour, is_shown in (("answers", RED, False), ("truth", BLUE, True)):
-        after(page, "plotly_restyle")
-        page.locator("#scene-view .traces", has_text=name).locator(".legendtoggle").click()
-        page.evaluate("happened")
+        with drawn_after(page, "plotly_restyle"):
+            page.locator("#scene-view .traces", has_text=name).locator(".legendtoggle").click()
         assert (count(pixels(view), colour) > 500) == is_shown
     assert errors == []
 

@@ -17,14 +17,13 @@ from vlm3_ros.tasks.queries import (
     PixelQuery,
     QueryAnswer,
     QueryError,
-    answer_json,
     names_detections,
-    parse_question,
     rectified_box,
     rectified_pixel,
     refused,
     resolved,
 )
+from vlm3_ros.tasks.query_json import answer_json, parse_question
 
 CAMERA = PinholeCamera(64, 48, 50.0, 50.0, 32.0, 24.0)
 LENS = lens_from_calibration(

@@ -36,7 +36,7 @@ def view():
 
 
 class Detector(Asker):
-    """Someone who asks about a view and detects its objects."""
+    """A user and an object detector."""
 
     def __init__(self, make_rig, bench, engine, view, **options) -> None:
         super().__init__(make_rig, bench, engine, outputs=OUTPUTS, **options)
@@ -50,13 +50,13 @@ class Detector(Asker):
         self.rig.wait(self.detections.get_subscription_count, "subscription to the detections")
 
     def show_view(self):
-        """The view as an image; its header."""
+        """Send the view as an image; return its header."""
         message = self.bench.rgb_message(self.bench.now(), self.view.image)
         self.show(message, camera_info_message(message.header, self.view.camera))
         return message.header
 
     def detect(self, header, boxes) -> None:
-        """Send boxes as a detector does."""
+        """Send boxes as detections."""
         detected = [
             detection(box, f"thing_{index}", (f"kind {index}", 0.9 - index / 10))
             for index, box in enumerate(boxes)
@@ -112,7 +112,7 @@ def test_detected_objects_are_located(make_detector, bench, view):
             for a in (0.25, 0.5, 0.75)
             for b in (0.25, 0.5, 0.75)
         ]
-        answered = sorted(depth for depth in depths if np.isfinite(depth))  # the sky has none
+        answered = sorted(depth for depth in depths if np.isfinite(depth))  # without the sky
         width, height = quantity_of("width", thing), quantity_of("height", thing)
         z = answered[(len(answered) - 1) // 4] + min(width, height) / 2
         camera = view.camera
@@ -151,7 +151,7 @@ def test_questions_about_detections(make_detector, view):
     assert "no detections of a known image have come" in detector.ask(behind)["reason"]
     things = seen_objects(view)
     detector.detect(header, [thing.box for thing in things])
-    detector.show()  # a newer image, of which the detections are not
+    detector.show()  # a newer image, without detections
     for a in range(3):
         for b in range(3):
             truth = relation_holds("behind", things[a], things[b]) if a != b else None
@@ -166,7 +166,7 @@ def test_questions_about_detections(make_detector, view):
     assert 'is "thing_7"' in detector.ask({"width": "thing_7"})["reason"]
     other = {"width": 0, "stamp": {"sec": 1, "nanosec": 2}}
     assert "newest detections are of the image" in detector.ask(other)["reason"]
-    # Nobody subscribes to the objects: no question was asked about them.
+    # Nobody subscribes to the objects, so they were not located.
     assert detector.node.objects.statistics.report().answered == 0
     detector.rig.wait_for_status("objects", OK, "idle")
 
@@ -185,7 +185,7 @@ def test_a_question_about_detections_of_an_old_image(make_detector, bench, view)
     assert "7.0 s old, older than max_frame_age (5 s)" in answer["reason"]
 
 
-def test_what_is_no_object_stays_out(make_detector, bench, view):
+def test_detections_without_a_usable_box_are_left_out(make_detector, bench, view):
     detector = make_detector(parameters={"max_objects": 2})
     detector.wait_active()
     header = detector.show_view()
@@ -194,9 +194,9 @@ def test_what_is_no_object_stays_out(make_detector, bench, view):
     bad = [
         (nan, 1, 5, 5),
         (0, 0, inf, 5),
-        (5, 5, 1, 1),  # inside out
+        (5, 5, 1, 1),  # negative size
         (900, 900, 950, 950),  # outside of the image
-        (4, 4, 3, 3),  # of no size
+        (4, 4, 3, 3),  # zero size
     ]
     detected = [detection(box, "bad", ("bad", 1.0)) for box in bad]
     detected += [
@@ -219,7 +219,7 @@ def test_what_is_no_object_stays_out(make_detector, bench, view):
     assert len(detector.rig.received["objects/markers"][-1].markers) == 1
 
 
-def test_objects_without_an_answer_stay_out(make_detector, bench, view):
+def test_objects_without_an_answer_are_left_out(make_detector, bench, view):
     class Mute(TruthEngine):
         def _depth_answer(self, *_) -> str:
             return "I cannot tell."
@@ -246,7 +246,7 @@ def test_detections_of_an_unknown_image(make_detector, bench, view):
     detector.rig.wait(lambda: detector.rig.received["objects/detections"], "the objects")
 
 
-def test_a_crowd_does_not_stop_the_node(make_detector, view):
+def test_ten_thousand_detections_do_not_stop_the_node(make_detector, view):
     detector = make_detector(parameters={"max_objects": 3})
     detector.wait_active()
     header = detector.show_view()

@@ -121,7 +121,7 @@ def test_throttle_passes_each_text_once_in_a_period(clock):
     assert not throttle.passes("a")
 
 
-def test_throttle_takes_no_notice_of_numbers(clock):
+def test_throttle_ignores_numbers(clock):
     throttle = Throttle(10, clock)
     assert throttle.passes("dropped 3 of 10 frames")
     assert not throttle.passes("dropped 4 of 12 frames")

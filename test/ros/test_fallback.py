@@ -17,7 +17,7 @@ IMAGE = np.zeros((240, 320, 3), np.uint8)
 
 @pytest.fixture
 def anycalib(monkeypatch) -> CameraModelParameters:
-    """Parameters that choose it, as where the package is installed."""
+    """Parameters with AnyCalib, as if it was installed."""
     monkeypatch.setattr("vlm3_ros.engines.anycalib.is_installed", lambda: True)
     return CameraModelParameters(fallback_intrinsics="anycalib")
 
@@ -26,7 +26,7 @@ def camera(focal: float, width: int = 320) -> PinholeCamera:
     return PinholeCamera(width, 240, focal, focal, 150 + focal / 10, 120.0)
 
 
-def test_a_field_of_view_is_told_with_its_focal_length():
+def test_a_field_of_view_is_reported_with_its_focal_length():
     fallback = FallbackIntrinsics()
     parameters = CameraModelParameters(fallback_intrinsics="hfov", fallback_hfov=90.0)
     assert fallback.lens(parameters, IMAGE, "camera").rectified.fx == pytest.approx(160)
@@ -77,7 +77,7 @@ def test_an_image_without_a_camera_is_not_counted(anycalib):
 
 
 class Calibrator:
-    """Who looks while another one does finds it busy."""
+    """Fails if two threads use it at once."""
 
     def __init__(self) -> None:
         self.busy = threading.Lock()
@@ -89,7 +89,7 @@ class Calibrator:
         return camera(300.0)
 
 
-def test_threads_share_a_calibrator_which_goes_when_it_is_done(anycalib):
+def test_threads_share_a_calibrator_that_is_released_when_done(anycalib):
     loaded: list[weakref.ref] = []
 
     def load(device: str, offline: bool) -> Calibrator:

@@ -10,7 +10,7 @@ from vlm3_ros.ros.worker import QueueWorker
 
 
 class Gate:
-    """Work that waits until it is let through, and remembers what came."""
+    """Work that waits for permission to finish, and records its items."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -40,17 +40,17 @@ def stopped(worker: QueueWorker[int], gate: Gate) -> list[int]:
     return gate.frames
 
 
-def test_newest_frame_wins(gate):
+def test_the_newest_item_wins(gate):
     worker = started(gate, room=1)
     assert worker.put(1) is None
-    gate.entered.acquire()  # the first is being worked on: the slot is free again
+    gate.entered.acquire()  # the first item is in work, so there is room again
     assert [worker.put(frame) for frame in (2, 3, 4)] == [None, 2, 3]
     gate.leave.release()
     gate.entered.acquire()
     assert stopped(worker, gate) == [1, 4]
 
 
-def test_frames_wait_in_order_while_there_is_room(gate):
+def test_items_wait_in_order_while_there_is_room(gate):
     worker = started(gate, room=3)
     worker.put(1)
     gate.entered.acquire()
@@ -61,7 +61,7 @@ def test_frames_wait_in_order_while_there_is_room(gate):
     assert stopped(worker, gate) == [1, 3, 4, 5]
 
 
-def test_cleared_frames_are_forgotten(gate):
+def test_cleared_items_are_discarded(gate):
     worker = started(gate, room=3)
     worker.put(1)
     gate.entered.acquire()
@@ -74,7 +74,7 @@ def test_cleared_frames_are_forgotten(gate):
     assert stopped(worker, gate) == [1, 3]
 
 
-def test_stopping_finishes_the_frame_at_hand_and_leaves_no_thread(gate):
+def test_stopping_finishes_the_current_item_and_leaves_no_thread(gate):
     before = threading.active_count()
     worker = started(gate, room=5)
     worker.put(1)

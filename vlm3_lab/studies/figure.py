@@ -27,7 +27,8 @@ from vlm3_ros.evaluation.metrics.depth import abs_rel, within_delta
 from vlm3_ros.evaluation.pictures.cloud import CloudFrame, draw_clouds
 from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
-from vlm3_ros.evaluation.samples import knows_objects, knows_pairs
+from vlm3_ros.evaluation.scores.objects import knows_objects
+from vlm3_ros.evaluation.scores.pairs import knows_pairs
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid

@@ -20,10 +20,10 @@ from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.object import draw_object_frames
 from vlm3_ros.evaluation.pictures.pair import draw_pair_frames
 from vlm3_ros.evaluation.result import Result
-from vlm3_ros.evaluation.samples import Progress, knows_objects, knows_pairs, pair_nees
-from vlm3_ros.evaluation.scores.base import Scores, TaskScores
+from vlm3_ros.evaluation.scores.base import Progress, Scores, TaskScores
 from vlm3_ros.evaluation.scores.depth import DepthScores
-from vlm3_ros.evaluation.scores.objects import ObjectScores
+from vlm3_ros.evaluation.scores.objects import ObjectScores, knows_objects
+from vlm3_ros.evaluation.scores.pairs import knows_pairs, pair_nees
 from vlm3_ros.evaluation.scores.uncertainty import (
     DepthUncertainty,
     MotionUncertainty,

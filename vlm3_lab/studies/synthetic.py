@@ -13,16 +13,22 @@ from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.metrics.calibration import ScaleCheck
 from vlm3_ros.evaluation.metrics.declared import headline_text
 from vlm3_ros.evaluation.pictures.depth import DepthFrame
-from vlm3_ros.evaluation.samples import (
-    DepthSample,
+from vlm3_ros.evaluation.scores.base import (
     Progress,
+    TaskScores,
+    best_median_worst,
     no_progress,
-    score_depth,
+    score_by_group,
     score_samples,
+)
+from vlm3_ros.evaluation.scores.depth import (
+    DepthSample,
+    DepthScores,
+    ScoredView,
+    depth_scores,
+    score_depth,
     scored_view,
 )
-from vlm3_ros.evaluation.scores.base import TaskScores, best_median_worst, score_by_group
-from vlm3_ros.evaluation.scores.depth import DepthScores, ScoredView, depth_scores
 from vlm3_ros.evaluation.scores.uncertainty import view_calibration
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth, uniform_grid

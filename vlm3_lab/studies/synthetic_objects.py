@@ -9,15 +9,21 @@ from vlm3_lab.scenes import KINDS, View, sample_view
 from vlm3_lab.scenes.objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.pictures.object import ObjectFrame
-from vlm3_ros.evaluation.samples import (
-    ObjectSample,
+from vlm3_ros.evaluation.scores.base import (
     Progress,
+    TaskScores,
+    best_median_worst,
     no_progress,
-    score_objects,
+    score_by_group,
     score_samples,
 )
-from vlm3_ros.evaluation.scores.base import TaskScores, best_median_worst, score_by_group
-from vlm3_ros.evaluation.scores.objects import ObjectScores, ScoredObjects, object_scores
+from vlm3_ros.evaluation.scores.objects import (
+    ObjectSample,
+    ObjectScores,
+    ScoredObjects,
+    object_scores,
+    score_objects,
+)
 
 STREAM = 0xE7A3
 """First word of the seeds of these views: neither training nor other evaluations draw from it."""

@@ -13,18 +13,17 @@ from vlm3_lab.scenes import KINDS
 from vlm3_lab.scenes.pairs import RATE, DrivePair, ViewPair, sample_drive_pair, true_matches
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.pictures.pair import PairFrame
-from vlm3_ros.evaluation.samples import (
-    PairSample,
+from vlm3_ros.evaluation.scores.base import (
     Progress,
-    ScoredPair,
+    TaskScores,
+    best_median_worst,
     no_progress,
-    pair_uncertainty,
-    score_pair,
+    score_by_group,
     score_samples,
 )
-from vlm3_ros.evaluation.scores.base import TaskScores, best_median_worst, score_by_group
 from vlm3_ros.evaluation.scores.matches import MatchScores, ScoredMatches, match_scores
 from vlm3_ros.evaluation.scores.motion import MotionScores, ScoredMotion, motion_scores
+from vlm3_ros.evaluation.scores.pairs import PairSample, ScoredPair, pair_uncertainty, score_pair
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
 
 STREAM = 0xE7A2

@@ -82,6 +82,7 @@ def _write_pictures(evaluation: BagEvaluation, out: Path) -> list[str]:
     from vlm3_ros.evaluation.bag.output import depth_frames, evenly, trajectory_figure
     from vlm3_ros.evaluation.metrics.declared import headline_text
     from vlm3_ros.evaluation.pictures.depth import draw_depth_frames
+    from vlm3_ros.evaluation.pictures.figures import save_png
 
     wrote = []
     shown = evenly(sorted(evaluation.answers.depths), _SHOWN)
@@ -93,7 +94,7 @@ def _write_pictures(evaluation: BagEvaluation, out: Path) -> list[str]:
         _write_cloud(evaluation, list(shown)[len(shown) // 2], out / "cloud.ply")
         wrote += ["overview.png", "cloud.ply"]
     if figure := trajectory_figure(evaluation):
-        figure.savefig(out / "trajectory.png", dpi=110)
+        save_png(figure, out / "trajectory.png")
         wrote.append("trajectory.png")
     return wrote
 

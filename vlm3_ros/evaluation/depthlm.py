@@ -32,15 +32,14 @@ from numpy.typing import NDArray
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.evaluation.result import Result
-from vlm3_ros.evaluation.samples import (
+from vlm3_ros.evaluation.scores.base import Progress, TaskScores, no_progress, score_samples
+from vlm3_ros.evaluation.scores.depth import (
     DepthSample,
-    Progress,
-    no_progress,
+    DepthScores,
+    ScoredView,
+    depth_scores,
     score_depth,
-    score_samples,
 )
-from vlm3_ros.evaluation.scores.base import TaskScores
-from vlm3_ros.evaluation.scores.depth import DepthScores, ScoredView, depth_scores
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 
 
@@ -77,7 +76,7 @@ def read_dataset(path: Path, images: Path | None = None) -> list[LabelledImage]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: it cannot be read as text: {error}") from error
+        raise DatasetError(f"{path}: cannot be read as text: {error}") from error
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -88,7 +87,7 @@ def read_dataset(path: Path, images: Path | None = None) -> list[LabelledImage]:
         except (ValueError, TypeError) as error:
             raise DatasetError(f"{source}: {error}") from error
     if not found:
-        raise DatasetError(f"{path}: there is no line in it")
+        raise DatasetError(f"{path}: the file is empty")
     if not any(len(image.depth) for image in found):
         raise DatasetError(f"{path}: no line has a pixel")
     return found
@@ -158,14 +157,14 @@ def read_sample(index: int, labelled: LabelledImage) -> DepthSample:
 
 def _parse(entry: Any, source: str, folder: Path) -> LabelledImage:
     if not isinstance(entry, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("not a JSON object")
     if missing := {"image", "intrinsics", "pixel_coords", "depth"} - set(entry):
-        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"missing {', '.join(sorted(missing))}")
     if not isinstance(entry["image"], str):
-        raise ValueError("image is no text")
+        raise ValueError("image is not a string")
     image = folder / entry["image"].lstrip("/")
     if not image.is_file():
-        raise ValueError(f"there is no image {image}")
+        raise ValueError(f"no such image: {image}")
     intrinsics = np.array(entry["intrinsics"], dtype=float)
     if intrinsics.shape not in ((4,), (6,)) or not np.isfinite(intrinsics).all():
         raise ValueError("intrinsics are not [fx, fy, cx, cy, width, height]")

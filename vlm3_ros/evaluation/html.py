@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from vlm3_ros.evaluation.scene import ELEMENT, INSTALL, Scene3D, scene_script
+from vlm3_ros.evaluation.scene import ELEMENT, INSTALL, MAX_POINTS, Scene3D, scene_script
 from vlm3_ros.evaluation.tables import TextTable
 
 _STYLE = """
@@ -87,7 +87,10 @@ def _scene_html(scene: Scene3D) -> tuple[str, str]:
         script = f"<script>{scene_script(scene)}</script>"
     except ImportError:
         return f'<section><p class="note">The 3D view needs plotly: {INSTALL}</p></section>', ""
-    note = f"{scene.note} Drag to turn, scroll to zoom, click a name to hide or show it."
+    note = (
+        f"{scene.note} At most {MAX_POINTS:,} points are shown at first, a random choice. Drag to "
+        "turn, scroll to zoom, click a name to hide or show it."
+    )
     return (
         f'<section><h2>3D view</h2><div id="{ELEMENT}">Loading the 3D view (needs JavaScript)'
         f'</div><p class="note">{escape(note.strip())}</p></section>'

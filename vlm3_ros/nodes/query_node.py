@@ -30,7 +30,7 @@ class QueryNode(CameraModelNode):
         clicked_pixel (geometry_msgs/PointStamped): x and y are a pixel of `image` as it is
             published. With a stamp of zero or without a frame: of the newest image; otherwise of
             the image with this stamp
-        question (std_msgs/String): JSON, see `vlm3_ros.tasks.queries`, or any other text, which
+        question (std_msgs/String): JSON, see `vlm3_ros.tasks.query_json`, or any other text, which
             the model gets as it is
         detections (vision_msgs/Detection2DArray): boxes in `image` as it is published, with the
             stamp of the image; if vision_msgs is installed
@@ -38,7 +38,7 @@ class QueryNode(CameraModelNode):
     Publishers (reliable; stamp and frame of the image; metres in the optical frame):
         clicked_point (geometry_msgs/PointStamped): where the clicked pixel is
         answer (std_msgs/String): JSON, one per question and per click, also for refused ones;
-            see `vlm3_ros.tasks.queries.answer_json`
+            see `vlm3_ros.tasks.query_json`
         objects/markers (visualization_msgs/MarkerArray): a box and a text for each detected
             object, for RViz
         objects/detections (vision_msgs/Detection3DArray): the same with the classes, scores and

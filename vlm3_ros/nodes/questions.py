@@ -23,18 +23,16 @@ from vlm3_ros.ros.diagnostics import FrameStatistics
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.recent_images import KeptImage
 from vlm3_ros.tasks.queries import (
-    AskedQuery,
     PixelQuery,
     Query,
     QueryAnswer,
     QueryError,
-    answer_json,
     answer_query,
     names_detections,
-    parse_question,
     refused,
     resolved,
 )
+from vlm3_ros.tasks.query_json import AskedQuery, answer_json, parse_question
 
 
 @dataclass(frozen=True, eq=False)

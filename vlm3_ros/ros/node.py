@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -150,10 +151,11 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
     ) -> None:
         """Create a subscription that lives while the node is active; its QoS can be overridden."""
+        own_qos = copy.copy(qos)  # rclpy writes the overrides into the profile
         overridable = QoSOverridingOptions(_QOS_OVERRIDES)
         self._inputs.append(
             self.create_subscription(
-                message_type, topic, callback, qos, qos_overriding_options=overridable
+                message_type, topic, callback, own_qos, qos_overriding_options=overridable
             )
         )
 

@@ -1,27 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parse questions that a user types, and answer them with typed values.
-
-A question is a JSON object, or any other text, which goes to the model unchanged. The objects:
-
-    {"depth": [u, v]}                                   metres along the optical axis
-    {"point": [u, v]}                                   [x, y, z] in the camera's optical frame
-    {"width": A}  {"height": A}                         metres
-    {"objects": [A, B], "distance": "direct"}           metres; or "horizontal", "vertical"
-    {"objects": [A, B], "relation": "behind"}           whether A is behind B; see `RELATIONS`
-    {"objects": [A, B], "direction": "clock"}           the hour at which B is, seen from A
-
-[u, v] is a pixel. A and B are boxes [xmin, ymin, xmax, ymax] of outermost pixels, or newest
-detections by id (text) or index from 0. Every JSON object may carry "id", which the answer repeats,
-and "stamp", {"sec": ..., "nanosec": ...}, the stamp of the image.
-"""
+"""Answer the questions of a user about pixels, objects and anything else with typed values."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +16,7 @@ from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.objects import RELATIONS, SIZES
+from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import (
     Box,
@@ -40,13 +25,6 @@ from vlm3_ros.tasks.objects import (
     Relation,
     ask_objects,
 )
-
-MAX_CHARACTERS = 4000
-"""Longer questions are refused: no model learned them, and cost grows with length."""
-
-_SHOWN_CHARACTERS = 1000
-
-DISTANCES = ("direct", "horizontal", "vertical")
 
 Pixel = tuple[float, float]
 """(u, v), px."""
@@ -99,19 +77,6 @@ Query = PixelQuery | ObjectQuery | TextQuery
 
 
 @dataclass(frozen=True)
-class AskedQuery:
-    """A query with its id and stamp.
-
-    `id`: of the question, None if it has none. `stamp`: (seconds, nanoseconds) of its image, None
-    for the newest image.
-    """
-
-    query: Query
-    id: str | int | None = None
-    stamp: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
 class QueryAnswer:
     """Answer to a query.
 
@@ -135,25 +100,6 @@ class QueryAnswer:
 def refused(reason: str) -> QueryAnswer:
     """Build the answer to a query that the model was not asked."""
     return QueryAnswer(None, "", "refused", reason)
-
-
-def parse_question(text: str) -> AskedQuery:
-    """Parse a question: JSON if it begins with a brace, otherwise free text.
-
-    Raises:
-        QueryError: saying what is wrong.
-    """
-    if len(text) > MAX_CHARACTERS:
-        raise QueryError(f"the question has {len(text)} characters; at most {MAX_CHARACTERS}")
-    if not text.strip():
-        raise QueryError("the question is empty")
-    if not text.lstrip().startswith("{"):
-        return AskedQuery(TextQuery(text))
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise QueryError(f"the question begins like JSON, but is not valid JSON: {error}") from None
-    return _asked(content)
 
 
 def answer_query(
@@ -185,43 +131,6 @@ def answer_query(
     if answer.fault:
         return QueryAnswer(None, "", "unread", answer.fault)
     return QueryAnswer(None, "", "free text", raw=answer.text)
-
-
-def answer_json(
-    answer: QueryAnswer,
-    question: str,
-    id: str | int | None = None,
-    frame: str = "",
-    stamp: tuple[int, int] | None = None,
-) -> str:
-    """Format an answer as one line of JSON, with null for what is unknown.
-
-    Args:
-        answer: to the question.
-        question: as received; a long one is cut off.
-        id: of the question.
-        frame: the optical frame of the image, empty if no image was found.
-        stamp: of the image, (seconds, nanoseconds).
-
-    Returns:
-        An object of id, question, status, reason, value, unit, uncertainty, frame, stamp and raw;
-        see `QueryAnswer`.
-    """
-    if len(question) > _SHOWN_CHARACTERS:
-        question = f"{question[:_SHOWN_CHARACTERS]}..."
-    content = {
-        "id": id,
-        "question": question,
-        "status": answer.status,
-        "reason": answer.reason,
-        "value": answer.value,
-        "unit": answer.unit,
-        "uncertainty": answer.uncertainty,
-        "frame": frame,
-        "stamp": stamp and {"sec": stamp[0], "nanosec": stamp[1]},
-        "raw": answer.raw,
-    }
-    return json.dumps(content, allow_nan=False)
 
 
 def rectified_pixel(pixel: Pixel, camera: PinholeCamera, lens: LensCamera | None) -> Pixel:
@@ -301,88 +210,6 @@ def resolved(query: Query, box_of: Callable[[str | int], Box]) -> Query:
     )
     assert a is not None
     return replace(query, a=a, b=b)
-
-
-def _asked(content: Any) -> AskedQuery:
-    """Parse the JSON form of a question."""
-    id = content.pop("id", None)
-    if id is not None and (isinstance(id, bool) or not isinstance(id, str | int)):
-        raise QueryError('"id" must be a text or a whole number')
-    try:
-        stamp = _stamp(content.pop("stamp", None))
-        return AskedQuery(_query(content), id, stamp)
-    except QueryError as error:
-        raise QueryError(str(error), id) from None
-
-
-def _query(content: dict[str, Any]) -> Query:
-    objects = content.pop("objects", None)
-    if len(content) != 1:
-        keys = ", ".join(json.dumps(key) for key in content) or "nothing"
-        raise QueryError(
-            'a question asks one of "depth", "point", "width", "height", or of two "objects" one '
-            f'of "relation", "distance", "direction"; this one asks {keys}'
-        )
-    ((key, asked),) = content.items()
-    if key in ("depth", "point", *SIZES):
-        if objects is not None:
-            raise QueryError(f'"{key}" is asked without "objects"')
-        if key in SIZES:
-            return ObjectQuery(key, _region(asked))
-        u, v = _numbers(asked, 2, f'"{key}" must be the pixel [u, v]')
-        return PixelQuery("depth" if key == "depth" else "point", (u, v))
-    if not isinstance(objects, list) or len(objects) != 2:
-        raise QueryError(f'"{key}" needs "objects": [A, B]')
-    kinds = {
-        "relation": {name: name for name in RELATIONS},
-        "distance": {name: f"{name}_distance" for name in DISTANCES},
-        "direction": {"clock": "direction"},
-    }
-    if key not in kinds:
-        raise QueryError(f"{json.dumps(key)} is none of {', '.join(map(json.dumps, kinds))}")
-    if not isinstance(asked, str) or asked not in kinds[key]:
-        raise QueryError(f'"{key}" must be one of {", ".join(map(json.dumps, kinds[key]))}')
-    a, b = map(_region, objects)
-    return ObjectQuery(kinds[key][asked], a, b)
-
-
-def _region(content: object) -> Region:
-    if isinstance(content, str) or (isinstance(content, int) and not isinstance(content, bool)):
-        return content
-    left, top, right, bottom = _numbers(
-        content, 4, "an object must be a box [xmin, ymin, xmax, ymax], or a detection's id or index"
-    )
-    if left > right or top > bottom:
-        raise QueryError(
-            f"the box [{left:g}, {top:g}, {right:g}, {bottom:g}] is inverted: give xmin, ymin, "
-            "xmax, ymax"
-        )
-    return left, top, right, bottom
-
-
-def _numbers(content: object, count: int, fault: str) -> Sequence[float]:
-    if not isinstance(content, list) or len(content) != count:
-        raise QueryError(fault)
-    try:
-        numbers = [
-            float(x) for x in content if isinstance(x, int | float) and not isinstance(x, bool)
-        ]
-    except OverflowError:
-        numbers = []
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise QueryError(f"{fault}, {count} finite numbers")
-    return numbers
-
-
-def _stamp(content: object) -> tuple[int, int] | None:
-    if content is None:
-        return None
-    keys = ("sec", "nanosec")
-    if isinstance(content, dict) and sorted(content) == sorted(keys):
-        sec, nanosec = (content[key] for key in keys)
-        if type(sec) is int and type(nanosec) is int:
-            return (sec, nanosec) if sec or nanosec else None
-    raise QueryError('"stamp" must be {"sec": ..., "nanosec": ...}, whole numbers')
 
 
 def _pixel_answer(

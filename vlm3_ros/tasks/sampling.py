@@ -83,8 +83,8 @@ def _edge_density(colours: NDArray[np.float32]) -> NDArray[np.float64]:
     """Density of questions, shape (rows, columns); 1 far from edges."""
     gradients = [cv2.Sobel(colours, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))]
     strength = np.sqrt(sum((np.asarray(g, dtype=float) ** 2).sum(-1) for g in gradients))
-    beside = cv2.GaussianBlur(np.minimum(strength, _STRONG_EDGE), (0, 0), _EDGE_REACH)
-    return 1 + _EDGE_SHARE * beside / max(beside.mean(), 1e-6)
+    near_edges = cv2.GaussianBlur(np.minimum(strength, _STRONG_EDGE), (0, 0), _EDGE_REACH)
+    return 1 + _EDGE_SHARE * near_edges / max(near_edges.mean(), 1e-6)
 
 
 def _median_cut(density: NDArray[np.float64], count: int) -> NDArray[np.float64]:

@@ -24,8 +24,7 @@ from vlm3_ros.evaluation.bag.occupancy import BagOccupancy, OccupancySurvey
 from vlm3_ros.evaluation.bag.scores import BagScores, published_pairs, score_answers
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
 from vlm3_ros.evaluation.result import Result
-from vlm3_ros.evaluation.samples import Progress, no_progress
-from vlm3_ros.evaluation.scores.base import Scores, TaskScores
+from vlm3_ros.evaluation.scores.base import Progress, Scores, TaskScores, no_progress
 from vlm3_ros.geometry.motion import Transform
 
 
@@ -177,10 +176,10 @@ def bag_result(evaluation: BagEvaluation) -> Result:
 
 
 def _notes(frames: BagFrames, answers: BagAnswers) -> dict[str, str]:
-    """Notes on frames that were read to their end just now."""
+    """Notes on frames that have just been read to the end."""
     notes = {}
     if frames.damage:
-        notes["only a part of the bag was read"] = "; ".join(frames.damage)
+        notes["only part of the bag was read"] = "; ".join(frames.damage)
     for title, counts in (
         ("images that could not be used", frames.failed),
         ("frames that could not be answered", answers.failed),

@@ -22,7 +22,7 @@ from vlm3_ros.evaluation.metrics.declared import headline_text
 from vlm3_ros.evaluation.metrics.trajectories import Trajectory, write_tum
 from vlm3_ros.evaluation.output import write_result
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
-from vlm3_ros.evaluation.pictures.figures import png_source, svg_source
+from vlm3_ros.evaluation.pictures.figures import png_source, save_png, svg_source
 from vlm3_ros.evaluation.pictures.occupancy import plot_occupancy
 from vlm3_ros.evaluation.scores.base import best_median_worst
 from vlm3_ros.tasks.depth import uniform_grid
@@ -48,13 +48,14 @@ def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
         write_tum(out / f"{name}.tum", trajectory)
         wrote.append(f"{name}.tum")
     if figure := occupancy_figure(evaluation):
-        figure.savefig(out / "occupancy.png", dpi=110)
+        save_png(figure, out / "occupancy.png")
         wrote.append("occupancy.png")
     if figure := clicks_figure(evaluation):
-        figure.savefig(out / "clicks.png", dpi=110)
+        save_png(figure, out / "clicks.png")
         wrote.append("clicks.png")
     pictures, scene = _pictures(evaluation), bag_scene(evaluation)
-    return [*wrote, *write_result(bag_result(evaluation), out, pictures, scene)]
+    metrics, page = write_result(bag_result(evaluation), out, pictures, scene)
+    return [metrics, *wrote, page]
 
 
 def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.evaluation.bag.answers import GRID
+from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.scores import odometry_chains
-from vlm3_ros.evaluation.scene import MAX_POINTS, Cloud, Polyline, Scene3D
+from vlm3_ros.evaluation.scene import Cloud, Polyline, Scene3D
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
-from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
+from vlm3_ros.tasks.frame_depth import dense_depth
 
 if TYPE_CHECKING:
     from vlm3_ros.evaluation.bag.evaluate import BagEvaluation
@@ -27,17 +28,23 @@ _TRUE, _ESTIMATED, _CAMERA = "#2a7f3f", "#c8401e", "#404040"
 _CAMERA_DEPTH = 0.3
 """Metres from a camera to the image plane of its outline."""
 
+_T_BODY_OPTICAL = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+"""Axes of REP-103: X forward, Z up, from an optical frame's Z forward, Y down."""
+
 
 def bag_scene(evaluation: BagEvaluation) -> Scene3D | None:
-    """Build the scene of a bag in the frame of its true poses, else in odom.
+    """Build the scene of a bag: Z up, in the frame of its true poses if known, else in odom.
 
-    Clouds stand at the true poses, or where the odometry puts them if these are unknown.
+    Clouds stand at the true poses, or at the poses of the odometry if these are unknown.
 
     Returns:
         None if no answered frame has a pose.
     """
     answers, poses = evaluation.answers, evaluation.source.poses
-    T_world_base = _poses(evaluation)
+    T_world_odom = odom_origins(evaluation)
+    if poses is None:  # The base is the camera: its first view is taken as level.
+        T_world_odom = {stamp: _T_BODY_OPTICAL @ T for stamp, T in T_world_odom.items()}
+    T_world_base = _poses(evaluation, T_world_odom)
     answered = [
         stamp
         for stamp in sorted(answers.depths)
@@ -52,7 +59,7 @@ def bag_scene(evaluation: BagEvaluation) -> Scene3D | None:
         T_world_camera = T_world_base[frame.stamp_ns] @ evaluation.source.T_base_camera
         name = f"{(frame.stamp_ns - start) / 1e9:.1f} s"
         pixels = uniform_grid(frame.camera, *GRID)
-        dense = densify(frame.image, pixels, answers.depths[frame.stamp_ns])
+        dense = dense_depth(frame, pixels, answers.depths[frame.stamp_ns])
         if frame.depth is not None:
             dense[~np.isfinite(frame.depth)] = np.nan
             truths.append(_cloud(f"true depth, {name}", frame, frame.depth, T_world_camera, False))
@@ -63,9 +70,14 @@ def bag_scene(evaluation: BagEvaluation) -> Scene3D | None:
         stamps = np.array(evaluation.truth.stamps_ns, np.int64)
         lines.append(Polyline("true trajectory", poses.base.at(stamps)[:, :3, 3], _TRUE))
     if answers.odom:
-        lines.append(Polyline("odometry", _odometry_line(evaluation), _ESTIMATED))
+        lines.append(Polyline("odometry", _odometry_line(answers, T_world_odom), _ESTIMATED))
     first = T_world_base[answered[0]] @ evaluation.source.T_base_camera
-    return Scene3D(clouds + truths, lines, _horizontal(first[:3, 2]), _note(evaluation))
+    place = "at their poses by odometry" if poses is None else "at their true poses"
+    note = (
+        f"Dense depth from the answers about {len(clouds)} frames, {place}; metres, Z up. Pixels "
+        "whose true depth is unknown, such as sky, are left out."
+    )
+    return Scene3D(clouds + truths, lines, _horizontal(first[:3, 2]), note)
 
 
 def odom_origins(evaluation: BagEvaluation) -> dict[int, Transform]:
@@ -83,12 +95,13 @@ def odom_origins(evaluation: BagEvaluation) -> dict[int, Transform]:
     return origins
 
 
-def _poses(evaluation: BagEvaluation) -> dict[int, Transform]:
+def _poses(
+    evaluation: BagEvaluation, T_world_odom: Mapping[int, Transform]
+) -> dict[int, Transform]:
     """T_world_base by stamp: true if known, else of the odometry."""
     answers, poses = evaluation.answers, evaluation.source.poses
-    origins = odom_origins(evaluation)
     known = {
-        stamp: origins[chain[0]] @ answers.odom[stamp]
+        stamp: T_world_odom[chain[0]] @ answers.odom[stamp]
         for chain in odometry_chains(answers)
         for stamp in chain
     }
@@ -101,12 +114,13 @@ def _poses(evaluation: BagEvaluation) -> dict[int, Transform]:
     }
 
 
-def _odometry_line(evaluation: BagEvaluation) -> NDArray[np.float64]:
+def _odometry_line(
+    answers: BagAnswers, T_world_odom: Mapping[int, Transform]
+) -> NDArray[np.float64]:
     """Positions of the base by odometry, shape (n, 3), NaN between its parts."""
-    origins, odom = odom_origins(evaluation), evaluation.answers.odom
     parts: list[NDArray[np.float64]] = []
-    for chain in odometry_chains(evaluation.answers):
-        poses = origins[chain[0]] @ np.stack([odom[stamp] for stamp in chain])
+    for chain in odometry_chains(answers):
+        poses = T_world_odom[chain[0]] @ np.stack([answers.odom[stamp] for stamp in chain])
         parts += [poses[:, :3, 3], np.full((1, 3), np.nan)]
     return np.concatenate(parts)
 
@@ -140,13 +154,3 @@ def _outline(camera: PinholeCamera, T_world_camera: Transform) -> NDArray[np.flo
 def _horizontal(direction: NDArray[np.float64]) -> tuple[float, float]:
     x, y = map(float, direction[:2])
     return (x, y) if np.hypot(x, y) > 0.1 else (1.0, 0.0)
-
-
-def _note(evaluation: BagEvaluation) -> str:
-    poses = evaluation.source.poses
-    place = "at their poses by odometry" if poses is None else "at their true poses"
-    return (
-        f"Dense depth from the answers of {SHOWN} frames {place}, in metres, Z up; without pixels "
-        f"whose true depth is unknown, such as sky; at most {MAX_POINTS:,} points, thinned at "
-        "random."
-    )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The truth about the frames of a bag: depth, motions and matches; and what classical vision finds.
 
-All of it follows from the bag alone, so that a model's answers here and nodes in real time are
-scored alike.
+All of it follows from the bag alone, so that offline answers and nodes in real time are scored
+alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
 
 SAME_DEPTH = 0.05
-"""Relative difference of depth up to which two images show the same point: depth cameras err."""
+"""Largest relative difference of depth at which two images show the same point."""
 
 
 @dataclass(frozen=True)

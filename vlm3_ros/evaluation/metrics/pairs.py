@@ -26,7 +26,7 @@ class PoseErrors:
     """Errors of relative poses, shape (n,) each, NaN where a pose was not answered.
 
     `rotation_deg`: angle between the rotations. `direction_deg`: angle between the displacements,
-    0 to 180; 90 where no displacement was predicted, NaN where the true one has no direction.
+    0 to 180; 90 if no displacement was predicted, NaN if the true one has no direction.
     `distance_m`: predicted minus true length of the displacement.
     """
 
@@ -59,8 +59,8 @@ class MatchMetrics:
 
     `epe_px`: mean Euclidean distance in pixels of the second image, over answered matches (NaN
     if there is none). `epe_share`: the same as a share of that image's width (NaN if the width
-    is unknown). `above`: share of all matches that are further off than a limit in px;
-    unanswered ones count as further off.
+    is unknown). `above`: share of all matches with a larger error than a limit in px;
+    unanswered ones count as larger.
     """
 
     epe_px: Annotated[float, Metric("EPE px", ".2f")]
@@ -105,8 +105,8 @@ def pose_errors(
 def pose_auc(worst_deg: ArrayLike, limit: int) -> float:
     """Return the area under the recall curve of pair errors, as VGGT and Depth Anything 3 do.
 
-    Errors are counted in bins of one degree from 0 to the limit, which itself still counts; the
-    mean of the cumulative shares is the area. SuperGlue's exact area is another number.
+    Errors are counted in bins of one degree from 0 to the limit, inclusive; the mean of the
+    cumulative shares is the area. SuperGlue's exact area is a different number.
 
     Args:
         worst_deg: the larger error of each pair, shape (n,), not finite if the pair failed.

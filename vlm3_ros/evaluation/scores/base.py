@@ -62,6 +62,36 @@ class Grouped(Protocol):
 
 G = TypeVar("G", bound=Grouped)
 Item = TypeVar("Item")
+Sample = TypeVar("Sample")
+Scored = TypeVar("Scored")
+
+Progress = Callable[[int, int], None]
+"""Takes the number of steps done, and of all."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+def score_samples(
+    samples: Iterable[Sample],
+    count: int,
+    score: Callable[[Sample], Scored],
+    progress: Progress = no_progress,
+) -> list[Scored]:
+    """Score samples one by one.
+
+    Args:
+        samples: may be made while they are scored.
+        count: number of samples.
+        score: asks about a sample and puts the answers next to the truth.
+        progress: is called after each sample.
+    """
+    scored = []
+    for done, sample in enumerate(samples, 1):
+        scored.append(score(sample))
+        progress(done, count)
+    return scored
 
 
 def by_group(items: Iterable[G]) -> dict[str, list[G]]:

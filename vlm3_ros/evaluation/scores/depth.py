@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
 from vlm3_ros.evaluation.metrics.depth import (
     DepthMetrics,
@@ -24,6 +25,29 @@ from vlm3_ros.evaluation.metrics.depth import (
 )
 from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_rows
 from vlm3_ros.evaluation.tables import TextTable
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
+
+
+@dataclass(frozen=True)
+class DepthSample:
+    """An image with pixels whose depth is known.
+
+    Attributes:
+        index: number of the image in its source.
+        group: of the image, such as its kind of scene; "" for none.
+        image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
+        camera: its intrinsics.
+        pixels: (u, v), shape (n, 2).
+        depth: metres along Z, shape (n,), finite and positive.
+    """
+
+    index: int
+    group: str
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    pixels: NDArray[np.float64]
+    depth: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -150,6 +174,34 @@ class DepthScores(Scores):
             "nine tenths of the answers err by less.",
             has_baselines=False,
         )
+
+
+def score_depth(engine: Engine, sample: DepthSample, view_focal: float | None = None) -> ScoredView:
+    """Ask for the depth of all pixels of a sample.
+
+    Args:
+        engine: answers.
+        sample: the image.
+        view_focal: focal length at which images enter the model, px; None for the checkpoint's.
+
+    Raises:
+        GeometryError: if the image does not fit its camera or the engine's limits.
+        EngineError: if the engine cannot answer at all.
+    """
+    answers = ask_depth(engine, sample.image, sample.camera, sample.pixels, view_focal)
+    return scored_view(sample, answers)
+
+
+def scored_view(sample: DepthSample, answers: DepthAnswers) -> ScoredView:
+    """Put answers about all pixels of a sample next to the truth."""
+    return ScoredView(
+        index=sample.index,
+        group=sample.group,
+        predicted=answers.depth.astype(float),
+        std=answers.std.astype(float),
+        truth=sample.depth,
+        rows=(sample.pixels[:, 1] + 0.5) / sample.camera.height,
+    )
 
 
 def depth_scores(views: Sequence[ScoredView]) -> DepthScores:

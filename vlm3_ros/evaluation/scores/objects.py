@@ -8,19 +8,37 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
+from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.metrics.objects import (
     DIRECTION,
     Asked,
     KindMetrics,
     ObjectMetrics,
+    answers_by_boxes,
     best_constants,
     object_metrics,
-    said_by_boxes,
 )
 from vlm3_ros.evaluation.scores.base import Scores, group_rows
 from vlm3_ros.evaluation.tables import TextTable
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.tasks.objects import Question, Value, ask_objects
+
+
+@dataclass(frozen=True)
+class ObjectSample:
+    """An image with questions about its objects, and their true answers.
+
+    `index`, `group`, `image`, `camera`: as in `DepthSample`.
+    """
+
+    index: int
+    group: str
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    questions: Sequence[tuple[Question, Value]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ class ScoredObjects:
 class ObjectScores(Scores):
     """A model's metrics, and those of guesses on the same questions.
 
-    `constant`: see `best_constants`. `boxes`: see `said_by_boxes`; relations only. `views`: the
+    `constant`: see `best_constants`. `boxes`: see `answers_by_boxes`; relations only. `views`: the
     images that were scored.
     """
 
@@ -153,13 +171,37 @@ class ObjectScores(Scores):
         )
 
 
+def knows_objects(engine: Engine) -> bool:
+    """Return whether a checkpoint learned about objects."""
+    return "objects" in engine.profile.prompts.wordings
+
+
+def score_objects(engine: Engine, sample: ObjectSample) -> ScoredObjects:
+    """Ask all questions of a sample.
+
+    Raises:
+        GeometryError: if the image does not fit its camera or the engine's limits.
+        EngineError: if the engine did not learn about objects, or cannot answer at all.
+    """
+    questions = [question for question, _ in sample.questions]
+    answers = ask_objects(engine, sample.image, sample.camera, questions)
+    return ScoredObjects(
+        index=sample.index,
+        group=sample.group,
+        asked=tuple(
+            Asked(question, truth, answer)
+            for (question, truth), answer in zip(sample.questions, answers.values, strict=True)
+        ),
+    )
+
+
 def object_scores(views: Sequence[ScoredObjects]) -> ObjectScores:
     """Score answers about objects."""
     asked = [one for view in views for one in view.asked]
     return ObjectScores(
         model=object_metrics(asked),
         constant=object_metrics(best_constants(asked)),
-        boxes=object_metrics(said_by_boxes(asked)),
+        boxes=object_metrics(answers_by_boxes(asked)),
         views=tuple(views),
     )
 

@@ -1,67 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images and pairs with what is true of them, and the answers about them.
-
-A source of test data (a data set, procedural scenes, a list of pairs) yields samples. Here they
-are asked about and become the scored items of `vlm3_ros.evaluation.scores`. Recordings have a way
-of their own (`vlm3_ros.evaluation.bag`), because the nodes' answers are scored there as well.
-"""
+"""Pairs of images: motion and matches, which are asked in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import AnswerUncertainty, Engine
 from vlm3_ros.evaluation.metrics.consistency import measured_uncertainty, nees
-from vlm3_ros.evaluation.metrics.objects import Asked
 from vlm3_ros.evaluation.metrics.pair_baselines import sift_motion
-from vlm3_ros.evaluation.scores.depth import ScoredView
 from vlm3_ros.evaluation.scores.matches import ScoredMatches
 from vlm3_ros.evaluation.scores.motion import ScoredMotion, with_distance
-from vlm3_ros.evaluation.scores.objects import ScoredObjects
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
-from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
-from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
-from vlm3_ros.tasks.objects import Question, Value, ask_objects
 from vlm3_ros.tasks.task import CameraPair, ImagePair
 from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import answered_covariance
-
-Progress = Callable[[int, int], None]
-"""Takes the number of steps done, and of all."""
-
-Sample = TypeVar("Sample")
-Scored = TypeVar("Scored")
-
-
-def no_progress(done: int, total: int) -> None:
-    """Report progress to nobody."""
-
-
-@dataclass(frozen=True)
-class DepthSample:
-    """An image with pixels whose depth is known.
-
-    Attributes:
-        index: number of the image in its source.
-        group: of the image, such as its kind of scene; "" for none.
-        image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
-        camera: its intrinsics.
-        pixels: (u, v), shape (n, 2).
-        depth: metres along Z, shape (n,), finite and positive.
-    """
-
-    index: int
-    group: str
-    image: NDArray[np.uint8]
-    camera: PinholeCamera
-    pixels: NDArray[np.float64]
-    depth: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -90,20 +47,6 @@ class PairSample:
 
 
 @dataclass(frozen=True)
-class ObjectSample:
-    """An image with questions about its objects, and their true answers.
-
-    `index`, `group`, `image`, `camera`: as those of `DepthSample`.
-    """
-
-    index: int
-    group: str
-    image: NDArray[np.uint8]
-    camera: PinholeCamera
-    questions: Sequence[tuple[Question, Value]]
-
-
-@dataclass(frozen=True)
 class ScoredPair:
     """Answers about one pair, and the truth.
 
@@ -129,53 +72,9 @@ class ScoredPair:
         return self.motion.group
 
 
-def score_samples(
-    samples: Iterable[Sample],
-    count: int,
-    score: Callable[[Sample], Scored],
-    progress: Progress = no_progress,
-) -> list[Scored]:
-    """Score samples one by one.
-
-    Args:
-        samples: may be made while they are scored.
-        count: number of samples.
-        score: one of the functions below.
-        progress: is called after each sample.
-    """
-    scored = []
-    for done, sample in enumerate(samples, 1):
-        scored.append(score(sample))
-        progress(done, count)
-    return scored
-
-
-def score_depth(engine: Engine, sample: DepthSample, view_focal: float | None = None) -> ScoredView:
-    """Ask for the depth of all pixels of a sample.
-
-    Args:
-        engine: answers.
-        sample: the image.
-        view_focal: focal length at which images enter the model, px; None for the checkpoint's.
-
-    Raises:
-        GeometryError: if the image does not fit its camera or the engine's limits.
-        EngineError: if the engine cannot answer at all.
-    """
-    answers = ask_depth(engine, sample.image, sample.camera, sample.pixels, view_focal)
-    return scored_view(sample, answers)
-
-
-def scored_view(sample: DepthSample, answers: DepthAnswers) -> ScoredView:
-    """Put answers about all pixels of a sample next to the truth."""
-    return ScoredView(
-        index=sample.index,
-        group=sample.group,
-        predicted=answers.depth.astype(float),
-        std=answers.std.astype(float),
-        truth=sample.depth,
-        rows=(sample.pixels[:, 1] + 0.5) / sample.camera.height,
-    )
+def knows_pairs(engine: Engine) -> bool:
+    """Return whether a checkpoint learned both relative pose and correspondence."""
+    return {"pose", "correspondence"} <= engine.profile.prompts.wordings.keys()
 
 
 def score_pair(engine: Engine, sample: PairSample) -> ScoredPair:
@@ -205,35 +104,6 @@ def score_pair(engine: Engine, sample: PairSample) -> ScoredPair:
         distance_std=pose.distance_std,
         match_errors_deg=np.degrees(angles_between(*rays)),
     )
-
-
-def score_objects(engine: Engine, sample: ObjectSample) -> ScoredObjects:
-    """Ask all questions of a sample.
-
-    Raises:
-        GeometryError: if the image does not fit its camera or the engine's limits.
-        EngineError: if the engine did not learn about objects, or cannot answer at all.
-    """
-    questions = [question for question, _ in sample.questions]
-    answers = ask_objects(engine, sample.image, sample.camera, questions)
-    return ScoredObjects(
-        index=sample.index,
-        group=sample.group,
-        asked=tuple(
-            Asked(question, truth, answer)
-            for (question, truth), answer in zip(sample.questions, answers.values, strict=True)
-        ),
-    )
-
-
-def knows_pairs(engine: Engine) -> bool:
-    """Return whether a checkpoint learned both relative pose and correspondence."""
-    return {"pose", "correspondence"} <= engine.profile.prompts.wordings.keys()
-
-
-def knows_objects(engine: Engine) -> bool:
-    """Return whether a checkpoint learned about objects."""
-    return "objects" in engine.profile.prompts.wordings
 
 
 def pair_uncertainty(
