@@ -57,7 +57,7 @@ def perfect() -> Scored:
     return evaluate(TruthEngine)
 
 
-def test_the_truth_makes_no_error(perfect: Scored) -> None:
+def test_true_answers_about_objects_have_no_error(perfect: Scored) -> None:
     """From the image over questions, texts and parsers to the metrics."""
     model = perfect.overall.model
     assert (model.accuracy, model.success) == (1, 1)
