@@ -14,8 +14,8 @@ from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import share_folder
 
 if TYPE_CHECKING:
-    from vlm3_lab.studies.ablation import ArmScore, Finding
-    from vlm3_lab.studies.ablation_runs import Arm
+    from vlm3_lab.studies.ablation.results import ArmScore, Finding
+    from vlm3_lab.studies.ablation.runs import Arm
     from vlm3_lab.training.config import TrainConfig
 
 FINDINGS = ("cameras", "pixels", "mixture")
@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     check_sources(config, str(path))
     # After the configuration: torch takes seconds, an error in a file should not.
-    from vlm3_lab.studies.ablation_runs import ARMS, run_ablation
-    from vlm3_lab.studies.ablation_runs import FINDINGS as ALL_FINDINGS
+    from vlm3_lab.studies.ablation.runs import ARMS, run_ablation
+    from vlm3_lab.studies.ablation.runs import FINDINGS as ALL_FINDINGS
 
     findings = [finding for finding in ALL_FINDINGS if finding.name in options.only]
     names = {name for finding in findings for name in finding.arms}
@@ -131,7 +131,7 @@ def _changed(config: TrainConfig, model: str | None, steps: int | None) -> Train
 
 
 def _write(findings: list[Finding], scores: list[ArmScore], arms: list[Arm], folder: Path) -> None:
-    from vlm3_lab.studies.ablation import ablation_json, ablation_markdown, draw_ablation
+    from vlm3_lab.studies.ablation.results import ablation_json, ablation_markdown, draw_ablation
     from vlm3_ros.evaluation.report import write_json
 
     words = {arm.name: arm.words for arm in arms}

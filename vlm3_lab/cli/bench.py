@@ -21,8 +21,8 @@ from vlm3_ros.errors import CommandError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vlm3_lab.studies.benchmark import Measurement, Method, Setting, Workload
-    from vlm3_lab.studies.cost import CostRow
+    from vlm3_lab.studies.bench.cost import CostRow
+    from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting, Workload
     from vlm3_ros.engines.transformers import LoadedModel
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from rich.console import Console
 
-    from vlm3_lab.studies.cost import cost_json, cost_rows, draw_cost
+    from vlm3_lab.studies.bench.cost import cost_json, cost_rows, draw_cost
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.report import write_json
 
@@ -163,14 +163,14 @@ def _in_own_process(function: Callable[..., T], *arguments: object) -> T:
 
 
 def _describe(subject: Subject, count: int) -> Setting:
-    from vlm3_lab.studies.benchmark import describe
+    from vlm3_lab.studies.bench.measuring import describe
 
     loaded = _load(subject)
     return describe(loaded, _workload(subject, loaded, count))
 
 
 def _measure(subject: Subject, method: Method, count: int, repeats: int) -> Measurement:
-    from vlm3_lab.studies.benchmark import measure
+    from vlm3_lab.studies.bench.measuring import measure
 
     loaded = _load(subject)
     workload = _workload(subject, loaded, count)
@@ -180,7 +180,7 @@ def _measure(subject: Subject, method: Method, count: int, repeats: int) -> Meas
 def _load(subject: Subject) -> LoadedModel:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     if subject.shape:
-        from vlm3_lab.training.architectures import random_model
+        from vlm3_lab.studies.bench.architectures import random_model
 
         return random_model(subject.shape, subject.settings)
     from vlm3_ros.engines.checkpoint import preflight
@@ -195,7 +195,7 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     import numpy as np
 
     from vlm3_lab.scenes import sample_view
-    from vlm3_lab.studies.benchmark import Workload
+    from vlm3_lab.studies.bench.measuring import Workload
     from vlm3_ros.engines.processor import image_limits
     from vlm3_ros.language.prompts import depth_question
 

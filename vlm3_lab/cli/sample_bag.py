@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from vlm3_lab.scenes import KINDS
-    from vlm3_lab.scenes.drive import write_sample_bag
+    from vlm3_lab.scenes.sample_bag import write_sample_bag
     from vlm3_ros.cli.progress import progress_bar
 
     if options.kind not in (None, *KINDS):

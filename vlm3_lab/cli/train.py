@@ -117,14 +117,14 @@ def score_checkpoint(
             if held_out:
                 own = evaluate_dataset(engine, held_out)
                 scores |= _depth_scores(own.model, "held_out_")
-        if config.learns_pairs:
+        if config.learns("pairs"):
             pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED).overall
             scores |= {
                 "auc30": pairs.pose.auc[30],
                 "auc5": pairs.pose.auc[5],
                 "epe_share": pairs.matches.epe_share,
             }
-        if config.learns_objects:
+        if config.learns("objects"):
             objects = evaluate_objects(engine, config.evaluation_views, VALIDATION_SEED).overall
             scores |= {
                 "relations": objects.model.accuracy,

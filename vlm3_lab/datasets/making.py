@@ -14,20 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from vlm3_lab.datasets.files import depth_png, jpeg, json_line, write_lines, write_whole
-from vlm3_lab.datasets.pairs import Place, find_pairs, place
-from vlm3_lab.datasets.parts import (
-    check_origin,
-    check_same,
-    finished_parts,
-    journal_file,
-    journal_lines,
-    part_file,
-    put_together,
-)
+from vlm3_lab.datasets.frame_pairs import Place, find_pairs, place
 from vlm3_lab.datasets.reading import Pair, Split, frame_from_json, read_depth
 from vlm3_lab.datasets.recordings import Recording, TopicOptions, TrainingFrame, open_recording
 from vlm3_lab.datasets.selection import Selection, choose_frames, evenly_spread, told
+from vlm3_lab.datasets.storage import (
+    check_origin,
+    check_same,
+    depth_png,
+    finished_parts,
+    journal_file,
+    journal_lines,
+    jpeg,
+    json_line,
+    part_file,
+    put_together,
+    write_lines,
+    write_whole,
+)
 from vlm3_ros.evaluation.depthlm import DatasetError
 from vlm3_ros.messages.recorded import millimetres
 

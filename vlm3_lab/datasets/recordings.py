@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.boxes import BOXES_TYPE, boxes_from_message
-from vlm3_lab.datasets.lidar import SCAN_SECONDS, projected_depth
+from vlm3_lab.datasets.ground_truth import (
+    BOXES_TYPE,
+    SCAN_SECONDS,
+    boxes_from_message,
+    projected_depth,
+)
 from vlm3_lab.scenes.scene import SceneObject
 from vlm3_ros.bags.nearest import NearestMessages
 from vlm3_ros.bags.poses import TruePoses, static_transform

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.pairs import matches
+from vlm3_lab.datasets.frame_pairs import matches
 from vlm3_lab.datasets.reading import Dataset, read_view
 from vlm3_lab.datasets.selection import evenly_spread, told
 from vlm3_ros.evaluation.bag.tables import TextTable

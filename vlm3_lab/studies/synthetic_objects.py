@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vlm3_lab.scenes import KINDS, View, sample_view
-from vlm3_lab.scenes.objects import seen_objects, true_answers
+from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_lab.studies.by_kind import of_kinds
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.metrics.objects import (

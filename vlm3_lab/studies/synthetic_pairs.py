@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.pairs import (
+from vlm3_lab.scenes.view_pairs import (
     RATE,
     DrivePair,
     ViewPair,

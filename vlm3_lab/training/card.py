@@ -8,13 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vlm3_lab.training.config import TrainConfig
-from vlm3_lab.training.curves import SCORES
 from vlm3_lab.training.run_folder import flat
+from vlm3_lab.training.scores import SCORES
 
 LINES = 20
 """Scores that a card shows at most: a long run has hundreds."""
-
-WARMUPS = ("warmup", "object_warmup", "pair_warmup")
 
 Log = Sequence[Mapping[str, float]]
 
@@ -45,7 +43,7 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
     }
     recipe = {
         key: value
-        for section in ("data", "optimiser", "lora", *WARMUPS)
+        for section in ("data", "optimiser", "lora", *config.warmups)
         for key, value in flat(asdict(config)[section], f"{section}.").items()
         if _counts(config, section)
     }
@@ -105,7 +103,7 @@ def _counts(config: TrainConfig, section: str) -> bool:
     """Whether a section of a configuration had a part in its run."""
     if section == "lora":
         return bool(config.lora.rank)
-    if section in WARMUPS:
+    if section in config.warmups:
         return bool(getattr(config, section).optimiser.steps)
     return True
 

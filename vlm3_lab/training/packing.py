@@ -66,6 +66,7 @@ class Packer:
     def __init__(self, processor: Any):
         self._processor = processor
         self._tokenizer = processor.tokenizer
+        self.image_processor = processor.image_processor
         self._merge = processor.image_processor.merge_size
         self._image_id = self._tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._end = [self._tokenizer.eos_token_id]
@@ -84,7 +85,7 @@ class Packer:
         Raises:
             ValueError: when the processor would resize an image.
         """
-        pixels = self._processor.image_processor(list(images), return_tensors="pt", do_resize=False)
+        pixels = self.image_processor(list(images), return_tensors="pt", do_resize=False)
         grid = pixels["image_grid_thw"]
         start, *middles = self._chat(len(images))
         prefix: list[int] = list(start)
@@ -140,7 +141,7 @@ class Packer:
             "prefix_lengths": torch.from_numpy(prefix_lengths),
             "layout": layout,
             "pixel_values": still_frames(
-                torch.cat([s.pixel_values for s in samples]), self._processor.image_processor
+                torch.cat([s.pixel_values for s in samples]), self.image_processor
             ),
             "image_grid_thw": torch.cat([s.image_grid_thw for s in samples]),
         }

@@ -1,70 +1,141 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training samples from scenes: an endless stream that any worker can start anywhere."""
+"""How scenes become training samples: what every task and every warm-up must define."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset, get_worker_info
+from typing_extensions import override
 
 from vlm3_lab.scenes import View
+from vlm3_lab.scenes.view_pairs import GAPS, ViewPair
 from vlm3_lab.training.config import DataConfig
-from vlm3_lab.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_lab.training.sources import MixedScenes, Scene, Sources
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, text_coordinates, unify_focal
-from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.prompts import depth_answer, depth_question
+from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, unify_focal
 
-TRAINING_STREAM = 0x7A11
-"""First word of every training seed; evaluations start theirs with another one."""
+if TYPE_CHECKING:
+    # Imports torch; the sources of a run are checked before that.
+    from vlm3_lab.training.packing import Packer
 
 Sample = TypeVar("Sample")
 
 _MIRROR_WORLD, _MIRROR_CAMERA = np.diag([1.0, -1, 1, 1]), np.diag([-1.0, 1, 1, 1])
 
-WINDOW = 4
-"""Batches whose scenes are drawn together and sorted by length, so that padding costs little."""
+
+@dataclass(frozen=True)
+class ModelInput:
+    """How views and questions enter a model."""
+
+    packer: Packer
+    profile: Profile
+    limits: ImageLimits
+
+    def unified(self, view: View) -> UnifiedCamera:
+        """How a view enters the model."""
+        return unify_focal(view.camera, self.profile.focal, self.limits, self.profile.fit)
 
 
-def depth_pairs(
-    view: View, pixels: NDArray[np.float64], profile: Profile, limits: ImageLimits
-) -> tuple[NDArray[np.uint8], list[QuestionAnswer]]:
-    """The picture that the model sees of a view, and depth questions with true answers.
+class Samples(ABC, Generic[Scene, Sample]):
+    """Makes training samples from scenes.
 
-    Args:
-        pixels: (u, v) whole numbers, shape (n, 2), at which the view's depth is finite.
+    Attributes:
+        wordings: parts of a prompt set, by attribute name, that only a model taught with these
+            samples knows.
     """
-    unified = unify_focal(view.camera, profile.focal, limits, profile.fit)
-    coordinates = text_coordinates(
-        unified.to_view(pixels), unified.view.width, unified.view.height, profile.prompts.text_range
-    )
-    columns, rows = pixels.astype(int).T
-    # The inverse of `metric_depth`: what the view looks like at the unified focal length.
-    answers = view.depth[rows, columns] / unified.metric_depth(1.0)
-    pairs = [
-        (depth_question(profile.prompts, xy), depth_answer(profile.prompts, float(z)))
-        for xy, z in zip(coordinates, answers, strict=True)
-    ]
-    return unify_image(view.image, unified), pairs
+
+    wordings: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: ModelInput, data: DataConfig):
+        self._model, self._data = model, data
+
+    @classmethod
+    @abstractmethod
+    def scenes(cls, sources: Sources) -> MixedScenes[Scene]:
+        """The scenes that the samples are made from.
+
+        Raises:
+            ConfigError: if no source has any.
+        """
+
+    @abstractmethod
+    def is_enough(self, scene: Scene) -> bool:
+        """Whether a scene shows enough to ask about; otherwise another one is drawn."""
+
+    @abstractmethod
+    def variant(self, scene: Scene, repeat: int) -> Scene:
+        """The scene that sample number `repeat` is made from, for example a mirrored one."""
+
+    @abstractmethod
+    def sample(self, scene: Scene, rng: np.random.Generator) -> Sample:
+        """Make one sample."""
+
+    @abstractmethod
+    def length(self, sample: Sample) -> int:
+        """Cost of a sample: batches are made of samples of similar length."""
+
+
+class ViewSamples(Samples[View, Sample]):
+    """Samples of single views; every second one is mirrored."""
+
+    @override
+    @classmethod
+    def scenes(cls, sources: Sources) -> MixedScenes[View]:
+        return sources.views("depth", "such frames")
+
+    @override
+    def is_enough(self, scene: View) -> bool:
+        return bool(np.isfinite(scene.depth).sum() >= self._data.questions)
+
+    @override
+    def variant(self, scene: View, repeat: int) -> View:
+        return mirrored(scene) if repeat % 2 else scene
+
+
+class PairSamples(Samples[ViewPair, Sample]):
+    """Samples of pairs of views.
+
+    The variants of a pair are: unchanged, mirrored, unchanged again, and mirrored with its views
+    exchanged, so that a quarter of all motions is backwards.
+
+    Attributes:
+        gaps: how far apart the views of rendered pairs are, see `view_pairs.sample_pair`.
+    """
+
+    gaps: ClassVar[tuple[int, int]] = GAPS
+
+    @override
+    @classmethod
+    def scenes(cls, sources: Sources) -> MixedScenes[ViewPair]:
+        return sources.pairs(cls.gaps)
+
+    @override
+    def is_enough(self, scene: ViewPair) -> bool:
+        return True  # pairs are drawn by what their views share
+
+    @override
+    def variant(self, scene: ViewPair, repeat: int) -> ViewPair:
+        if repeat % 2:
+            scene = dataclasses.replace(
+                scene, first=mirrored(scene.first), second=mirrored(scene.second)
+            )
+        return scene.exchanged() if repeat % 4 == 3 else scene
 
 
 def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random pixels with a finite depth, shape (count, 2); fewer rows where there are fewer."""
+    """Random pixels with a finite depth, shape (n, 2); n is `count` or the number there is."""
     rows, columns = np.nonzero(np.isfinite(view.depth))
     chosen = rng.choice(len(rows), min(count, len(rows)), replace=False)
     return np.stack([columns[chosen], rows[chosen]], -1).astype(float)
 
 
 def mirrored(view: View) -> View:
-    """What the camera would see of the world in a mirror, left and right exchanged."""
+    """The view that the camera would have of a mirrored world, left and right exchanged."""
     camera = view.camera
     objects = tuple(
         dataclasses.replace(
@@ -81,154 +152,3 @@ def mirrored(view: View) -> View:
         T_world_camera=_MIRROR_WORLD @ view.T_world_camera @ _MIRROR_CAMERA,
         objects=objects,
     )
-
-
-@dataclass(frozen=True)
-class WorkerShare:
-    """Which batches a worker makes: batch i if i % workers == number, over all processes.
-
-    `done`: batches that a run which resumes has had.
-    """
-
-    number: int
-    workers: int
-    done: int
-
-
-def worker_share(done: int) -> WorkerShare:
-    """The share of this worker of this process.
-
-    Which of how many training processes this is stands in the environment, where launchers of
-    torch put it and workers find it, too.
-    """
-    worker = get_worker_info()
-    number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    # Batches come from the workers in turn; after `done` of them it is another one's turn.
-    turn = (number + done // processes) % workers
-    return WorkerShare(turn * processes + rank, workers * processes, done)
-
-
-class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
-    """Samples of the scenes that `sources` draw, those of `data` unless given.
-
-    Scene i of a seed is always the same, whoever draws it. It gives `data.repeats` samples, which
-    are shuffled among those of its window: rendering costs a CPU as much as training on the
-    picture. `start` skips samples without drawing them, for a run that resumes.
-    """
-
-    def __init__(
-        self,
-        processor: Any,
-        profile: Profile,
-        limits: ImageLimits,
-        data: DataConfig,
-        batch_size: int,
-        start: int = 0,
-        sources: Sources | None = None,
-    ):
-        self._processor, self._profile, self._limits = processor, profile, limits
-        self._data, self._batch_size, self._start = data, batch_size, start
-        self.sources = sources or Sources(data)
-        self._scenes = self.scenes(self.sources)
-
-    @abstractmethod
-    def scenes(self, sources: Sources) -> MixedScenes[Scene]:
-        """The scenes that this stream asks about."""
-
-    @abstractmethod
-    def is_enough(self, scene: Scene) -> bool:
-        """Whether a scene shows enough to ask about; if not, another one is drawn."""
-
-    @abstractmethod
-    def variant(self, scene: Scene, repeat: int) -> Scene:
-        """What sample number `repeat` of a scene is made from: mirrored, say."""
-
-    @abstractmethod
-    def sample(self, scene: Scene, rng: np.random.Generator) -> Sample:
-        """One sample."""
-
-    @abstractmethod
-    def length(self, sample: Sample) -> int:
-        """What makes a sample costly: batches are made of samples of similar length."""
-
-    def unified(self, view: View) -> UnifiedCamera:
-        """How a view enters the model."""
-        profile = self._profile
-        return unify_focal(view.camera, profile.focal, self._limits, profile.fit)
-
-    def scene(self, index: int) -> Scene:
-        """Number `index` of this seed."""
-        return self._scenes.draw(self._rng(index), self.is_enough)
-
-    def samples_of(self, index: int) -> Iterator[Sample]:
-        """The samples that scene number `index` gives."""
-        scene = self.scene(index)
-        for repeat in range(self._data.repeats):
-            # Zeros at the end of a seed do not count: 0 would be the scene's own numbers again,
-            # and some pixels the same whenever a source draws that scene.
-            yield self.sample(self.variant(scene, repeat), self._rng(index, repeat + 1))
-
-    def __iter__(self) -> Iterator[Sample]:
-        """The samples of one worker."""
-        share = worker_share(self._start // self._batch_size)
-        for batch in self.batches(share, len(range(share.number, share.done, share.workers))):
-            yield from batch
-
-    def batches(self, share: WorkerShare, skip: int) -> Iterator[list[Sample]]:
-        """Every n-th window of n workers, after the first `skip` batches of them."""
-        windows, skipped = divmod(skip, WINDOW * self._data.repeats)
-        number = share.number + windows * share.workers
-        while True:
-            yield from self._window(number)[skipped:]
-            number, skipped = number + share.workers, 0
-
-    def _window(self, number: int) -> list[list[Sample]]:
-        """Batches of samples of similar length each, in random order."""
-        scenes = WINDOW * self._batch_size
-        samples = [
-            sample
-            for index in range(number * scenes, (number + 1) * scenes)
-            for sample in self.samples_of(index)
-        ]
-        rng = self._rng(number)
-        rng.shuffle(samples)  # or the repeats of a scene would stay together
-        samples.sort(key=self.length)
-        size = self._batch_size
-        order = rng.permutation(WINDOW * self._data.repeats)
-        return [samples[i * size : (i + 1) * size] for i in order]
-
-    def _rng(self, *index: int) -> np.random.Generator:
-        return np.random.default_rng([TRAINING_STREAM, self._data.seed, *index])
-
-
-class ViewStream(SampleStream[View, Sample]):
-    """Samples of single views, every second one mirrored."""
-
-    task = "depth"
-
-    def scenes(self, sources: Sources) -> MixedScenes[View]:
-        """See the base class."""
-        return sources.views(self.task)
-
-    def is_enough(self, scene: View) -> bool:
-        """Whether as many pixels have a depth as are asked for."""
-        return bool(np.isfinite(scene.depth).sum() >= self._data.questions)
-
-    def variant(self, scene: View, repeat: int) -> View:
-        """See the base class."""
-        return mirrored(scene) if repeat % 2 else scene
-
-
-class DepthQuestions(ViewStream[PackedSample]):
-    """Packed depth questions, `data.questions` random pixels of every view."""
-
-    def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
-        """Questions about random pixels of the view."""
-        pixels = sample_pixels(scene, self._data.questions, rng)
-        image, pairs = depth_pairs(scene, pixels, self._profile, self._limits)
-        return Packer(self._processor).pack([image], pairs)
-
-    def length(self, sample: PackedSample) -> int:
-        """Tokens of the prefix, nearly all of them of the image."""
-        return len(sample.prefix_ids)

@@ -142,6 +142,6 @@ def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
     assert box.yaw == pytest.approx(np.radians(30))
     left_out = part["left_out_boxes"]
     assert left_out == {
-        "boxes that are tilted by more than 10 degrees": 1,
+        "boxes tilted by more than 10 degrees": 1,
         "boxes without a class": 1,
     }

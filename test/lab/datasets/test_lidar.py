@@ -7,7 +7,7 @@ from drives import CAMERA
 from recordings import cloud_message
 from scipy.spatial.transform import Rotation
 
-from vlm3_lab.datasets.lidar import projected_depth
+from vlm3_lab.datasets.ground_truth import projected_depth
 from vlm3_ros.errors import MessageError
 from vlm3_ros.geometry.motion import transform
 from vlm3_ros.messages.recorded_clouds import points_from_message

@@ -27,7 +27,7 @@ from scipy.spatial.transform import Rotation
 from vlm3_lab.datasets.making import LABELS, make_dataset
 from vlm3_lab.datasets.reading import load_dataset, read_view
 from vlm3_lab.datasets.recordings import TopicOptions, open_recording
-from vlm3_lab.scenes.pairs import MIN_COVISIBILITY, covisibility
+from vlm3_lab.scenes.view_pairs import MIN_COVISIBILITY, covisibility
 from vlm3_lab.scenes.views import View
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError

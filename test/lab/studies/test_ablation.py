@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.studies.ablation import (
+from vlm3_lab.studies.ablation.results import (
     ArmScore,
     Finding,
     ablation_json,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vlm3_lab.scenes.views import sample_camera
-from vlm3_lab.studies.ablation_runs import (
+from vlm3_lab.studies.ablation.runs import (
     ARMS,
     FINDINGS,
     MEAN_AREA,
@@ -17,12 +17,14 @@ from vlm3_lab.studies.ablation_runs import (
     ArmQuestions,
     arm_camera,
     arm_config,
-    packed_copies,
+    pack_copies,
     run_ablation,
 )
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import ConfigError, DataConfig, SourceConfig, TrainConfig
 from vlm3_lab.training.packing import IGNORE
+from vlm3_lab.training.samples import ModelInput
+from vlm3_lab.training.streams import SampleStream, model_input
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
@@ -38,6 +40,11 @@ DATA = DataConfig(questions=3, repeats=2)
 @pytest.fixture(scope="module")
 def processor() -> Any:
     return build_processor(build_tokenizer(PROFILE.prompts))
+
+
+@pytest.fixture(scope="module")
+def model(processor: Any) -> ModelInput:
+    return model_input(processor, PROFILE)
 
 
 def test_every_arm_belongs_to_a_finding_and_differs_from_the_first_in_one_thing() -> None:
@@ -69,10 +76,9 @@ def test_both_ways_show_the_model_as_many_pixels_on_average() -> None:
     assert np.mean(areas) == pytest.approx(MEAN_AREA, rel=0.05)
 
 
-def test_all_arms_draw_the_same_scenes_and_the_same_answers(processor: Any) -> None:
+def test_all_arms_draw_the_same_scenes_and_the_same_answers(model: ModelInput) -> None:
     streams = {
-        name: ArmQuestions(arm, processor, PROFILE, image_limits(processor), DATA, 2)
-        for name, arm in ARM.items()
+        name: SampleStream(ArmQuestions(arm, model, DATA), DATA, 2) for name, arm in ARM.items()
     }
     text, arrows, as_it_is = (
         next(iter(streams[name].samples_of(4))) for name in ("vlm3", "arrow", "as_they_are")
@@ -93,21 +99,20 @@ def test_all_arms_draw_the_same_scenes_and_the_same_answers(processor: Any) -> N
     assert depths[0] == pytest.approx(depths[1], rel=0.02, abs=0.11)
 
 
-def test_batches_of_all_arms_hold_as_many_labelled_pixels(processor: Any) -> None:
-    collate = packed_copies(processor)
+def test_batches_of_all_arms_hold_as_many_labelled_pixels(model: ModelInput) -> None:
     answered = {}
     for name in ("vlm3", "arrow"):
-        stream = ArmQuestions(ARM[name], processor, PROFILE, image_limits(processor), DATA, 2)
-        batch = collate([next(iter(stream.samples_of(index))) for index in (1, 2)])
+        stream = SampleStream(ArmQuestions(ARM[name], model, DATA), DATA, 2)
+        samples = [next(iter(stream.samples_of(index))) for index in (1, 2)]
+        batch = pack_copies(model.packer, samples)
         answered[name] = int((batch["labels"] != IGNORE).sum())
         assert len(batch["image_grid_thw"]) == (2 if name == "vlm3" else 6)
     assert answered["vlm3"] == answered["arrow"]
 
 
-def test_dense_depth_of_images_as_they_are_is_metric(processor: Any) -> None:
-    stream = ArmDense(
-        ARM["as_they_are"], processor, PROFILE, image_limits(processor), DataConfig(), 2
-    )
+def test_dense_depth_of_images_as_they_are_is_metric(model: ModelInput) -> None:
+    data = DataConfig()
+    stream = SampleStream(ArmDense(ARM["as_they_are"], model, data), data, 2)
     log_depth = next(iter(stream.samples_of(0))).log_depth.exp()
     view = stream.scene(0)
     known = view.depth[np.isfinite(view.depth)]

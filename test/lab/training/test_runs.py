@@ -199,7 +199,7 @@ def test_a_table_of_many_scores_keeps_the_last_one():
 def test_the_configuration_for_several_machines_can_be_read():
     from accelerate.commands.config.config_args import load_config_from_file
 
-    path = Path(__file__).parents[2] / "config" / "accelerate" / "fsdp_hybrid.yaml"
+    path = Path(__file__).parents[3] / "config" / "accelerate" / "fsdp_hybrid.yaml"
     config = load_config_from_file(str(path))
     assert config.fsdp_config["fsdp_sharding_strategy"] == "HYBRID_SHARD"
     for name in config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(","):

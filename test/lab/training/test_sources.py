@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from vlm3_lab.datasets.reading import load_dataset
 from vlm3_lab.scenes import View
-from vlm3_lab.scenes.pairs import ViewPair, sample_pair
+from vlm3_lab.scenes.view_pairs import ViewPair, sample_pair
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import (
     ConfigError,
@@ -25,13 +25,12 @@ from vlm3_lab.training.config import (
     TrainingError,
     WarmupConfig,
 )
-from vlm3_lab.training.pair_warmup import DensePairs
-from vlm3_lab.training.pairs import PairStream
-from vlm3_lab.training.samples import ViewStream, sample_pixels
+from vlm3_lab.training.samples import ModelInput, PairSamples, ViewSamples, sample_pixels
 from vlm3_lab.training.sources import check_sources
-from vlm3_lab.training.warmup import DenseDepth
+from vlm3_lab.training.streams import SampleStream, model_input
+from vlm3_lab.training.warmups.dense_depth import DenseDepth
+from vlm3_lab.training.warmups.dense_pairs import DensePairs
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set
 
@@ -44,7 +43,7 @@ def plain_view(brightness, kind="room"):
     return View(image, depth, CAMERA, np.eye(4), kind, ())
 
 
-class WholeViews(ViewStream[View]):
+class WholeViews(ViewSamples[View]):
     """The scenes themselves."""
 
     def sample(self, scene, rng):
@@ -54,7 +53,7 @@ class WholeViews(ViewStream[View]):
         return 0
 
 
-class WholePairs(PairStream[ViewPair]):
+class WholePairs(PairSamples[ViewPair]):
     """The scenes themselves."""
 
     def sample(self, scene, rng):
@@ -64,8 +63,12 @@ class WholePairs(PairStream[ViewPair]):
         return 0
 
 
-def stream_of(sources, stream=WholeViews, **options):
-    return stream(None, None, None, DataConfig(sources=sources, **options), batch_size=2)
+NO_MODEL = ModelInput(None, None, None)
+
+
+def stream_of(sources, samples=WholeViews, start=0, **options):
+    data = DataConfig(sources=sources, **options)
+    return SampleStream(samples(NO_MODEL, data), data, batch_size=2, start=start)
 
 
 @pytest.fixture
@@ -153,8 +156,7 @@ def test_pairs_of_a_dataset_move_and_match_as_what_was_recorded(folder, pair):
     both = np.isfinite(true[:, 0]) & np.isfinite(found[:, 0])
     assert both.sum() > 0.9 * np.isfinite(true[:, 0]).sum() > 20
     assert found[both] == pytest.approx(true[both], abs=0.3)  # depth in whole millimetres
-    stream = stream_of({"own": SourceConfig(dataset=str(folder))}, WholePairs)
-    turned = stream.variant(scene, 3)
+    turned = WholePairs(NO_MODEL, DataConfig()).variant(scene, 3)
     backwards = turned.matches(sample_pixels(turned.first, 200, np.random.default_rng(2)))
     assert np.isfinite(backwards[:, 0]).sum() > 20, "mirrored and exchanged, it still matches"
 
@@ -162,12 +164,12 @@ def test_pairs_of_a_dataset_move_and_match_as_what_was_recorded(folder, pair):
 def test_a_dataset_has_what_the_warm_ups_learn(folder):
     profile = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
     processor = build_processor(build_tokenizer(profile.prompts))
-    arguments = processor, profile, image_limits(processor)
+    model = model_input(processor, profile)
     data = DataConfig(sources={"own": SourceConfig(dataset=str(folder), frames="train")})
-    of_pairs = next(DensePairs(*arguments, data, 1).samples_of(0))
+    of_pairs = next(SampleStream(DensePairs(model, data), data, 1).samples_of(0))
     assert torch.isfinite(of_pairs.flow).float().mean() > 0.25
     assert torch.isfinite(of_pairs.log_depth).any() and torch.isfinite(of_pairs.motion).all()
-    of_views = next(DenseDepth(*arguments, data, 1).samples_of(0))
+    of_views = next(SampleStream(DenseDepth(model, data), data, 1).samples_of(0))
     assert torch.isfinite(of_views.log_depth).any()
 
 
@@ -205,7 +207,7 @@ def test_a_resumed_stream_draws_the_scenes_that_come_next(folder):
     sources = {"own": SourceConfig(dataset=str(folder)), "few": SourceConfig(scenes=5)}
 
     def pictures(start, count):
-        stream = WholeViews(None, None, None, DataConfig(sources=sources), 2, start=start)
+        stream = stream_of(sources, start=start)
         return [view.image for view, _ in zip(stream, range(count), strict=False)]
 
     whole, rest = pictures(0, 10), pictures(6, 4)

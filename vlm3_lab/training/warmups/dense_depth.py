@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Warm-up of a vision half that starts from random weights.
 
-The authors start from a vision language model that has seen the world. A small model from random
-weights has not, and some numbers in text are a weak teacher for it: a picture is asked at a few
-dozen points. Before it learns to answer, its vision half learns from the depth of every cell of a
-view at once, through a linear layer that is thrown away afterwards.
+The authors start from a vision language model that has seen the world. A small model with random
+weights has not, and numbers in text are a weak teacher: they cover only a few dozen points of an
+image. So before it learns to answer, its vision half learns the depth of every cell of a view at
+once, through a linear layer that is discarded afterwards.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vlm3_lab.scenes import View
 from vlm3_lab.training.packing import still_frames
-from vlm3_lab.training.samples import ViewStream
+from vlm3_lab.training.samples import ViewSamples
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.tasks.depth import uniform_grid
@@ -28,18 +29,18 @@ CELLS = 8
 """Cells along each side of an image token whose depth is learned."""
 
 WAVES = (0.5, 1.0, 2.0)
-"""Periods over the view's side that tell a token's place."""
+"""Periods, as shares of the view's side, of the waves that encode a token's place."""
 
 PLACE_WEIGHT = 0.2
-"""Share of the loss on a token's place: what a question's coordinates will be matched with."""
+"""Weight in the loss of a token's place, which the coordinates in questions will refer to."""
 
 
 @dataclass(frozen=True)
 class DenseSample:
-    """A view as the image processor returns it, and what is true of its tokens.
+    """A view as the image processor returns it, and the truth for its tokens.
 
     `log_depth`: natural logarithm of metres at the unified focal length, shape (tokens,
-    CELLS * CELLS), NaN where nothing is known. `places`: sine and cosine of each of `WAVES` along
+    CELLS * CELLS), NaN where unknown. `places`: sine and cosine of each of `WAVES` along
     both sides, shape (tokens, 4 * len(WAVES)).
     """
 
@@ -49,13 +50,13 @@ class DenseSample:
     places: Tensor
 
 
-class DenseDepth(ViewStream[DenseSample]):
-    """Views with the depth of all their cells."""
+class DenseDepth(ViewSamples[DenseSample]):
+    """Whole views with the depth of all their cells."""
 
+    @override
     def sample(self, scene: View, rng: np.random.Generator) -> DenseSample:
-        """The whole view."""
-        unified = self.unified(scene)
-        image_processor = self._processor.image_processor
+        unified = self._model.unified(scene)
+        image_processor = self._model.packer.image_processor
         pixels = image_processor(
             [unify_image(scene.image, unified)], return_tensors="pt", do_resize=False
         )
@@ -71,8 +72,8 @@ class DenseDepth(ViewStream[DenseSample]):
             wave_code(places),
         )
 
+    @override
     def length(self, sample: DenseSample) -> int:
-        """Tokens of the view."""
         return len(sample.log_depth)
 
 
@@ -94,7 +95,7 @@ def cell_depth(view: View, unified: UnifiedCamera, cell: int) -> NDArray[np.floa
 
 
 def token_cells(cells: NDArray[Any], side: int) -> NDArray[Any]:
-    """What cells hold, by token.
+    """Group the values of cells by token.
 
     Args:
         cells: shape (rows * side, columns * side, n).
@@ -128,14 +129,14 @@ def collate(samples: list[DenseSample]) -> dict[str, Tensor]:
 
 
 def known_error(read: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error where the truth is finite, of tensors of one shape; 0 if nowhere."""
+    """Mean absolute error where the truth is finite; 0 if it is nowhere. Shapes are equal."""
     known = torch.isfinite(truth)
     error = (read - torch.nan_to_num(truth)).abs()
     return error[known].sum() / known.sum().clamp(min=1)
 
 
 class DenseHead(nn.Module):
-    """A vision half with the linear layer that reads depth and place from its tokens."""
+    """A vision half with a linear layer that reads depth and place from its tokens."""
 
     def __init__(self, visual: nn.Module, width: int):
         super().__init__()
@@ -147,9 +148,14 @@ class DenseHead(nn.Module):
     def forward(
         self, pixel_values: Tensor, image_grid_thw: Tensor, log_depth: Tensor, places: Tensor
     ) -> dict[str, Tensor]:
-        """The loss: mean absolute error of the logarithm of depth, and of the place."""
+        """Mean absolute error of log depth plus weighted mean squared error of the place."""
         tokens = self.visual(pixel_values, grid_thw=image_grid_thw).pooler_output
         read = self.read(tokens if isinstance(tokens, Tensor) else torch.cat(tokens)).float()
         depth_loss = known_error(read[:, : CELLS**2], log_depth)
         misplaced = (read[:, CELLS**2 :] - places).square().mean()
         return {"loss": depth_loss + PLACE_WEIGHT * misplaced}
+
+
+def vision_head(model: Any) -> DenseHead:
+    """The head on the vision half of a whole model."""
+    return DenseHead(model.model.visual, model.config.text_config.hidden_size)

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vlm3_lab.studies.benchmark import Measurement, Method, Setting
-from vlm3_lab.studies.stock import PACK
+from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting
+from vlm3_lab.studies.bench.stock import PACK
 from vlm3_ros.engines.chunking import MAX_CHUNK
 
 DESCRIPTIONS: dict[Method, str] = {

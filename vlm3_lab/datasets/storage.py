@@ -1,60 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a training set, one for each bag, and how they become its files.
+"""The files of a training set, written so that an interruption leaves no half-written file.
 
-`bags/NAME.json` is a finished bag: what was made of it, with its lines of frames.jsonl and
-pairs.jsonl. While it is made, `bags/NAME.jsonl` holds the plan, then a line for each frame.
+`bags/NAME.json` is a finished bag: how it was made, and its lines of frames.jsonl and pairs.jsonl.
+While a bag is being made, `bags/NAME.jsonl` is its journal: the plan, then a line per frame.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from vlm3_lab.datasets.files import write_lines, write_whole
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from vlm3_lab.datasets.reading import DESCRIPTION, FRAMES, HELD_OUT, PAIRS, VERSION
 from vlm3_ros.evaluation.depthlm import DatasetError
+from vlm3_ros.messages.recorded import millimetres
 
 
 def part_file(folder: Path, name: str) -> Path:
-    """Of a finished bag."""
+    """File of a finished bag."""
     return folder / "bags" / f"{name}.json"
 
 
 def journal_file(folder: Path, name: str) -> Path:
-    """Of a bag that is begun."""
+    """File of a bag that is being made."""
     return folder / "bags" / f"{name}.jsonl"
 
 
 def finished_parts(folder: Path) -> list[dict[str, Any]]:
-    """All finished bags, by name.
+    """All finished bags, sorted by name.
 
     Raises:
-        DatasetError: naming a file that is none.
+        DatasetError: naming a file that is not one.
     """
     return [_part(path) for path in sorted((folder / "bags").glob("*.json"))]
 
 
 def check_origin(folder: Path) -> None:
-    """Refuse a folder whose files would be overwritten though they come from elsewhere.
+    """Refuse a folder with files of another origin, which would be overwritten.
 
     Raises:
-        DatasetError: names such a file.
+        DatasetError: naming such a file.
     """
     if any((folder / "bags").glob("*.json*")):
         return
     for name in (FRAMES, HELD_OUT, PAIRS, DESCRIPTION):
         if (folder / name).exists():
             raise DatasetError(
-                f"{folder / name}: it is not of a set that `vlm3 dataset` makes, and would be "
+                f"{folder / name}: it does not belong to a set made by `vlm3 dataset` and would be "
                 "overwritten; choose another folder"
             )
 
 
 def journal_lines(journal: Path) -> list[dict[str, Any]]:
-    """The whole lines of a begun bag; none where it is not begun."""
+    """The complete lines of a journal; none if there is no journal."""
     if not journal.exists():
         return []
     lines = []
@@ -67,10 +71,10 @@ def journal_lines(journal: Path) -> list[dict[str, Any]]:
 
 
 def check_same(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a bag that was made in another way.
+    """Refuse to continue a bag that was made with other options.
 
     Raises:
-        DatasetError: names what differs.
+        DatasetError: naming what differs.
     """
     old, new = dict(_leaves(before)), dict(_leaves(now))
     if differing := [key for key in new if new[key] != old.get(key)]:
@@ -82,9 +86,9 @@ def check_same(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
 
 
 def put_together(folder: Path) -> dict[str, Any]:
-    """Write the files of the whole from the finished bags; returns what dataset.json says.
+    """Write the files of the set from its finished bags; return the content of dataset.json.
 
-    It is written last: as long as it is missing, the set is unfinished.
+    dataset.json is written last: without it, a set is unfinished.
     """
     parts = finished_parts(folder)
     starts = [0, *accumulate(len(part["frames"]) for part in parts)]
@@ -125,6 +129,42 @@ def put_together(folder: Path) -> dict[str, Any]:
     return description
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file and its folder; the file appears only when it is complete.
+
+    Raises:
+        OSError: if it cannot be written; names the file, leaves nothing behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_lines(path: Path, contents: Iterable[Any]) -> None:
+    """Write one line of JSON per content."""
+    write_whole(path, "".join(json_line(content) for content in contents).encode())
+
+
+def json_line(content: Any) -> str:
+    """One line of JSON, with the line break."""
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
+def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode an RGB image, shape (height, width, 3), uint8, as JPEG."""
+    return cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes()
+
+
+def depth_png(depth: NDArray[np.floating]) -> bytes:
+    """Encode metres as a 16-bit PNG of millimetres; 0 where unknown or above 65.535 m."""
+    return cv2.imencode(".png", millimetres(depth))[1].tobytes()
+
+
 def _part(path: Path) -> dict[str, Any]:
     try:
         part: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -133,13 +173,13 @@ def _part(path: Path) -> dict[str, Any]:
     except (ValueError, AttributeError):
         pass
     raise DatasetError(
-        f"{path}: it is no bag of a training set, or damaged; choose another folder, or remove "
-        "this file, and the bag is made again"
+        f"{path}: it is not a bag of a training set, or it is damaged; choose another folder, or "
+        "remove this file to make the bag again"
     )
 
 
 def _leaves(options: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
-    """Single options, those of nested ones named by their way."""
+    """All options with dotted names."""
     for key, value in options.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{within}{key}.")

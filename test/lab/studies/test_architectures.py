@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlm3_lab.studies.stock import ask_naive
+from vlm3_lab.studies.bench.stock import ask_naive
 from vlm3_lab.training import architectures
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.processor import encode_questions

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vlm3_lab.scenes import KINDS, View, sample_view
-from vlm3_lab.scenes.objects import (
+from vlm3_lab.scenes.scene import Look, Material, Scene
+from vlm3_lab.scenes.seen_objects import (
     MIN_SHARE,
     SeenObject,
     hour_of,
@@ -18,7 +19,6 @@ from vlm3_lab.scenes.objects import (
     seen_objects,
     true_answers,
 )
-from vlm3_lab.scenes.scene import Look, Material, Scene
 from vlm3_lab.scenes.things import ROUND, SIZES, add_thing, floor
 from vlm3_lab.scenes.views import camera_pose, render_view
 from vlm3_lab.training.samples import mirrored

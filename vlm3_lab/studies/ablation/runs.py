@@ -18,21 +18,26 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vlm3_lab.scenes import View
-from vlm3_lab.studies.ablation import ArmScore, Finding, read_score, write_score
+from vlm3_lab.studies.ablation.markers import QUESTION, ask_marked_depth, draw_marker
+from vlm3_lab.studies.ablation.results import ArmScore, Finding, read_score, write_score
 from vlm3_lab.studies.synthetic import AskView, score_view
-from vlm3_lab.training.config import ConfigError, TrainConfig, WarmupConfig, check_data
+from vlm3_lab.training.config import ConfigError, DataConfig, TrainConfig, WarmupConfig, check
 from vlm3_lab.training.packing import Packer, QuestionAnswer
-from vlm3_lab.training.samples import ViewStream, depth_pairs, sample_pixels
-from vlm3_lab.training.sft import Streams, train, warm_up
-from vlm3_lab.training.warmup import DenseDepth
+from vlm3_lab.training.samples import ModelInput, ViewSamples, sample_pixels
+from vlm3_lab.training.sft import train, warm_up
+from vlm3_lab.training.streams import stream_of
+from vlm3_lab.training.tasks.depth import depth_pairs
+from vlm3_lab.training.trainer import Lesson
+from vlm3_lab.training.warmups.dense_depth import DenseDepth
+from vlm3_lab.training.warmups.run import WARMUPS, dense_depth_warmup
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
-from vlm3_ros.tasks.markers import QUESTION, ask_marked_depth, draw_marker
 
 logger = logging.getLogger(__name__)
 
@@ -162,64 +167,55 @@ def arm_camera(arm: Arm, camera: PinholeCamera) -> PinholeCamera:
     return PinholeCamera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
 
 
-def arm_streams(arm: Arm) -> Streams:
-    """What an arm's samples are drawn with."""
-    return Streams(partial(ArmDense, arm), partial(ArmQuestions, arm), packed_copies)
-
-
 class ArmDense(DenseDepth):
     """Views with the depth of all their cells, as an arm sees them."""
 
-    def __init__(self, arm: Arm, *arguments: Any, **keywords: Any):
-        super().__init__(*arguments, **keywords)
+    def __init__(self, arm: Arm, model: ModelInput, data: DataConfig):
+        super().__init__(model, data)
         self._arm = arm
 
+    @override
     def variant(self, scene: View, repeat: int) -> View:
-        """See the base class."""
         return _as_seen(self._arm, super().variant(scene, repeat))
 
 
 AskedImages = tuple[tuple[NDArray[np.uint8], list[QuestionAnswer]], ...]
-"""Images, shape (height, width, 3), with the questions about each; all of one view."""
+"""Images of one view, shape (height, width, 3), each with the questions about it."""
 
 
-class ArmQuestions(ViewStream[AskedImages]):
+class ArmQuestions(ViewSamples[AskedImages]):
     """Depth questions about random pixels of views, as an arm sees and asks them.
 
     The pixels are the same for all arms.
     """
 
-    def __init__(self, arm: Arm, *arguments: Any, **keywords: Any):
-        super().__init__(*arguments, **keywords)
+    def __init__(self, arm: Arm, model: ModelInput, data: DataConfig):
+        super().__init__(model, data)
         self._arm = arm
 
+    @override
     def variant(self, scene: View, repeat: int) -> View:
-        """See the base class."""
         return _as_seen(self._arm, super().variant(scene, repeat))
 
+    @override
     def sample(self, scene: View, rng: np.random.Generator) -> AskedImages:
-        """One image with all questions, or one copy of it for each."""
         pixels = sample_pixels(scene, self._data.questions, rng)
-        image, pairs = depth_pairs(scene, pixels, self._profile, self._limits)
+        image, pairs = depth_pairs(scene, pixels, self._model.profile, self._model.limits)
         if self._arm.pixels == "text":
             return ((image, pairs),)
-        tips = self.unified(scene).to_view(pixels)
+        tips = self._model.unified(scene).to_view(pixels)
         return tuple(
             (draw_marker(image, tip), [(QUESTION, answer)])
             for tip, (_, answer) in zip(tips, pairs, strict=True)
         )
 
+    @override
     def length(self, sample: AskedImages) -> int:
-        """Pixels of the view."""
         return sample[0][0].size
 
 
-def packed_copies(processor: Any) -> Callable[[list[AskedImages]], dict[str, Any]]:
-    """What makes a batch of `packed_loss` of samples of `ArmQuestions`."""
-    return partial(_pack_copies, Packer(processor))
-
-
-def _pack_copies(packer: Packer, samples: list[AskedImages]) -> dict[str, Any]:
+def pack_copies(packer: Packer, samples: list[AskedImages]) -> dict[str, Any]:
+    """A batch for `packed_loss` from samples of `ArmQuestions`."""
     return packer.collate(
         [packer.pack([image], pairs) for view in samples for image, pairs in view]
     )
@@ -273,12 +269,15 @@ def _run_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int, views: int)
 
 def _train_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int) -> tuple[Path, Path]:
     """Train one arm, as far as that is not done yet; returns the folders of its two parts."""
-    streams = arm_streams(arm)
-    # Of images only, so arms that differ in the questions share it.
+    # Arms that differ only in the questions share the warm-up, which has none.
     warmup = folder / "warmups" / f"{arm.images}-{arm.weights}-{seed}"
-    start = warm_up(config, warmup, streams)
+    warmups = {**WARMUPS, "warmup": dense_depth_warmup(partial(ArmDense, arm))}
+    start = warm_up(config, warmup, warmups)
     arm_folder = _arm_folder(folder, arm, seed)
-    train(replace(config, model=str(start), warmup=WarmupConfig()), arm_folder, streams=streams)
+    lesson = Lesson(
+        stream_of(partial(ArmQuestions, arm)), lambda packer: partial(pack_copies, packer)
+    )
+    train(replace(config, model=str(start), warmup=WarmupConfig()), arm_folder, lesson=lesson)
     return warmup / "warmup", arm_folder
 
 
@@ -309,4 +308,4 @@ def _check_weights(config: TrainConfig, arm: Arm) -> None:
         weighed = [source for source in data.sources.values() if source.weight]
         if arm.weights != "given" and len(weighed) < 2:
             raise ConfigError(f"{where}.sources holds no two sources to weigh")
-        check_data(data, where)
+        check(data, f"{where}.")

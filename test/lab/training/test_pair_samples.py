@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from vlm3_lab.scenes.pairs import sample_pair, true_matches
+from vlm3_lab.scenes.view_pairs import sample_pair, true_matches
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import DataConfig
-from vlm3_lab.training.pair_warmup import FLOW_CELLS, DensePairs, dense_flow, motion_code
-from vlm3_lab.training.pairs import PairQuestions, match_pairs, pose_pairs
 from vlm3_lab.training.samples import mirrored, sample_pixels
-from vlm3_lab.training.warmup import CELLS, WAVES
+from vlm3_lab.training.streams import SampleStream, model_input
+from vlm3_lab.training.tasks.pairs import Questions, match_pairs, pose_pairs
+from vlm3_lab.training.warmups.dense_depth import CELLS, WAVES
+from vlm3_lab.training.warmups.dense_pairs import FLOW_CELLS, DensePairs, dense_flow, motion_code
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import unify_focal
@@ -37,8 +38,11 @@ def pair(request):
     return sample_pair(np.random.default_rng(3), request.param)
 
 
-def stream(**data):
-    return PairQuestions(PROCESSOR, PROFILE, LIMITS, DataConfig(**data), batch_size=2)
+MODEL = model_input(PROCESSOR, PROFILE)
+
+
+def samples(**data):
+    return Questions(MODEL, DataConfig(**data))
 
 
 def unified(view):
@@ -47,7 +51,7 @@ def unified(view):
 
 @pytest.mark.parametrize("repeat", range(4))
 def test_the_answers_about_every_variant_are_the_motion_between_its_views(pair, repeat):
-    variant = stream().variant(pair, repeat)
+    variant = samples().variant(pair, repeat)
     answers = [
         answer
         for _, answer in pose_pairs(PROFILE.prompts, variant.T_cam1_cam2, unified(variant.first))
@@ -78,7 +82,7 @@ def test_the_answers_about_every_variant_are_the_motion_between_its_views(pair, 
 
 
 def test_the_variants_are_mirrored_and_exchanged(pair):
-    motions = [stream().variant(pair, repeat).T_cam1_cam2 for repeat in range(4)]
+    motions = [samples().variant(pair, repeat).T_cam1_cam2 for repeat in range(4)]
     mirror = np.diag([-1.0, 1, 1, 1])
     assert motions[1] == pytest.approx(mirror @ motions[0] @ mirror)
     assert motions[2] == pytest.approx(motions[0])
@@ -138,20 +142,21 @@ def test_a_still_camera_has_no_flow_and_no_motion(pair):
 
 
 def test_samples_hold_three_pose_questions_and_the_matches():
-    sample = next(iter(stream(matches=5, repeats=2)))
+    data = DataConfig(matches=5, repeats=2)
+    sample = next(iter(SampleStream(Questions(MODEL, data), data, batch_size=2)))
     assert 3 < len(sample.blocks) <= 8
     assert sample.image_grid_thw.shape == (2, 3)
 
 
 def test_pose_and_matches_can_be_asked_alone(pair):
     asked = np.random.default_rng(0)
-    assert len(stream(matches=0).sample(pair, asked).blocks) == 3
-    assert len(stream(matches=6, pose=False).sample(pair, asked).blocks) == 6
+    assert len(samples(matches=0).sample(pair, asked).blocks) == 3
+    assert len(samples(matches=6, pose=False).sample(pair, asked).blocks) == 6
 
 
 def test_dense_samples_describe_every_token():
-    dataset = DensePairs(PROCESSOR, PROFILE, LIMITS, DataConfig(matches=1, repeats=1), 2)
-    sample = next(iter(dataset))
+    data = DataConfig(matches=1, repeats=1)
+    sample = next(iter(SampleStream(DensePairs(MODEL, data), data, batch_size=2)))
     of_first, of_second = (int(n) // 4 for n in sample.packed.image_grid_thw.prod(dim=1))
     assert sample.log_depth.shape == (of_first + of_second, CELLS**2)
     assert sample.flow.shape == (of_second, 2 * FLOW_CELLS**2)

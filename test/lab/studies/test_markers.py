@@ -9,10 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
-from vlm3_ros.engines.base import Answer, Profile
-from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
 from vlm3_ros.tasks.markers import (
     COLOUR,
     QUESTION,
@@ -20,6 +16,10 @@ from vlm3_ros.tasks.markers import (
     draw_marker,
     marker_length,
 )
+
+from vlm3_ros.engines.base import Answer, Profile
+from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
+from vlm3_ros.language.prompts import depth_answer, load_prompt_set
 
 
 @given(data=st.data(), width=st.integers(32, 300), height=st.integers(32, 300))

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm3_lab.scenes import View, sample_view
-from vlm3_lab.training.samples import depth_pairs, mirrored
-from vlm3_lab.training.warmup import CELLS, DenseHead, cell_depth
+from vlm3_lab.training.samples import mirrored
+from vlm3_lab.training.tasks.depth import depth_pairs
+from vlm3_lab.training.warmups.dense_depth import CELLS, DenseHead, cell_depth
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
 from vlm3_ros.language.answers import parse_depth

@@ -1,56 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Warm-up of questions about objects: what is true of the object in each box.
+"""Warm-up of questions about objects: distance and size of the object in each box.
 
-Whether one box holds a taller object than another is one bit about two objects: asked for it and
-for metres alone, a small model stayed at chance for tens of thousands of questions. Here the token
-that ends each box of a question also tells, through a linear layer that is thrown away afterwards,
-how far away that object is and how large. What relations are made of is then at hand, and they are
-learned within minutes. Batches of other tasks beside it are asked as ever.
+Whether one box holds a taller object than another is one bit about two objects. Asked only for
+that and for metres, a small model stayed at chance for tens of thousands of questions. Here a
+linear layer, discarded afterwards, also reads distance and size of the object from the token that
+ends its box in a question. Relations follow from these facts and are then learned within minutes.
+Batches of other tasks are asked as usual.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vlm3_lab.scenes import View
-from vlm3_lab.scenes.objects import SeenObject, seen_objects, true_answers
-from vlm3_lab.training.mixture import MixedQuestions
-from vlm3_lab.training.objects import ObjectQuestions, object_pair
+from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects, true_answers
 from vlm3_lab.training.packing import IGNORE, PackedSample, Packer, answer_losses, packed_hidden
-from vlm3_lab.training.samples import DepthQuestions
-from vlm3_lab.training.warmup import known_error
+from vlm3_lab.training.tasks.objects import Questions as ObjectQuestions
+from vlm3_lab.training.tasks.objects import object_pair
+from vlm3_lab.training.warmups.dense_depth import known_error
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet, object_question
 from vlm3_ros.tasks.objects import Question, Relation, question_boxes, question_template
 
 FACTS = 7
-"""See `object_facts`."""
+"""Number of facts per object, see `object_facts`."""
 
 LEAST_METRES = 0.1
-"""Ahead of the camera, for what begins beside or behind it: logarithms need some."""
+"""Least distance ahead of the camera, also for objects next to or behind it: for logarithms."""
 
 WEIGHTS = {"answers": 1.0, "relations": 0.3, "facts": 1.0}
-"""Of the parts of the loss. Relations are one token of many, and would weigh little."""
+"""Weights of the parts of the loss. Relations have a part of their own: among all answer tokens
+their single token would weigh little."""
 
 
 def object_facts(thing: SeenObject, unified: UnifiedCamera) -> NDArray[np.float64]:
-    """What is true of an object, in numbers of about 1.
+    """Distance, direction and size of an object, in numbers of about 1.
 
     Args:
         unified: how its view enters the model, which sees depth at the unified focal length.
 
     Returns:
-        Natural logarithm of metres ahead to its centre; how far that lies to the right and how far
-        up, as shares of that; logarithms of its width, of its height, of metres ahead to where it
-        begins, and of its size, the cube root of its volume. Shape (FACTS,).
+        Shape (FACTS,): natural logarithm of the metres ahead to the centre; metres to the right
+        and up, divided by the metres ahead; natural logarithms of width, height, metres ahead to
+        the nearest point, and the cube root of the volume.
     """
     right, up, ahead = thing.centre
     ahead = max(ahead, LEAST_METRES)
@@ -67,25 +68,25 @@ def object_facts(thing: SeenObject, unified: UnifiedCamera) -> NDArray[np.float6
 
 
 def region_ends(question: Question, unified: UnifiedCamera, prompts: PromptSet) -> list[int]:
-    """Behind how many characters of a question the region of each of its objects ends, a first."""
+    """The number of characters of a question up to the end of each object's region, a first."""
     assert prompts.objects is not None
     wording, text_range = prompts.objects, prompts.text_range
     template = question_template(question, wording)
     boxes = question_boxes(question, unified, text_range)
-    # The question as far as the region: the other one may stand before it.
+    # The question up to the region; the other object's region may come first.
     starts = [template[: template.index(name) + len(name)] for name in ("{a}", "{b}")[: len(boxes)]]
     return [len(object_question(wording, start, boxes, text_range)) for start in starts]
 
 
 @dataclass(frozen=True)
 class ObjectSample(PackedSample):
-    """A view with questions about its objects, and what is true of these.
+    """A view with questions about its objects, and facts about these objects.
 
-    `ends`: of every box in a question, the question and the token in its block that holds the last
-    character of the box's region; below 0 from the end of the prefix, where all questions start
-    with the same box. Shape (boxes, 2). `facts`: of the objects in them, shape (boxes, FACTS).
-    `decisions`: of every relation, the question and the token in its block that tells yes from no,
-    shape (relations, 2).
+    `ends`: for every box in a question, the index of the question and of the token in its block
+    that holds the last character of the box's region, shape (boxes, 2). The token is negative,
+    from the end of the prefix, if all questions start with the same box. `facts`: of the objects
+    in the boxes, shape (boxes, FACTS). `decisions`: for every relation, the index of the question
+    and of the token in its block that distinguishes yes from no, shape (relations, 2).
     """
 
     ends: NDArray[np.int64]
@@ -94,19 +95,19 @@ class ObjectSample(PackedSample):
 
 
 class ObjectFacts(ObjectQuestions):
-    """Packed questions about objects, with what is true of each object."""
+    """Packed questions about objects, with facts about each object."""
 
+    @override
     def sample(self, scene: View, rng: np.random.Generator) -> ObjectSample:
-        """See the base class."""
-        unified, prompts = self.unified(scene), self._profile.prompts
+        unified, prompts = self._model.unified(scene), self._model.profile.prompts
         things = seen_objects(scene)
         asked = true_answers(things, rng)[: self._data.object_questions]
         pairs = [object_pair(question, truth, unified, prompts) for question, truth in asked]
-        packer = Packer(self._processor)
+        packer = self._model.packer
         packed = packer.pack([unify_image(scene.image, unified)], pairs)
         facts = {tuple(thing.box.tolist()): object_facts(thing, unified) for thing in things}
         decisive = _decisive_token(packer, prompts)
-        ends, told, decisions = [], [], []
+        ends, facts_at_ends, decisions = [], [], []
         for index, ((question, _), (text, _), labels) in enumerate(
             zip(asked, pairs, packed.labels, strict=True)
         ):
@@ -114,31 +115,25 @@ class ObjectFacts(ObjectQuestions):
             token_ends = packer.token_ends(text)
             tokens = np.searchsorted(token_ends, region_ends(question, unified, prompts))
             ends += [(index, own - len(token_ends) + token) for token in tokens]
-            told += [facts[box] for box in (question.a, question.b) if box is not None]
+            facts_at_ends += [facts[box] for box in (question.a, question.b) if box is not None]
             if isinstance(question, Relation):
                 decisions.append((index, own + decisive))
         return ObjectSample(
             **vars(packed),
             ends=np.array(ends, np.int64).reshape(-1, 2),
-            facts=np.array(told).reshape(-1, FACTS),
+            facts=np.array(facts_at_ends).reshape(-1, FACTS),
             decisions=np.array(decisions, np.int64).reshape(-1, 2),
         )
 
 
 def _decisive_token(packer: Packer, prompts: PromptSet) -> int:
-    """The first token of an answer that tells yes from no."""
+    """Index of the first token of an answer that distinguishes yes from no."""
     assert prompts.objects is not None
     answers = (packer.answer_tokens(text) for text in (prompts.objects.yes, prompts.objects.no))
     return next(i for i, (yes, no) in enumerate(zip(*answers, strict=False)) if yes != no)
 
 
-class ObjectWarmup(MixedQuestions):
-    """Batches of questions about objects with facts, and of depth as ever."""
-
-    streams: ClassVar = {"depth": DepthQuestions, "objects": ObjectFacts}
-
-
-def collate_objects(packer: Packer, samples: Sequence[PackedSample]) -> dict[str, Any]:
+def collate(packer: Packer, samples: Sequence[PackedSample]) -> dict[str, Any]:
     """A batch as keyword arguments of `ObjectHead`; samples of other tasks have no facts."""
     batch = packer.collate(samples)
     layout = batch["layout"]
@@ -166,7 +161,7 @@ def collate_objects(packer: Packer, samples: Sequence[PackedSample]) -> dict[str
 
 
 class ObjectHead(nn.Module):
-    """A model with the linear layer that reads an object's facts where its box ends."""
+    """A model with a linear layer that reads an object's facts where its box ends."""
 
     def __init__(self, model: Any):
         super().__init__()
@@ -178,14 +173,16 @@ class ObjectHead(nn.Module):
     def forward(
         self, batch: dict[str, Any], ends: Tensor, facts: Tensor, is_decision: Tensor
     ) -> dict[str, Tensor]:
-        """The loss and its parts, which a batch has: cross entropy of answers, and of the tokens
-        among them that tell yes from no, and mean absolute error of facts.
+        """The loss and those of its parts that the batch has.
+
+        The parts are cross entropy of answers, cross entropy of the answer tokens that distinguish
+        yes from no, and mean absolute error of facts.
 
         Args:
-            batch: of `Packer.collate`.
-            ends: row and column in it of each token that facts are read from, shape (n, 2).
+            batch: from `Packer.collate`.
+            ends: row and column in the batch of each token to read facts from, shape (n, 2).
             facts: shape (n, FACTS).
-            is_decision: which of its labels tell yes from no, of the shape of them.
+            is_decision: mask of the labels that distinguish yes from no, of the labels' shape.
         """
         hidden = packed_hidden(self.model, batch)
         labels = batch["labels"]
@@ -198,5 +195,5 @@ class ObjectHead(nn.Module):
             "facts": known_error(read, facts),
         }
         loss = torch.stack([weight * parts[name] for name, weight in WEIGHTS.items()]).sum()
-        had = {"answers": len(losses), "relations": len(decisions), "facts": len(facts)}
-        return {"loss": loss, **{name: part for name, part in parts.items() if had[name]}}
+        counts = {"answers": len(losses), "relations": len(decisions), "facts": len(facts)}
+        return {"loss": loss, **{name: part for name, part in parts.items() if counts[name]}}

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of every task come in the share that is asked for, also after a resume."""
+"""Every task has its share of the batches, also after a resume."""
 
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,38 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from vlm3_lab.training import tasks
 from vlm3_lab.training.config import DataConfig
-from vlm3_lab.training.mixture import STREAMS, MixedQuestions, task_order
-from vlm3_lab.training.samples import WINDOW, ViewStream
-
-
-class Numbers(ViewStream):
-    """Windows of numbers instead of pictures."""
-
-    first = 0
-
-    def _window(self, number):
-        return self.first + np.arange(WINDOW * 2).reshape(-1, 2) + number * WINDOW * 2
-
-    def sample(self, scene, rng):
-        raise NotImplementedError
-
-    def length(self, sample):
-        raise NotImplementedError
-
+from vlm3_lab.training.samples import ModelInput, Samples
+from vlm3_lab.training.streams import WINDOW, MixedStream, SampleStream, task_order
+from vlm3_lab.training.tasks import TASKS, task_samples
 
 FIRST = {"depth": 0, "pairs": 1_000_000, "objects": 2_000_000}
 
 
 @pytest.fixture(autouse=True)
 def numbered_batches(monkeypatch):
-    """The numbers tell the tasks apart."""
-    for task, first in FIRST.items():
-        monkeypatch.setitem(STREAMS, task, type(task, (Numbers,), {"first": first}))
+    """Windows of numbers instead of samples; the numbers identify the task."""
+    first = {task_samples(task): number for task, number in FIRST.items()}
+
+    def window(stream, number):
+        numbers = first[type(stream._samples)] + np.arange(WINDOW * 2) + number * WINDOW * 2
+        return numbers.reshape(-1, 2)
+
+    monkeypatch.setattr(SampleStream, "_window", window)
 
 
-def batches(tasks, start, count, workers):
-    dataset = MixedQuestions(None, None, None, DataConfig(tasks=tasks), 2, start=start * 2)
+def batches(shares, start, count, workers):
+    model = ModelInput(None, None, None)
+    dataset = MixedStream(model, DataConfig(tasks=shares), 2, start=start * 2)
     stream = iter(DataLoader(dataset, batch_size=2, num_workers=workers))
     return [next(stream).tolist() for _ in range(count)]
 
@@ -72,6 +65,14 @@ MIXED = {"depth": 1.0, "pairs": 0.5, "objects": 0.7}
 @pytest.mark.parametrize("done", [1, 7, 18])
 def test_a_resumed_mixture_goes_on_with_the_batch_that_comes_next(workers, done):
     assert batches(MIXED, done, 20, workers) == batches(MIXED, 0, done + 20, workers)[done:]
+
+
+def test_every_module_of_a_task_is_found_and_the_first_ones_keep_their_order():
+    folder = Path(tasks.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert set(TASKS) == modules
+    assert TASKS[:3] == ("depth", "pairs", "objects")
+    assert all(issubclass(task_samples(task), Samples) for task in TASKS)
 
 
 def test_no_batch_comes_twice():

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
 from vlm3_lab.datasets.reading import Pair, Split
-from vlm3_lab.scenes.pairs import MIN_COVISIBILITY
+from vlm3_lab.scenes.view_pairs import MIN_COVISIBILITY
 from vlm3_lab.scenes.views import View
 from vlm3_ros.evaluation.bag.truth import pixels_shown
 from vlm3_ros.geometry.camera import PinholeCamera

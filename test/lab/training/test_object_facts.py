@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from vlm3_lab.scenes import sample_view
-from vlm3_lab.scenes.objects import quantity_of, seen_objects, true_answers
+from vlm3_lab.scenes.seen_objects import quantity_of, seen_objects, true_answers
 from vlm3_lab.training.checkpoint import (
     TinyShape,
     build_checkpoint,
@@ -27,19 +27,21 @@ from vlm3_lab.training.config import (
     TrainConfig,
     WarmupConfig,
 )
-from vlm3_lab.training.object_warmup import (
+from vlm3_lab.training.packing import PACKED_ATTENTION, Packer, packed_hidden, packed_loss
+from vlm3_lab.training.samples import mirrored
+from vlm3_lab.training.sft import train
+from vlm3_lab.training.streams import model_input
+from vlm3_lab.training.tasks.depth import Questions as DepthQuestions
+from vlm3_lab.training.tasks.objects import object_pair
+from vlm3_lab.training.warmups.object_facts import (
     WEIGHTS,
     ObjectFacts,
     ObjectHead,
-    collate_objects,
+    collate,
     object_facts,
 )
-from vlm3_lab.training.objects import object_pair
-from vlm3_lab.training.packing import PACKED_ATTENTION, Packer, packed_hidden, packed_loss
-from vlm3_lab.training.samples import DepthQuestions, mirrored
-from vlm3_lab.training.sft import train
 from vlm3_ros.engines.base import Profile, load_profile
-from vlm3_ros.engines.processor import image_limits, load_processor
+from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.language.answers import parse_length
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation, question_boxes
@@ -82,22 +84,22 @@ def view():
     return next(view for view in views if len(seen_objects(view)) >= 3)
 
 
-def _stream(prompts, constants_are_tokens=True, count=40):
+def _samples(prompts, constants_are_tokens=True, count=40):
     processor = build_processor(build_tokenizer(prompts, constants_are_tokens))
     profile = Profile(128.0, "pad", prompts)
-    data = DataConfig(object_questions=count)
-    return processor, ObjectFacts(processor, profile, image_limits(processor), data, 2)
+    model = model_input(processor, profile)
+    return processor, model, ObjectFacts(model, DataConfig(object_questions=count))
 
 
-def _asked(stream, view, seed, count):
+def _asked(samples, view, seed, count):
     """What a sample asks that is drawn with a seed, and the sample."""
     asked = true_answers(seen_objects(view), np.random.default_rng(seed))[:count]
-    return [question for question, _ in asked], stream.sample(view, np.random.default_rng(seed))
+    return [question for question, _ in asked], samples.sample(view, np.random.default_rng(seed))
 
 
-def _check_ends(processor, stream, prompts, view, questions, sample):
+def _check_ends(processor, model, prompts, view, questions, sample):
     """Each end is the token with which the last of a region is told, and has its facts."""
-    unified = stream.unified(view)
+    unified = model.unified(view)
     facts = {tuple(thing.box): object_facts(thing, unified) for thing in seen_objects(view)}
     found = iter(zip(sample.ends, sample.facts, strict=True))
     for index, question in enumerate(questions):
@@ -119,23 +121,23 @@ def _check_ends(processor, stream, prompts, view, questions, sample):
 @pytest.mark.parametrize("wording", WORDINGS)
 def test_facts_are_read_where_the_text_of_a_box_ends(wording, constants_are_tokens, view):
     prompts = WORDINGS[wording]
-    processor, stream = _stream(prompts, constants_are_tokens)
-    questions, sample = _asked(stream, view, 4, 40)
+    processor, model, samples = _samples(prompts, constants_are_tokens)
+    questions, sample = _asked(samples, view, 4, 40)
     assert {type(question) for question in questions} == {Relation, Quantity, Direction}
-    _check_ends(processor, stream, prompts, view, questions, sample)
+    _check_ends(processor, model, prompts, view, questions, sample)
 
 
 def test_a_box_that_all_questions_start_with_ends_in_the_prefix(view):
-    processor, stream = _stream(SHORT, constants_are_tokens=False, count=2)
+    processor, model, samples = _samples(SHORT, constants_are_tokens=False, count=2)
     things = seen_objects(view)
 
     def is_shared(seed):
         (one, _), (other, _), *_ = true_answers(things, np.random.default_rng(seed))
         return isinstance(one, Relation) and isinstance(other, Relation) and one.a == other.a
 
-    questions, sample = _asked(stream, view, next(filter(is_shared, range(1000))), 2)
+    questions, sample = _asked(samples, view, next(filter(is_shared, range(1000))), 2)
     assert (sample.ends[:, 1] < 0).tolist() == [True, False, True, False]
-    _check_ends(processor, stream, SHORT, view, questions, sample)
+    _check_ends(processor, model, SHORT, view, questions, sample)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +149,8 @@ def test_a_box_that_all_questions_start_with_ends_in_the_prefix(view):
     ],
 )
 def test_yes_and_no_are_told_apart_by_one_token(wording, constants_are_tokens, decisive, view):
-    processor, stream = _stream(WORDINGS[wording], constants_are_tokens)
-    questions, sample = _asked(stream, view, 4, 40)
+    processor, _, samples = _samples(WORDINGS[wording], constants_are_tokens)
+    questions, sample = _asked(samples, view, 4, 40)
     relations = [i for i, question in enumerate(questions) if isinstance(question, Relation)]
     assert sample.decisions[:, 0].tolist() == relations
     told = [sample.labels[index][token] for index, token in sample.decisions]
@@ -156,8 +158,8 @@ def test_yes_and_no_are_told_apart_by_one_token(wording, constants_are_tokens, d
 
 
 def test_facts_lead_back_to_the_object_and_are_what_answers_say(view):
-    _, stream = _stream(SHORT)
-    unified = stream.unified(view)
+    _, model, _ = _samples(SHORT)
+    unified = model.unified(view)
     ahead = view.T_world_camera[:3, 2] * (1, 1, 0)
     ahead /= np.linalg.norm(ahead)
     axes = np.stack([np.cross(ahead, (0, 0, 1)), (0, 0, 1), ahead])
@@ -186,17 +188,15 @@ def checkpoint(tmp_path_factory):
     return model, load_processor(folder), load_profile(folder)
 
 
-def _batch(stream, processor, views):
-    packer = Packer(processor)
-    samples = [stream.sample(view, np.random.default_rng(i)) for i, view in enumerate(views)]
-    return samples, packer, collate_objects(packer, samples)
+def _batch(maker, processor, views):
+    samples = [maker.sample(view, np.random.default_rng(i)) for i, view in enumerate(views)]
+    return samples, collate(Packer(processor), samples)
 
 
 def test_the_loss_is_that_of_answers_relations_and_facts(checkpoint, view):
     model, processor, profile = checkpoint
-    data = DataConfig(object_questions=12)
-    stream = ObjectFacts(processor, profile, image_limits(processor), data, 2)
-    samples, _, batch = _batch(stream, processor, [view, mirrored(view)])
+    maker = ObjectFacts(model_input(processor, profile), DataConfig(object_questions=12))
+    samples, batch = _batch(maker, processor, [view, mirrored(view)])
     ids, labels = batch["batch"]["input_ids"], batch["batch"]["labels"]
     expected = [
         np.concatenate([s.prefix_ids, s.blocks[index]])[len(s.prefix_ids) + token]
@@ -225,8 +225,8 @@ def test_the_loss_is_that_of_answers_relations_and_facts(checkpoint, view):
 
 def test_batches_of_depth_have_the_loss_of_their_answers(checkpoint, view):
     model, processor, profile = checkpoint
-    stream = DepthQuestions(processor, profile, image_limits(processor), DataConfig(), 2)
-    _, _, batch = _batch(stream, processor, [view])
+    maker = DepthQuestions(model_input(processor, profile), DataConfig())
+    _, batch = _batch(maker, processor, [view])
     with torch.no_grad():
         losses = ObjectHead(model)(**batch)
         expected = packed_loss(model, batch["batch"])

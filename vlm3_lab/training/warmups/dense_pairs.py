@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Warm-up of two-view tasks: where every token of the second view lies in the first one.
 
-A few numbers in text are a weak teacher for what two views have to do with each other: asked for
-the motion alone, a small model learned nothing in tens of thousands of pairs. Here each token of
-the second view also tells, through a linear layer that is thrown away afterwards, where the first
-view shows its cells, and the token behind both images tells the motion. The depth that the vision
-half knows is kept alive beside it.
+A few numbers in text are a weak teacher for the relation of two views: asked only for the motion,
+a small model learned nothing from tens of thousands of pairs. Here linear layers, discarded
+afterwards, also read from each token of the second view where the first view shows its cells, and
+from the token after both images the motion. Dense depth is trained along, so that the vision half
+does not forget it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,21 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
+from typing_extensions import override
 
-from vlm3_lab.scenes.pairs import GAPS, ViewPair
+from vlm3_lab.scenes.view_pairs import GAPS, ViewPair
 from vlm3_lab.training.packing import PackedSample, Packer, packed_hidden
-from vlm3_lab.training.pairs import PairStream
-from vlm3_lab.training.warmup import CELLS, WAVES, cell_depth, known_error, token_cells, wave_code
+from vlm3_lab.training.samples import PairSamples
+from vlm3_lab.training.warmups.dense_depth import (
+    CELLS,
+    WAVES,
+    cell_depth,
+    known_error,
+    token_cells,
+    wave_code,
+)
 from vlm3_ros.geometry.camera import UnifiedCamera
+from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import Transform, seen_motion
 from vlm3_ros.tasks.depth import uniform_grid
 
@@ -31,10 +40,10 @@ FLOW_CELLS = 4
 """Cells along each side of an image token whose match is learned."""
 
 DISTANCE_UNIT, ANGLE_UNIT = 0.3, np.radians(10)
-"""Metres and radians that a motion is measured in, so that its numbers are about 1."""
+"""Units of a motion, in metres and radians, that make its numbers about 1."""
 
 WIDE_GAPS = (6, GAPS[1])
-"""Views half a second to two seconds apart: of closer ones, most of the motion is below a tenth of
+"""Views half a second to two seconds apart. In closer pairs most of the motion is below a tenth of
 a token, and nothing is learned from them at first."""
 
 WEIGHTS = {
@@ -44,12 +53,12 @@ WEIGHTS = {
     "motion": 0.2,
     "log_depth": 0.3,
 }
-"""Of the parts of the loss. The motion weighs little: before matches are known it is noise, and
-Muon's steps are as long as ever."""
+"""Weights of the parts of the loss. The motion weighs little: until matches are known it is noise,
+and Muon's steps do not get shorter for it."""
 
 MATCHING_LAYER, MATCHING_HEADS = 1, 2
-"""The decoder layer, and how many of its heads, that learn to look at the match of a token. The
-layer before can prepare for it, two are left to make use of it."""
+"""The decoder layer whose first heads learn to look at the match of a token, and their number. The
+layer before can prepare for it, two layers remain to use it."""
 
 
 def dense_flow(
@@ -61,9 +70,9 @@ def dense_flow(
         token: side of an image token, px.
 
     Returns:
-        How far each cell moves from the second to the first view, in tokens, shape (tokens,
-        2 * FLOW_CELLS**2); and where the middle of each token lies in the first view, as shares
-        of its sides, shape (tokens, 2). NaN where the first view does not show it.
+        The movement of each cell from the second to the first view, in tokens, shape (tokens,
+        2 * FLOW_CELLS**2), and the place of each token's centre in the first view, as shares of
+        its sides, shape (tokens, 2). NaN where the first view does not show it.
     """
     view = second.view
     columns, rows = view.width // token, view.height // token
@@ -78,21 +87,23 @@ def dense_flow(
 def _matched(
     pair: ViewPair, first: UnifiedCamera, second: UnifiedCamera, pixels2: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """For pixels of the second view: flow to the first view and the place there, shape (n, 4)."""
+    """Flow of pixels of the second view to the first, and their place there, shape (n, 4)."""
     camera = pair.second.camera
     source = np.round(second.to_source(pixels2))
     inside = ((source >= 0) & (source < (camera.width, camera.height))).all(axis=1)
     matches = pair.exchanged().matches(source[inside])
-    found = np.full((len(pixels2), 4), np.nan)
+    flow_and_places = np.full((len(pixels2), 4), np.nan)
     places = first.to_view(matches)
-    found[inside] = np.concatenate([places - second.to_view(source[inside]), places], axis=1)
-    return found
+    flow_and_places[inside] = np.concatenate(
+        [places - second.to_view(source[inside]), places], axis=1
+    )
+    return flow_and_places
 
 
 def surrounding_tokens(
     places: NDArray[np.float64], columns: int, rows: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The four tokens of a view around places, and their weights, which interpolate linearly.
+    """The four tokens of a view around each place, and their weights for linear interpolation.
 
     Args:
         places: (x, y) as shares of the view's sides, shape (n, 2), NaN where unknown.
@@ -113,7 +124,7 @@ def surrounding_tokens(
 
 
 def motion_code(T_cam1_cam2: Transform, first: UnifiedCamera) -> NDArray[np.float64]:
-    """The motion that the model sees, in units, shape (6,)."""
+    """The motion as the model sees it, in `DISTANCE_UNIT` and `ANGLE_UNIT`, shape (6,)."""
     seen = seen_motion(T_cam1_cam2, first)
     turn = Rotation.from_matrix(seen[:3, :3]).as_rotvec()
     return np.concatenate([seen[:3, 3] / DISTANCE_UNIT, turn / ANGLE_UNIT])
@@ -121,13 +132,13 @@ def motion_code(T_cam1_cam2: Transform, first: UnifiedCamera) -> NDArray[np.floa
 
 @dataclass(frozen=True)
 class DensePairSample:
-    """A pair without questions, and what is true of its tokens.
+    """A pair without questions, and the truth for its tokens; NaN where unknown.
 
     `flow`, `match_places`: of the second view's tokens, see `dense_flow` and `wave_code`.
     `match_tokens`, `match_weights`: the tokens of the first view around that place, see
-    `surrounding_tokens`.
-    `motion`: see `motion_code`. `log_depth`: as in `warmup.DenseSample`, of both views' tokens.
-    NaN where nothing is known. `is_second`: which of the tokens are of the second view.
+    `surrounding_tokens`. `motion`: see `motion_code`. `log_depth`: as in
+    `dense_depth.DenseSample`, for the tokens of both views. `is_second`: mask of the tokens of the
+    second view.
     """
 
     packed: PackedSample
@@ -140,15 +151,16 @@ class DensePairSample:
     is_second: Tensor
 
 
-class DensePairs(PairStream[DensePairSample]):
-    """Pairs with what is true of all their tokens."""
+class DensePairs(PairSamples[DensePairSample]):
+    """Pairs with the truth for all their tokens."""
 
     gaps = WIDE_GAPS
 
+    @override
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> DensePairSample:
-        """See the base class."""
-        first, second = self.unified(scene.first), self.unified(scene.second)
-        image_processor = self._processor.image_processor
+        first, second = self._model.unified(scene.first), self._model.unified(scene.second)
+        packer = self._model.packer
+        image_processor = packer.image_processor
         token = image_processor.patch_size * image_processor.merge_size
         flow, places = dense_flow(scene, first, second, token)
         depths = [
@@ -158,8 +170,9 @@ class DensePairs(PairStream[DensePairSample]):
         tokens, weights = surrounding_tokens(
             places, first.view.width // token, first.view.height // token
         )
+        images = [unify_image(scene.first.image, first), unify_image(scene.second.image, second)]
         return DensePairSample(
-            packed=self.pack(scene, first, second, ()),
+            packed=packer.pack(images, ()),
             flow=torch.from_numpy(flow).float(),
             match_places=wave_code(torch.from_numpy(places).float()),
             match_tokens=torch.from_numpy(tokens),
@@ -169,14 +182,14 @@ class DensePairs(PairStream[DensePairSample]):
             is_second=torch.arange(sum(map(len, depths))) >= len(depths[0]),
         )
 
+    @override
     def length(self, sample: DensePairSample) -> int:
-        """Tokens of the prefix, nearly all of them of the images."""
         return len(sample.packed.prefix_ids)
 
 
-def collate_pairs(packer: Packer, samples: list[DensePairSample]) -> dict[str, Any]:
+def collate(packer: Packer, samples: list[DensePairSample]) -> dict[str, Any]:
     """A batch as keyword arguments of `PairHead`."""
-    dense = [some.name for some in fields(DensePairSample) if some.name != "packed"]
+    dense = [part.name for part in fields(DensePairSample) if part.name != "packed"]
     return {
         "batch": packer.collate([sample.packed for sample in samples]),
         **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in dense},
@@ -184,7 +197,7 @@ def collate_pairs(packer: Packer, samples: list[DensePairSample]) -> dict[str, A
 
 
 class PairHead(nn.Module):
-    """A model with the linear layers that read matches, motion and depth from its tokens."""
+    """A model with linear layers that read matches, motion and depth from its tokens."""
 
     def __init__(self, model: Any):
         super().__init__()
@@ -209,7 +222,7 @@ class PairHead(nn.Module):
         log_depth: Tensor,
         is_second: Tensor,
     ) -> dict[str, Tensor]:
-        """The loss and its parts: of the attention, and mean absolute errors of what is read."""
+        """The loss and its parts: of the attention, and mean absolute errors of the readings."""
         seen: list[Tensor] = []
         hook = self.model.model.visual.register_forward_hook(
             lambda module, inputs, output: seen.append(output.pooler_output)
@@ -222,15 +235,14 @@ class PairHead(nn.Module):
         is_image = batch["input_ids"] == self.model.config.image_token_id
         tokens = hidden[is_image][is_second]
         rows = torch.arange(len(motion), device=hidden.device)
-        # The token behind both images.
-        behind = hidden[rows, batch["prefix_lengths"] - 1]
+        after_images = hidden[rows, batch["prefix_lengths"] - 1]
         losses = {
             "attention": _attention_loss(
                 scores[MATCHING_LAYER], is_image, is_second, match_tokens, match_weights
             ),
             "flow": self._error("flow", tokens, flow),
             "match_places": self._error("match_places", tokens, match_places),
-            "motion": self._error("motion", behind, motion),
+            "motion": self._error("motion", after_images, motion),
             "log_depth": self._error("log_depth", seen[0], log_depth),
         }
         loss = torch.stack([weight * losses[name] for name, weight in WEIGHTS.items()]).sum()
@@ -243,7 +255,7 @@ class PairHead(nn.Module):
 def _attention_loss(
     scores: Tensor, is_image: Tensor, is_second: Tensor, tokens: Tensor, weights: Tensor
 ) -> Tensor:
-    """Cross entropy of where the matching heads look, among the tokens of the first view."""
+    """Cross entropy of the matching heads' attention over the tokens of the first view."""
     is_image = is_image[:, : scores.shape[-1]]
     of_first, of_second = torch.zeros_like(is_image), torch.zeros_like(is_image)
     of_first[is_image], of_second[is_image] = ~is_second, is_second

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from vlm3_lab.scenes import sample_view
-from vlm3_lab.scenes.objects import seen_objects, true_answers
+from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
-from vlm3_lab.training.objects import object_pairs
 from vlm3_lab.training.samples import mirrored
+from vlm3_lab.training.tasks.objects import object_pairs
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import text_box, unify_focal
