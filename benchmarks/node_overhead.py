@@ -40,7 +40,8 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.clouds import cloud_message
 from vlm3_ros.nodes.depth_node import DepthNode
@@ -72,7 +73,10 @@ class InstantEngine:
         answer_template: str | None = None,
     ) -> list[Answer]:
         begin = time.perf_counter()
-        answers = [Answer(depth_answer(self.profile.prompts, 2.5), 2.5, 0.1) for _ in questions]
+        answers = [
+            Answer(depth_answer(self.profile.prompts[DepthWording], 2.5), 2.5, 0.1)
+            for _ in questions
+        ]
         self.seconds = time.perf_counter() - begin
         return answers
 

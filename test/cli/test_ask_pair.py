@@ -20,8 +20,8 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.geometry.motion import motion_from_parts
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.tasks.pairs import ask_pair
 from vlm3_ros.tasks.pose import RelativePose
+from vlm3_ros.tasks.two_view import ask_pair
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)
 CALIBRATION = """

@@ -8,7 +8,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from vlm3_ros.language.prompts import RELATIONS
+from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.tasks.queries import QueryAnswer, TextQuery, answer_json, parse_question, refused
 
 PAGE = (Path(__file__).parents[2] / "docs" / "queries.md").read_text()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +17,11 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
-from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.prompts import load_prompt_set
 
 # Of depth only, which is what these models are asked.
-PROMPTS = dataclasses.replace(load_prompt_set("vlm3"), pose=None, correspondence=None, objects=None)
+PROMPTS = load_prompt_set("vlm3").without("pose", "correspondence", "objects")
 PROFILE = Profile(focal=250.0, fit="pad", prompts=PROMPTS)
 SHAPES = {
     "one deepstack layer, heads share keys": TinyShape(
@@ -114,7 +114,7 @@ def questions() -> list[str]:
     rng = np.random.default_rng(5)
     pixels = np.concatenate([rng.integers(0, high, (4, 2)) for high in (10, 100, 1000, 2000)])
     return [
-        *(depth_question(PROMPTS, pixel) for pixel in pixels),
+        *(depth_question(PROMPTS[DepthWording], pixel, PROMPTS.text_range) for pixel in pixels),
         "How far?",
         "Given this image, how far is the red door? Answer in metres, please, and be brief.",
     ]
@@ -146,7 +146,10 @@ def fluent(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 def depth_questions() -> list[str]:
     """Of the kind that the fluent model knows."""
     rng = np.random.default_rng(11)
-    return [depth_question(PROMPTS, pixel) for pixel in rng.integers(1000, 2000, (24, 2))]
+    return [
+        depth_question(PROMPTS[DepthWording], pixel, PROMPTS.text_range)
+        for pixel in rng.integers(1000, 2000, (24, 2))
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -157,8 +160,8 @@ def image() -> NDArray[np.uint8]:
 
 def _example(tiny: TinyModel, image: NDArray[np.uint8], rng: np.random.Generator) -> dict:
     x, y = rng.integers(1000, 2000, 2)
-    inputs = tiny.inputs([image], depth_question(PROMPTS, (x, y)))
-    answer = depth_answer(PROMPTS, x / 200 * rng.uniform(0.9, 0.999)) + "<|im_end|>"
+    inputs = tiny.inputs([image], depth_question(PROMPTS[DepthWording], (x, y), PROMPTS.text_range))
+    answer = depth_answer(PROMPTS[DepthWording], x / 200 * rng.uniform(0.9, 0.999)) + "<|im_end|>"
     tokens = tiny.processor.tokenizer(answer, return_tensors="pt")["input_ids"]
     asked = inputs["input_ids"]
     return {

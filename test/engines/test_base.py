@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,9 +12,11 @@ from vlm3_ros.engines.base import (
     EngineError,
     Profile,
     load_profile,
+    profile_json,
     write_profile,
 )
-from vlm3_ros.language.prompts import DepthPrompt, PromptSet, load_prompt_set
+from vlm3_ros.language.depth import DepthWording
+from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 
 AUTHORS = Profile(1000.0, "scale", load_prompt_set("vlm3"))
 
@@ -36,7 +37,9 @@ def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
 def test_a_profile_comes_back_as_it_was_written(
     tmp_path, focal, fit, words, text_range, std_scale, match_deg
 ):
-    prompts = PromptSet(words, text_range, DepthPrompt(words + "{x}{y}", words + "{value} m", 3))
+    prompts = PromptSet(
+        words, text_range, {"depth": DepthWording(words + "{x}{y}", words + "{value} m", 3)}
+    )
     uncertainty = AnswerUncertainty(rotation_deg=1.5, match_deg=match_deg)
     profile = Profile(focal, fit, prompts, std_scale, uncertainty)
     write_profile(tmp_path, profile)
@@ -70,7 +73,7 @@ def test_prompts_can_be_named(tmp_path):
 )
 def test_what_is_wrong_with_a_profile_is_said(tmp_path, changes, message):
     path = tmp_path / "vlm3.json"
-    path.write_text(json.dumps({**asdict(AUTHORS), **changes}))
+    path.write_text(json.dumps({**profile_json(AUTHORS), **changes}))
     with pytest.raises(EngineError, match=message) as refused:
         load_profile(tmp_path)
     assert str(refused.value).startswith(str(path))

@@ -16,6 +16,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.checkpoint import preflight
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.language.depth import DepthWording, depth_question
 
 
 @pytest.fixture
@@ -81,8 +82,8 @@ def test_a_loaded_engine_answers(folder, fluent, dtype, attention):
         said.append,
     )
     image = np.zeros((32, 32, 3), np.uint8)
-    template = engine.profile.prompts.depth.answer
-    question = engine.profile.prompts.depth.question.replace("{x}", "1500").replace("{y}", "1200")
+    wording = engine.profile.prompts[DepthWording]
+    template, question = wording.answer, depth_question(wording, (1500, 1200), 2000)
     (answer,) = engine.ask([image], [question], template)
     if dtype == "float32":
         stock = AutoModelForImageTextToText.from_pretrained(folder).eval()

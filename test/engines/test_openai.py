@@ -34,11 +34,12 @@ from vlm3_ros.engines.images import QWEN3_VL_LIMITS
 from vlm3_ros.engines.openai import OpenAIEngine, answer_regex, load_openai_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.paths import default_model
 
 PROMPTS = load_prompt_set("vlm3")
-TEMPLATE = PROMPTS.depth.answer
+TEMPLATE = PROMPTS[DepthWording].answer
 IMAGE = np.random.default_rng(0).integers(0, 256, (256, 288, 3)).astype(np.uint8)
 QUESTIONS = [f"How far is point {i}?" for i in range(12)]
 
@@ -60,7 +61,7 @@ def right(chat: dict[str, Any], server: Server) -> tuple[int, object]:
 
 
 def expected(i: int) -> str:
-    return depth_answer(PROMPTS, 1 + i / 4)
+    return depth_answer(PROMPTS[DepthWording], 1 + i / 4)
 
 
 @dataclass
@@ -449,9 +450,9 @@ def test_models_of_another_way_are_left_free(server, connect):
 @given(metres=st.floats(0.01, 9999.0), name=st.sampled_from(["vlm3", "vlm3-short"]))
 def test_the_regular_expression_of_a_template(metres, name):
     prompts = load_prompt_set(name)
-    form, answer = answer_regex(prompts.depth.answer), None
+    form, answer = answer_regex(prompts[DepthWording].answer), None
     try:
-        answer = depth_answer(prompts, metres)
+        answer = depth_answer(prompts[DepthWording], metres)
     except ValueError:  # rounds to nothing
         return
     assert re.fullmatch(form, answer)

@@ -15,7 +15,8 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.numbers import NumberTree, answer_form
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
-from vlm3_ros.language.prompts import depth_question, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_question
+from vlm3_ros.language.prompts import load_prompt_set
 
 PROMPTS = load_prompt_set("vlm3")
 LENGTH = 12
@@ -62,7 +63,7 @@ def test_neither_order_nor_company_nor_chunk_matters(tiny, picture, questions, d
 
 def test_forced_answers_are_the_free_ones(fluent, image, depth_questions, caplog):
     expected = [fluent.generate([image], question, 32) for question in depth_questions]
-    answers = fluent.engine(chunk=5).ask([image], depth_questions, PROMPTS.depth.answer)
+    answers = fluent.engine(chunk=5).ask([image], depth_questions, PROMPTS[DepthWording].answer)
     assert len(set(expected)) > 5
     assert texts(answers) == expected
     assert not caplog.records
@@ -70,10 +71,11 @@ def test_forced_answers_are_the_free_ones(fluent, image, depth_questions, caplog
 
 def test_the_distribution_is_what_full_forward_passes_give(fluent, image, depth_questions):
     engine = fluent.engine()
-    answers = engine.ask([image], depth_questions[:3], PROMPTS.depth.answer)
+    answers = engine.ask([image], depth_questions[:3], PROMPTS[DepthWording].answer)
     tokenizer, model = fluent.processor.tokenizer, fluent.model
     form = answer_form(
-        PROMPTS.depth.answer, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+        PROMPTS[DepthWording].answer,
+        lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
     )
 
     def scores(question, number):
@@ -99,7 +101,9 @@ def test_the_spread_is_that_of_the_training_answers(fluent, image):
     """They were uniform over [0.9, 0.999] of x / 200: half of their central 68 % is 0.034."""
     x = np.arange(1100, 2000, 50)
     answers = fluent.engine().ask(
-        [image], [depth_question(PROMPTS, (u, 1500)) for u in x], PROMPTS.depth.answer
+        [image],
+        [depth_question(PROMPTS[DepthWording], (u, 1500), PROMPTS.text_range) for u in x],
+        PROMPTS[DepthWording].answer,
     )
     values = np.array([answer.value for answer in answers]) / (x / 200)
     spread = np.array([answer.std for answer in answers]) / (x / 200)
@@ -108,7 +112,7 @@ def test_the_spread_is_that_of_the_training_answers(fluent, image):
 
 
 def test_spreads_are_scaled_as_the_profile_says(fluent, image, depth_questions):
-    template = PROMPTS.depth.answer
+    template = PROMPTS[DepthWording].answer
     plain = fluent.engine().ask([image], depth_questions, template)
     loaded = LoadedModel(fluent.model, fluent.processor, replace(fluent.profile, std_scale=1.5))
     scaled = TransformersEngine(loaded, EngineSettings("fluent")).ask(
@@ -119,8 +123,10 @@ def test_spreads_are_scaled_as_the_profile_says(fluent, image, depth_questions):
 
 
 def test_forcing_can_be_turned_off(fluent, image, depth_questions):
-    forced = fluent.engine().ask([image], depth_questions, PROMPTS.depth.answer)
-    free = fluent.engine(force_answers=False).ask([image], depth_questions, PROMPTS.depth.answer)
+    forced = fluent.engine().ask([image], depth_questions, PROMPTS[DepthWording].answer)
+    free = fluent.engine(force_answers=False).ask(
+        [image], depth_questions, PROMPTS[DepthWording].answer
+    )
     assert texts(free) == texts(forced)
     assert {answer.std for answer in free} == {None}
 
@@ -129,8 +135,8 @@ def test_answers_of_another_form_are_left_free(tiny, picture, questions, caplog)
     images = [picture(64, 64)]
     engine = tiny.engine(max_new_tokens=LENGTH)
     with caplog.at_level(logging.WARNING):
-        answers = engine.ask(images, questions, PROMPTS.depth.answer)
-        engine.ask(images, questions, PROMPTS.depth.answer)
+        answers = engine.ask(images, questions, PROMPTS[DepthWording].answer)
+        engine.ask(images, questions, PROMPTS[DepthWording].answer)
     assert answers == engine.ask(images, questions)
     assert len(caplog.records) == 1, "it is said once"
     assert repr(answers[0].text) in caplog.text

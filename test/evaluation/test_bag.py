@@ -213,7 +213,7 @@ def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None
 def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         depth_only = truth_engine(source)
-    prompts = replace(depth_only.profile.prompts, pose=None, correspondence=None)
+    prompts = depth_only.profile.prompts.without("pose", "correspondence")
     depth_only.profile = replace(depth_only.profile, prompts=prompts)
     content = evaluation_json(evaluated(drive, depth_only))
     assert content["depth"]["delta1"] == 1
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Eng
 def test_motion_without_matches_is_believed(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         no_matches = truth_engine(source)
-    prompts = replace(no_matches.profile.prompts, correspondence=None)
+    prompts = no_matches.profile.prompts.without("correspondence")
     no_matches.profile = replace(no_matches.profile, prompts=prompts)
     content = evaluation_json(evaluated(drive, no_matches))
     assert content["pose"]["auc3"] == 1

@@ -16,7 +16,7 @@ from vlm3_ros.evaluation.metrics.objects import (
     object_metrics,
     said_by_boxes,
 )
-from vlm3_ros.language.prompts import RELATIONS
+from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Relation, Value
 
 NAN = float("nan")

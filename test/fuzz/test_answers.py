@@ -20,17 +20,11 @@ from vlm3_ros.engines.base import Answer, EngineError, parse_profile
 from vlm3_ros.engines.openai import OpenAIEngine
 from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.language.answers import (
-    AnswerError,
-    parse_depth,
-    parse_direction,
-    parse_distance,
-    parse_hour,
-    parse_length,
-    parse_point,
-    parse_relation,
-    parse_rotation,
-)
+from vlm3_ros.language.answers import AnswerError
+from vlm3_ros.language.correspondence import CorrespondenceWording, parse_point
+from vlm3_ros.language.depth import DepthWording, parse_depth
+from vlm3_ros.language.objects import parse_hour, parse_length, parse_relation
+from vlm3_ros.language.pose import PoseWording, parse_direction, parse_distance, parse_rotation
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.paths import share_folder
 
@@ -70,28 +64,28 @@ def finite(value: object) -> bool:
 
 READERS = {
     "depth": (
-        [prompts.depth.answer for prompts in SETS],
-        [lambda text, p=p: parse_depth(text, p) for p in SETS],
+        [prompts[DepthWording].answer for prompts in SETS],
+        [lambda text, p=p: parse_depth(text, p[DepthWording]) for p in SETS],
         lambda value: finite(value) and value > 0,
     ),
     "distance": (
-        [prompts.pose.distance.answer for prompts in SETS],
-        [lambda text, p=p: parse_distance(text, p.pose) for p in SETS],
+        [prompts[PoseWording].distance.answer for prompts in SETS],
+        [lambda text, p=p: parse_distance(text, p[PoseWording]) for p in SETS],
         lambda value: finite(value) and value >= 0,
     ),
     "direction": (
-        [prompts.pose.direction.answer for prompts in SETS],
-        [lambda text, p=p: parse_direction(text, p.pose) for p in SETS],
+        [prompts[PoseWording].direction.answer for prompts in SETS],
+        [lambda text, p=p: parse_direction(text, p[PoseWording]) for p in SETS],
         lambda value: math.isclose(np.linalg.norm(value), 1, rel_tol=1e-9),
     ),
     "rotation": (
-        [prompts.pose.rotation.answer for prompts in SETS],
-        [lambda text, p=p: parse_rotation(text, p.pose) for p in SETS],
+        [prompts[PoseWording].rotation.answer for prompts in SETS],
+        [lambda text, p=p: parse_rotation(text, p[PoseWording]) for p in SETS],
         lambda value: finite(value) and np.abs(value).max() <= 180,
     ),
     "point": (
-        [prompts.correspondence.answer for prompts in SETS],
-        [lambda text, p=p: parse_point(text, p.correspondence, 2000) for p in SETS],
+        [prompts[CorrespondenceWording].answer for prompts in SETS],
+        [lambda text, p=p: parse_point(text, p[CorrespondenceWording], 2000) for p in SETS],
         lambda value: value.min() >= 0 and value.max() < 2000,
     ),
     "relation": (
@@ -228,7 +222,9 @@ def test_profiles(content):
     profile, _ = attempt((ValueError,), parse_profile, data)
     if profile:
         assert profile.focal > 0
-        attempt((AnswerError,), parse_depth, "<answer>2.5</answer>", profile.prompts)
+        if "depth" in profile.prompts.wordings:
+            wording = profile.prompts[DepthWording]
+            attempt((AnswerError,), parse_depth, "<answer>2.5</answer>", wording)
 
 
 def assert_answer(answer: Answer) -> None:

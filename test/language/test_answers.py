@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import get_args
@@ -17,38 +16,44 @@ from vlm3_ros.language.answers import (
     NEAREST_METRES,
     AnswerError,
     Reason,
-    parse_depth,
-    parse_direction,
-    parse_distance,
+)
+from vlm3_ros.language.correspondence import (
+    CorrespondenceWording,
+    correspondence_answer,
+    parse_point,
+)
+from vlm3_ros.language.depth import DepthWording, depth_answer, parse_depth
+from vlm3_ros.language.objects import (
+    ObjectsWording,
+    hour_answer,
+    metres_answer,
     parse_hour,
     parse_length,
-    parse_point,
     parse_relation,
-    parse_rotation,
 )
-from vlm3_ros.language.prompts import (
-    CorrespondencePrompt,
-    DepthPrompt,
-    PosePrompt,
-    PosePrompts,
-    PromptSet,
-    correspondence_answer,
-    depth_answer,
-    hour_answer,
-    load_prompt_set,
-    metres_answer,
+from vlm3_ros.language.pose import (
+    PoseQuestion,
+    PoseWording,
+    parse_direction,
+    parse_distance,
+    parse_rotation,
     pose_answers,
 )
+from vlm3_ros.language.prompts import load_prompt_set
 
 VLM3 = load_prompt_set("vlm3")
 
 
-def with_answer(answer: str, decimals: int = 2) -> PromptSet:
-    return dataclasses.replace(VLM3, depth=DepthPrompt("({x}, {y})?", answer, decimals))
+DEPTH, POSE = VLM3[DepthWording], VLM3[PoseWording]
+MATCH, OBJECTS = VLM3[CorrespondenceWording], VLM3[ObjectsWording]
+
+
+def with_answer(answer: str, decimals: int = 2) -> DepthWording:
+    return DepthWording("({x}, {y})?", answer, decimals)
 
 
 TEMPLATES = [
-    VLM3.depth.answer,
+    DEPTH.answer,
     "<answer>{value}</answer>",
     "The depth is {value} meters.",
     "[depth] {value} [end]",
@@ -73,7 +78,7 @@ TEMPLATES = [
     ],
 )
 def test_the_number_in_the_answer_tags_is_what_counts(text: str, metres: float) -> None:
-    assert parse_depth(text, VLM3) == metres
+    assert parse_depth(text, DEPTH) == metres
 
 
 @pytest.mark.parametrize(
@@ -110,7 +115,7 @@ def test_the_number_in_the_answer_tags_is_what_counts(text: str, metres: float) 
 )
 def test_a_text_without_a_depth_is_refused_with_the_reason(text: str, reason: Reason) -> None:
     with pytest.raises(AnswerError) as raised:
-        parse_depth(text, VLM3)
+        parse_depth(text, DEPTH)
     assert raised.value.reason == reason
     assert raised.value.text == text
     assert reason in str(raised.value)
@@ -126,11 +131,11 @@ def test_a_text_without_a_depth_is_refused_with_the_reason(text: str, reason: Re
 def test_a_worded_depth_is_read_back_within_its_decimals(
     template: str, decimals: int, metres: float, thinking: str
 ) -> None:
-    prompts = with_answer(template, decimals)
+    wording = with_answer(template, decimals)
     metres += 0.5 * 10.0**-decimals
-    answer = depth_answer(prompts, min(metres, FARTHEST_METRES))
+    answer = depth_answer(wording, min(metres, FARTHEST_METRES))
     for text in (answer, f"<think>{thinking}</think>\n{answer}", f"{answer}\n"):
-        found = parse_depth(text, prompts)
+        found = parse_depth(text, wording)
         assert found == pytest.approx(metres, rel=1e-12, abs=0.5000001 * 10.0**-decimals)
 
 
@@ -158,9 +163,9 @@ pieces = st.sampled_from(
 texts = st.text() | st.lists(pieces | st.text(max_size=5), max_size=12).map("".join)
 
 
-def outcome_of(text: str, prompts: PromptSet) -> float | AnswerError:
+def outcome_of(text: str, wording: DepthWording) -> float | AnswerError:
     try:
-        return parse_depth(text, prompts)
+        return parse_depth(text, wording)
     except AnswerError as error:
         return error
 
@@ -188,11 +193,8 @@ def test_any_text_gives_a_finite_positive_number_or_an_answer_error(
 def test_a_runaway_repetition_is_read_in_one_pass(piece: str) -> None:
     """Quadratic matching of the longest text would run into the suite's timeout."""
     with pytest.raises(AnswerError):
-        parse_depth(piece * (MAX_CHARACTERS // len(piece)), VLM3)
+        parse_depth(piece * (MAX_CHARACTERS // len(piece)), DEPTH)
 
-
-POSE, MATCH = VLM3.pose, VLM3.correspondence
-assert POSE is not None and MATCH is not None
 
 READERS: dict[str, Callable[[str], object]] = {
     "distance": lambda text: parse_distance(text, POSE),
@@ -353,7 +355,7 @@ def test_a_pixel_is_read_back_in_any_wording(template: str) -> None:
     assume(answer.count("{x}") == answer.count("{y}") == 1)
     # A wording that holds its own opening inside could be read from there.
     assume("[" not in before and ";" not in before + after and "]" not in after)
-    prompt = CorrespondencePrompt("{x}{y}", answer)
+    prompt = CorrespondenceWording("{x}{y}", answer)
     worded = correspondence_answer(prompt, (3, 41), 50)
     assume("</think>" not in worded.partition("[")[2])
     assert parse_point(worded, prompt, 50).tolist() == [3, 41]
@@ -369,18 +371,15 @@ def test_a_runaway_answer_about_two_views_is_read_in_one_pass(reader: str, piece
 
 
 def test_a_wording_of_ones_own_is_read() -> None:
-    pose = PosePrompts(
-        PosePrompt("?", "<answer>{value}</answer>", 2),
-        PosePrompt("?", "v = [{x}; {y}; {z}]", 2),
-        PosePrompt("?", "[{yaw} | {pitch} | {roll}]", 0),
+    pose = PoseWording(
+        PoseQuestion("?", "<answer>{value}</answer>", 2),
+        PoseQuestion("?", "v = [{x}; {y}; {z}]", 2),
+        PoseQuestion("?", "[{yaw} | {pitch} | {roll}]", 0),
     )
     assert parse_distance("<answer> 3 m </answer>", pose) == 3
     assert parse_direction("v = [0;0;1]", pose).tolist() == [0, 0, 1]
     assert parse_rotation("[ 1 | 2|3 ]", pose).tolist() == [1, 2, 3]
 
-
-OBJECTS = VLM3.objects
-assert OBJECTS is not None
 
 FIRST, SECOND = (
     OBJECTS.region.format(xmin=xmin, ymin=20, xmax=700, ymax=1999) for xmin in (3, 400)

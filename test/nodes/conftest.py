@@ -32,7 +32,8 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Answer, Engine, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.messages.cameras import _same_camera, camera_info_message
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.ros.diagnostics import FrameReport
@@ -93,7 +94,12 @@ class WallEngine:
         answers = []
         for question in questions:
             x = int(re.search(r"\((\d+), \d+\)", question).group(1))
-            answers.append(Answer(depth_answer(self.profile.prompts, wall_depth(x)), std=0.25))
+            answers.append(
+                Answer(
+                    depth_answer(self.profile.prompts[DepthWording], wall_depth(x)),
+                    std=0.25,
+                )
+            )
         return [Answer("somewhere over there")] * self.unread + answers[self.unread :]
 
     def memory_bytes(self) -> int | None:

@@ -14,7 +14,7 @@ from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.paths import default_model
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 
 
 def test_each_node_takes_the_checkpoint_of_its_task():

@@ -519,7 +519,7 @@ def listens_to_tf(rig) -> bool:
 
 
 def test_a_model_that_learned_no_motion_fails_to_configure(make_rig, views):
-    engine = TruthEngine(views, replace(exact_prompts(), pose=None))
+    engine = TruthEngine(views, exact_prompts().without("pose"))
     mount = {"base_from_camera": "0 0 0 0 0 0 1"}
     rig = make_rig(engine, make_node=PoseNode, outputs=OUTPUTS, parameters=mount)
     rig.wait_for_status("model", ERROR, "truth did not learn relative pose")

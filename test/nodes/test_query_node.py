@@ -19,6 +19,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.geometry.lens import LensCamera
+from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.tasks.queries import ObjectQuery, PixelQuery, TextQuery, answer_query
@@ -52,7 +53,8 @@ def test_a_clicked_pixel_becomes_a_point(make_asker, bench):
     assert bench.stamp_of(point) == stamp
     np.testing.assert_allclose(answer.pop("value"), expected, rtol=1e-6)
     assert seconds(answer.pop("stamp")) == stamp
-    assert bench.depth_answer(bench.WallEngine().profile.prompts, depth) == answer.pop("raw")
+    wording = bench.WallEngine().profile.prompts[DepthWording]
+    assert depth_answer(wording, depth) == answer.pop("raw")
     assert answer == {
         "id": None,
         "question": "clicked_pixel (200, 100)",

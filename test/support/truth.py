@@ -40,19 +40,14 @@ from vlm3_ros.geometry.camera import (
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import inverse, motion_parts, seen_motion
-from vlm3_ros.language.prompts import (
-    BOX,
-    PromptSet,
-    correspondence_answer,
-    depth_answer,
-    hour_answer,
-    load_prompt_set,
-    metres_answer,
-    pose_answers,
-)
+from vlm3_ros.language.correspondence import CorrespondenceWording, correspondence_answer
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.objects import BOX, ObjectsWording, hour_answer, metres_answer
+from vlm3_ros.language.pose import PoseWording, pose_answers, pose_questions
+from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.objects import length_scale
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 
 UNKNOWN = "I cannot tell."
 SAME_DEPTH = 0.05
@@ -79,21 +74,16 @@ class TrueFrame(Protocol):
 def exact_prompts() -> PromptSet:
     """The wording of vlm3-short with so many digits that rounding does not show."""
     prompts = load_prompt_set("vlm3-short")
-    pose, objects = prompts.pose, prompts.objects
-    return replace(
-        prompts,
-        name="exact",
-        text_range=10**7,
-        depth=replace(prompts.depth, decimals=9),
-        pose=replace(
-            pose,
-            **{
-                part: replace(getattr(pose, part), decimals=9)
-                for part in ("distance", "direction", "rotation")
-            },
+    pose = prompts[PoseWording]
+    wordings = {
+        **prompts.wordings,
+        "depth": replace(prompts[DepthWording], decimals=9),
+        "pose": PoseWording(
+            *(replace(part, decimals=9) for part in (pose.distance, pose.direction, pose.rotation))
         ),
-        objects=replace(objects, decimals=9),
-    )
+        "objects": replace(prompts[ObjectsWording], decimals=9),
+    }
+    return PromptSet("exact", 10**7, wordings)
 
 
 class TruthEngine:
@@ -145,15 +135,13 @@ class TruthEngine:
             answer = self._object_answer(*known[0], question)
             if answer is not None:
                 return answer
-            return self._depth_answer(*known[0], _point(prompts.depth.question, question))
-        pose = prompts.pose
-        if pose is not None:
-            parts = (pose.distance, pose.direction, pose.rotation)
-            asked = [part.question for part in parts]
+            return self._depth_answer(*known[0], _point(prompts[DepthWording].question, question))
+        if "pose" in prompts.wordings:
+            asked = pose_questions(prompts[PoseWording])
             if question in asked:
                 return self._pose_answers(known)[asked.index(question)]
-        assert prompts.correspondence is not None
-        return self._match_answer(known, _point(prompts.correspondence.question, question))
+        template = prompts[CorrespondenceWording].question
+        return self._match_answer(known, _point(template, question))
 
     def _depth_answer(
         self, frame: TrueFrame, unified: UnifiedCamera, text_xy: NDArray[np.float64]
@@ -161,16 +149,18 @@ class TruthEngine:
         depth = _depth_at(frame, self._pixel(unified, text_xy))
         if not np.isfinite(depth):
             return UNKNOWN
-        return depth_answer(self.profile.prompts, float(depth / unified.metric_depth(1.0)))
+        return depth_answer(
+            self.profile.prompts[DepthWording], float(depth / unified.metric_depth(1.0))
+        )
 
     def _object_answer(self, frame: TrueFrame, unified: UnifiedCamera, question: str) -> str | None:
         """None where the question is not about objects."""
-        prompts, text_range = self.profile.prompts.objects, self.profile.prompts.text_range
-        if prompts is None:
+        if "objects" not in self.profile.prompts.wordings:
             return None
-        asked = prompts.relations | prompts.quantities | {"direction": prompts.direction}
+        wording, text_range = self.profile.prompts[ObjectsWording], self.profile.prompts.text_range
+        asked = wording.relations | wording.quantities | {"direction": wording.direction}
         for name, template in asked.items():
-            boxes = _boxes(template, prompts.region, question)
+            boxes = _boxes(template, wording.region, question)
             if boxes is None:
                 continue
             assert isinstance(frame, View)
@@ -181,15 +171,15 @@ class TruthEngine:
                 }
             of_box = self._things[id(frame)]
             about = [of_box[box] for box in boxes]
-            if name in prompts.relations:
-                return prompts.yes if relation_holds(name, *about) else prompts.no
-            if name in prompts.quantities:
+            if name in wording.relations:
+                return wording.yes if relation_holds(name, *about) else wording.no
+            if name in wording.quantities:
                 metres = quantity_of(name, *about)
                 assert metres is not None
-                return metres_answer(prompts, metres / length_scale(name, unified))
+                return metres_answer(wording, metres / length_scale(name, unified))
             hour = hour_of(*about)
             assert hour is not None
-            return hour_answer(prompts, hour)
+            return hour_answer(wording, hour)
         return None
 
     def _pose_answers(
@@ -199,9 +189,11 @@ class TruthEngine:
         parts = motion_parts(
             seen_motion(inverse(first.T_world_camera) @ second.T_world_camera, unified)
         )
-        assert self.profile.prompts.pose is not None
         return pose_answers(
-            self.profile.prompts.pose, parts.distance, parts.direction, parts.yaw_pitch_roll_deg
+            self.profile.prompts[PoseWording],
+            parts.distance,
+            parts.direction,
+            parts.yaw_pitch_roll_deg,
         )
 
     def _match_answer(
@@ -223,8 +215,7 @@ class TruthEngine:
             return UNKNOWN
         view, text_range = unified2.view, self.profile.prompts.text_range
         xy = text_coordinates(unified2.to_view(pixel2), view.width, view.height, text_range)
-        assert self.profile.prompts.correspondence is not None
-        return correspondence_answer(self.profile.prompts.correspondence, xy, text_range)
+        return correspondence_answer(self.profile.prompts[CorrespondenceWording], xy, text_range)
 
     def _pixel(self, unified: UnifiedCamera, text_xy: NDArray[np.float64]) -> NDArray[np.float64]:
         view = unified.view

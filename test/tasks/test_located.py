@@ -13,6 +13,7 @@ from vlm3_lab.scenes import sample_view
 from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_ros.engines.base import Answer
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.language.depth import DepthWording
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.located import locate_objects
 
@@ -27,12 +28,12 @@ class ListedEngine(TruthEngine):
     def __init__(self, depths: list[Answer], size: Answer | None) -> None:
         super().__init__([], load_prompt_set("vlm3-short"), focal=128.0)
         if size is None:
-            prompts = replace(self.profile.prompts, objects=None)
+            prompts = self.profile.prompts.without("objects")
             self.profile = replace(self.profile, prompts=prompts)
         self.depths, self.size = depths, size
 
     def ask(self, images, questions, answer_template=None):
-        if answer_template == self.profile.prompts.depth.answer:
+        if answer_template == self.profile.prompts[DepthWording].answer:
             return self.depths[: len(questions)]
         return [self.size] * len(questions)
 

@@ -146,7 +146,7 @@ def test_questions_that_there_are_not_are_refused() -> None:
 
 def test_a_checkpoint_that_did_not_learn_about_objects_says_so() -> None:
     engine = SpokenEngine(Answer("1 m"), Answer("Yes."))
-    prompts = replace(engine.profile.prompts, objects=None)
+    prompts = engine.profile.prompts.without("objects")
     engine.profile = replace(engine.profile, prompts=prompts)
     with pytest.raises(EngineError, match="truth did not learn about objects: its prompt set"):
         ask(engine, Quantity("width", A))

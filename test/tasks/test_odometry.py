@@ -414,13 +414,13 @@ def test_a_reset_forgets_the_chain(drive):
 
 
 def test_a_model_that_learned_no_motion_or_matches_is_named_at_the_start(drive):
-    prompts = replace(exact_prompts(), correspondence=None)
+    prompts = exact_prompts().without("correspondence")
     engine = TruthEngine(drive.views, prompts)
     with pytest.raises(EngineError, match=r"did not learn correspondence.*match_rows: 0"):
         odometry_of(drive, engine)
     run(odometry_of(drive, engine, match_columns=0), drive.views[:2])
     with pytest.raises(EngineError, match="did not learn relative pose"):
-        odometry_of(drive, TruthEngine(drive.views, replace(prompts, pose=None)))
+        odometry_of(drive, TruthEngine(drive.views, prompts.without("pose")))
 
 
 def test_what_was_recorded_is_replayed(drive, tmp_path):

@@ -20,8 +20,8 @@ from vlm3_ros.geometry.motion import motion_error, motion_from_parts
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.correspondence import ask_matches
 from vlm3_ros.tasks.depth import uniform_grid
-from vlm3_ros.tasks.pairs import ask_pair
 from vlm3_ros.tasks.pose import ask_pose
+from vlm3_ros.tasks.two_view import ask_pair
 
 PROMPTS = load_prompt_set("vlm3")
 FOCAL = 250.0
@@ -270,7 +270,7 @@ def test_pixels_outside_of_the_first_image_are_refused():
 def test_a_checkpoint_that_did_not_learn_a_task_says_so():
     engine = spoken()
     images = (black(engine.cameras[0]),) * 2
-    depth_only = dataclasses.replace(PROMPTS, name="depth-only", pose=None, correspondence=None)
+    depth_only = dataclasses.replace(PROMPTS.without("pose", "correspondence"), name="depth-only")
     engine.profile = Profile(FOCAL, "pad", depth_only)
     with pytest.raises(EngineError, match="truth did not learn relative pose: its prompt set 'de"):
         ask_pose(engine, images, engine.cameras)

@@ -17,7 +17,8 @@ from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.prompts import RELATIONS, load_prompt_set
+from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 from vlm3_ros.tasks.queries import (
     MAX_CHARACTERS,
@@ -274,7 +275,7 @@ def test_the_uncertainty_comes_along() -> None:
 
 def test_a_model_that_did_not_learn_objects() -> None:
     engine = SpokenEngine(Answer("Yes"))
-    engine.profile = replace(engine.profile, prompts=replace(engine.profile.prompts, objects=None))
+    engine.profile = replace(engine.profile, prompts=engine.profile.prompts.without("objects"))
     with pytest.raises(EngineError, match="did not learn about objects"):
         answer_query(engine, np.zeros((120, 160, 3), np.uint8), CAMERA, ObjectQuery("width", A))
 

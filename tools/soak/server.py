@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 
 PROMPTS = "vlm3-short"
 SLOW = 30.0
@@ -55,7 +56,7 @@ def _completion(text: object) -> bytes:
     return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
 
-_GOOD = _completion(depth_answer(load_prompt_set(PROMPTS), 2.5))
+_GOOD = _completion(depth_answer(load_prompt_set(PROMPTS)[DepthWording], 2.5))
 
 
 def _close(handler: _Handler) -> None:

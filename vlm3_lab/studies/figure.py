@@ -29,7 +29,7 @@ from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 
 GRID = (32, 24)
 """Columns and rows of the pixels whose depth is asked."""

@@ -76,7 +76,7 @@ class ObjectReport:
 
 def knows_objects(engine: Engine) -> bool:
     """Whether a checkpoint learned about objects."""
-    return engine.profile.prompts.objects is not None
+    return "objects" in engine.profile.prompts.wordings
 
 
 def evaluation_objects(seed: int, index: int) -> tuple[View, np.random.Generator]:

@@ -39,7 +39,7 @@ from vlm3_ros.evaluation.metrics.pairs import (
 from vlm3_ros.evaluation.pictures.pair import PairFrame
 from vlm3_ros.evaluation.report import match_json, of_ranks, pose_json
 from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import answered_covariance
 
 STREAM = 0xE7A2
@@ -131,8 +131,7 @@ class PairReport:
 
 def knows_pairs(engine: Engine) -> bool:
     """Whether a checkpoint learned both relative pose and correspondence."""
-    prompts = engine.profile.prompts
-    return prompts.pose is not None and prompts.correspondence is not None
+    return {"pose", "correspondence"} <= engine.profile.prompts.wordings.keys()
 
 
 def evaluation_pair(seed: int, index: int) -> tuple[DrivePair, np.random.Generator]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from vlm3_lab.scenes.view_pairs import GAPS, ViewPair
 from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.sources import MixedScenes, Scene, Sources
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, unify_focal
+from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera
+from vlm3_ros.tasks.task import ModelViews, model_views
 
 if TYPE_CHECKING:
     # Imports torch; the sources of a run are checked before that.
@@ -36,20 +37,24 @@ class ModelInput:
     profile: Profile
     limits: ImageLimits
 
+    def views(self, *views: View) -> ModelViews:
+        """How the views of a sample enter the model, in this order."""
+        return model_views(self.profile, self.limits, [view.camera for view in views])
+
     def unified(self, view: View) -> UnifiedCamera:
         """How a view enters the model."""
-        return unify_focal(view.camera, self.profile.focal, self.limits, self.profile.fit)
+        return self.views(view).cameras[0]
 
 
 class Samples(ABC, Generic[Scene, Sample]):
     """Makes training samples from scenes.
 
     Attributes:
-        wordings: parts of a prompt set, by attribute name, that only a model taught with these
-            samples knows.
+        wordings: names of the tasks of `vlm3_ros.tasks` that these samples teach. A prompt set
+            has a wording for each task that its model knows.
     """
 
-    wordings: ClassVar[tuple[str, ...]] = ()
+    wordings: ClassVar[tuple[str, ...]]
 
     def __init__(self, model: ModelInput, data: DataConfig):
         self._model, self._data = model, data
@@ -75,9 +80,12 @@ class Samples(ABC, Generic[Scene, Sample]):
     def sample(self, scene: Scene, rng: np.random.Generator) -> Sample:
         """Make one sample."""
 
-    @abstractmethod
-    def length(self, sample: Sample) -> int:
-        """Cost of a sample: batches are made of samples of similar length."""
+    def length(self, sample: Any) -> int:
+        """Cost of a sample: batches are made of samples of similar length.
+
+        For packed samples the tokens of the prefix, nearly all of them of the images.
+        """
+        return len(sample.prefix_ids)
 
 
 class ViewSamples(Samples[View, Sample]):

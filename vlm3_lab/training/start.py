@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vlm3_lab.training.checkpoint import (
     TinyShape,
@@ -21,6 +21,7 @@ from vlm3_ros.engines.base import PROFILE_FILE, Profile, load_profile
 from vlm3_ros.engines.checkpoint import preflight
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
+from vlm3_ros.tasks.depth import DEPTH
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def starting_checkpoint(config: TrainConfig, folder: Path) -> Start:
     if not (source / PROFILE_FILE).is_file():
         return Start(source, _configured_profile(config))
     known = load_profile(source)
-    if all(_knows(known.prompts, task) for task in TASKS if config.learns(task)):
+    if all(wording in known.prompts.wordings for wording in _taught_wordings(config)):
         return Start(source, known)
     profile = replace(known, prompts=_taught_prompts(config, known.prompts))
     if not has_own_words(source, known):
@@ -79,14 +80,10 @@ def _configured_profile(config: TrainConfig) -> Profile:
 def _taught_prompts(config: TrainConfig, known: PromptSet | None = None) -> PromptSet:
     """The configured prompts, without tasks that are neither taught nor known."""
     prompts = load_prompt_set(config.profile.prompts)
-    for task in TASKS:
-        if not config.learns(task) and not (known and _knows(known, task)):
-            unknown: dict[str, Any] = dict.fromkeys(task_samples(task).wordings)
-            prompts = replace(prompts, **unknown)
-    return prompts
+    kept = {*_taught_wordings(config), *(known.wordings if known else ()), DEPTH.name}
+    return prompts.without(*(name for name in prompts.wordings if name not in kept))
 
 
-def _knows(prompts: PromptSet, task: str) -> bool:
-    """Whether prompts word the questions of a task."""
-    wordings = task_samples(task).wordings
-    return not wordings or getattr(prompts, wordings[0]) is not None
+def _taught_wordings(config: TrainConfig) -> list[str]:
+    """The tasks, by their name in a prompt set, that a run teaches."""
+    return [name for task in TASKS if config.learns(task) for name in task_samples(task).wordings]

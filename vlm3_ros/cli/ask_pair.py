@@ -94,8 +94,8 @@ def _answers(
 ) -> tuple[RelativePose | None, Matches | None]:
     """What was asked for; both in one pass."""
     from vlm3_ros.tasks.correspondence import ask_matches
-    from vlm3_ros.tasks.pairs import ask_pair
     from vlm3_ros.tasks.pose import ask_pose
+    from vlm3_ros.tasks.two_view import ask_pair
 
     first, second = shots
     images, cameras = (first.image, second.image), (first.camera, second.camera)

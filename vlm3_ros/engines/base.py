@@ -7,14 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import Fit, ImageLimits
-from vlm3_ros.language.prompts import PromptError, PromptSet, load_prompt_set, parse_prompt_set
+from vlm3_ros.language.prompts import PromptSet, load_prompt_set, parse_prompt_set
+from vlm3_ros.language.templates import PromptError
 
 PROFILE_FILE = "vlm3.json"
 AUTHORS_FOCAL = 1000.0
@@ -170,11 +171,16 @@ def load_profile(path: Path | str) -> Profile:
 def write_profile(folder: Path | str, profile: Profile) -> None:
     """Write a profile beside a checkpoint's weights, its prompt set included."""
     path = Path(folder) / PROFILE_FILE
-    path.write_text(json.dumps(asdict(profile), indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(profile_json(profile), indent=2) + "\n", encoding="utf-8")
+
+
+def profile_json(profile: Profile) -> dict[str, Any]:
+    """Return the JSON form of a profile; `parse_profile` reads it."""
+    return {**asdict(profile), "prompts": profile.prompts.to_json()}
 
 
 def parse_profile(data: object) -> Profile:
-    """A profile from its JSON form; `dataclasses.asdict` is the way back.
+    """Build a profile from its JSON form; the inverse of `profile_json`.
 
     Raises:
         ValueError: what is wrong with it.

@@ -22,7 +22,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Answer, Engine, EngineError, Profile, parse_profile
+from vlm3_ros.engines.base import (
+    Answer,
+    Engine,
+    EngineError,
+    Profile,
+    parse_profile,
+    profile_json,
+)
 from vlm3_ros.engines.images import check_images, image_digest
 from vlm3_ros.geometry.camera import ImageLimits
 
@@ -125,7 +132,7 @@ class RecordingEngine:
         header = {
             "vlm3_recording": VERSION,
             "model": engine.name,
-            "profile": asdict(engine.profile),
+            "profile": profile_json(engine.profile),
             "limits": asdict(engine.limits),
         }
         try:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.prompts import SIZES
+from vlm3_ros.language.objects import SIZES
 from vlm3_ros.tasks.depth import ask_depth
-from vlm3_ros.tasks.objects import Box, Quantity, ask_objects
+from vlm3_ros.tasks.objects import OBJECTS, Box, Quantity, ask_objects
 
 _SHARES = (0.25, 0.5, 0.75)
 """Where in a box, along each side, the depth is asked: an object fills its corners rarely."""
@@ -109,7 +109,7 @@ def _answered_sizes(
     engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, boxes: Sequence[Box]
 ) -> NDArray[np.float64]:
     """Width and height, metres, shape (n, 2); NaN where unread, or not learned."""
-    if engine.profile.prompts.objects is None:
+    if OBJECTS.name not in engine.profile.prompts.wordings:
         return np.full((len(boxes), len(SIZES)), np.nan)
     questions = [Quantity(size, box) for box in boxes for size in SIZES]
     sizes = np.array(ask_objects(engine, image, camera, questions).values, dtype=float)

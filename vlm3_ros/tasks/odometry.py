@@ -30,17 +30,17 @@ from vlm3_ros.geometry.motion import (
     base_motion_covariance,
     rotation_angle,
 )
-from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
-from vlm3_ros.tasks.depth import ask_depth, uniform_grid
-from vlm3_ros.tasks.pairs import ask_pair
-from vlm3_ros.tasks.pose import RelativePose, ask_pose, pose_prompts
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
+from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
+from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
+from vlm3_ros.tasks.task import CameraPair, ImagePair, learned_wording
+from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import (
     INLIER,
     VerifiedMotion,
     match_residuals,
     verify_motion,
 )
-from vlm3_ros.tasks.views import CameraPair, ImagePair
 
 StepStatus = Literal["first", "standstill", "accepted", "fused", "refused", "skipped", "reset"]
 
@@ -182,12 +182,17 @@ def check_learned(engine: Engine, settings: OdometrySettings) -> None:
     Raises:
         EngineError: when it did not.
     """
-    pose_prompts(engine)
+    learned_wording(engine, POSE)
     if settings.asks_matches:
         try:
-            correspondence_prompts(engine)
+            learned_wording(engine, CORRESPONDENCE)
         except EngineError as error:
             raise EngineError(f"{error}, or ask no matches (match_rows: 0)") from None
+    if settings.ask_depth:
+        try:
+            learned_wording(engine, DEPTH)
+        except EngineError as error:
+            raise EngineError(f"{error}, or ask no depth (ask_depth: false)") from None
 
 
 class VisualOdometry:

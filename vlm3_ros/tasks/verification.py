@@ -36,7 +36,7 @@ from vlm3_ros.geometry.motion import (
 )
 from vlm3_ros.tasks.correspondence import Matches
 from vlm3_ros.tasks.pose import RelativePose
-from vlm3_ros.tasks.views import CameraPair
+from vlm3_ros.tasks.task import CameraPair
 
 Status = Literal["accepted", "fused", "refused"]
 

@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from vlm3_ros.tasks.markers import (
+
+from vlm3_lab.studies.ablation.markers import (
     COLOUR,
     QUESTION,
     ask_marked_depth,
     draw_marker,
     marker_length,
 )
-
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 
 
 @given(data=st.data(), width=st.integers(32, 300), height=st.integers(32, 300))
@@ -80,7 +81,7 @@ class ArrowReader:
         height, width = image.shape[:2]
         outwards = np.sign(points.mean(axis=0) * 2 - (width, height))
         u, v = points[np.argmax(points @ outwards)].astype(int)
-        return [Answer(depth_answer(self.profile.prompts, float(self.depth[v, u])))]
+        return [Answer(depth_answer(self.profile.prompts[DepthWording], float(self.depth[v, u])))]
 
     def memory_bytes(self) -> int | None:
         return None

@@ -22,7 +22,8 @@ from vlm3_lab.studies.synthetic import (
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.evaluation.report import write_json
 from vlm3_ros.geometry.camera import ImageLimits, pixels_from_text, unify_focal
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 
 SEED = 11
 COUNT = 12
@@ -72,7 +73,7 @@ class EyewitnessEngine:
         metres = self.say(float(view.depth[v, u]))
         if metres is None:
             return Answer("somewhere over there")
-        return Answer(depth_answer(self.profile.prompts, metres * 250.0 / focal))
+        return Answer(depth_answer(self.profile.prompts[DepthWording], metres * 250.0 / focal))
 
 
 def evaluate(say: Callable[[float], float | None]) -> SyntheticReport:

@@ -24,7 +24,7 @@ from vlm3_lab.studies.synthetic_objects import (
 from vlm3_ros.engines.base import Answer
 from vlm3_ros.evaluation.pictures.object import draw_object_frames
 from vlm3_ros.evaluation.report import write_json
-from vlm3_ros.language.prompts import QUANTITIES
+from vlm3_ros.language.objects import QUANTITIES
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 
 SEED, COUNT = 3, 8

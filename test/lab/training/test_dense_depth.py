@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm3_lab.scenes import View, sample_view
-from vlm3_lab.training.samples import mirrored
+from vlm3_lab.training.samples import ModelInput, mirrored
 from vlm3_lab.training.tasks.depth import depth_pairs
 from vlm3_lab.training.warmups.dense_depth import CELLS, DenseHead, cell_depth
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
-from vlm3_ros.language.answers import parse_depth
+from vlm3_ros.language.depth import DepthWording, parse_depth
 from vlm3_ros.language.prompts import load_prompt_set
 
 LIMITS = ImageLimits(multiple=32, min_pixels=1024, max_pixels=2**24)
@@ -34,8 +34,9 @@ def test_cells_hold_the_depth_that_questions_ask_for(kind, fit):
     rows, columns = np.nonzero(np.isfinite(depth))
     centres = np.stack([columns, rows], -1) * cell + (cell - 1) / 2
     pixels = np.round(unified.to_source(centres))[:300]
-    _, pairs = depth_pairs(view, pixels, profile, LIMITS)
-    asked = [parse_depth(answer, profile.prompts) for _, answer in pairs]
+    model = ModelInput(None, profile, LIMITS)
+    _, pairs = depth_pairs(view, pixels, model)
+    asked = [parse_depth(answer, profile.prompts[DepthWording]) for _, answer in pairs]
     # Half a unit of the last decimal of an answer.
     assert np.abs(depth[rows, columns][:300] - asked).max() <= 0.0051
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
+from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.tasks.depth import DepthAnswers, read_answers
+from vlm3_ros.tasks.depth import DEPTH, DepthAnswers
+from vlm3_ros.tasks.task import learned_wording, model_views
 
 QUESTION = "Given this image, how far is the point that the red arrow points at from the camera?"
 """Names no pixel: the image does."""
@@ -84,14 +85,13 @@ def ask_marked_depth(
         EngineError: when the engine cannot answer at all.
     """
     pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
-    profile = engine.profile
-    unified = unify_focal(camera, profile.focal, engine.limits, profile.fit)
+    wording = learned_wording(engine, DEPTH)
+    views = model_views(engine.profile, engine.limits, [camera])
+    (unified,) = views.cameras
     view = unify_image(image, unified)
     answers = [
         answer
         for pixel in unified.to_view(pixels)
-        for answer in engine.ask(
-            [draw_marker(view, pixel)], [QUESTION], profile.prompts.depth.answer
-        )
+        for answer in engine.ask([draw_marker(view, pixel)], [QUESTION], wording.answer)
     ]
-    return read_answers(pixels, answers, unified, profile.prompts)
+    return DEPTH.read(wording, views, pixels, answers)

@@ -200,7 +200,7 @@ class ArmQuestions(ViewSamples[AskedImages]):
     @override
     def sample(self, scene: View, rng: np.random.Generator) -> AskedImages:
         pixels = sample_pixels(scene, self._data.questions, rng)
-        image, pairs = depth_pairs(scene, pixels, self._model.profile, self._model.limits)
+        image, pairs = depth_pairs(scene, pixels, self._model)
         if self._arm.pixels == "text":
             return ((image, pairs),)
         tips = self._model.unified(scene).to_view(pixels)

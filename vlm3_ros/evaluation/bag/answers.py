@@ -17,10 +17,11 @@ from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.motion import Covariance, Transform
-from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
-from vlm3_ros.tasks.pose import pose_prompts
+from vlm3_ros.tasks.pose import POSE
+from vlm3_ros.tasks.task import learned_wording
 
 GRID = (16, 12)
 """Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
@@ -148,13 +149,13 @@ def _odometry(
 ) -> VisualOdometry | None:
     """None where the model did not learn pose, which is told."""
     try:
-        pose_prompts(engine)
+        learned_wording(engine, POSE)
     except EngineError as error:
         unlearned = ("pose", "odometry", "trajectory", "correspondence")
         answers.left_out.update(dict.fromkeys(unlearned, str(error)))
         return None
     try:
-        correspondence_prompts(engine)
+        learned_wording(engine, CORRESPONDENCE)
     except EngineError as error:
         answers.left_out["correspondence"] = str(error)
         settings = replace(settings, match_columns=0, match_rows=0, ask_depth=False)

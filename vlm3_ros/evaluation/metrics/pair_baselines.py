@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from vlm3_ros.geometry.epipolar import motion_from_matches
 from vlm3_ros.geometry.motion import Transform, motion_parts, transform
-from vlm3_ros.tasks.views import CameraPair, ImagePair
+from vlm3_ros.tasks.task import CameraPair, ImagePair
 
 IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
     "identity",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from vlm3_ros.geometry.motion import Transform, motion_parts
-from vlm3_ros.language.prompts import coarse_direction
+from vlm3_ros.language.pose import coarse_direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
