@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two frames of a recording that show the same: how much, and where.
+"""Pairs of frames of a recording that show the same: covisibility and matches.
 
-Depth cameras err, have holes, and a LiDAR's points are sparse: an unknown depth stands for the
-nearest known one around, and depths are the same within `bag_truth.SAME_DEPTH`.
+Depth cameras have errors and holes, and the points of a LiDAR are sparse. So holes are filled with
+the nearest known depth, and depths are equal within `evaluation.bag.truth.SAME_DEPTH`.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse, rotation_angle
 
 HOLE = 0.03
-"""Share of the width up to which an unknown depth is that of the nearest known pixel."""
+"""Largest distance, as a share of the width, over which an unknown depth is filled."""
 
 STEPS = (1, 2, 3, 5, 8, 13, 21, 34)
-"""How many kept frames later the second one of a pair may be."""
+"""Distances between the frames of a pair, in kept frames."""
 
 _WIDTH = 160
-"""Pixels of a row at which covisibility is measured, about; a depth stands for a block of them."""
+"""Approximate width at which covisibility is measured; images are reduced to it in blocks."""
 
 _POINTS = 800
-"""Pixels of a frame that tell its covisibility, about."""
+"""Approximate number of pixels per frame at which covisibility is measured."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A frame as pairs need it: its reduced depth and its pose.
+class ReducedFrame:
+    """A frame at reduced size, as needed to find pairs.
 
-    `depth`: metres, holes filled, shape (camera.height, camera.width); `pixels`: some where it was
-    known, shape (n, 2). `T_world_camera`: None where unknown.
+    `depth`: metres, holes filled, shape (camera.height, camera.width). `pixels`: a sample of pixels
+    with known depth, shape (n, 2). `T_world_camera`: None if unknown.
     """
 
     camera: PinholeCamera
@@ -51,13 +51,13 @@ class Place:
     split: Split
 
 
-def place(
+def reduced_frame(
     camera: PinholeCamera,
     depth: NDArray[np.float32],
     T_world_camera: Transform | None,
     split: Split,
-) -> Place:
-    """Reduce a frame; `depth` in metres, shape (camera.height, camera.width), NaN where unknown."""
+) -> ReducedFrame:
+    """Reduce a frame; `depth`: metres, shape (camera.height, camera.width), NaN where unknown."""
     step = max(1, round(camera.width / _WIDTH))
     height, width = camera.height // step, camera.width // step
     blocks = depth[: height * step, : width * step].reshape(height, step, width, step)
@@ -67,7 +67,7 @@ def place(
     cropped = PinholeCamera(width * step, height * step, camera.fx, camera.fy, camera.cx, camera.cy)
     rows, columns = np.nonzero(np.isfinite(small))
     known = np.stack([columns, rows], -1).astype(float)
-    return Place(
+    return ReducedFrame(
         cropped.resized(width, height),
         filled(small),
         known[:: max(1, len(known) // _POINTS)],
@@ -77,7 +77,7 @@ def place(
 
 
 def filled(depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Depth with its holes filled from the nearest known pixel, up to `HOLE`; NaN beyond."""
+    """Fill holes in depth from the nearest known pixel within `HOLE`; NaN beyond."""
     unknown = ~np.isfinite(depth)
     if unknown.all() or not unknown.any():
         return depth
@@ -87,16 +87,15 @@ def filled(depth: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def matches(first: View, second: View, pixels1: ArrayLike) -> NDArray[np.float64]:
-    """Where the second frame shows what the first one shows at pixels with known depth.
+    """Pixels of the second frame that show the same points as pixels of the first frame.
 
     Args:
-        first: of a data set, with its pose.
-        second: of the same bag.
+        first: a frame with its pose.
+        second: a frame of the same bag.
         pixels1: (u, v) whole numbers in the first frame, shape (n, 2).
 
     Returns:
-        (u, v), shape (n, 2), NaN where the depth is unknown, or the second frame shows another
-        depth there, or none.
+        (u, v), shape (n, 2); NaN if the depth is unknown in a frame, or differs between them.
     """
     return pixels_shown(
         (first.camera, second.camera),
@@ -106,30 +105,30 @@ def matches(first: View, second: View, pixels1: ArrayLike) -> NDArray[np.float64
     )
 
 
-def covisibility(first: Place, second: Place) -> float:
-    """Share of a frame that the other one shows, the smaller of both ways; in [0, 1]."""
+def covisibility(first: ReducedFrame, second: ReducedFrame) -> float:
+    """Share of a frame that the other one shows, the smaller of both directions; in [0, 1]."""
     return min(_shown_share(first, second), _shown_share(second, first))
 
 
 def find_pairs(
-    places: Sequence[Place], progress: Callable[[int, int], None] = lambda done, total: None
+    frames: Sequence[ReducedFrame], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[list[Pair], Counter[str]]:
-    """Pairs of frames of a bag that are up to `STEPS` apart and show enough of the same.
+    """Find pairs of frames of a bag, `STEPS` apart, with enough covisibility.
 
     Args:
-        places: in the order of time.
-        progress: told how many frames are done, and of all.
+        frames: in order of time.
+        progress: called with the number of frames done and of all frames.
 
     Returns:
-        The pairs by places in this order, and how many candidates are none, by reason.
+        The pairs, by index in `frames`, and the number of rejected candidates by reason.
     """
     pairs: list[Pair] = []
     left_out: Counter[str] = Counter()
-    for i, first in enumerate(places):
+    for i, first in enumerate(frames):
         for step in STEPS:
-            if i + step >= len(places) or places[i + step].split != first.split:
+            if i + step >= len(frames) or frames[i + step].split != first.split:
                 break
-            second = places[i + step]
+            second = frames[i + step]
             if first.T_world_camera is None or second.T_world_camera is None:
                 left_out["the pose of a frame is unknown"] += 1
                 continue
@@ -141,11 +140,11 @@ def find_pairs(
             baseline = float(np.linalg.norm(motion[:3, 3]))
             turned = float(np.degrees(rotation_angle(motion)))
             pairs.append(Pair(i, i + step, share, baseline, turned, first.split))
-        progress(i + 1, len(places))
+        progress(i + 1, len(frames))
     return pairs, left_out
 
 
-def _shown_share(first: Place, second: Place) -> float:
+def _shown_share(first: ReducedFrame, second: ReducedFrame) -> float:
     if not len(first.pixels):
         return 0.0
     assert first.T_world_camera is not None and second.T_world_camera is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sample bag: a procedural drive with exact depth and poses, as a robot would record it."""
+"""The sample bag: a procedural drive with exact depth and poses, as if recorded by a robot."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from vlm3_ros.messages.recorded import (
 )
 
 STREAM = 0x5A3B
-"""First word of the seeds of sample bags: training and evaluation have others."""
+"""First word of the seeds of sample bags; training and evaluation use others."""
 
 START_NS = 1_700_000_000_000_000_000
-"""Stamp of the first frame, any plausible time."""
+"""Stamp of the first frame; any plausible time would do."""
 
 EXACT = np.diag(np.full(6, 1e-10))
-"""Covariance of a pose that is known by construction: as good as exact, yet not zero."""
+"""Covariance of a pose that is exact by construction: practically zero, but not zero."""
 
 
 def write_sample_bag(
@@ -52,16 +52,16 @@ def write_sample_bag(
     Args:
         path: folder of the new bag.
         seed: of the scene, the drive and the noise, as `np.random.SeedSequence([0x5A3B, seed])`.
-        kind: of the scene, see `vlm3_lab.scenes.KINDS`.
+        kind: of scene, see `vlm3_lab.scenes.KINDS`.
         duration: seconds.
-        rate: frames a second.
-        progress: told the number of frames written, and of all.
+        rate: frames per second.
+        progress: called with the number of frames written and of all frames.
 
     Returns:
         The number of frames.
 
     Raises:
-        BagError: when the bag cannot be written.
+        BagError: if the bag cannot be written.
     """
     rng = np.random.default_rng(np.random.SeedSequence([STREAM, seed]))
     camera = PinholeCamera.from_hfov(400, 300, 75.0)

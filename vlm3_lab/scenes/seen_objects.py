@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects that a view shows, and what is true of them and between them.
+"""The objects that a view shows, their sizes, and the relations between them.
 
-Definitions follow those that SpatialRGPT made its benchmark with, on exact boxes in place of
-estimated point clouds: axes are upright, "right" is the camera's, "ahead" is where it looks.
+The definitions follow SpatialRGPT's benchmark, with exact boxes in place of estimated point clouds:
+axes are upright, "right" is the camera's right, "ahead" is its viewing direction.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from vlm3_ros.language.objects import DISTANCES, QUANTITIES, RELATIONS, SIZES
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 
 SLACK = 0.03
-"""Metres around an object's box within which a surface still belongs to it."""
+"""Metres around an object's box within which a surface belongs to the object."""
 
 MIN_PIXELS = 30
-"""Fewer do not show what an object is."""
+"""Least visible pixels of an object: fewer do not show what it is."""
 
 MIN_SHARE = 0.7
-"""Share of the width and of the height of an object's outline that must be in sight."""
+"""Least visible share of the width and of the height of an object's outline."""
 
 CLEAR_RATIO, CLEAR_METRES = 1.15, 0.15
-"""Sizes are compared where they differ by this factor, places where they differ by this length
-and, for what is behind, by `CLEAR_RATIO` as well: closer ones are anybody's guess."""
+"""Least factor between sizes, and least distance between places, that are compared; "behind" needs
+both. Closer ones cannot be judged from an image."""
 
 SHORTEST_METRES = 0.1
-"""Shorter distances are not asked: a quarter of them is less than anybody can see."""
+"""Least distance that is asked for: a quarter of a shorter one cannot be seen."""
 
 MIN_LEVEL = 0.1
-"""Level part of the unit vector along the optical axis: a camera that looks more steeply up or
-down than 84 degrees has no "ahead"."""
+"""Least horizontal part of the unit vector along the optical axis: a camera that looks up or down
+by more than 84 degrees has no "ahead"."""
 
 
 @dataclass(frozen=True)
 class SeenObject:
-    """An object that a view shows nearly whole.
+    """An object that is nearly completely in view.
 
     `box`: (left, top, right, bottom) of its visible pixels, px, shape (4,), inclusive. `centre`:
-    metres to the right of the camera, above it and ahead of it, shape (3,). `extent`: metres along
-    these axes, shape (3,). `volume`: cubic metres of its own box.
+    metres to the right of the camera, above and ahead of it, shape (3,). `extent`: metres along
+    these axes, shape (3,). `volume`: cubic metres of the object's own box.
     """
 
     kind: str
@@ -57,42 +57,42 @@ class SeenObject:
 
     @property
     def width(self) -> float:
-        """Metres from its left to its right end, as the camera sees it."""
+        """Metres from the left to the right end in the view."""
         return float(self.extent[0])
 
     @property
     def height(self) -> float:
-        """Metres from its lower to its upper end."""
+        """Metres from the lower to the upper end."""
         return float(self.extent[1])
 
     @property
     def nearest(self) -> float:
-        """Metres ahead of the camera where it begins."""
+        """Metres from the camera to the nearest point, along "ahead"."""
         return float(self.centre[2] - self.extent[2] / 2)
 
 
 def seen_objects(view: View) -> list[SeenObject]:
-    """The objects of a view that are in sight, `MIN_SHARE` of their outline at least.
+    """The objects of a view of which at least `MIN_SHARE` is visible.
 
-    None where the pose is unknown, or the camera looks straight up or down.
+    Empty if the pose is unknown, or the camera looks straight up or down.
     """
     if not np.linalg.norm(view.T_world_camera[:2, 2]) >= MIN_LEVEL:
         return []
     points = _world_points(view)
-    found = (_seen(view, _as_seen(view, thing), points) for thing in view.objects)
-    return [thing for thing in found if thing is not None]
+    seen = (_seen(view, _as_seen(view, thing), points) for thing in view.objects)
+    return [thing for thing in seen if thing is not None]
 
 
 def relation_holds(relation: str, a: SeenObject, b: SeenObject) -> bool | None:
-    """Whether a stands in one of `RELATIONS` to b; None where it is too close to call.
+    """Whether one of `RELATIONS` holds from a to b; None if it is too close to call.
 
     Raises:
-        KeyError: when the relation is unknown.
+        KeyError: if the relation is unknown.
     """
     index = RELATIONS.index(relation) if relation in RELATIONS else None
     if index is None:
         raise KeyError(relation)
-    # They come in pairs: the second of each is the first one turned around.
+    # Relations come in pairs: the second of each is the opposite of the first.
     first = RELATIONS[index - index % 2]
     (ax, ay, _), (bx, by, _) = a.centre, b.centre
     differences = {"below": by - ay, "left": bx - ax, "behind": a.nearest - b.nearest}
@@ -115,10 +115,10 @@ def relation_holds(relation: str, a: SeenObject, b: SeenObject) -> bool | None:
 def quantity_of(quantity: str, a: SeenObject, b: SeenObject | None = None) -> float | None:
     """Metres of one of `QUANTITIES`: of a, or between the centres of a and b.
 
-    None where it is below `SHORTEST_METRES`.
+    None if below `SHORTEST_METRES`.
 
     Raises:
-        KeyError: when the quantity is unknown.
+        KeyError: if the quantity is unknown.
     """
     if quantity not in QUANTITIES:
         raise KeyError(quantity)
@@ -135,9 +135,9 @@ def quantity_of(quantity: str, a: SeenObject, b: SeenObject | None = None) -> fl
 
 
 def hour_of(a: SeenObject, b: SeenObject) -> int | None:
-    """Where b is from a, on a clock whose 12 is away from the camera and whose 3 is to its right.
+    """Hour of the direction from a to b; 12 points away from the camera, 3 to its right.
 
-    None where one stands above the other, closer than `CLEAR_METRES` on the ground.
+    None if they are closer than `CLEAR_METRES` on the ground, one above the other.
     """
     right, _, ahead = b.centre - a.centre
     if np.hypot(right, ahead) < CLEAR_METRES:
@@ -148,14 +148,14 @@ def hour_of(a: SeenObject, b: SeenObject) -> int | None:
 def true_answers(
     things: list[SeenObject], rng: np.random.Generator
 ) -> list[tuple[Question, Value]]:
-    """All that can be asked about objects and is not too close to call, with what is true.
+    """All questions about objects that are not too close to call, with their true values.
 
     Args:
         things: of one view.
         rng: draws the order.
 
     Returns:
-        In random order, in which the kinds of question take turns.
+        In random order; the kinds of question take turns.
     """
     kinds: dict[str, list[tuple[Question, Value]]] = {}
 
@@ -173,8 +173,8 @@ def true_answers(
         for distance in DISTANCES:
             add(distance, Quantity(distance, a, b), quantity_of(distance, one, other))
         add("direction", Direction(a, b), hour_of(one, other))
-    for some in kinds.values():
-        rng.shuffle(some)
+    for questions in kinds.values():
+        rng.shuffle(questions)
     names = list(kinds)
     rng.shuffle(names)
     turns = itertools.zip_longest(*(kinds[name] for name in names))
@@ -191,7 +191,7 @@ def _are_apart(one: float, other: float) -> bool:
 
 
 def _world_points(view: View) -> NDArray[np.float64]:
-    """What each pixel shows, in the world, shape (height, width, 3); not finite in the sky."""
+    """The world point of each pixel, shape (height, width, 3); not finite in the sky."""
     height, width = view.depth.shape
     u, v = np.meshgrid(np.arange(width), np.arange(height))
     pixels = np.stack([u, v], axis=-1).reshape(-1, 2)
@@ -202,7 +202,7 @@ def _world_points(view: View) -> NDArray[np.float64]:
 
 
 def _as_seen(view: View, thing: SceneObject) -> SceneObject:
-    """A thing with the box of what is to be seen of it: that of a round one faces the camera."""
+    """A thing with its box as seen: the box of a round thing faces the camera."""
     if thing.kind not in ROUND:
         return thing
     ahead = view.T_world_camera[:3, 2]
@@ -233,7 +233,7 @@ def _seen(view: View, thing: SceneObject, points: NDArray[np.float64]) -> SeenOb
     reach = half + SLACK
     with np.errstate(invalid="ignore"):
         local = (points[top:bottom, left:right] - thing.centre) @ R_world_object
-        # Not the ground below it.
+        # Excludes the ground below the object.
         is_inside = (np.abs(local) <= reach).all(axis=-1) & (local[..., 2] > SLACK - half[2])
     rows, columns = np.nonzero(is_inside)
     if len(rows) < MIN_PIXELS:

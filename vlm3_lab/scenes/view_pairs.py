@@ -19,42 +19,42 @@ MIN_COVISIBILITY = 0.25
 SAME_DEPTH = 0.01
 """Relative difference of depth up to which two views show the same point.
 
-Depth between pixels is interpolated exactly on planes and closely on balls, so this tells
-surfaces apart, not errors.
+Depth between pixels is interpolated exactly on planes and closely on balls, so this separates
+surfaces, not errors.
 """
 
 GRID_STEP = 8
-"""Every eighth pixel of a row and of a column tells the covisibility: about 800 of a view."""
+"""Covisibility is measured at every eighth pixel of rows and columns, about 800 per view."""
 
 RATE = 10.0
 GAPS = (1, 20)
-"""Poses a second, and how many poses two views of a pair are apart: 0.1 to 2 s."""
+"""Poses per second, and least and most poses between the views of a pair: 0.1 to 2 s."""
 
 
 @dataclass(frozen=True)
 class ViewPair:
-    """Two views of one scene, the second one later on the same drive."""
+    """Two views of one scene; the second one is later on the same drive."""
 
     first: View
     second: View
 
     @property
     def T_cam1_cam2(self) -> Transform:
-        """The motion between them, shape (4, 4), metres."""
+        """The motion of the camera between the views, shape (4, 4), metres."""
         return inverse(self.first.T_world_camera) @ self.second.T_world_camera
 
     def matches(self, pixels1: ArrayLike) -> NDArray[np.float64]:
-        """Where the second view shows pixels of the first one, see `true_matches`."""
+        """Pixels of the second view that match pixels of the first one, see `true_matches`."""
         return true_matches(self.first, self.second, pixels1)
 
     def exchanged(self) -> ViewPair:
-        """The second view first."""
+        """The pair with the second view first."""
         return replace(self, first=self.second, second=self.first)
 
 
 @dataclass(frozen=True)
 class DrivePair:
-    """Two views and their drive: they were taken at its poses `start` and `start + gap`."""
+    """Two views and their drive; they are from its poses `start` and `start + gap`."""
 
     views: ViewPair
     sequence: Sequence
@@ -63,11 +63,11 @@ class DrivePair:
 
     @property
     def T_cam1_cam2_at_constant_velocity(self) -> Transform:
-        """The motion if the camera went on as it came, shape (4, 4), metres.
+        """The motion of a camera that keeps its velocity, shape (4, 4), metres.
 
         It repeats the last step of the drive before the first view, `1 / RATE` seconds of exact
-        motion, as many times as the pair has steps. Where the drive begins with the first view
-        (9 % of pairs, the longest gaps above all) the step after it stands in: that flatters this
+        motion, for every step between the views. If the drive begins with the first view (9 % of
+        pairs, mostly those with the longest gaps), the step after it is used, which flatters this
         guess.
         """
         poses, here = self.sequence.path.T_world_base, max(self.start, 1)
@@ -78,7 +78,7 @@ class DrivePair:
 
 
 def true_matches(first: View, second: View, pixels1: ArrayLike) -> NDArray[np.float64]:
-    """Where the second view shows what the first one shows at whole pixels.
+    """Pixels of the second view that show the same points as whole pixels of the first view.
 
     Args:
         first: a view.
@@ -86,8 +86,8 @@ def true_matches(first: View, second: View, pixels1: ArrayLike) -> NDArray[np.fl
         pixels1: (u, v) whole numbers in the first view, shape (n, 2).
 
     Returns:
-        (u, v) in the second view, shape (n, 2), exact between pixels; NaN where it lies outside,
-        is hidden by something nearer, or shows the sky.
+        (u, v) in the second view, shape (n, 2), exact between pixels; NaN if the point is out of
+        view, hidden by something nearer, or in the sky.
     """
     pixels1 = np.asarray(pixels1, dtype=float).reshape(-1, 2)
     columns, rows = pixels1.astype(int).T
@@ -103,9 +103,9 @@ def true_matches(first: View, second: View, pixels1: ArrayLike) -> NDArray[np.fl
 
 
 def covisibility(first: View, second: View) -> float:
-    """Share of a view that the other one shows, the smaller of both ways; in [0, 1].
+    """Share of a view that the other one shows, the smaller of both directions; in [0, 1].
 
-    The sky, which has no depth, does not count; a view of nothing else shares nothing.
+    The sky does not count; a view of the sky alone shares nothing.
     """
     return min(_visible_share(first, second), _visible_share(second, first))
 
@@ -116,15 +116,15 @@ def sample_pair(
     min_covisibility: float = MIN_COVISIBILITY,
     gaps: tuple[int, int] = GAPS,
 ) -> ViewPair:
-    """Two views from a drive through a new scene that show enough of the same.
+    """Draw two views with enough covisibility from a drive through a new scene.
 
-    Their distance in time is drawn evenly in its logarithm, from one frame to the next up to a
+    The logarithm of the time between them is drawn evenly, from consecutive frames up to a
     keyframe two seconds ago.
 
     Args:
-        kind: one of `KINDS`; drawn evenly when None.
+        kind: one of `KINDS`; drawn evenly if None.
         min_covisibility: see `covisibility`.
-        gaps: poses that the views are apart at least and at most, of `RATE` a second.
+        gaps: least and most poses between the views, at `RATE` poses per second.
     """
     return sample_drive_pair(rng, kind, min_covisibility, gaps).views
 
@@ -135,7 +135,7 @@ def sample_drive_pair(
     min_covisibility: float = MIN_COVISIBILITY,
     gaps: tuple[int, int] = GAPS,
 ) -> DrivePair:
-    """As `sample_pair`, with the drive from which the views were taken."""
+    """Draw a pair as `sample_pair` does, with the drive that the views are from."""
     while True:
         sequence = sample_sequence(
             rng,
@@ -162,7 +162,7 @@ def _visible_share(first: View, second: View) -> float:
 
 
 def _inverse_depth(depth: NDArray[np.float32], pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inverse depth between four pixels, where it is linear on planes; NaN outside of them."""
+    """Inverse depth, which is linear on planes, interpolated between pixels; NaN outside."""
     height, width = depth.shape
     u, v = pixels.T
     inside = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)

@@ -31,7 +31,7 @@ def test_a_bag_becomes_a_training_set_that_can_be_evaluated(
     assert main(command) == 0
     told = capsys.readouterr().out
     assert "yard: poses: /odom (Odometry, 'base' in 'odom')" in told
-    assert "10 of 12 images were kept; left out: 2 times: less than 0.5 s before" in told
+    assert "10 of 12 images were kept; skipped: 2 times: less than 0.5 s before" in told
     assert re.search(r"train +7 +70 +\d+ +0", told)
     dataset = load_dataset(tmp_path / "set")
     assert [frame.split for frame in dataset.frames] == ["train"] * 7 + ["held_out"] * 3

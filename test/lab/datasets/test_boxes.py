@@ -132,7 +132,7 @@ def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
     if frame == "map":
         assert objects == ()
         assert part["left_out_boxes"] == {
-            "boxes in 'map', which is not the world 'odom', nor does TF fix it to the camera": 3
+            "boxes in 'map', which is neither the world 'odom' nor fixed to the camera by TF": 3
         }
         return
     (box,) = objects

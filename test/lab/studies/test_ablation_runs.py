@@ -138,8 +138,8 @@ def test_seeds_change_weights_and_scenes_of_both_parts() -> None:
 @pytest.mark.parametrize(
     ("sources", "problem"),
     [
-        ({}, "holds no two sources"),
-        ({"a": SourceConfig(scenes=2), "b": SourceConfig(weight=0.0)}, "holds no two sources"),
+        ({}, "at least two sources"),
+        ({"a": SourceConfig(scenes=2), "b": SourceConfig(weight=0.0)}, "at least two sources"),
         ({"a": SourceConfig(scenes=2), "b": SourceConfig()}, "data.sources.b has no size"),
     ],
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vlm3_lab.studies.bench import architectures
 from vlm3_lab.studies.bench.stock import ask_naive
-from vlm3_lab.training import architectures
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.settings import EngineSettings

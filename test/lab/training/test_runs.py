@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(whole_run, config, tmp_path):
         message = str(error.value)
         assert "the checkpoint of step 4 could not be written" in message
         assert f"{run / 'checkpoint-2'} is whole" in message
-        assert "make room on the disk and give it again" in message
+        assert "make room on the disk and run it again" in message
         assert not (run / "unfinished").exists()
     train(config, run)
     _same(run, whole_run)

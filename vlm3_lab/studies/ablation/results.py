@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training runs compared: delta1 of each with its interval, and of the differences."""
+"""Results of an ablation: delta1 of each training run, their differences, and intervals."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,7 @@ RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Finding:
-    """What is to be found out: the first of `arms` is the paper's method, the others are compared
-    with it.
+    """A question that arms answer: the others are compared with the first, the paper's method.
 
     `paper`: delta1 by arm, as the paper reports it for its model and data.
     """
@@ -44,11 +43,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class ArmScore:
-    """What became of one training run.
+    """The result of one training run.
 
-    `views`: what its checkpoint answered, on the same pixels as all others. `labels`: pixels with
-    a true depth that it learned from, each time one was asked. `warmup_seconds`, `seconds`: the
-    two parts of its training; the first may be shared with other arms.
+    `views`: answers of its checkpoint, on the same pixels as all others. `labels`: number of true
+    depths that it learned from, repetitions included. `warmup_seconds`, `seconds`: of the two
+    parts of its training; the first may be shared with other arms.
     """
 
     arm: str
@@ -72,10 +71,9 @@ class Estimate:
 class Row:
     """An arm within a finding.
 
-    `delta1`: over all seeds, as is `difference`, that to the finding's first arm (None for
-    itself), which is by images: both saw the same. `by_seed`, `by_kind`: delta1. `labels_per_s`:
-    labelled pixels learned from in a second of training. `paper`: its delta1 there, None if it
-    reports none.
+    `delta1`: over all seeds. `difference`: from the finding's first arm, over all seeds, paired by
+    image; None for the first arm. `by_seed`, `by_kind`: delta1. `labels_per_s`: labelled pixels
+    learned from per second of training. `paper`: delta1 in the paper; None if it reports none.
     """
 
     finding: str
@@ -93,13 +91,13 @@ class Row:
 
 
 def pooled_mean(sums: ArrayLike, counts: ArrayLike) -> Estimate:
-    """Mean over all pixels, with the percentile bootstrap's interval over images.
+    """Mean over all pixels, with a percentile bootstrap interval over images.
 
-    Pixels of one image err together, so images are drawn again, not pixels.
+    Errors within one image are correlated, so images are resampled, not pixels.
 
     Args:
-        sums: of what is averaged, by image, shape (n,), two at least; of a difference of two
-            models the difference of their sums, which pairs them by image.
+        sums: per image, of the averaged value, shape (n,), n >= 2. For the difference of two
+            models: the difference of their sums, which pairs them by image.
         counts: pixels of each image, shape (n,).
     """
     sums, counts = np.asarray(sums, float), np.asarray(counts, float)
@@ -123,20 +121,20 @@ def pooled_mean(sums: ArrayLike, counts: ArrayLike) -> Estimate:
 
 
 def finding_rows(finding: Finding, scores: Sequence[ArmScore]) -> list[Row]:
-    """Rows of those arms of a finding that have been scored; none without its first arm."""
+    """Rows of the scored arms of a finding; empty if its first arm is not scored."""
     of_arm = {arm: [score for score in scores if score.arm == arm] for arm in finding.arms}
     reference = of_arm[finding.arms[0]]
     if not reference:
         return []
     return [
-        _row(finding, arm, some, None if some is reference else reference)
-        for arm, some in of_arm.items()
-        if some
+        _row(finding, arm, own, None if own is reference else reference)
+        for arm, own in of_arm.items()
+        if own
     ]
 
 
 def baselines(views: Sequence[ScoredView]) -> dict[str, float]:
-    """Delta1 of the best guesses that do not look, chosen on these very pixels."""
+    """Delta1 of the best guesses without looking at the image, chosen on the same pixels."""
     truth = [view.truth for view in views if view.truth.size]
     rows = [view.rows for view in views if view.truth.size]
     return {
@@ -148,12 +146,12 @@ def baselines(views: Sequence[ScoredView]) -> dict[str, float]:
 def ablation_markdown(
     findings: Sequence[Finding], scores: Sequence[ArmScore], words: Mapping[str, str]
 ) -> str:
-    """Tables of all findings.
+    """Tables of all findings as Markdown.
 
     Args:
-        findings: with arms that have been scored or not.
-        scores: one at least.
-        words: what each arm does.
+        findings: their arms may be scored or not.
+        scores: at least one.
+        words: description of each arm.
     """
     guesses = baselines(scores[0].views)
     seeds = 1 + max(score.seed for score in scores)
@@ -161,13 +159,13 @@ def ablation_markdown(
     parts = [
         f"{pixels} pixels of {images} unseen procedural views, {seeds} seed(s). In brackets: 95 % "
         "intervals, bootstrap over views; differences are paired by view. Best constant guess: "
-        f"δ1 {guesses['constant']:.3f}; best for each row of the image: {guesses['row']:.3f}."
+        f"δ1 {guesses['constant']:.3f}; best guess per image row: {guesses['row']:.3f}."
     ]
     header = [
         "arm",
         "δ1",
         "difference",
-        *(["δ1 of seeds"] if seeds > 1 else []),
+        *(["δ1 per seed"] if seeds > 1 else []),
         "AbsRel",
         *(f"δ1 {kind}" for kind in KINDS),
         "labelled pixels/s",
@@ -188,7 +186,7 @@ def ablation_markdown(
 def ablation_json(
     findings: Sequence[Finding], scores: Sequence[ArmScore], words: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The same numbers, and those that the tables leave out, as JSON."""
+    """All numbers of the tables, and more, as JSON."""
     return {
         "views": len(scores[0].views),
         "pixels": sum(view.truth.size for view in scores[0].views),
@@ -207,11 +205,13 @@ def draw_ablation(
     words: Mapping[str, str],
     path: Path | str,
 ) -> None:
-    """Draw delta1 of all arms with its interval, a part for each finding, as a PNG."""
+    """Draw delta1 of all arms with its interval, one panel per finding, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    parts = [(some.title, rows) for some in findings if (rows := finding_rows(some, scores))]
+    parts = [
+        (finding.title, rows) for finding in findings if (rows := finding_rows(finding, scores))
+    ]
     heights = [len(rows) + 0.6 for _, rows in parts]
     figure = Figure(figsize=(9, 0.42 * sum(heights) + 1.0), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -219,11 +219,11 @@ def draw_ablation(
     panels = figure.subplots(len(parts), 1, sharex=True, squeeze=False, height_ratios=heights)
     for axes, (title, rows) in zip(panels[:, 0], parts, strict=True):
         for place, row in enumerate(rows):
-            some = row.delta1
-            axes.barh(place, some.value, color="#4878a8" if row.difference is None else "#b9c6d3")
-            ends = [[some.value - some.low], [some.high - some.value]]
-            axes.errorbar(some.value, place, xerr=ends, color="black", capsize=3, linewidth=1)
-            axes.text(some.high, place, f"  {_delta1_words(row)}", va="center", fontsize=8)
+            delta1 = row.delta1
+            axes.barh(place, delta1.value, color="#4878a8" if row.difference is None else "#b9c6d3")
+            ends = [[delta1.value - delta1.low], [delta1.high - delta1.value]]
+            axes.errorbar(delta1.value, place, xerr=ends, color="black", capsize=3, linewidth=1)
+            axes.text(delta1.high, place, f"  {_delta1_words(row)}", va="center", fontsize=8)
         axes.axvline(constant, color="#c8401e", linestyle=":", linewidth=1)
         axes.set_yticks(range(len(rows)), [words[row.arm] for row in rows], fontsize=8)
         axes.invert_yaxis()
@@ -236,7 +236,7 @@ def draw_ablation(
 
 
 def write_score(score: ArmScore, path: Path | str) -> None:
-    """Write a score so that `read_score` reads it."""
+    """Write a score as JSON; `read_score` reads it."""
     write_json(
         path,
         {
@@ -261,13 +261,13 @@ def write_score(score: ArmScore, path: Path | str) -> None:
 
 
 def read_score(path: Path | str) -> ArmScore:
-    """A score that `write_score` wrote."""
+    """Read a score that `write_score` wrote."""
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     views = tuple(
         ScoredView(
             view["index"],
             view["kind"],
-            # null is what was not answered
+            # null: not answered
             *(np.array(view[name], float) for name in ("predicted", "std", "truth", "rows")),
         )
         for view in content.pop("views")
@@ -281,12 +281,12 @@ def _row(
     hits, counts = _hits(scores)
     difference = None
     if reference is not None:
-        # Where only some seeds have been run, those that both have.
+        # Only the seeds that both have.
         seeds = {score.seed for score in scores} & {score.seed for score in reference}
         if seeds:
             ours, theirs = (
-                _hits([score for score in some if score.seed in seeds])
-                for some in (scores, reference)
+                _hits([score for score in own if score.seed in seeds])
+                for own in (scores, reference)
             )
             difference = pooled_mean((ours[0] - theirs[0]).sum(axis=0), ours[1].sum(axis=0))
     views = [view for score in scores for view in score.views if view.truth.size]
@@ -301,8 +301,8 @@ def _row(
         unanswered=metrics.unanswered,
         by_seed=tuple((hits.sum(axis=1) / counts.sum(axis=1)).tolist()),
         by_kind={
-            kind: depth_metrics([v.predicted for v in some], [v.truth for v in some]).delta1
-            for kind, some in of_kinds(views).items()
+            kind: depth_metrics([v.predicted for v in own], [v.truth for v in own]).delta1
+            for kind, own in of_kinds(views).items()
         },
         warmup_seconds=sum(score.warmup_seconds for score in scores) / len(scores),
         seconds=seconds / len(scores),
@@ -312,14 +312,14 @@ def _row(
 
 
 def _hits(scores: Sequence[ArmScore]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels within delta1, and all pixels, by seed and view, shape (seeds, views) each."""
+    """Pixels within delta1, and all pixels, per seed and view, shape (seeds, views) each."""
     hits = [[within_delta(v.predicted, v.truth).sum() for v in score.views] for score in scores]
     return np.array(hits), np.array([[v.truth.size for v in score.views] for score in scores])
 
 
 def _row_json(row: Row, words: str) -> dict[str, Any]:
-    def interval(some: Estimate | None) -> dict[str, float] | None:
-        return None if some is None else {"value": some.value, "low": some.low, "high": some.high}
+    def interval(estimate: Estimate | None) -> dict[str, float] | None:
+        return None if estimate is None else asdict(estimate)
 
     return {
         "arm": row.arm,
@@ -355,5 +355,5 @@ def _delta1_words(row: Row) -> str:
     return _words(row.delta1, ".3f")
 
 
-def _words(some: Estimate, form: str) -> str:
-    return f"{some.value:{form}} [{some.low:{form}}, {some.high:{form}}]"
+def _words(estimate: Estimate, form: str) -> str:
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's findings (sections 3.1 and 4.2) as training runs that differ in one thing each.
 
-An arm is how a view becomes images and questions, and how scenes are drawn. All arms start
+An arm defines how a view becomes images and questions, and how scenes are drawn. All arms start
 from the same weights and see the same scenes, pixels and number of labels.
 """
 
@@ -45,26 +45,26 @@ MEAN_AREA = 2.4
 """Mean of width / fx * height / fy over the cameras of procedural views (`sample_camera`)."""
 
 EVALUATION_SEED = 1_000_033
-"""Of the views that all arms are scored on."""
+"""Seed of the views that all arms are scored on."""
 
 PIXELS_PER_VIEW = 5
-"""Few: what one image shows errs together, so more images say more than more pixels."""
+"""Few, because errors within one image are correlated: more images say more than more pixels."""
 
 MAX_NEW_TOKENS = 24
-"""Of an answer that does not keep to its form: longer than any number, not as long as babble."""
+"""Limit for answers that do not keep to their form; longer than any number."""
 
 _SEED_STRIDE = 1000
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A training run: the paper's method but for what is said here.
+    """A training run: the paper's method except for these choices.
 
     Attributes:
-        words: what is done, for tables.
-        images: "unified" to one focal length, or "as_they_are": all resized to the same area,
-            whatever the lens. Answers are metres.
-        pixels: named by coordinates in "text", or by an "arrow" on a copy of the image for each.
+        words: description for tables.
+        images: "unified" to one focal length, or "as_they_are": all resized to the same area for
+            any lens. Answers are metres.
+        pixels: named by coordinates in "text", or by an "arrow" on a copy of the image per pixel.
         weights: of the sources, as in `DataConfig`.
     """
 
@@ -80,7 +80,7 @@ ARMS = (
     Arm("as_they_are", "images as they are", images="as_they_are"),
     Arm("size", "weights by size", weights="size"),
     Arm("uniform", "uniform weights", weights="uniform"),
-    # Takes longest: what is cut off before its end has the rest.
+    # Last, because it takes longest: a run that is cut off then has the others.
     Arm("arrow", "pixels by drawn arrows", pixels="arrow"),
 )
 
@@ -94,7 +94,7 @@ FINDINGS = (
         {"vlm3": 0.904, "size": 0.884, "uniform": 0.842},
     ),
 )
-"""With delta1 of the paper's table 3; of cameras it has no number."""
+"""With delta1 from the paper's table 3, which has no number for cameras."""
 
 
 def run_ablation(
@@ -103,30 +103,30 @@ def run_ablation(
     folder: Path | str,
     seeds: int,
     views: int,
-    told: Callable[[list[ArmScore]], None] = lambda scores: None,
+    report: Callable[[list[ArmScore]], None] = lambda scores: None,
 ) -> list[ArmScore]:
-    """Train and score all arms, or go on where a run in the same folder was cut off.
+    """Train and score all arms, or continue a run that was cut off in the same folder.
 
     Args:
         config: the recipe of every arm; the weights of its sources are the tuned ones.
         folder: gets `settings.json`, `warmups/` and `arms/`.
-        seeds: how often everything is repeated, with other weights and another draw of scenes.
-        views: unseen procedural views that every arm is scored on.
-        told: called after each arm with all scores so far.
+        seeds: number of repetitions, with other initial weights and another draw of scenes.
+        views: number of unseen procedural views that every arm is scored on.
+        report: called after each arm with all scores so far.
 
     Raises:
-        ConfigError: when the folder holds a run of another recipe, weights by size are asked for
-            and a source has none, or the recipe teaches more than depth.
+        ConfigError: if the folder holds a run of another recipe, a source has no size to weight it
+            by, or the recipe teaches more than depth.
     """
     warm = [key for key, part in config.warmups.items() if part.optimiser.steps]
     if config.data.share("depth") < 1 or set(warm) - {"warmup"}:
         raise ConfigError(
-            "data.tasks or a warm-up: all arms learn depth alone, and are scored on it: a recipe "
-            "of `vlm3 ablate` has no other task"
+            "data.tasks or a warm-up: all arms learn depth alone and are scored on it; remove the "
+            "other tasks from the recipe"
         )
     for arm in arms:
         _check_weights(arm_config(config, arm, 0), arm)
-    # Absolute, as it is part of an arm's configuration: what it starts from lies there.
+    # Absolute, because an arm's configuration holds the path of the checkpoint it starts from.
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(config, folder / "settings.json")
@@ -135,7 +135,7 @@ def run_ablation(
         for arm in arms:
             logger.info("arm %s, seed %d: %s", arm.name, seed, arm.words)
             scores.append(_run_arm(arm_config(config, arm, seed), arm, folder, seed, views))
-            told(scores)
+            report(scores)
     return scores
 
 
@@ -154,11 +154,11 @@ def arm_config(config: TrainConfig, arm: Arm, seed: int) -> TrainConfig:
 
 
 def arm_camera(arm: Arm, camera: PinholeCamera) -> PinholeCamera:
-    """The camera that an arm takes an image to be from.
+    """The camera that an arm assumes for an image.
 
-    An image as it is: from one that sees the same solid angle as all others, so that unifying its
-    focal length resizes it to an area that is the same for all, and answers are metres. That area
-    is the mean one of unified images: both enter as as many tokens.
+    "as_they_are" assumes the same field of view for all images, so that focal unification resizes
+    them all to the same area, and answers are metres. The area is the mean area of unified images,
+    so that both kinds enter with the same number of tokens.
     """
     if arm.images == "unified":
         return camera
@@ -222,7 +222,7 @@ def pack_copies(packer: Packer, samples: list[AskedImages]) -> dict[str, Any]:
 
 
 def ask_as(arm: Arm, engine: Engine) -> AskView:
-    """How an arm asks for the depth of pixels of a view."""
+    """The function with which an arm asks for the depth of pixels of a view."""
     ask = ask_depth if arm.pixels == "text" else ask_marked_depth
 
     def ask_view(view: View, pixels: NDArray[np.float64]) -> DepthAnswers:
@@ -240,7 +240,7 @@ def _arm_folder(folder: Path, arm: Arm, seed: int) -> Path:
 
 
 def _run_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int, views: int) -> ArmScore:
-    """Train and score one arm, as far as that is not done yet."""
+    """Train and score one arm, unless that is already done."""
     result = _arm_folder(folder, arm, seed) / "score.json"
     if result.is_file() and len((score := read_score(result)).views) == views:
         return score
@@ -268,7 +268,7 @@ def _run_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int, views: int)
 
 
 def _train_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int) -> tuple[Path, Path]:
-    """Train one arm, as far as that is not done yet; returns the folders of its two parts."""
+    """Train one arm, unless that is already done; return the folders of its two parts."""
     # Arms that differ only in the questions share the warm-up, which has none.
     warmup = folder / "warmups" / f"{arm.images}-{arm.weights}-{seed}"
     warmups = {**WARMUPS, "warmup": dense_depth_warmup(partial(ArmDense, arm))}
@@ -282,7 +282,7 @@ def _train_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int) -> tuple[
 
 
 def _seconds(folder: Path) -> float:
-    """What a training took, all sittings together; 0 where there was none."""
+    """Seconds of a training over all sittings; 0 if there was none."""
     path = folder / "log.json"
     log = json.loads(path.read_text()) if path.is_file() else []
     return max((float(entry["seconds"]) for entry in log if "seconds" in entry), default=0.0)
@@ -294,8 +294,8 @@ def _check_settings(config: TrainConfig, path: Path) -> None:
         path.write_text(settings)
     elif path.read_text() != settings:
         raise ConfigError(
-            f"{path} is of another recipe than this one: choose another folder, or ask for the "
-            "same again"
+            f"{path} is of another recipe: choose another folder, or use the recipe and options "
+            "that it started with"
         )
 
 
@@ -307,5 +307,5 @@ def _check_weights(config: TrainConfig, arm: Arm) -> None:
         where = f"arm {arm.name}: {name}"
         weighed = [source for source in data.sources.values() if source.weight]
         if arm.weights != "given" and len(weighed) < 2:
-            raise ConfigError(f"{where}.sources holds no two sources to weigh")
+            raise ConfigError(f"{where}.sources must hold at least two sources to weight")
         check(data, f"{where}.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public architectures with random weights: what a model costs can be measured without it."""
+"""Public architectures with random weights, to measure a model's cost without its checkpoint."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         },
     }
 }
-"""Sizes as the checkpoints' config.json states them; 4b: Qwen3-VL-4B, the paper's model."""
+"""Sizes from the checkpoints' config.json; 4b: Qwen3-VL-4B, the paper's model."""
 
 
 def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedModel:
-    """A model of a public architecture with random weights, asked with the authors' prompts.
+    """Build a model of a public architecture with random weights and the authors' prompts.
 
-    Its vocabulary knows the words of these prompts and single digits, as the real one does, so
-    questions have about as many tokens. Its answers are noise of the right cost.
+    Its vocabulary has the words of these prompts and single digits, as the real one, so questions
+    have about as many tokens. Its answers are noise of the right cost.
 
     Args:
         shape: one of SHAPES.
-        settings: of which device, dtype and attention are used.
+        settings: device, dtype and attention are used.
         seed: of the weights.
 
     Raises:
-        EngineError: when it does not fit into memory.
+        EngineError: if the model does not fit into memory.
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings)
     profile = authors_profile()
@@ -80,12 +80,12 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
     )
     with torch.device("meta"):
         weights = Qwen3VLForConditionalGeneration(config).parameters()
-        needed = int(sum(some.numel() for some in weights) * dtype.itemsize * MEMORY_MARGIN)
+        needed = int(sum(weight.numel() for weight in weights) * dtype.itemsize * MEMORY_MARGIN)
     if needed > (free := free_memory(device)):
         raise EngineError(
             f"a model of shape {shape} as {str(dtype).removeprefix('torch.')} needs about "
             f"{needed / 1e9:.1f} GB on {device}, and {free / 1e9:.1f} GB are free: choose another "
-            "device or dtype, or free some"
+            "device or dtype, or free memory"
         )
     attention = settings.attn_implementation
     with no_init_weights(), torch.device(device):
@@ -94,18 +94,18 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
         )
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
-        for name, some in model.named_parameters():
-            if some.ndim == 1:
-                some.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+        for name, weight in model.named_parameters():
+            if weight.ndim == 1:
+                weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
             else:
-                some.normal_(std=0.02, generator=generator)
-        # Of wide logits: a model that doubts everything would follow every number it might say.
+                weight.normal_(std=0.02, generator=generator)
+        # Spreads the logits: an undecided model would follow every number that it might say.
         model.get_output_embeddings().weight.mul_(25)
-        # Nor of tokens that the tokenizer, a small one, cannot spell.
+        # Excludes tokens that the small tokenizer cannot spell.
         model.get_output_embeddings().weight[len(tokenizer) :] = 0.0
     model.generation_config = GenerationConfig(
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=[],  # noise does not say when it is over
+        eos_token_id=[],  # noise has no end
     )
     return LoadedModel(model.eval().requires_grad_(False), build_processor(tokenizer), profile)

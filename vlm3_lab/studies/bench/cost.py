@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What asking costs, method beside method: table rows, JSON and a plot."""
+"""Cost of asking, by method: table rows, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlm3_ros.engines.chunking import MAX_CHUNK
 DESCRIPTIONS: dict[Method, str] = {
     "naive": "one generate per question, image encoded each time",
     "batched": "one generate, image repeated for each question",
-    "packed": f"{PACK} questions in one sequence behind one image, stock masked attention",
+    "packed": f"{PACK} questions in one sequence after one image, stock masked attention",
     "engine": "image and shared text once, questions in chunks, free answers",
     "engine-forced": "the same, answers forced into their form, with their distribution",
 }
@@ -33,16 +33,16 @@ _MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class CostRow:
-    """What a frame of so many questions costs, asked in one way.
+    """Cost of a frame with a number of questions, asked with one method.
 
     Attributes:
-        ms_per_frame: median of the repeats; None where memory ran out.
-        ratio_to_naive: how many times longer the naive way takes for as many questions.
-        peak_memory_mb: of the process, or of its tensors on a GPU, at most while asking.
-        added_memory_mb: of that, what asking added to the loaded model.
-        roofline_ms: what the frame takes at least on a device that reaches its measured speeds.
-        compared: number of answers that were compared with those of the naive way.
-        equal_answers: share of them that are the same; None where none was.
+        ms_per_frame: median of the repeats; None if memory ran out.
+        ratio_to_naive: time of the naive method for as many questions, divided by this time.
+        peak_memory_mb: peak while asking, of the process or, on a GPU, of its tensors.
+        added_memory_mb: the part of the peak that asking adds to the loaded model.
+        roofline_ms: least time of the frame if the device reaches its measured speeds.
+        compared: number of answers that were compared with those of the naive method.
+        equal_answers: share of compared answers that are equal; None if none was compared.
     """
 
     method: Method
@@ -58,7 +58,7 @@ class CostRow:
 
 
 def cost_rows(setting: Setting, measurements: Sequence[Measurement]) -> list[CostRow]:
-    """Rows of a table, from measurements of which one is naive."""
+    """Rows of a table; one of the measurements must be of the naive method."""
     naive = next(m for m in measurements if m.method == "naive")
     naive_ms = _milliseconds(naive)
     naive_ms = None if naive_ms is None else naive_ms / naive.questions
@@ -66,10 +66,10 @@ def cost_rows(setting: Setting, measurements: Sequence[Measurement]) -> list[Cos
 
 
 def roofline_ms(setting: Setting, method: Method, questions: int) -> float:
-    """What a frame takes at least: the multiplications of its prompts, or the weights' way.
+    """Least time of a frame in milliseconds.
 
-    Every pass through the model multiplies for all of its tokens and reads all weights, and takes
-    the longer of both.
+    Every pass through the model takes the longer of two times: that of the multiplications for its
+    tokens, and that of reading all weights.
     """
     together = {"naive": 1, "batched": questions, "packed": PACK}.get(method, MAX_CHUNK)
     images = {"naive": questions, "batched": questions, "packed": math.ceil(questions / PACK)}
@@ -91,7 +91,7 @@ def roofline_ms(setting: Setting, method: Method, questions: int) -> float:
 
 
 def cost_json(name: str, setting: Setting, rows: Sequence[CostRow]) -> dict[str, Any]:
-    """Rows and what they were measured on, as JSON."""
+    """Rows and setting as JSON."""
     return {
         "model": name,
         **asdict(setting),
@@ -115,15 +115,15 @@ def draw_cost(name: str, setting: Setting, rows: Sequence[CostRow], path: Path |
     )
     most = max(row.questions for row in rows)
     for method, colour in _COLOURS.items():
-        some = [row for row in rows if row.method == method and row.ms_per_frame is not None]
-        if not some:
+        measured = [row for row in rows if row.method == method and row.ms_per_frame is not None]
+        if not measured:
             continue
-        counts = [row.questions for row in some]
-        times = [row.ms_per_frame or 0.0 for row in some]
+        counts = [row.questions for row in measured]
+        times = [row.ms_per_frame or 0.0 for row in measured]
         time_axes.plot(counts, times, "o-", color=colour, label=method, markersize=4)
-        memory = [row.peak_memory_mb for row in some]
+        memory = [row.peak_memory_mb for row in measured]
         memory_axes.plot(counts, memory, "o-", color=colour, label=method, markersize=4)
-        if method in ("naive", "packed"):  # cost as much for every question
+        if method in ("naive", "packed"):  # the cost is proportional to the questions
             line = [n * times[-1] / counts[-1] for n in (1, most)]
             time_axes.plot((1, most), line, "--", color=colour, linewidth=0.8)
     engine = sorted({row.questions for row in rows if row.method == "engine-forced"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What asking costs: time and memory of one way to ask, in a process of its own."""
+"""Time and memory of one way to ask a model; run in a process of its own."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ LIBRARIES = ("torch", "transformers", "numpy")
 
 @dataclass(frozen=True)
 class Workload:
-    """One image, and what is asked about it.
+    """One image and the questions about it.
 
     Attributes:
-        image: RGB, shape (height, width, 3), of a size that enters the model as it is.
-        questions: any number.
+        image: RGB, shape (height, width, 3), uint8, of a size that enters the model unresized.
     """
 
     image: NDArray[np.uint8]
@@ -45,12 +44,12 @@ class Workload:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one method.
+    """Measured values of one method.
 
     Attributes:
-        seconds: of each repeat; empty if memory ran out.
-        peak_bytes: memory of the process, or of its tensors on a GPU, at most while asking.
-        idle_bytes: the same, with the model loaded, before.
+        seconds: per repeat; empty if memory ran out.
+        peak_bytes: peak memory while asking, of the process or, on a GPU, of its tensors.
+        idle_bytes: the same memory before asking, with the model loaded.
         texts: the answers.
     """
 
@@ -64,17 +63,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Setting:
-    """What was measured on, and with.
+    """The machine, model and workload of a benchmark.
 
     Attributes:
-        hardware: the device, by its name.
+        hardware: name of the device.
         threads: of torch on the CPU.
         image_size: (width, height), px.
-        visual_tokens: that the image becomes.
-        prefix_tokens: that all questions share, the visual ones among them.
-        question_tokens: of each question's own, on average.
-        answer_tokens: of an answer as the checkpoint's prompts word it, its end included.
-        number_tokens: of those, the ones that are decoded where answers are forced.
+        visual_tokens: tokens of the image.
+        prefix_tokens: tokens that all questions share, including the visual ones.
+        question_tokens: mean number of other tokens per question.
+        answer_tokens: tokens of an answer in the form of the checkpoint's prompts, with its end.
+        number_tokens: those answer tokens that are decoded if answers are forced.
     """
 
     hardware: str
@@ -96,7 +95,7 @@ class Setting:
 
 
 def describe(loaded: LoadedModel, workload: Workload) -> Setting:
-    """Name the machine, count what the workload is made of, and measure what the device reaches."""
+    """Name the machine, count the workload's tokens, and measure the speed of the device."""
     model = loaded.model
     encoded = encode_questions(loaded.processor, [workload.image], workload.questions)
     height, width, _ = workload.image.shape
@@ -136,17 +135,17 @@ def measure(
     settings: EngineSettings,
     repeats: int,
 ) -> Measurement:
-    """Time a method on a workload, and note the memory that it takes.
+    """Measure time and memory of a method on a workload.
 
-    One question is asked before, unmeasured, to warm up. Memory means something only in a process
-    that has measured nothing else. Free answers get as many tokens as an answer in the checkpoint's
-    form takes, and forced ones are forced without a look at whether the model keeps to that form:
-    random weights, or an image of a size that the checkpoint never saw, may make it ramble, and
-    the cost of answers is measured here, not their sense.
+    One question is asked first, unmeasured, to warm up. Memory is only meaningful in a process
+    that has measured nothing else. Only the cost of answers is measured, not their sense: random
+    weights, or an image size that the checkpoint never saw, may make a model ramble. So free
+    answers are limited to the tokens of an answer in the checkpoint's form, and forced answers are
+    forced whether or not the model keeps to that form.
 
     Args:
         settings: of the engine.
-        repeats: of all questions.
+        repeats: number of times that all questions are asked.
     """
     settings = replace(settings, max_new_tokens=_answer_tokens(loaded))
     device = loaded.model.device
@@ -184,7 +183,7 @@ def _asking(
 
 
 def _number(loaded: LoadedModel) -> str:
-    """A number as answers hold it, of a length that indoor depths have."""
+    """A number in the format of answers, as long as indoor depths are."""
     return f"{2.345678:.{loaded.profile.prompts[DepthWording].decimals}f}"
 
 
@@ -199,20 +198,20 @@ def _cpu_name() -> str:
 
 
 def _start_of_peak(device: torch.device) -> int:
-    """Forget the peak so far; the memory in use now, in bytes."""
+    """Reset the peak; return the memory in use now, in bytes."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    # Loading may have taken more than asking does (proc(5): 5 resets the peak).
+    # Loading may take more memory than asking. Writing 5 resets the peak, see proc(5).
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _status_bytes("VmRSS")
 
 
 def _peak(device: torch.device) -> int:
-    """The most memory in use since `_start_of_peak`, in bytes."""
+    """Peak memory in use since `_start_of_peak`, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # Not getrusage's ru_maxrss: that also counts the process that this one was started from.
+    # Not getrusage's ru_maxrss, which includes the process that started this one.
     return _status_bytes("VmHWM")
 
 

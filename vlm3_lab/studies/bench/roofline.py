@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device can do at best, and what a model asks of it: a floor under measured times.
+"""The speed of a device and the work of a model: a lower bound for measured times.
 
-A step of decoding cannot be faster than reading all of the weights; reading a prompt cannot be
-faster than its multiplications (Williams, Waterman and Patterson 2009).
+A decoding step cannot be faster than reading all weights once; reading a prompt cannot be faster
+than its multiplications (Williams, Waterman and Patterson 2009).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from transformers import PreTrainedModel
 
 REPEATS = 5
 COPIED_BYTES = 2**28
-"""More than any cache holds."""
+"""More than fits into any cache."""
 
 
 @dataclass(frozen=True)
 class DeviceSpeed:
-    """What a device reaches in a copy and in a product of matrices.
+    """Measured speed of a device in a copy and in a matrix product.
 
-    `bytes_per_second`: read and written. `flops_per_second`: in the dtype that it was measured in.
+    `bytes_per_second`: read and written. `flops_per_second`: in the measured dtype.
     """
 
     bytes_per_second: float
@@ -33,13 +33,13 @@ class DeviceSpeed:
 
 @dataclass(frozen=True)
 class ModelWork:
-    """What a model must at least do to answer questions about an image.
+    """The least work of a model to answer questions about an image.
 
     Attributes:
-        weight_bytes: read in each step of decoding: the language half with its output layer.
+        weight_bytes: read per decoding step: the language half with its output layer.
         vision_flops: to encode the image.
-        token_flops: of a token in the language half, attention aside.
-        pair_flops: of a token that attends to another, in all layers.
+        token_flops: per token in the language half, without attention.
+        pair_flops: per token and token it attends to, in all layers.
         output_flops: to choose a token.
     """
 
@@ -50,16 +50,16 @@ class ModelWork:
     output_flops: float
 
     def prefix_flops(self, prefix: int) -> float:
-        """To read a prefix of so many tokens, its image included."""
+        """FLOPs to read a prefix of this many tokens, including its image."""
         pairs = prefix * (prefix + 1) / 2
         return self.vision_flops + prefix * self.token_flops + pairs * self.pair_flops
 
     def question_flops(self, prefix: int, own: int, answer: int) -> float:
-        """To read a question behind a prefix and decode its answer.
+        """FLOPs to read a question after a prefix and decode its answer.
 
         Args:
-            prefix, own: tokens.
-            answer: decoded tokens; the last is not read.
+            prefix, own: number of tokens.
+            answer: number of decoded tokens; the last one is not read.
         """
         tokens = own + answer - 1
         pairs = tokens * prefix + tokens * (tokens + 1) / 2
@@ -67,8 +67,8 @@ class ModelWork:
 
 
 def measure_device(device: torch.device, dtype: torch.dtype) -> DeviceSpeed:
-    """The best of a few copies and products; takes some seconds on a CPU."""
-    # Written to: memory that nobody has written to is not there, and quick to read.
+    """Measure the best of a few copies and products; takes a few seconds on a CPU."""
+    # Filled: untouched memory is not backed by pages, and so is quick to read.
     source = torch.ones(COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
     copying = _best_seconds(lambda: target.copy_(source), device)
@@ -79,10 +79,10 @@ def measure_device(device: torch.device, dtype: torch.dtype) -> DeviceSpeed:
 
 
 def model_work(model: PreTrainedModel, patches: int) -> ModelWork:
-    """What a model of the Qwen3-VL family must do.
+    """The work of a model of the Qwen3-VL family.
 
     Args:
-        patches: of the image, before they are merged.
+        patches: of the image, before merging.
     """
     parts: Any = model.model
     text, vision = model.config.text_config, model.config.vision_config
@@ -111,7 +111,7 @@ def _parameters(module: torch.nn.Module) -> int:
 
 def _best_seconds(run: Callable[[], object], device: torch.device) -> float:
     seconds = []
-    for _ in range(REPEATS + 1):  # the first warms up, and is never the best
+    for _ in range(REPEATS + 1):  # the first one warms up and is never the best
         start = time.perf_counter()
         run()
         if device.type == "cuda":

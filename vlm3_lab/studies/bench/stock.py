@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking a model with transformers' own means: what the engine is compared to, and must equal."""
+"""Asking a model with transformers alone: the reference for the engine's speed and answers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.transformers import LoadedModel, end_tokens
 
 PACK = 10
-"""Questions in one sequence: as many as the paper trains with per image (3.2)."""
+"""Questions per sequence, as many as the paper trains with per image (3.2)."""
 
 
 def ask_naive(
     loaded: LoadedModel, image: NDArray[np.uint8], questions: Sequence[str], max_new_tokens: int
 ) -> list[str]:
-    """One `generate` per question, as the public model's page shows it: the image is encoded anew.
+    """Ask with one `generate` per question, encoding the image each time.
+
+    This is how the public model's page does it.
 
     Args:
-        image: RGB, shape (height, width, 3), of a size that enters the model as it is.
+        image: RGB, shape (height, width, 3), uint8, of a size that enters the model unresized.
     """
     answers = []
     for question in questions:
@@ -38,7 +40,7 @@ def ask_naive(
 def ask_batched(
     loaded: LoadedModel, image: NDArray[np.uint8], questions: Sequence[str], max_new_tokens: int
 ) -> list[str]:
-    """One `generate` for all questions, in a batch that repeats the image for each."""
+    """Ask with one `generate` for all questions, in a batch that repeats the image for each."""
     model: Any = loaded.model
     picture = Image.fromarray(image)
     chats = [
@@ -77,10 +79,10 @@ def ask_batched(
 def ask_packed(
     loaded: LoadedModel, image: NDArray[np.uint8], questions: Sequence[str], max_new_tokens: int
 ) -> list[str]:
-    """Ten questions in one sequence behind one image, each of which sees the image and itself.
+    """Ask ten questions in one sequence after one image; each sees the image and itself.
 
-    That is how the paper packs its training samples. The model's own attention keeps the
-    questions apart by a mask over all pairs of tokens; the image is encoded once for ten.
+    The paper packs its training samples like this. A mask over all pairs of tokens keeps the
+    questions apart in the model's own attention; the image is encoded once per ten questions.
     """
     answers = []
     with torch.inference_mode():
@@ -97,7 +99,7 @@ def _ask_pack(
     encoded = encode_questions(loaded.processor, [image], questions)
     lengths = np.array([len(suffix) for suffix in encoded.suffixes])
     prefix = len(encoded.prefix)
-    # Of each token: whose it is (-1: everyone's), and its place in that question.
+    # Per token: its question (-1: shared by all), and its position in that question.
     owners = np.concatenate([np.full(prefix, -1), np.repeat(np.arange(len(lengths)), lengths)])
     steps = np.concatenate([np.arange(n) for n in (prefix, *lengths)])
     ids = torch.tensor([[*encoded.prefix, *chain(*encoded.suffixes)]], device=model.device)
@@ -146,15 +148,15 @@ def _ask_pack(
 
 
 def _text_positions(steps: NDArray[np.int64], device: torch.device) -> Tensor:
-    """M-RoPE positions of text: time, height and width are the same, shape (3, 1, tokens)."""
+    """M-RoPE positions of text: time, height and width are equal, shape (3, 1, tokens)."""
     return torch.from_numpy(steps).to(device).expand(3, 1, -1)
 
 
 def _mask(owners: NDArray[np.int64], steps: NDArray[np.int64], count: int, model: Any) -> Tensor:
-    """What the last `count` tokens see, as scores to add, shape (1, 1, count, tokens)."""
+    """Additive attention mask of the last `count` tokens, shape (1, 1, count, tokens)."""
     before = steps <= steps[-count:, None]
     visible = (owners == -1) | (owners == owners[-count:, None])
-    # A question sees all of the prefix; a token of the prefix, what stands before it.
+    # A question sees the whole prefix; a token of the prefix sees the tokens before it.
     visible &= before | ((owners == -1) & (owners[-count:, None] != -1))
     mask = torch.zeros(visible.shape, dtype=model.dtype, device=model.device)
     mask.masked_fill_(torch.from_numpy(~visible).to(model.device), torch.finfo(model.dtype).min)
