@@ -71,8 +71,8 @@ def test_what_a_user_can_mend_is_one_line(
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--held-out", "1", "no share from 0 up to 1"),
-        ("--max-bytes", "lots", "no number of bytes such as 500M or 4G"),
+        ("--held-out", "1", "is not a share: use 0 or more, below 1"),
+        ("--max-bytes", "lots", "not a number of bytes such as 500M or 4G"),
         ("--min-motion", "-1", "no number from 0 up"),
     ],
 )
