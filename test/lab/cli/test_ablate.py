@@ -65,7 +65,7 @@ def _findings(out: Path) -> dict[str, list[dict]]:
     return findings
 
 
-def test_the_shipped_recipe_is_one() -> None:
+def test_the_shipped_recipe_is_valid() -> None:
     config = load_config(share_folder() / "config" / "training" / "ablation.yaml")
     assert config.data.sources == config.warmup.data.sources
     assert all(source.scenes for source in config.data.sources.values())

@@ -12,7 +12,7 @@ from vlm3_ros.cli import main
 SIZES = ["--questions", "1,5", "--naive-questions", "3", "--batched-questions", "2"]
 
 
-def test_all_ways_are_measured_and_give_the_same_answers(
+def test_all_methods_are_measured_and_give_the_same_answers(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["bench", "--model", str(checkpoint), "--visual-tokens", "12", "--repeats", "1"]

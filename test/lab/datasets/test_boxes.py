@@ -80,7 +80,7 @@ def detection(types: Any, T_frame_box: np.ndarray, size: tuple, **scores: float)
 
 
 @pytest.mark.parametrize("frame", ["optical", "base", "odom", "map"])
-def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
+def test_boxes_are_given_in_the_world(tmp_path: Path, frame: str) -> None:
     """The robot moves 0.4 m in 40 ms; the boxes are halfway."""
     types, drive = vision_types(), drive_of(2)
     (view, _) = drive.views(np.random.default_rng(0))

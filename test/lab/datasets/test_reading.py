@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a training set is told with its file and line."""
+"""Errors in a training set name the file and the line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is true of objects, checked against pictures with and without them, and in the mirror."""
+"""Facts about objects, checked against pictures with and without them, and mirrored."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def look_at(scene: Scene, pitch: float = 0.1) -> View:
 
 
 def alone(kind: str, foot: tuple[float, float], yaw: float) -> tuple[View, View]:
-    """A picture of nothing but the ground, and one with a thing on it."""
+    """A picture of the ground alone, and one with a thing on it."""
     scene = empty_scene()
     without = look_at(scene)
     add_thing(scene, kind, np.array([*foot, 0.0]), yaw, np.random.default_rng(1))
@@ -71,8 +71,8 @@ def test_a_box_holds_the_pixels_that_an_object_adds(kind: str, yaw: float) -> No
     assert (thing.box[:2] >= added[:2]).all() and (thing.box[2:] <= added[2:]).all()
 
 
-def test_width_and_height_are_those_that_the_box_shows() -> None:
-    """The front of a crate that faces the camera is at the distance where it begins."""
+def test_width_and_height_agree_with_the_box() -> None:
+    """The front of a crate that faces the camera is at its nearest distance."""
     _, view = alone("crate", (6.0, 0.0), 0.0)
     (thing,) = seen_objects(view)
     (crate,) = view.objects
@@ -107,7 +107,7 @@ def test_the_width_of_a_round_object_is_the_same_from_all_sides(kind: str) -> No
     assert shown == pytest.approx(thing.width, rel=0.16, abs=2 * distance / CAMERA.fx)
 
 
-def test_places_are_upright_at_the_camera_whichever_way_it_looks() -> None:
+def test_places_are_in_upright_axes_for_every_viewing_direction() -> None:
     scene = empty_scene()
     rng = np.random.default_rng(0)
     for foot in ((6.0, 1.5), (9.0, -2.0)):
@@ -172,7 +172,7 @@ def test_the_mirror_exchanges_left_and_right_and_nothing_else(views: list[View])
             assert (hour + other_hour) % 12 == 0
 
 
-def test_straight_from_above_and_without_a_pose_nothing_is_ahead() -> None:
+def test_from_straight_above_or_without_a_pose_no_object_is_seen() -> None:
     scene = empty_scene()
     add_thing(scene, "crate", np.zeros(3), 0.0, np.random.default_rng(0))
     for pitch, count in ((1.3, 1), (np.pi / 2, 0)):
@@ -208,7 +208,7 @@ def test_seen_boxes_show_most_of_an_object(views: list[View]) -> None:
     assert 0.5 < MIN_SHARE < 1
 
 
-def test_all_that_is_clear_is_asked_once_and_kinds_take_turns(views: list[View]) -> None:
+def test_every_clear_question_is_asked_once_and_kinds_take_turns(views: list[View]) -> None:
     for view in views:
         things = seen_objects(view)
         asked = true_answers(things, np.random.default_rng(1))

@@ -38,7 +38,7 @@ def test_matches_on_a_wall_are_shifted_by_the_parallax():
     assert covisibility(first, second) == pytest.approx(86 / 96, abs=1 / 12)
 
 
-def test_what_is_hidden_in_the_second_view_has_no_match():
+def test_points_hidden_in_the_second_view_have_no_match():
     first = wall(np.eye(4))
     second = wall(motion_from_parts(0.5, (1, 0, 0), (0, 0, 0)))
     second.depth[:, 40:60] = 2.0  # something nearer
@@ -58,13 +58,13 @@ def test_the_sky_has_no_match():
     assert covisibility(half, half) > 0.9  # nothing but the row at the horizon is lost
 
 
-def test_a_camera_that_turned_away_shows_nothing_of_the_same():
+def test_views_in_opposite_directions_have_no_covisibility():
     assert covisibility(wall(np.eye(4)), wall(motion_from_parts(0, (0, 0, 1), (180, 0, 0)))) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs_of_a_drive_match_in_the_world(kind):
-    """Points of both views at matched pixels are at one place of the scene."""
+    """Matched pixels of both views show the same point of the scene."""
     pair = sample_pair(np.random.default_rng(7), kind)
     first, second = pair.first, pair.second
     assert first.kind == second.kind == kind

@@ -55,7 +55,7 @@ def test_every_arm_belongs_to_a_finding_and_differs_from_the_first_in_one_thing(
         assert len([key for key in ("images", "pixels", "weights") if own[key] != first[key]]) == 1
 
 
-def test_an_image_as_it_is_enters_alike_whatever_the_lens(processor: Any) -> None:
+def test_an_image_as_it_is_enters_the_same_for_every_lens(processor: Any) -> None:
     limits = image_limits(processor)
     image = np.random.default_rng(0).integers(0, 255, (192, 256, 3)).astype(np.uint8)
     views = []
@@ -69,7 +69,7 @@ def test_an_image_as_it_is_enters_alike_whatever_the_lens(processor: Any) -> Non
     assert np.array_equal(*views)
 
 
-def test_both_ways_show_the_model_as_many_pixels_on_average() -> None:
+def test_both_ways_show_the_model_the_same_mean_number_of_pixels() -> None:
     rng = np.random.default_rng(0)
     cameras = [sample_camera(rng) for _ in range(4000)]
     areas = [c.width / c.fx * c.height / c.fy for c in cameras]
@@ -93,8 +93,8 @@ def test_all_arms_draw_the_same_scenes_and_the_same_answers(model: ModelInput) -
     ((own_image, own_pairs),) = as_it_is
     assert own_image.shape != image.shape
     depths = [
-        [parse_depth(answer, PROFILE.prompts[DepthWording]) for _, answer in some]
-        for some in (own_pairs, pairs)
+        [parse_depth(answer, PROFILE.prompts[DepthWording]) for _, answer in asked]
+        for asked in (own_pairs, pairs)
     ]
     # Metres, both: the decimals of answers, and sides of whole pixels.
     assert depths[0] == pytest.approx(depths[1], rel=0.02, abs=0.11)
@@ -143,13 +143,13 @@ def test_seeds_change_weights_and_scenes_of_both_parts() -> None:
         ({"a": SourceConfig(scenes=2), "b": SourceConfig()}, "data.sources.b has no size"),
     ],
 )
-def test_weights_of_sources_that_have_none_are_refused(tmp_path, sources, problem) -> None:
+def test_weights_by_size_of_endless_sources_are_refused(tmp_path, sources, problem) -> None:
     config = dataclasses.replace(TrainConfig(), data=DataConfig(sources=sources))
     with pytest.raises(ConfigError, match=problem):
         run_ablation(config, [ARM["size"]], tmp_path, 1, 2)
 
 
-def test_a_recipe_of_other_tasks_is_refused(tmp_path) -> None:
+def test_a_recipe_with_other_tasks_is_refused(tmp_path) -> None:
     config = TrainConfig(data=DataConfig(tasks={"depth": 1.0, "pairs": 0.5}))
     with pytest.raises(ConfigError, match="all arms learn depth alone"):
         run_ablation(config, [ARM["vlm3"]], tmp_path, 1, 2)

@@ -42,7 +42,7 @@ def small(monkeypatch):
     return architectures.random_model("small", SETTINGS)
 
 
-def test_noise_is_asked_like_the_real_model(small):
+def test_a_random_model_is_asked_like_the_real_one(small):
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     prompts = small.profile.prompts
     questions = [
@@ -63,7 +63,7 @@ def test_noise_is_asked_like_the_real_model(small):
 
 
 def test_questions_are_about_as_long_as_in_the_real_vocabulary(small):
-    """Its 74 own tokens behind 17 shared ones: two coordinates of four digits among them."""
+    """74 own tokens after 17 shared ones, with two coordinates of four digits."""
     prompts = small.profile.prompts
     image = np.zeros((32, 32, 3), np.uint8)
     encoded = encode_questions(

@@ -44,7 +44,7 @@ def test_the_tip_is_at_the_pixel_and_only_its_surroundings_change(
 
 @given(data=st.data())
 def test_the_whole_arrow_is_in_sight(data: st.DataObject) -> None:
-    """It has about the same size wherever it points."""
+    """It has about the same size at every pixel."""
     sizes = [
         (draw_marker(np.zeros((120, 160, 3), np.uint8), pixel)[..., 0] > 0).sum()
         for pixel in (
@@ -60,7 +60,7 @@ LIMITS = ImageLimits(32, 1024, 10**7)
 
 @dataclass
 class ArrowReader:
-    """An engine that knows one view's depth and reads the arrow on a grey picture of it."""
+    """An engine that knows the depth of one view and reads the arrow on a grey copy of it."""
 
     depth: NDArray[np.float64]
     profile: Profile

@@ -132,7 +132,7 @@ def test_settings_replace_single_values_of_the_file(tmp_path):
         ("optimiser.steps=[", "value cannot be read"),
     ],
 )
-def test_settings_that_cannot_be_are_named(tmp_path, setting, named):
+def test_invalid_settings_are_named(tmp_path, setting, named):
     path = _config(tmp_path, "seed: 1")
     with pytest.raises(ConfigError, match=re.escape(named)):
         load_config(path, [setting])

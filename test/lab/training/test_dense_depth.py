@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the vision half learns in its warm-up is what the questions will be about."""
+"""The warm-up of the vision half teaches the same depths as the questions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMITS = ImageLimits(multiple=32, min_pixels=1024, max_pixels=2**24)
 
 @pytest.mark.parametrize("fit", ["pad", "scale"])
 @pytest.mark.parametrize("kind", ["room", "street"])
-def test_cells_hold_the_depth_that_questions_ask_for(kind, fit):
+def test_cells_hold_the_depths_of_the_answers(kind, fit):
     view = sample_view(np.random.default_rng(5), kind)
     profile = Profile(128.0, fit, load_prompt_set("vlm3"))
     unified = unify_focal(view.camera, profile.focal, LIMITS, fit)
@@ -41,7 +41,7 @@ def test_cells_hold_the_depth_that_questions_ask_for(kind, fit):
     assert np.abs(depth[rows, columns][:300] - asked).max() <= 0.0051
 
 
-def test_nothing_is_known_of_padding_and_sky():
+def test_padding_and_sky_have_no_depth():
     camera = PinholeCamera(100, 60, 128.0, 128.0, 49.5, 29.5)
     depth = np.full((60, 100), 3.0, np.float32)
     depth[:20] = np.inf

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a box of a question ends, the model learns what is true of the object in it."""
+"""The object warm-up reads facts about an object where its box ends in a question."""
 
 from __future__ import annotations
 
@@ -96,13 +96,13 @@ def _samples(prompts, constants_are_tokens=True, count=40):
 
 
 def _asked(samples, view, seed, count):
-    """What a sample asks that is drawn with a seed, and the sample."""
+    """The questions of a sample drawn with a seed, and the sample."""
     asked = true_answers(seen_objects(view), np.random.default_rng(seed))[:count]
     return [question for question, _ in asked], samples.sample(view, np.random.default_rng(seed))
 
 
 def _check_ends(processor, model, prompts, view, questions, sample):
-    """Each end is the token with which the last of a region is told, and has its facts."""
+    """Each end is the token that completes a region, and has the facts of its object."""
     views = model.views(view)
     (unified,) = views.cameras
     facts = {tuple(thing.box): object_facts(thing, unified) for thing in seen_objects(view)}
@@ -115,12 +115,12 @@ def _check_ends(processor, model, prompts, view, questions, sample):
             region = prompts[ObjectsWording].region.format(
                 xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax
             )
-            (of, token), told = next(found)
+            (of, token), read = next(found)
             at = len(sample.prefix_ids) + token
             before, after = (processor.tokenizer.decode(ids[:end]) for end in (at, at + 1))
             assert of == index
             assert after.count(region) == before.count(region) + 1
-            assert np.array_equal(told, facts[box])
+            assert np.array_equal(read, facts[box])
     assert next(found, None) is None
 
 
@@ -155,16 +155,16 @@ def test_a_box_that_all_questions_start_with_ends_in_the_prefix(view):
         ("b first", False, {".", " not"}),
     ],
 )
-def test_yes_and_no_are_told_apart_by_one_token(wording, constants_are_tokens, decisive, view):
+def test_one_token_distinguishes_yes_from_no(wording, constants_are_tokens, decisive, view):
     processor, _, samples = _samples(WORDINGS[wording], constants_are_tokens)
     questions, sample = _asked(samples, view, 4, 40)
     relations = [i for i, question in enumerate(questions) if isinstance(question, Relation)]
     assert sample.decisions[:, 0].tolist() == relations
-    told = [sample.labels[index][token] for index, token in sample.decisions]
-    assert {processor.tokenizer.decode([token]) for token in told} == decisive
+    decisions = [sample.labels[index][token] for index, token in sample.decisions]
+    assert {processor.tokenizer.decode([token]) for token in decisions} == decisive
 
 
-def test_facts_lead_back_to_the_object_and_are_what_answers_say(view):
+def test_facts_lead_back_to_the_object_and_agree_with_answers(view):
     _, model, _ = _samples(SHORT)
     views = model.views(view)
     (unified,) = views.cameras
@@ -177,8 +177,8 @@ def test_facts_lead_back_to_the_object_and_are_what_answers_say(view):
         far, width, height, near, size = np.exp(facts[[0, 3, 4, 5, 6]])
         seen = far * np.array([facts[1], facts[2], 1.0])
         centre = view.T_world_camera[:3, 3] + seen / scale @ axes
-        here = [some for some in view.objects if np.allclose(some.centre, centre, atol=1e-6)]
-        assert [str(some.kind) for some in here] == [thing.kind]
+        here = [box for box in view.objects if np.allclose(box.centre, centre, atol=1e-6)]
+        assert [str(box.kind) for box in here] == [thing.kind]
         assert size == pytest.approx(thing.volume ** (1 / 3))
         assert near == pytest.approx(scale * thing.nearest)
         for name, metres in (("width", width), ("height", height)):
@@ -202,7 +202,7 @@ def _batch(maker, processor, views):
     return samples, collate(Packer(processor), samples)
 
 
-def test_the_loss_is_that_of_answers_relations_and_facts(checkpoint, view):
+def test_the_loss_combines_answers_relations_and_facts(checkpoint, view):
     model, processor, profile = checkpoint
     maker = ObjectFacts(model_input(processor, profile), DataConfig(object_questions=12))
     samples, batch = _batch(maker, processor, [view, mirrored(view)])
@@ -226,9 +226,9 @@ def test_the_loss_is_that_of_answers_relations_and_facts(checkpoint, view):
         read = head.read(hidden[tuple(batch["ends"].T)])
         logits = model.lm_head(hidden).log_softmax(-1)
         rows, columns = batch["is_decision"].nonzero().T
-        told = logits[rows, columns - 1, labels[rows, columns]]
+        chosen = logits[rows, columns - 1, labels[rows, columns]]
         assert parts["answers"].item() == pytest.approx(packed_loss(model, batch["batch"]).item())
-    assert parts["relations"].item() == pytest.approx(-told.mean().item(), rel=1e-5)
+    assert parts["relations"].item() == pytest.approx(-chosen.mean().item(), rel=1e-5)
     assert parts["facts"].item() == pytest.approx((read - batch["facts"]).abs().mean().item())
     total = sum(weight * parts[name] for name, weight in WEIGHTS.items())
     assert parts["loss"].item() == pytest.approx(total.item())
@@ -245,7 +245,7 @@ def test_batches_of_depth_have_the_loss_of_their_answers(checkpoint, view):
     assert losses["loss"].item() == pytest.approx(expected.item())
 
 
-def test_a_run_with_it_ends_in_a_checkpoint_without_it(tmp_path):
+def test_a_run_with_the_warm_up_ends_in_a_checkpoint_without_its_head(tmp_path):
     config = TrainConfig(
         shape=SHAPE,
         profile=ProfileConfig(focal=80.0, fit="pad", prompts="vlm3-short"),

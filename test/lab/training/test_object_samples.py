@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model learns about objects is true of them, mirrored too."""
+"""Answers about objects are true, also in mirrored views."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def view():
 
 
 @pytest.mark.parametrize("is_mirrored", [False, True])
-def test_answers_are_what_is_true_seen_at_the_unified_focal_length(view, is_mirrored):
+def test_answers_are_the_truth_at_the_unified_focal_length(view, is_mirrored):
     view = mirrored(view) if is_mirrored else view
     views = model_views(PROFILE, LIMITS, [view.camera])
     (unified,) = views.cameras
@@ -49,13 +49,13 @@ def test_answers_are_what_is_true_seen_at_the_unified_focal_length(view, is_mirr
         else:
             scale = length_scale(question.quantity, unified)
             assert parse_length(answer) * scale == pytest.approx(truth, abs=0.0051 * scale)
-        told = [int(number) for number in re.findall(r"\d+", text)]
+        numbers = [int(number) for number in re.findall(r"\d+", text)]
         boxes = [box for box in (question.a, question.b) if box is not None]
         expected = [text_box(box, unified, PROMPTS.text_range) for box in boxes]
-        assert told == np.concatenate(expected).tolist()
+        assert numbers == np.concatenate(expected).tolist()
 
 
-def test_a_sample_holds_as_many_questions_as_are_asked_of_an_image(view):
+def test_a_sample_holds_the_configured_number_of_questions(view):
     views = model_views(PROFILE, LIMITS, [view.camera])
     things, every = seen_objects(view), []
     for count in (3, 1000):

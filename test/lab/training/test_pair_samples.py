@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model learns from a pair is true of it, mirrored and exchanged too."""
+"""Answers about a pair are true, also if it is mirrored or exchanged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def unified(view):
 
 
 @pytest.mark.parametrize("repeat", range(4))
-def test_the_answers_about_every_variant_are_the_motion_between_its_views(pair, repeat):
+def test_the_answers_about_every_variant_give_the_motion_between_its_views(pair, repeat):
     variant = samples().variant(pair, repeat)
     views = MODEL.views(variant.first, variant.second)
     pairs = true_pairs(POSE, PROFILE.prompts, views, None, variant.T_cam1_cam2)
@@ -60,8 +60,8 @@ def test_the_answers_about_every_variant_are_the_motion_between_its_views(pair, 
             (parse_distance, parse_direction, parse_rotation), answers, strict=True
         )
     )
-    said = motion_from_parts(distance, direction, angles)
-    assert said == pytest.approx(variant.T_cam1_cam2, abs=0.02)
+    answered = motion_from_parts(distance, direction, angles)
+    assert answered == pytest.approx(variant.T_cam1_cam2, abs=0.02)
     # Independent of poses: what both views show lies where that motion puts it.
     first, second = variant.first, variant.second
     pixels = sample_pixels(first, 200, np.random.default_rng(1))
@@ -69,7 +69,9 @@ def test_the_answers_about_every_variant_are_the_motion_between_its_views(pair, 
     seen = np.isfinite(matches[:, 0])
     assert seen.sum() > 20
     u, v = pixels[seen].astype(int).T
-    moved = transferred_pixels(said, first.camera, pixels[seen], first.depth[v, u], second.camera)
+    moved = transferred_pixels(
+        answered, first.camera, pixels[seen], first.depth[v, u], second.camera
+    )
     assert np.median(np.linalg.norm(moved - matches[seen], axis=1)) < 3
     colours1 = first.image[v, u].astype(float)
     u2, v2 = np.round(matches[seen]).astype(int).T
@@ -99,7 +101,7 @@ def test_matches_of_a_mirrored_pair_are_the_mirrored_matches(pair):
     assert found[both] == pytest.approx(matches[both], abs=1e-6)
 
 
-def test_match_answers_point_at_the_true_match(pair):
+def test_match_answers_give_the_true_match(pair):
     pixels = sample_pixels(pair.first, 60, np.random.default_rng(4))
     matches = true_matches(pair.first, pair.second, pixels)
     seen = np.isfinite(matches[:, 0])
@@ -149,7 +151,7 @@ def test_samples_hold_three_pose_questions_and_the_matches():
     assert sample.image_grid_thw.shape == (2, 3)
 
 
-def test_pose_and_matches_can_be_asked_alone(pair):
+def test_pose_and_matches_can_be_asked_separately(pair):
     asked = np.random.default_rng(0)
     assert len(samples(matches=0).sample(pair, asked).blocks) == 3
     assert len(samples(matches=6, pose=False).sample(pair, asked).blocks) == 6

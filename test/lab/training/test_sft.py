@@ -65,7 +65,7 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint_that_answers(whole_run
     assert report.overall.model.pixels == 6
 
 
-def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(whole_run, tmp_path):
+def test_a_run_that_was_cut_off_reaches_the_same_weights(whole_run, tmp_path):
     _, final = whole_run
 
     class PowerCut(Exception):
@@ -89,8 +89,8 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(whole_run, tmp_path)
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("done", [1, 5, 18, 37])
-def test_a_resumed_stream_goes_on_with_the_batch_that_comes_next(workers, done, monkeypatch):
-    """Batches of windows that are told apart by number, without drawing them."""
+def test_a_resumed_stream_continues_with_the_next_batch(workers, done, monkeypatch):
+    """Batches of windows are identified by number, without drawing them."""
     from torch.utils.data import DataLoader
 
     from vlm3_lab.training.samples import ModelInput

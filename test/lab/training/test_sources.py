@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes come from the sources that are named, as often as their weights say."""
+"""Scenes come from the named sources, in proportion to their weights."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def stream_of(sources, samples=WholeViews, start=0, **options):
 
 @pytest.fixture
 def plain_views(monkeypatch):
-    """Rendered views are of one colour each: only which ones are drawn is asked."""
+    """Rendered views have one colour each: these tests only ask which are drawn."""
     monkeypatch.setattr(
         "vlm3_lab.training.sources.sample_view",
         lambda rng, kind: plain_view(int(rng.integers(200)), kind),
@@ -131,7 +131,7 @@ def pair():
 
 @pytest.fixture
 def folder(tmp_path, pair):
-    """Two true views and two plain ones, of which the last one is held out."""
+    """Two real views and two plain ones; the last one is held out."""
     views = [pair.first, pair.second, plain_view(20), plain_view(40)]
     write_dataset(tmp_path / "own", views, pairs=[(0, 1)], held_out=[3])
     return tmp_path / "own"
@@ -148,7 +148,7 @@ def test_views_of_a_dataset_are_the_frames_of_its_split(folder, frames, known):
     assert {view.kind for view in views} == {"walk"}
 
 
-def test_pairs_of_a_dataset_move_and_match_as_what_was_recorded(folder, pair):
+def test_pairs_of_a_dataset_move_and_match_as_recorded(folder, pair):
     scene = stream_of({"own": SourceConfig(dataset=str(folder))}, WholePairs).scene(3)
     assert scene.T_cam1_cam2 == pytest.approx(pair.T_cam1_cam2)
     pixels = sample_pixels(pair.first, 200, np.random.default_rng(1))
@@ -189,12 +189,12 @@ def test_an_unreadable_image_is_skipped_named_once_and_counted(folder, caplog, w
 
 
 def pair_shape(folder):
-    """Height and width of its true views."""
+    """Height and width of its real views."""
     dataset = load_dataset(folder)
     return dataset.frames[0].camera.height, dataset.frames[0].camera.width
 
 
-def test_when_nothing_of_a_source_can_be_read_it_is_named(folder):
+def test_a_source_without_a_readable_scene_is_named(folder):
     for image in (folder / "images").iterdir():
         image.unlink()
     stream = stream_of({"own": SourceConfig(dataset=str(folder))})
@@ -203,7 +203,7 @@ def test_when_nothing_of_a_source_can_be_read_it_is_named(folder):
 
 
 @pytest.mark.usefixtures("plain_views")
-def test_a_resumed_stream_draws_the_scenes_that_come_next(folder):
+def test_a_resumed_stream_draws_the_next_scenes(folder):
     sources = {"own": SourceConfig(dataset=str(folder)), "few": SourceConfig(scenes=5)}
 
     def pictures(start, count):
@@ -214,7 +214,7 @@ def test_a_resumed_stream_draws_the_scenes_that_come_next(folder):
     assert all(np.array_equal(a, b) for a, b in zip(whole[6:], rest, strict=True))
 
 
-def test_what_is_drawn_from_what_is_logged(folder, caplog):
+def test_the_sources_of_each_task_are_logged(folder, caplog):
     caplog.set_level(logging.INFO)
     data = DataConfig(
         tasks={"depth": 1, "pairs": 1, "objects": 1},
@@ -233,7 +233,7 @@ def test_what_is_drawn_from_what_is_logged(folder, caplog):
     ]
 
 
-def test_datasets_without_what_a_task_needs_are_named(tmp_path, pair):
+def test_datasets_that_lack_what_a_task_needs_are_named(tmp_path, pair):
     write_dataset(tmp_path / "own", [plain_view(20)], has_poses=False)
     own = {"own": SourceConfig(dataset=str(tmp_path / "own"))}
     warmed = WarmupConfig(DataConfig(sources=own), OptimiserConfig(steps=3))

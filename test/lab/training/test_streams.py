@@ -41,7 +41,7 @@ def batches(shares, start, count, workers):
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(FIRST, st.floats(0.01, 10))).filter(bool))
-def test_shares_are_kept_over_any_stretch(tasks):
+def test_shares_hold_after_any_number_of_batches(tasks):
     data = DataConfig(tasks=tasks)
     shares = {task: data.share(task) for task in tasks}
     assert sum(shares.values()) == pytest.approx(1)
@@ -63,7 +63,7 @@ MIXED = {"depth": 1.0, "pairs": 0.5, "objects": 0.7}
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("done", [1, 7, 18])
-def test_a_resumed_mixture_goes_on_with_the_batch_that_comes_next(workers, done):
+def test_a_resumed_mixture_continues_with_the_next_batch(workers, done):
     assert batches(MIXED, done, 20, workers) == batches(MIXED, 0, done + 20, workers)[done:]
 
 
