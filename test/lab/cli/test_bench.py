@@ -56,4 +56,4 @@ def test_shape_and_model_exclude_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "--shape", "4b", "--model", "any", "--out", str(tmp_path)]) == 2
-    assert "in place of" in capsys.readouterr().err
+    assert "--shape replaces --model" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_errors_that_a_user_can_fix_are_one_line(
     assert main(["dataset", str(tmp_path / "none"), "--out", str(tmp_path / "set")]) == 2
     assert "there is no such bag" in capsys.readouterr().err
     assert main(["dataset", str(bag), "--out", str(tmp_path), "--jpeg-quality", "101"]) == 2
-    assert "it goes up to 100" in capsys.readouterr().err
+    assert "use 1 to 100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
