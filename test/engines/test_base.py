@@ -21,7 +21,7 @@ from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 AUTHORS = Profile(1000.0, "scale", load_prompt_set("vlm3"))
 
 
-def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
+def test_missing_profile_is_the_authors(tmp_path):
     assert load_profile(tmp_path) == AUTHORS
 
 
@@ -34,7 +34,7 @@ def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
     std_scale=st.floats(0.01, 100),
     match_deg=st.floats(0.01, 100),
 )
-def test_a_profile_comes_back_as_it_was_written(
+def test_written_profile_loads_unchanged(
     tmp_path, focal, fit, words, text_range, std_scale, match_deg
 ):
     prompts = PromptSet(
@@ -46,7 +46,7 @@ def test_a_profile_comes_back_as_it_was_written(
     assert load_profile(tmp_path) == profile
 
 
-def test_prompts_can_be_named(tmp_path):
+def test_profile_may_name_a_prompt_set(tmp_path):
     (tmp_path / "vlm3.json").write_text('{"focal": 500, "fit": "pad", "prompts": "vlm3"}')
     assert load_profile(tmp_path) == Profile(500.0, "pad", AUTHORS.prompts)
 
@@ -71,7 +71,7 @@ def test_prompts_can_be_named(tmp_path):
         ({"extra": 1}, "holds focal, fit and prompts"),
     ],
 )
-def test_what_is_wrong_with_a_profile_is_said(tmp_path, changes, message):
+def test_invalid_profile_is_explained(tmp_path, changes, message):
     path = tmp_path / "vlm3.json"
     path.write_text(json.dumps({**profile_json(AUTHORS), **changes}))
     with pytest.raises(EngineError, match=message) as refused:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a model, a server or a file of answers says: it is read, or refused as documented."""
+"""Any text of a model, a server or a file of answers is read or raises the documented error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from fuzzing import attempt, damaged, damaged_text, scratch_file
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vlm3_ros.engines import openai
 from vlm3_ros.engines.base import Answer, EngineError, parse_profile
-from vlm3_ros.engines.openai import OpenAIEngine
 from vlm3_ros.engines.recorded import RecordedEngine
+from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.language.correspondence import CorrespondenceWording, parse_point
@@ -44,7 +43,7 @@ junk = st.one_of(st.just(""), st.just(""), st.text(max_size=20), st.just("</thin
 
 
 def answers(*templates: str) -> st.SearchStrategy[str]:
-    """Texts of a form, with anything in the place of numbers, and around."""
+    """Texts of these templates with arbitrary text for the numbers and around the answer."""
     names = ("value", "x", "y", "z", "yaw", "pitch", "roll", "coarse")
 
     @st.composite
@@ -131,13 +130,14 @@ COMPLETIONS = (
 
 
 @lru_cache(maxsize=1)
-def engine_of_a_server() -> tuple[OpenAIEngine, list[httpx.Response]]:
-    """An engine whose server says what the list holds; the connection is all that is left out."""
-    said: list[httpx.Response] = []
+def engine_of_a_server() -> tuple[RemoteEngine, list[httpx.Response]]:
+    """An engine without a connection: its server returns the response in the list."""
+    responses: list[httpx.Response] = []
     settings = EngineSettings("model", "openai", base_url="http://server/v1")
-    engine = openai.load_openai_engine(settings)
-    engine._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: said[0]))
-    return engine, said
+    engine = load_remote_engine(settings)
+    transport = httpx.MockTransport(lambda request: responses[0])
+    engine._client._http = httpx.AsyncClient(transport=transport)
+    return engine, responses
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,9 +162,9 @@ content_types = st.one_of(
 @example(b"\xff", 200, "text/html; charset=hex")
 @example(b"\xff", 404, "text/html; charset=hex")
 def test_responses_of_a_server(body, status, content_type):
-    engine, said = engine_of_a_server()
-    engine._circuit.close()
-    said[:] = [httpx.Response(status, headers={"Content-Type": content_type}, content=body)]
+    engine, responses = engine_of_a_server()
+    engine._client.circuit.close()
+    responses[:] = [httpx.Response(status, headers={"Content-Type": content_type}, content=body)]
     template = "<answer>{value}</answer>"
     answers, refusal = attempt((EngineError,), engine.ask, [PICTURE], ["How far?"], template)
     if answers:

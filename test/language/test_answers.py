@@ -77,7 +77,7 @@ TEMPLATES = [
         ("<answer>the <answer>3.5</answer>", 3.5),
     ],
 )
-def test_the_number_in_the_answer_tags_is_what_counts(text: str, metres: float) -> None:
+def test_the_number_in_the_answer_tags_counts(text: str, metres: float) -> None:
     assert parse_depth(text, DEPTH) == metres
 
 
@@ -191,7 +191,7 @@ def test_any_text_gives_a_finite_positive_number_or_an_answer_error(
 
 @pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<answer>1", "<", "</think>", "a "])
 def test_a_runaway_repetition_is_read_in_one_pass(piece: str) -> None:
-    """Quadratic matching of the longest text would run into the suite's timeout."""
+    """Quadratic matching of the longest text would exceed the suite's timeout."""
     with pytest.raises(AnswerError):
         parse_depth(piece * (MAX_CHARACTERS // len(piece)), DEPTH)
 
@@ -269,7 +269,7 @@ def test_answers_about_two_views_are_read(reader: str, text: str, value: object)
         ("point", " " * (MAX_CHARACTERS + 1), "too long"),
     ],
 )
-def test_what_is_no_motion_and_no_pixel_is_refused(reader: str, text: str, reason: str) -> None:
+def test_wrong_motions_and_pixels_are_refused(reader: str, text: str, reason: str) -> None:
     with pytest.raises(AnswerError) as raised:
         READERS[reader](text)
     assert raised.value.reason == reason
@@ -288,7 +288,7 @@ def test_a_worded_motion_is_read_back_within_its_decimals(
     direction = np.array(vector) / math.hypot(*vector)
     texts = pose_answers(POSE, distance, direction, (yaw, pitch, roll))
     assert parse_distance(texts[0], POSE) == pytest.approx(distance, abs=0.50001e-3)
-    # Rounding moves the vector by 0.0009 at most, its length is then made 1 again.
+    # Rounding moves the vector by at most 0.0009; then its length is made 1.
     np.testing.assert_allclose(parse_direction(texts[1], POSE), direction, atol=1.5e-3)
     np.testing.assert_allclose(parse_rotation(texts[2], POSE), (yaw, pitch, roll), atol=0.50001e-2)
 
@@ -299,7 +299,7 @@ def test_a_worded_pixel_is_read_back(x: int, y: int) -> None:
 
 
 @pytest.mark.parametrize("length", range(len("Yaw=-12.34, Pitch=5.67, Roll=-8.90.")))
-def test_an_answer_that_was_cut_off_is_never_read(length: int) -> None:
+def test_a_truncated_answer_is_never_read(length: int) -> None:
     with pytest.raises(AnswerError):
         parse_rotation("Yaw=-12.34, Pitch=5.67, Roll=-8.90."[:length], POSE)
 
@@ -370,7 +370,7 @@ def test_a_runaway_answer_about_two_views_is_read_in_one_pass(reader: str, piece
         READERS[reader](piece * (MAX_CHARACTERS // len(piece)))
 
 
-def test_a_wording_of_ones_own_is_read() -> None:
+def test_a_custom_wording_is_read() -> None:
     pose = PoseWording(
         PoseQuestion("?", "<answer>{value}</answer>", 2),
         PoseQuestion("?", "v = [{x}; {y}; {z}]", 2),
@@ -395,7 +395,7 @@ FIRST, SECOND = (
         ("relation", " **No**, it is not.", False),
         ("relation", "<answer>Yes</answer><|im_end|>", True),
         ("relation", "<think>No, no.</think> Yes, it is.", True),
-        # As SpatialRGPT's public templates say it.
+        # As in SpatialRGPT's public templates.
         ("relation", f"Indeed, {FIRST} is positioned on the left side of {SECOND}.", True),
         ("relation", f"Correct, you'll find {FIRST} to the left of {SECOND}.", True),
         ("relation", "That is True.", True),
@@ -471,7 +471,7 @@ def test_answers_about_objects_are_read_in_many_words(
         ("hour", "between 2 and 3 o'clock", "several answers"),
     ],
 )
-def test_what_says_nothing_about_objects_is_refused(reader: str, text: str, reason: str) -> None:
+def test_wrong_answers_about_objects_are_refused(reader: str, text: str, reason: str) -> None:
     with pytest.raises(AnswerError) as raised:
         OBJECT_READERS[reader](text)
     assert raised.value.reason == reason

@@ -36,7 +36,7 @@ OWN: dict[str, Any] = {
 }
 
 
-def test_vlm3_asks_word_for_word_as_the_readme_of_the_model() -> None:
+def test_the_depth_question_is_that_of_the_models_readme() -> None:
     norm_x, norm_y = 1234, 56
     readme = (
         f"Given this image, how far is the point at coordinates ({norm_x}, {norm_y}) "
@@ -49,7 +49,7 @@ def test_vlm3_asks_word_for_word_as_the_readme_of_the_model() -> None:
     assert VLM3.name == "vlm3"
 
 
-def test_vlm3_asks_about_two_views_word_for_word_as_the_paper() -> None:
+def test_the_two_view_questions_are_those_of_the_paper() -> None:
     assert POSE.distance.question == (
         "Estimate the magnitude of the camera translation between the two viewpoints."
     )
@@ -151,7 +151,7 @@ def test_a_wording_that_could_not_be_read_back_is_refused(
         pose_prompts(**{**good, **parts})
 
 
-def test_a_wording_of_correspondence_needs_both_places_in_question_and_answer() -> None:
+def test_correspondence_needs_x_and_y_in_question_and_answer() -> None:
     with pytest.raises(PromptError, match=r"correspondence question must hold {y} once"):
         CorrespondenceWording("({x})?", "({x}, {y})")
     with pytest.raises(PromptError, match="correspondence answer must enclose"):
@@ -165,7 +165,7 @@ def test_answers_are_worded_with_the_decimals_of_the_set() -> None:
     assert depth_answer(parse_prompt_set(OWN)[DepthWording], 3.14159) == "It is 3.142 m away."
 
 
-def test_a_set_of_ones_own_is_read_from_a_file(tmp_path: Path) -> None:
+def test_a_custom_set_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_text(json.dumps(OWN))
     for name in (path, str(path)):
@@ -248,9 +248,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(answer="Depth: {value}"), "must enclose {value} in text"),
     ],
 )
-def test_a_wrong_set_is_refused_with_what_is_wrong(
-    tmp_path: Path, data: object, message: str
-) -> None:
+def test_a_wrong_set_is_refused_with_the_reason(tmp_path: Path, data: object, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         parse_prompt_set(data)
     path = tmp_path / "own.json"

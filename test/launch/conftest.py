@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds for a process to import torch and load a model on a busy machine."""
 
 

@@ -12,8 +12,6 @@ from soak.run import run_faults, run_load
 from soak.server_faults import ModelServer
 from soak.table import SHORT, groups
 
-pytestmark = pytest.mark.timeout(1800)  # loading torch, several times, on a busy machine
-
 
 def ignored(done: int, total: int) -> None:
     """A progress that nobody watches."""

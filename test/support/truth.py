@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers from the ground truth, in text: what a model would say that makes no mistake.
+"""Text answers from the ground truth, like those of a model without errors.
 
-With it the whole path, from images over questions, texts and parsers to geometry and metrics, must
-come out without any error but that of rounding.
+With these answers the whole path, from images, questions and texts to parsers, geometry and
+metrics, must have no errors except rounding.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SAME_DEPTH = 0.05
 
 
 class TrueFrame(Protocol):
-    """A picture and what is true of it; `vlm3_lab.scenes.View` is one.
+    """An image and its ground truth; `vlm3_lab.scenes.View` is one.
 
     `image`: rectified RGB, (height, width, 3), uint8. `depth`: (height, width), metres along Z, not
     finite or 0 where unknown, inf in the sky. `T_world_camera`: (4, 4), of the optical frame.
@@ -72,7 +72,7 @@ class TrueFrame(Protocol):
 
 
 def exact_prompts() -> PromptSet:
-    """The wording of vlm3-short with so many digits that rounding does not show."""
+    """The wording of vlm3-short with enough decimals to make rounding negligible."""
     prompts = load_prompt_set("vlm3-short")
     pose = prompts[PoseWording]
     wordings = {
@@ -87,10 +87,10 @@ def exact_prompts() -> PromptSet:
 
 
 class TruthEngine:
-    """See `vlm3_ros.engines.base.Engine`: it knows the frames, and nothing of other images.
+    """An `vlm3_ros.engines.base.Engine` that knows the true answers about given frames.
 
-    What is unknown (a pixel without depth; one that the second image does not show or hides) is
-    answered by `UNKNOWN`, which nothing can be read from.
+    Unknown values (a pixel without depth; a pixel that the second image hides or does not show)
+    are answered by `UNKNOWN`, which cannot be read.
     """
 
     warning: str | None = None
@@ -154,7 +154,7 @@ class TruthEngine:
         )
 
     def _object_answer(self, frame: TrueFrame, unified: UnifiedCamera, question: str) -> str | None:
-        """None where the question is not about objects."""
+        """None if the question is not about objects."""
         if "objects" not in self.profile.prompts.wordings:
             return None
         wording, text_range = self.profile.prompts[ObjectsWording], self.profile.prompts.text_range
@@ -220,7 +220,7 @@ class TruthEngine:
     def _pixel(self, unified: UnifiedCamera, text_xy: NDArray[np.float64]) -> NDArray[np.float64]:
         view = unified.view
         seen = pixels_from_text(text_xy, view.width, view.height, self.profile.prompts.text_range)
-        # So that half pixels, which grids have, are rounded as they are.
+        # Grids have half pixels: keep them exact, so that they round as in the question.
         return np.round(unified.to_source(seen), 3)
 
 
@@ -232,10 +232,10 @@ def record_truth(
     match_grid: tuple[int, int] = (8, 6),
     furthest: int = 1,
 ) -> None:
-    """Write a recording, for `engine: recorded`.
+    """Write a recording for `engine: recorded`.
 
-    It answers depth on a uniform grid of every frame, and pose and matches of every two frames
-    that are at most `furthest` apart, in both orders, on another uniform grid.
+    It holds depth on a uniform grid of every frame, and pose and matches, on another uniform grid,
+    of every two frames that are at most `furthest` apart, in both orders.
     """
     engine = RecordingEngine(TruthEngine(frames), path)
     for index, frame in enumerate(frames):
@@ -254,7 +254,7 @@ def _depth_at(frame: TrueFrame, pixel: NDArray[np.float64]) -> float:
 
 
 def _point(template: str, question: str) -> NDArray[np.float64]:
-    """The coordinates that a question names."""
+    """Return the coordinates that a question names."""
     pattern = re.escape(template)
     for name in ("x", "y"):
         pattern = pattern.replace(re.escape(f"{{{name}}}"), rf"(?P<{name}>\d+)")
@@ -264,7 +264,7 @@ def _point(template: str, question: str) -> NDArray[np.float64]:
 
 
 def _boxes(template: str, region: str, question: str) -> list[tuple[int, ...]] | None:
-    """The boxes that a question of a template names; None where it is another question."""
+    """Return the boxes that a question names; None if it does not follow the template."""
     where = re.escape(region)
     for name in BOX:
         where = where.replace(re.escape(name), r"(\d+)")

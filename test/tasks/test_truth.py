@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that says the truth becomes the truth again: images, questions, parsers and geometry."""
+"""True answers in text give the truth back: images, questions, parsers and geometry."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model server that can be told to be ill: `python server.py PORT`.
+"""A model server with faults on demand: `python server.py PORT`.
 
-It has OpenAI's chat completions, and answers every question with the same depth. POST /mode with
-the name of an illness, or "well".
+It offers OpenAI's chat completions, and answers every question with the same depth. POST the name
+of a fault, or "well", to /mode.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vlm3_ros.language.prompts import load_prompt_set
 
 PROMPTS = "vlm3-short"
 SLOW = 30.0
-"""Seconds that a slow answer takes."""
+"""Duration of a slow answer, seconds."""
 
 
 class _Server(ThreadingHTTPServer):

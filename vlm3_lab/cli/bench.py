@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
     from vlm3_lab.studies.bench.cost import cost_json, cost_rows, draw_cost
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.report import write_json
+    from vlm3_ros.evaluation.json_file import write_json
 
     if options.shape and options.model:
         raise CommandError("--shape replaces --model: give only one of them")

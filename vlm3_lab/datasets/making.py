@@ -33,7 +33,7 @@ from vlm3_lab.datasets.storage import (
     write_whole,
 )
 from vlm3_ros.evaluation.depthlm import DatasetError
-from vlm3_ros.messages.recorded import millimetres
+from vlm3_ros.messages.depth_images import millimetres
 
 LABELS = 10
 """Labelled pixels per frame: the paper packs as many questions into a sample (appendix A)."""

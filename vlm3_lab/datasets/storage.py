@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vlm3_lab.datasets.reading import DESCRIPTION, FRAMES, HELD_OUT, PAIRS, VERSION
 from vlm3_ros.evaluation.depthlm import DatasetError
-from vlm3_ros.messages.recorded import millimetres
+from vlm3_ros.messages.depth_images import millimetres
 
 
 def part_file(folder: Path, name: str) -> Path:

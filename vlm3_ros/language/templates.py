@@ -22,7 +22,7 @@ def fill_point(template: str, coordinates: ArrayLike, text_range: int) -> str:
     Raises:
         PromptError: if they do not lie in [0, text_range).
     """
-    x, y = (int(value) for value in np.asarray(coordinates))
+    x, y = map(int, np.asarray(coordinates))
     if not (0 <= x < text_range and 0 <= y < text_range):
         raise PromptError(f"({x}, {y}) is outside of the text range [0, {text_range})")
     return template.replace("{x}", str(x)).replace("{y}", str(y))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,8 +67,7 @@ class ModelViews:
         return unified.to_source(pixels_from_text(coordinates, width, height, self.text_range))
 
 
-@dataclass(frozen=True)
-class Prompt:
+class Prompt(NamedTuple):
     """One question to a model.
 
     `answer_template`: the form that the answer must keep, with {value} for its number; None: free
@@ -254,10 +253,12 @@ def _answers(
     engine: Engine, images: Sequence[NDArray[np.uint8]], prompts: Sequence[Prompt]
 ) -> list[Answer]:
     """Ask prompts of the same answer template in one pass; free text comes last."""
-    templates = {prompt.answer_template for prompt in prompts}
+    indices: dict[str | None, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        indices.setdefault(prompt.answer_template, []).append(i)
     answers: dict[int, Answer] = {}
-    for template in sorted(templates, key=lambda text: (text is None, text)):
-        asked = [i for i, prompt in enumerate(prompts) if prompt.answer_template == template]
+    for template in sorted(indices, key=lambda text: (text is None, text)):
+        asked = indices[template]
         texts = [prompts[i].text for i in asked]
         answers.update(zip(asked, engine.ask(images, texts, template), strict=True))
     return [answers[i] for i in range(len(prompts))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An event loop in a thread of its own, for callers that are not asynchronous."""
+"""An event loop in its own thread, for callers that are not asynchronous."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ Result = TypeVar("Result")
 
 
 class BackgroundLoop:
-    """Runs coroutines for any thread, until it is closed."""
+    """Runs coroutines for any thread until it is closed."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()
         self._is_closed = False
-        # A daemon: who forgets to close does not keep the interpreter from ending.
+        # A daemon thread does not keep the interpreter alive if nobody calls `close`.
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """The result of a coroutine, which is cancelled if its caller is interrupted.
+        """Return the result of a coroutine; cancel it if the caller is interrupted.
 
         Raises:
-            CancelledError: of concurrent.futures, when the loop is or becomes closed.
+            concurrent.futures.CancelledError: if the loop is closed, now or meanwhile.
         """
         with self._lock:
             if self._is_closed:
@@ -41,7 +41,7 @@ class BackgroundLoop:
             raise
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel what runs, run a last coroutine, and end the thread."""
+        """Cancel all running coroutines, run a last one, and end the thread."""
         with self._lock:
             if self._is_closed:
                 last.close()
