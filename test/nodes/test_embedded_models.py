@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from vlm3_lab.scenes.pairs import sample_pair
+from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_ros.cli import main
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings, chosen_settings
