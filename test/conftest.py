@@ -55,12 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests out to the workers of pytest-xdist (`--dist loadgroup`).
 
     A file is a group, so that its fixtures are made once. Tests of the model server are one group:
-    there is one server. Slow tests go first, so that no worker ends with a long one alone.
+    there is one server. Slow tests go first, so that no worker ends with a long one alone. Tests
+    that need the server or a training run are slow.
     """
     for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"model_server", "training_run"}:
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("xdist_group") is None:
-            needs_server = "model_server" in getattr(item, "fixturenames", ())
-            group = "model server" if needs_server else str(item.path)
+            group = "model server" if "model_server" in fixtures else str(item.path)
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

@@ -295,6 +295,7 @@ def test_a_lost_answer_does_not_take_the_others_along(server, connect):
     assert re.search(re.escape(server.url) + ".*500.*out of luck", answers[7].fault)
 
 
+@pytest.mark.slow
 def test_a_slow_answer_is_given_up(server, connect):
     done = threading.Event()
 
@@ -311,6 +312,7 @@ def test_a_slow_answer_is_given_up(server, connect):
     assert sum(number(chat) == 3 for chat in server.chats) == 1
 
 
+@pytest.mark.slow
 def test_a_slow_frame_is_given_up(server, connect):
     done = threading.Event()
 

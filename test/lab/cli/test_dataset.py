@@ -15,6 +15,8 @@ from vlm3_lab.datasets.reading import load_dataset
 from vlm3_ros.cli import main
 from vlm3_ros.messages.recorded import depth_message
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ from vlm3_ros.cli import main
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.recorded import camera_info_message, jpeg_image_message
 
+pytestmark = pytest.mark.slow
+
 
 def size(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:

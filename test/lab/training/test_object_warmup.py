@@ -58,6 +58,9 @@ SHAPE = {
 SHORT = load_prompt_set("vlm3-short")
 
 
+pytestmark = pytest.mark.slow
+
+
 def _worded(region, **wording):
     return replace(SHORT, objects=replace(SHORT.objects, region=region, **wording))
 
