@@ -17,12 +17,14 @@ REQUIREMENTS = [
     "opencv-python-headless>=4.10,<6",
     "packaging>=20",
     "Pillow>=10.2",
+    "plotly>=7,<8",
     "PyYAML>=6,<7",
     "rich>=13.7,<16",
     "rosbags>=0.11,<0.12",
     "rosbags-image>=0.10,<0.11",
     "safetensors>=0.4.3,<1",
-    "scipy>=1.11,<2",
+    # From 1.15 rotations may be an empty array, as where no pair of images is answered.
+    "scipy>=1.15,<2",
     "torch>=2.6",
     # From 5.19 the Qwen3-VL processor loads without torchvision.
     "transformers>=5.19,<6",
@@ -40,6 +42,8 @@ EXTRAS = {
         "hypothesis>=6.100,<7",
         "import-linter>=2.1,<3",
         "mypy>=1.13,<3",
+        # the report in a browser; uses an installed Chromium
+        "playwright>=1.40,<2",
         "psutil",
         "pytest>=8.2,<10",
         "pytest-timeout>=2.3,<3",

@@ -44,7 +44,7 @@ ROSDEP_KEYS = {
 }
 """Keys in rosdistro's rosdep/python.yaml that have a rule for Ubuntu 24.04."""
 
-WITHOUT_KEY = {"huggingface_hub", "rosbags-image", "safetensors"}
+WITHOUT_KEY = {"huggingface_hub", "plotly", "rosbags-image", "safetensors"}
 
 
 def imported(package: str) -> set[str]:
@@ -79,7 +79,7 @@ def test_rosdep_or_pip_installs_each_requirement():
     assert [name for name in WITHOUT_KEY if name not in text] == []
     # What transformers brings by itself needs no line for pip.
     with_pip = {name for name, key in ROSDEP_KEYS.items() if key.endswith("-pip")}
-    assert with_pip | {"rosbags-image"} <= set(OVER_APT)
+    assert with_pip | {"plotly", "rosbags-image"} <= set(OVER_APT)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md", "docker/Dockerfile"])

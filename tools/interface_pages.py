@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/topics.md and docs/parameters.md from the nodes themselves (needs ROS 2 and torch)."""
+"""Write docs/topics.md, docs/parameters.md and config/*.yaml from the nodes' own declarations.
+
+Needs ROS 2 and torch.
+"""
 
 from __future__ import annotations
 
@@ -9,50 +12,51 @@ from collections.abc import Callable
 from pathlib import Path
 
 import rclpy
-from parameter_table import parameter_table
+from parameter_table import parameter_file, parameter_table
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from topic_table import Existing, existing_interfaces, summary, topic_tables
 
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.sharing import EnginePool
 from vlm3_ros.nodes.bag_player import BagPlayer
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.query_node import QueryNode
+from vlm3_ros.parameters import ParameterTable
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.node_parameters import CameraModelParameters, FrameParameters
-from vlm3_ros.ros.parameters import ParameterTable
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS, CONFIG = ROOT / "docs", ROOT / "config"
 
 CAMERA_NODES: dict[str, type[CameraModelNode]] = {
     "depth_node": DepthNode,
     "pose_node": PoseNode,
     "query_node": QueryNode,
 }
-"""The nodes that ask a model about a camera, in the order of the pages."""
+"""The nodes that ask a model about camera images, in the order of the pages."""
 
-_GENERATED = (
-    "<!-- Written by tools/interface_pages.py from the nodes' own descriptions: change those. -->"
-)
+_NOTE = "Written by tools/interface_pages.py from the nodes' own descriptions: change those."
+_GENERATED = f"<!-- {_NOTE} -->"
 
 _TOPICS = f"""\
 {_GENERATED}
 
 # Topics and services
 
-What each node has, read from a running one. Names are relative: put a camera's nodes into a
-namespace, remap what is named otherwise (`-r image:=/camera/image_raw`, or the launch files'
-arguments). The QoS of each topic can be overridden by the parameters
-`qos_overrides.<topic>.<publisher or subscription>.<policy>`; with `process_every_frame` images are
-subscribed to reliably, with a depth of `queue_size`. Frames, units, signs and what NaN means are in
-[conventions.md](conventions.md), parameters in [parameters.md](parameters.md).
+The topics and services of each node, read from a running one. Names are relative: put the nodes of
+a camera into a namespace, and remap other names (`-r image:=/camera/image_raw`, or the arguments of
+the launch files). The QoS of each topic can be overridden by the parameters
+`qos_overrides.<topic>.<publisher or subscription>.<policy>`; with `process_every_frame`, the
+image subscription is reliable and its depth is `queue_size`. Frames, units, signs and the meaning
+of NaN are in [conventions.md](conventions.md), parameters in [parameters.md](parameters.md).
 
 Every node but `bag_player` is a lifecycle node with ROS's lifecycle and parameter services.
-`perception_node` is the nodes below in one process, with one model in memory where they are given
-the same. `bag_player` publishes the topics of a bag, reliable with depth 10 and as they were
-recorded, and `/clock`.
+`perception_node` runs the nodes below in one process; nodes with the same engine settings share one
+model in memory. `bag_player` publishes the topics of a bag as they were recorded, reliable with
+depth 10, and `/clock`.
 """
 
 _PARAMETERS = f"""\
@@ -60,21 +64,26 @@ _PARAMETERS = f"""\
 
 # Parameters
 
-Set them in a file (`params_file:=my.yaml`, of the form of
+Set parameters in a file (`params_file:=my.yaml`, in the form of
 [config/depth.yaml](../config/depth.yaml)), on the command line (`--ros-args -p grid_columns:=24`)
-or while the node runs (`ros2 param set /depth_node grid_columns 24`). The last column says when: at
-*any time*; while the lifecycle node is *unconfigured* (`ros2 lifecycle set /depth_node deactivate`,
-then `cleanup`, before, and `configure`, `activate` after); or at *start* only. A value that a node
-does not take is refused with the reason, and the old one stays. `ros2 param describe /depth_node
-NAME` tells the same.
+or while the node runs (`ros2 param set /depth_node grid_columns 24`). The last column says when a
+parameter can change: at *any time*; while the lifecycle node is *unconfigured* (`ros2 lifecycle set
+/depth_node deactivate`, then `cleanup`, before the change, and `configure`, `activate` after it);
+or at *start* only. If a node refuses a value, it says why and keeps the old one. `ros2 param
+describe /depth_node NAME` shows the same text.
+"""
+
+_CONFIG = f"""\
+# {_NOTE}
+# Every parameter of {{node}} with its default. docs/parameters.md says when each can change.
 """
 
 
 def topics_page() -> str:
-    """The text of docs/topics.md.
+    """Return the text of docs/topics.md.
 
     Raises:
-        DocumentationError: when a docstring and its node differ.
+        DocumentationError: if a docstring and its node differ.
     """
     pool = EnginePool()
     parts = [_TOPICS]
@@ -86,28 +95,41 @@ def topics_page() -> str:
 
 
 def parameters_page() -> str:
-    """The text of docs/parameters.md."""
-    shared = {
+    """Return the text of docs/parameters.md."""
+    shared: dict[str, type] = {
+        "The model": EngineSettings,
         "Every node": CameraModelParameters,
         "Nodes that answer every frame": FrameParameters,
     }
     parts = [_PARAMETERS]
+    beyond: type = ParameterTable
     for title, table in shared.items():
         users = [
             name for name, node in CAMERA_NODES.items() if issubclass(parameter_class(node), table)
         ]
-        parts += [f"## {title}\n", f"{', '.join(users)}:\n\n{_own_parameters(table)}\n"]
+        parts += [f"## {title}\n", f"{', '.join(users)}:\n\n{parameter_table(table, beyond)}\n"]
+        beyond = table
     for name, node_class in CAMERA_NODES.items():
-        own = _own_parameters(parameter_class(node_class))
-        parts += [f"## {name}\n", f"Beside those above:\n\n{own}\n"]
-    parts += ["## bag_player\n", f"{_own_parameters(parameter_class(BagPlayer))}\n"]
+        table = parameter_class(node_class)
+        own = parameter_table(table, beyond=table.__mro__[1])
+        parts += [f"## {name}\n", f"In addition to those above:\n\n{own}\n"]
+    parts += ["## bag_player\n", f"{parameter_table(parameter_class(BagPlayer))}\n"]
     return "\n".join(parts)
+
+
+def config_files() -> dict[str, str]:
+    """Return the text of each file in config/ that holds the parameters of a node."""
+    return {
+        f"{name.removesuffix('_node')}.yaml": _CONFIG.format(node=name)
+        + parameter_file(name, parameter_class(node_class))
+        for name, node_class in CAMERA_NODES.items()
+    }
 
 
 def running_interfaces(
     node_class: type[CameraModelNode], pool: EnginePool
 ) -> dict[tuple[str, str], Existing]:
-    """What a node of this class has while it is active, over all ways to receive images."""
+    """Return the topics and services of an active node, with each image transport."""
     context = Context()
     rclpy.init(args=[], context=context)
     try:
@@ -118,7 +140,7 @@ def running_interfaces(
             namespace="camera",
             parameter_overrides=[
                 Parameter("autostart", value=False),
-                # Of pose_node, which then needs no TF.
+                # pose_node then needs no TF.
                 Parameter("base_from_camera", value="0 0 0 0 0 0 1"),
             ],
         )
@@ -136,21 +158,18 @@ def running_interfaces(
         context.try_shutdown()
 
 
-def _own_parameters(table: type[ParameterTable]) -> str:
-    """A Markdown table of the parameters that this table's base does not have."""
-    return parameter_table(table, beyond=table.__mro__[1])
-
-
 def parameter_class(node_class: type[Node]) -> type[ParameterTable]:
-    """The node's parameter table: the type of its attribute `parameters`."""
+    """Return the parameter table of a node: the type of its attribute `parameters`."""
     table: type[ParameterTable] = inspect.get_annotations(node_class, eval_str=True)["parameters"]
     return table
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages and the parameter files."""
     (DOCS / "topics.md").write_text(topics_page())
     (DOCS / "parameters.md").write_text(parameters_page())
+    for name, text in config_files().items():
+        (CONFIG / name).write_text(text)
 
 
 if __name__ == "__main__":

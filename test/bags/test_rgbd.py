@@ -9,24 +9,26 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.reading import header_stamp_ns, open_bag
-from vlm3_ros.bags.rgbd import DEPTH_TOPIC, IMAGE_TOPIC, ODOM_TOPIC, bag_from_rgbd
+from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.rgbd import DEPTH_TOPIC, IMAGE_TOPIC, ODOM_TOPIC
+from vlm3_ros.bags.rgbd_folder import bag_from_rgbd
 from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.errors import BagError
-from vlm3_ros.messages.recorded import depth_from_message
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.depth_images import depth_from_message
 
 IDS = (3, 6, 9, 13)
 
 
 def camera_looking(heading_deg: float) -> Rotation:
-    """World from an upright optical frame, in a world with y up: x right, y down, z ahead."""
+    """R_world_camera of an upright camera in a world with y up (optical: x right, y down)."""
     upright = Rotation.from_matrix([[1, 0, 0], [0, -1, 0], [0, 0, -1]])
     return Rotation.from_euler("y", heading_deg, degrees=True) * upright
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A camera that walks ahead (world -z) by 0.1 m a frame and turns left by 3 degrees a frame."""
+    """Moves by 0.1 m per frame along world -z and turns left by 3 degrees per frame."""
     path = tmp_path / "recording"
     (path / "rgb").mkdir(parents=True)
     (path / "depth").mkdir()
@@ -54,8 +56,8 @@ def test_stamps_images_and_depth_are_those_of_the_folder(folder: Path, tmp_path:
         depths = list(bag.messages([found.depth]))
         info = next(bag.messages([found.camera_info])).content
     expected = [100_000_000, 200_000_000, 300_000_000, 433_333_333]
-    assert [header_stamp_ns(m.content) for m in images] == expected
-    assert [header_stamp_ns(m.content) for m in depths] == expected
+    assert [stamp_nanoseconds(m.content.header) for m in images] == expected
+    assert [stamp_nanoseconds(m.content.header) for m in depths] == expected
     assert info.k[4] == 14.5
     for index, image, depth in zip(IDS, images, depths, strict=True):
         assert bytes(image.content.data) == (folder / "rgb" / f"{index:05d}.jpg").read_bytes()
@@ -94,8 +96,8 @@ def test_twist_is_in_base_and_no_covariance_is_zero(folder: Path, tmp_path: Path
     bag_from_rgbd(folder, tmp_path / "bag")
     with open_bag(tmp_path / "bag") as bag:
         first = next(bag.messages([ODOM_TOPIC])).content
-    # 0.1 m and 3 degrees per index at 30 indices a second; the walk is along odom's x axis,
-    # base is turned left by 9 degrees.
+    # 0.1 m and 3 degrees per frame at 30 frames per second, along the x axis of odom; base is
+    # turned left by 9 degrees.
     speed, heading = 3.0, np.radians(9)
     linear, angular = first.twist.twist.linear, first.twist.twist.angular
     np.testing.assert_allclose(
@@ -108,12 +110,12 @@ def test_twist_is_in_base_and_no_covariance_is_zero(folder: Path, tmp_path: Path
         assert (np.linalg.eigvalsh(np.reshape(covariance, (6, 6))) > 0).all()
 
 
-def test_what_is_wrong_in_the_folder_is_named(folder: Path, tmp_path: Path) -> None:
+def test_errors_name_the_wrong_file(folder: Path, tmp_path: Path) -> None:
     def refused(match: str) -> None:
         with pytest.raises(BagError, match=match):
             bag_from_rgbd(folder, tmp_path / "bag")
         if (tmp_path / "bag").exists():
-            pytest.fail("a bag was left behind")
+            pytest.fail("an unfinished bag was left")
 
     poses = (folder / "poses.txt").read_text()
     (folder / "poses.txt").write_text(poses + "00020 1 2 3\n")

@@ -11,13 +11,10 @@ from vlm3_ros.bags.topics import CameraTopics, find_camera_topics
 from vlm3_ros.bags.writing import BagWriter, write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import (
-    camera_info_message,
-    compressed_depth_message,
-    depth_message,
-    image_message,
-    jpeg_image_message,
-)
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.depth_images import compressed_depth_message, depth_message
+from vlm3_ros.messages.images import image_message, jpeg_image_message
 
 IMAGE = np.zeros((6, 8, 3), np.uint8)
 DEPTH = np.ones((6, 8))
@@ -25,17 +22,23 @@ CAMERA = PinholeCamera(8, 6, 5, 5, 3.5, 2.5)
 
 
 def write_camera(writer: BagWriter, namespace: str) -> None:
-    writer.write(f"{namespace}/image_raw", image_message(IMAGE, 1, "c"), 1)
-    writer.write(f"{namespace}/image_raw/compressed", jpeg_image_message(IMAGE, 1, "c"), 1)
-    writer.write(f"{namespace}/camera_info", camera_info_message(CAMERA, 1, "c"), 1)
+    writer.write(f"{namespace}/image_raw", image_message(ROSBAGS.header(1, "c"), IMAGE), 1)
+    writer.write(
+        f"{namespace}/image_raw/compressed", jpeg_image_message(ROSBAGS.header(1, "c"), IMAGE), 1
+    )
+    writer.write(f"{namespace}/camera_info", camera_info_message(ROSBAGS.header(1, "c"), CAMERA), 1)
 
 
-def test_colour_depth_and_calibration_are_told_apart(tmp_path: Path) -> None:
+def test_colour_depth_and_calibration_are_found(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_camera(writer, "/robot/front")
-        writer.write("/aligned/image", depth_message(DEPTH, "16UC1", 1, "c"), 1)
-        writer.write("/aligned/image/compressedDepth", compressed_depth_message(DEPTH, 1, "c"), 1)
-        writer.write("/aligned/camera_info", camera_info_message(CAMERA, 1, "c"), 1)
+        writer.write("/aligned/image", depth_message(ROSBAGS.header(1, "c"), DEPTH, "16UC1"), 1)
+        writer.write(
+            "/aligned/image/compressedDepth",
+            compressed_depth_message(ROSBAGS.header(1, "c"), DEPTH),
+            1,
+        )
+        writer.write("/aligned/camera_info", camera_info_message(ROSBAGS.header(1, "c"), CAMERA), 1)
     with open_bag(tmp_path / "bag") as bag:
         assert find_camera_topics(bag) == CameraTopics(
             "/robot/front/image_raw", "/robot/front/camera_info", "/aligned/image"
@@ -55,9 +58,9 @@ def test_a_bag_may_have_no_depth(tmp_path: Path) -> None:
             find_camera_topics(bag, depth="/depth")
 
 
-def test_a_bag_without_images_says_what_it_has(tmp_path: Path) -> None:
+def test_a_bag_without_images_lists_its_topics(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
-        writer.write("/depth", depth_message(DEPTH, "32FC1", 1, "c"), 1)
+        writer.write("/depth", depth_message(ROSBAGS.header(1, "c"), DEPTH, "32FC1"), 1)
     with (
         open_bag(tmp_path / "bag") as bag,
         pytest.raises(BagError, match=r"no image topic; the bag has .*/depth"),
@@ -69,7 +72,7 @@ def test_two_cameras_must_be_named(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_camera(writer, "/left")
         write_camera(writer, "/right")
-        writer.write("/depth", depth_message(DEPTH, "32FC1", 1, "c"), 1)
+        writer.write("/depth", depth_message(ROSBAGS.header(1, "c"), DEPTH, "32FC1"), 1)
     with open_bag(tmp_path / "bag") as bag:
         several = r"several.*/left/image_raw, /right/image_raw; name one \(--image-topic\)"
         with pytest.raises(BagError, match=several):

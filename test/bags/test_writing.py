@@ -10,14 +10,16 @@ from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import camera_info_message, image_message
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import image_message
 
 
 def test_chunks_are_compressed(tmp_path: Path) -> None:
     flat = np.full((480, 640, 3), 90, np.uint8)
     with write_bag(tmp_path / "bag") as writer:
         for stamp in range(10):
-            writer.write("/image", image_message(flat, stamp, "camera"), stamp)
+            writer.write("/image", image_message(ROSBAGS.header(stamp, "camera"), flat), stamp)
     assert (tmp_path / "bag" / "bag.mcap").stat().st_size < flat.nbytes
     with open_bag(tmp_path / "bag") as bag:
         assert all(not (m.content.data != 90).any() for m in bag.messages())
@@ -29,8 +31,11 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         pass
 
 
-def test_a_rosbag2_is_not_called_as_a_ros1_bag(tmp_path: Path) -> None:
-    with pytest.raises(BagError, match=r"ends in \.bag"), write_bag(tmp_path / "robot.bag"):
+def test_a_rosbag2_cannot_have_the_suffix_of_ros1(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BagError, match=r"\.bag is the suffix of ROS 1 bags"),
+        write_bag(tmp_path / "robot.bag"),
+    ):
         pass
     with write_bag(tmp_path / "robot"):
         pass
@@ -43,7 +48,7 @@ def test_an_unfinished_bag_is_removed(tmp_path: Path) -> None:
     def interrupted() -> None:
         with write_bag(tmp_path / "bag") as writer:
             image = np.zeros((3, 4, 3), np.uint8)
-            writer.write("/image", image_message(image, 0, "camera"), 0)
+            writer.write("/image", image_message(ROSBAGS.header(0, "camera"), image), 0)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -51,7 +56,7 @@ def test_an_unfinished_bag_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "bag").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     bag = write_bag(tmp_path / "file" / "bag")
     with pytest.raises(BagError, match="file/bag: cannot be written"), bag:
@@ -59,8 +64,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_topic_keeps_its_type(tmp_path: Path) -> None:
-    info = camera_info_message(PinholeCamera(4, 3, 2, 2, 1, 1), 0, "camera")
-    image = image_message(np.zeros((3, 4, 3), np.uint8), 0, "camera")
+    info = camera_info_message(ROSBAGS.header(0, "camera"), PinholeCamera(4, 3, 2, 2, 1, 1))
+    image = image_message(ROSBAGS.header(0, "camera"), np.zeros((3, 4, 3), np.uint8))
     with write_bag(tmp_path / "bag") as writer:
         writer.write("/a", info, 0)
         with pytest.raises(BagError, match="'/a' holds sensor_msgs/msg/CameraInfo"):

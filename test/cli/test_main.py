@@ -27,11 +27,17 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "required: COMMAND"),
         (["dance"], "invalid choice: 'dance'"),
         (["ask", "a.jpg", "--pixel", "1", "2"], "--hfov --camera-info is required"),
-        (["ask", "a.jpg", "--hfov", "60", "--grid", "16"], "'16' is no grid size such as 16x12"),
-        (["ask", "a.jpg", "--hfov", "60", "--grid", "0x3"], "'0x3' is no grid size"),
-        (["evaluate", "--synthetic", "0", "--out", "x"], "'0' is no whole number from 1 up"),
-        (["evaluate", "--synthetic", "5", "--seed", "-1", "--out", "x"], "no whole number from 0"),
-        (["bag-from-rgbd", "a", "b", "--frame-rate", "no"], "'no' is no number above 0"),
+        (["ask", "a.jpg", "--hfov", "60", "--grid", "16"], "'16' is not a grid size such as 16x12"),
+        (["ask", "a.jpg", "--hfov", "60", "--grid", "0x3"], "'0x3' is not a grid size"),
+        (["evaluate", "--synthetic", "0", "--out", "x"], "'0' is not a whole number of at least 1"),
+        (
+            ["evaluate", "--synthetic", "5", "--seed", "-1", "--out", "x"],
+            "not a whole number of at least 0",
+        ),
+        (["demo", "--concurrency", "0"], "'0' is not a whole number from 1 to 4096"),
+        (["demo", "--chunk", "1.5"], "'1.5' is not a whole number from 0 to 4096"),
+        (["demo", "--frame-timeout", "nan"], "'nan' is not a number from 0.01 to 3600"),
+        (["bag-from-rgbd", "a", "b", "--frame-rate", "no"], "'no' is not a number above 0"),
     ],
 )
 def test_wrong_usage_is_explained(

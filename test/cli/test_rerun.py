@@ -15,7 +15,10 @@ from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag.evaluate import bag_source, evaluate_answers
 from vlm3_ros.evaluation.rerun_log import log_bag
 from vlm3_ros.geometry.motion import inverse
-from vlm3_ros.messages.recorded import camera_info_message, depth_message, jpeg_image_message
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.messages.images import jpeg_image_message
 from vlm3_ros.tasks.depth import uniform_grid
 
 FRAMES = 6
@@ -109,11 +112,15 @@ def test_the_truth_of_one_image_is_not_shown_with_the_next(tmp_path):
     stamps = (START_NS, START_NS + PERIOD_NS)
     with write_bag(bag) as writer:
         for stamp in stamps:
-            info = camera_info_message(CAMERA, stamp, "optical")
-            image = jpeg_image_message(np.zeros((*size, 3), np.uint8), stamp, "optical")
+            info = camera_info_message(ROSBAGS.header(stamp, "optical"), CAMERA)
+            image = jpeg_image_message(
+                ROSBAGS.header(stamp, "optical"), np.zeros((*size, 3), np.uint8)
+            )
             writer.write("/camera_info", info, stamp)
             writer.write("/image/compressed", image, stamp)
-        depth = depth_message(np.full(size, 3, np.float32), "32FC1", stamps[0], "optical")
+        depth = depth_message(
+            ROSBAGS.header(stamps[0], "optical"), np.full(size, 3, np.float32), "32FC1"
+        )
         writer.write("/depth", depth, stamps[1])
     with bag_source(bag) as source:
         answers = BagAnswers(

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, commands, inline_commands, page_name
 
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.parameters import parameter_specs
+
 LAUNCHING = ROOT / "vlm3_ros" / "ros" / "launching.py"
 
 
@@ -103,6 +106,9 @@ def launch_arguments(file: Path) -> set[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    common["MODEL"] |= {
+        name for name, spec in parameter_specs(EngineSettings).items() if spec.launch
+    }
     tree = ast.parse(file.read_text())
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return declared(tree).union(
@@ -116,7 +122,8 @@ def declared(tree: ast.AST) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in ("DeclareLaunchArgument", "parameter_file")
+        and node.func.id in ("DeclareLaunchArgument", "Setting", "parameter_file")
+        and isinstance(node.args[0], ast.Constant)
     }
 
 
@@ -126,7 +133,6 @@ def parameters(node: str) -> set[str]:
     from interface_pages import CAMERA_NODES, parameter_class
 
     from vlm3_ros.nodes.bag_player import BagPlayer
-    from vlm3_ros.ros.parameters import parameter_specs
 
     classes = {**CAMERA_NODES, "bag_player": BagPlayer}
     return {*parameter_specs(parameter_class(classes[node])), "use_sim_time"}

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/topics.md and docs/parameters.md say what the nodes have."""
+"""docs/topics.md, docs/parameters.md and config/*.yaml match the nodes."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy")
 pytest.importorskip("transformers")
 
-from interface_pages import CAMERA_NODES, parameters_page, topics_page
+from interface_pages import CAMERA_NODES, CONFIG, DOCS, config_files, parameters_page, topics_page
 from rclpy.node import Node
 from topic_table import (
     DocumentationError,
@@ -27,7 +26,6 @@ import vlm3_ros.nodes
 from vlm3_ros.nodes.bag_player import BagPlayer
 from vlm3_ros.ros.node import CameraModelNode
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 STALE = "is stale: run `python tools/interface_pages.py`"
 
 POINTS = Documented("Publishers", "points", "sensor_msgs/PointCloud2", "the answers")
@@ -40,6 +38,11 @@ def test_the_topics_are_those_of_running_nodes():
 
 def test_the_parameters_are_the_nodes_own():
     assert (DOCS / "parameters.md").read_text() == parameters_page(), f"docs/parameters.md {STALE}"
+
+
+@pytest.mark.parametrize("name", [f"{name.removesuffix('_node')}.yaml" for name in CAMERA_NODES])
+def test_the_parameter_files_are_the_nodes_own(name):
+    assert (CONFIG / name).read_text() == config_files()[name], f"config/{name} {STALE}"
 
 
 def test_no_node_is_left_out():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The player with real bags, listeners and the depth node, over DDS."""
+"""The bag player with real bags, listeners and the depth node, over DDS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from tf2_msgs.msg import TFMessage
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages import recorded as messages
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import image_message
+from vlm3_ros.messages.motions import tf_message
 from vlm3_ros.nodes.bag_player import BagPlayer
 from vlm3_ros.ros.running import spinning
 
@@ -40,21 +43,23 @@ def bag_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bags") / "short"
     picture = np.random.default_rng(0).integers(0, 256, (256, 320, 3), np.uint8)
     with write_bag(path) as bag:
-        static = messages.transform_message(np.eye(4), START, "base_link", "camera")
+        static = tf_message(ROSBAGS.header(START, "base_link"), "camera", np.eye(4))
         bag.write("/tf_static", static, START)
         for i in range(FRAMES):
             stamp = START + i * STEP
             pose = np.eye(4)
             pose[0, 3] = i
-            bag.write("/tf", messages.transform_message(pose, stamp, "odom", "base_link"), stamp)
-            info = messages.camera_info_message(CAMERA, stamp, "camera")
+            bag.write("/tf", tf_message(ROSBAGS.header(stamp, "odom"), "base_link", pose), stamp)
+            info = camera_info_message(ROSBAGS.header(stamp, "camera"), CAMERA)
             bag.write("/camera/camera_info", info, stamp)
-            bag.write("/camera/image_raw", messages.image_message(picture, stamp, "camera"), stamp)
+            bag.write(
+                "/camera/image_raw", image_message(ROSBAGS.header(stamp, "camera"), picture), stamp
+            )
     return path
 
 
 class Theatre:
-    """A player, a listener, and what spins them."""
+    """A player and a listener, spinning in the background."""
 
     def __init__(self, number: int, bag: Path | str, **parameters: object) -> None:
         namespace = f"/theatre{number}"
@@ -124,7 +129,7 @@ def open_theatre(ros):
     assert not [t for t in threading.enumerate() if t.name.endswith("player")]
 
 
-def test_everything_comes_as_it_was_recorded(open_theatre, bag_path):
+def test_all_messages_arrive_as_recorded(open_theatre, bag_path):
     theatre = open_theatre(bag_path)
     for name in TOPICS:
         theatre.listen(name, LATCHED if name == "/tf_static" else None)
@@ -159,11 +164,11 @@ def test_slow(open_theatre, bag_path):
 def test_fast(open_theatre, tmp_path):
     with write_bag(tmp_path / "ten_minutes") as bag:
         for stamp in range(START, START + 600 * 10**9, 60 * 10**9):
-            info = messages.camera_info_message(CAMERA, stamp, "camera")
+            info = camera_info_message(ROSBAGS.header(stamp, "camera"), CAMERA)
             bag.write("/camera/camera_info", info, stamp)
     theatre = open_theatre(tmp_path / "ten_minutes", rate=1000.0)
     theatre.listen("/camera/camera_info")
-    assert theatre.wait_for_end() == 0  # nobody has the patience for the ten minutes
+    assert theatre.wait_for_end() == 0  # in real time this would take ten minutes
     wait(lambda: len(theatre.received["/camera/camera_info"]) == 10, "all messages")
 
 
@@ -176,7 +181,7 @@ def test_late_subscribers_get_static_transforms(open_theatre, bag_path):
     assert theatre.received["/tf_static"][0].transforms[0].child_frame_id == "camera"
 
 
-def test_quality_of_service_is_a_sensors(open_theatre, bag_path):
+def test_qos_is_that_of_a_sensor(open_theatre, bag_path):
     theatre = open_theatre(bag_path, paused=True)
     expected = dict.fromkeys(TOPICS, DurabilityPolicy.VOLATILE)
     expected["/tf_static"] = DurabilityPolicy.TRANSIENT_LOCAL
@@ -198,7 +203,7 @@ def test_waits_for_a_subscriber(open_theatre, bag_path):
     wait(lambda: len(theatre.received["/tf"]) == FRAMES, "all transforms")
 
 
-def test_plays_to_nobody_if_wanted(open_theatre, bag_path):
+def test_plays_without_subscribers_if_wanted(open_theatre, bag_path):
     assert open_theatre(bag_path, wait_for_subscribers=False).wait_for_end() == 0
 
 
@@ -207,7 +212,7 @@ def test_pause(open_theatre, bag_path):
     theatre.listen("/camera/image_raw")
     wait(lambda: len(theatre.clocks) > 5, "a clock that stands")
     assert set(theatre.clocks) == {START}
-    assert len(theatre.received["/camera/image_raw"]) <= 1  # the one at the very beginning
+    assert len(theatre.received["/camera/image_raw"]) <= 1  # the first image of the bag
     (result,) = theatre.player.set_parameters([Parameter("paused", value=False)])
     assert result.successful
     assert theatre.wait_for_end() == 0

@@ -16,13 +16,11 @@ from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.evaluation.bag.answers import GRID
 from vlm3_ros.evaluation.bag.evaluate import BagSource, bag_source
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import (
-    camera_info_message,
-    compressed_depth_message,
-    jpeg_image_message,
-    odometry_message,
-    transform_message,
-)
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.depth_images import compressed_depth_message
+from vlm3_ros.messages.images import jpeg_image_message
+from vlm3_ros.messages.motions import odometry_message, tf_message
 from vlm3_ros.tasks.odometry import OdometrySettings
 
 CAMERA = PinholeCamera.from_hfov(192, 144, 75.0)
@@ -47,23 +45,27 @@ def write_drive(
     )
     with write_bag(path) as writer:
         if with_tf:
-            static = transform_message(sequence.T_base_camera, START_NS, "base", "optical")
+            static = tf_message(ROSBAGS.header(START_NS, "base"), "optical", sequence.T_base_camera)
             writer.write("/tf_static", static, START_NS)
         for index, camera in enumerate(cameras):
             stamp = START_NS + index * PERIOD_NS
             view = replace(sequence, camera=camera).view(index, rng)
             T_odom_base = sequence.path.T_world_base[index]
             if with_tf:
-                writer.write("/tf", transform_message(T_odom_base, stamp, "odom", "base"), stamp)
+                writer.write(
+                    "/tf", tf_message(ROSBAGS.header(stamp, "odom"), "base", T_odom_base), stamp
+                )
             if with_odometry:
-                odometry = odometry_message(T_odom_base, STILL, EXACT, EXACT, stamp, "odom", "base")
+                odometry = odometry_message(
+                    ROSBAGS.header(stamp, "odom"), "base", T_odom_base, EXACT, STILL, EXACT
+                )
                 writer.write("/odom", odometry, stamp)
-            info = camera_info_message(camera, stamp, "optical")
+            info = camera_info_message(ROSBAGS.header(stamp, "optical"), camera)
             writer.write("/camera/camera_info", info, stamp)
-            image = jpeg_image_message(view.image, stamp, "optical")
+            image = jpeg_image_message(ROSBAGS.header(stamp, "optical"), view.image)
             writer.write("/camera/image_raw/compressed", image, stamp)
             if with_depth:
-                depth = compressed_depth_message(view.depth, stamp, "optical")
+                depth = compressed_depth_message(ROSBAGS.header(stamp, "optical"), view.depth)
                 writer.write("/camera/depth/compressedDepth", depth, stamp)
 
 

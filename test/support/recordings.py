@@ -16,16 +16,12 @@ from vlm3_lab.datasets.selection import Selection
 from vlm3_lab.scenes.sequences import Sequence as Drive
 from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.scenes.views import View
-from vlm3_ros.bags.reading import ros2_types
 from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.messages.recorded import (
-    camera_info_message,
-    depth_message,
-    header,
-    jpeg_image_message,
-    odometry_message,
-    transform_message,
-)
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS, ros2_types
+from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.messages.images import jpeg_image_message
+from vlm3_ros.messages.motions import odometry_message, tf_message
 
 DEPTH_TOPIC = "/camera/depth"
 
@@ -53,7 +49,7 @@ def views_of(drive: Drive) -> list[View]:
 
 def float_depth(view: View, stamp: int) -> list[tuple[str, Any]]:
     """32FC1, metres."""
-    return [(DEPTH_TOPIC, depth_message(view.depth, "32FC1", stamp, "optical"))]
+    return [(DEPTH_TOPIC, depth_message(ROSBAGS.header(stamp, "optical"), view.depth, "32FC1"))]
 
 
 def write_recording(
@@ -67,20 +63,22 @@ def write_recording(
     """Images, CameraInfo, depth, odometry and the camera on /tf_static; returns the views."""
     views = views_of(drive)
     with write_bag(path) as writer:
-        static = transform_message(drive.T_base_camera, START_NS, "base", "optical")
+        static = tf_message(ROSBAGS.header(START_NS, "base"), "optical", drive.T_base_camera)
         writer.write("/tf_static", static, START_NS)
         for index, view in enumerate(views):
             stamp = START_NS + index * PERIOD_NS
-            info = camera_info_message(view.camera, stamp, "optical")
+            info = camera_info_message(ROSBAGS.header(stamp, "optical"), view.camera)
             writer.write("/camera/camera_info", info, stamp)
             if with_images:
-                image = jpeg_image_message(view.image, stamp, "optical", quality=98)
+                image = jpeg_image_message(ROSBAGS.header(stamp, "optical"), view.image, quality=98)
                 writer.write("/camera/image_raw/compressed", image, stamp)
             for topic, message in depth(view, stamp):
                 writer.write(topic, message, stamp)
             if with_poses:
                 T_odom_base = drive.path.T_world_base[index]
-                odometry = odometry_message(T_odom_base, STILL, EXACT, EXACT, stamp, "odom", "base")
+                odometry = odometry_message(
+                    ROSBAGS.header(stamp, "odom"), "base", T_odom_base, EXACT, STILL, EXACT
+                )
                 writer.write("/odom", odometry, stamp)
     return views
 
@@ -92,7 +90,7 @@ def cloud_message(points: NDArray[np.floating], stamp_ns: int, frame_id: str) ->
     cells = np.zeros((len(points), 4), np.float32)
     cells[:, :3] = points
     return types["sensor_msgs/msg/PointCloud2"](
-        header=header(stamp_ns, frame_id),
+        header=ROSBAGS.header(stamp_ns, frame_id),
         height=1,
         width=len(cells),
         fields=[

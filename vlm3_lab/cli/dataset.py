@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_lab.datasets.making import make_dataset
     from vlm3_lab.datasets.reading import load_dataset
     from vlm3_lab.datasets.report import dataset_tables, left_out_facts, write_report
-    from vlm3_ros.cli.evaluate_bag import rich_table
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.depthlm import DatasetError
+    from vlm3_ros.evaluation.tables import rich_table
 
     try:
         with progress_bar("frames and pairs") as progress:

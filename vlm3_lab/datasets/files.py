@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.messages.recorded import millimetres
+from vlm3_ros.messages.depth_images import millimetres
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -29,7 +29,7 @@ from vlm3_lab.datasets.reading import Pair, Split, frame_from_json, read_depth
 from vlm3_lab.datasets.recordings import Recording, TopicOptions, TrainingFrame, open_recording
 from vlm3_lab.datasets.selection import Selection, choose_frames, evenly_spread, told
 from vlm3_ros.evaluation.depthlm import DatasetError
-from vlm3_ros.messages.recorded import millimetres
+from vlm3_ros.messages.depth_images import millimetres
 
 LABELS = 10
 """Labelled pixels of a frame, as the paper packs questions into a sample (appendix A)."""

@@ -17,15 +17,17 @@ from vlm3_lab.datasets.boxes import BOXES_TYPE, boxes_from_message
 from vlm3_lab.datasets.lidar import SCAN_SECONDS, projected_depth
 from vlm3_lab.scenes.scene import SceneObject
 from vlm3_ros.bags.nearest import NearestMessages
-from vlm3_ros.bags.poses import TruePoses, static_transform
-from vlm3_ros.bags.reading import Bag, header_stamp_ns, open_bag, up_to_damage
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
+from vlm3_ros.bags.tf_tree import static_transform
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.bag.evaluate import bag_source
 from vlm3_ros.evaluation.bag.frames import BagFrames, camera_frame
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
-from vlm3_ros.messages.recorded_clouds import CLOUD_TYPE, points_from_message
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.clouds import CLOUD_TYPE, points_from_message
 
 REGISTERED_METRES = 0.001
 """Depth images from farther away than this do not show what the images show at the same pixels."""
@@ -171,7 +173,7 @@ class Recording:
             ] += len(message.detections)
             return ()
         T_world_camera = (
-            self.poses.base.at([header_stamp_ns(message)])[0] @ self.poses.T_base_camera
+            self.poses.base.at([stamp_nanoseconds(message.header)])[0] @ self.poses.T_base_camera
         )
         return boxes_from_message(message, T_world_camera @ T_fixed, self.left_out_boxes)
 
@@ -189,7 +191,7 @@ class Recording:
             return None
         assert self.depth.T_camera_lidar is not None
         T_camera_points = self.depth.T_camera_lidar
-        poses = self.poses_at(np.array([stamp_ns, header_stamp_ns(scan)]))
+        poses = self.poses_at(np.array([stamp_ns, stamp_nanoseconds(scan.header)]))
         if poses is not None and np.isfinite(poses).all():
             T_camera_points = inverse(poses[0]) @ poses[1] @ T_camera_points
         return projected_depth(points, T_camera_points, camera)
@@ -298,7 +300,9 @@ def _fixed(bag: Bag, target: str, source: str, damage: list[str]) -> Transform |
 def _stamps(bag: Bag, topic: str, damage: list[str]) -> NDArray[np.int64]:
     """Stamps of a topic's headers, ascending, each once."""
     messages = up_to_damage(bag.messages([topic]), damage)
-    return np.unique(np.array([header_stamp_ns(m.content) for m in messages], dtype=np.int64))
+    return np.unique(
+        np.array([stamp_nanoseconds(m.content.header) for m in messages], dtype=np.int64)
+    )
 
 
 def _nearest_seconds(

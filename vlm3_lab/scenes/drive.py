@@ -3,40 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from vlm3_lab.scenes.sequences import sample_sequence
-from vlm3_ros.bags.rgbd import (
-    BASE_FRAME,
-    CAMERA_INFO_TOPIC,
-    DEPTH_INFO_TOPIC,
-    DEPTH_TOPIC,
-    IMAGE_TOPIC,
-    ODOM_FRAME,
-    ODOM_TOPIC,
-    OPTICAL_FRAME,
-)
-from vlm3_ros.bags.writing import write_bag
+from vlm3_lab.scenes.sequences import Sequence, sample_sequence
+from vlm3_ros.bags.rgbd import OPTICAL_FRAME, RgbdFrame, write_rgbd_bag
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import (
-    camera_info_message,
-    compressed_depth_message,
-    jpeg_image_message,
-    odometry_message,
-    transform_message,
-)
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import jpeg_image_message
 
 STREAM = 0x5A3B
-"""First word of the seeds of sample bags: training and evaluation have others."""
+"""First word of the seeds of sample bags; training and evaluation use others."""
 
 START_NS = 1_700_000_000_000_000_000
-"""Stamp of the first frame, any plausible time."""
+"""Stamp of the first frame: any plausible time."""
 
 EXACT = np.diag(np.full(6, 1e-10))
-"""Covariance of a pose that is known by construction: as good as exact, yet not zero."""
+"""Covariance of a pose known by construction: practically exact, but not zero."""
 
 
 def write_sample_bag(
@@ -47,47 +32,46 @@ def write_sample_bag(
     rate: float = 10.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Render a drive into a rosbag2: image, camera_info, depth, TF and odometry.
+    """Render a drive to a rosbag2: image, camera_info, depth, TF and odometry.
 
     Args:
         path: folder of the new bag.
         seed: of the scene, the drive and the noise, as `np.random.SeedSequence([0x5A3B, seed])`.
         kind: of the scene, see `vlm3_lab.scenes.KINDS`.
         duration: seconds.
-        rate: frames a second.
-        progress: told the number of frames written, and of all.
+        rate: frames per second.
+        progress: called with the number of frames written and the number of all frames.
 
     Returns:
         The number of frames.
 
     Raises:
-        BagError: when the bag cannot be written.
+        BagError: if the bag cannot be written.
     """
     rng = np.random.default_rng(np.random.SeedSequence([STREAM, seed]))
     camera = PinholeCamera.from_hfov(400, 300, 75.0)
     sequence = sample_sequence(rng, camera, kind=kind, duration=duration, rate=rate)
+    total = len(sequence.path.stamps)
+    write_rgbd_bag(
+        path,
+        camera,
+        sequence.T_base_camera,
+        EXACT,
+        EXACT,
+        _frames(sequence, rng),
+        lambda done: progress(done, total),
+    )
+    return total
+
+
+def _frames(sequence: Sequence, rng: np.random.Generator) -> Iterator[RgbdFrame]:
     drive = sequence.path
     T_odom_world = np.linalg.inv(drive.T_world_base[0])
-    total = len(drive.stamps)
-    with write_bag(path) as writer:
-        static = transform_message(sequence.T_base_camera, START_NS, BASE_FRAME, OPTICAL_FRAME)
-        writer.write("/tf_static", static, START_NS)
-        for index, view in enumerate(sequence.views(rng)):
-            stamp = START_NS + round(drive.stamps[index] * 1e9)
-            T_odom_base = T_odom_world @ drive.T_world_base[index]
-            twist = (drive.speed[index], 0, 0, 0, 0, drive.yaw_rate[index])
-            odometry = odometry_message(
-                T_odom_base, twist, EXACT, EXACT, stamp, ODOM_FRAME, BASE_FRAME
-            )
-            transform = transform_message(T_odom_base, stamp, ODOM_FRAME, BASE_FRAME)
-            info = camera_info_message(camera, stamp, OPTICAL_FRAME)
-            image = jpeg_image_message(view.image, stamp, OPTICAL_FRAME)
-            depth = compressed_depth_message(view.depth, stamp, OPTICAL_FRAME)
-            writer.write("/tf", transform, stamp)
-            writer.write(ODOM_TOPIC, odometry, stamp)
-            writer.write(CAMERA_INFO_TOPIC, info, stamp)
-            writer.write(IMAGE_TOPIC, image, stamp)
-            writer.write(DEPTH_INFO_TOPIC, info, stamp)
-            writer.write(DEPTH_TOPIC, depth, stamp)
-            progress(index + 1, total)
-    return total
+    for index, view in enumerate(sequence.views(rng)):
+        header = ROSBAGS.header(START_NS + round(drive.stamps[index] * 1e9), OPTICAL_FRAME)
+        yield RgbdFrame(
+            jpeg_image_message(header, view.image),
+            view.depth,
+            T_odom_world @ drive.T_world_base[index],
+            (drive.speed[index], 0, 0, 0, 0, drive.yaw_rate[index]),
+        )

@@ -1,29 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of RGB-D frames with poses becomes a bag."""
+"""The layout of the RGB-D bags that this package writes: topics, frames, messages."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
+from numpy.typing import ArrayLike, NDArray
 
 from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.errors import BagError
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
-from vlm3_ros.messages.recorded import (
-    camera_info_message,
-    compressed_depth_message,
-    encoded_image_message,
-    odometry_message,
-    transform_message,
-)
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import Covariance, Transform
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS, stamp_nanoseconds
+from vlm3_ros.messages.depth_images import compressed_depth_message
+from vlm3_ros.messages.motions import odometry_message, tf_message
 
 IMAGE_TOPIC = "/camera/image_raw/compressed"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
@@ -33,234 +27,71 @@ ODOM_TOPIC = "/odom"
 
 ODOM_FRAME, BASE_FRAME, OPTICAL_FRAME = "odom", "base_link", "camera_optical_frame"
 
-_FORMATS: dict[str, Literal["jpeg", "png"]] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
-
-_T_base_camera = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype=float)
-"""Base is at the camera, x forward, y left, z up (REP-103)."""
-
-_R_odom_world = np.array([[0, 0, -1], [-1, 0, 0], [0, 1, 0]], dtype=float)
-"""From a world with y up (and z backward) to one with z up, x forward."""
-
 
 @dataclass(frozen=True)
 class RgbdFrame:
-    """One frame of such a folder. `T_world_camera`: (4, 4), optical frame to a world with y up."""
+    """A frame to write.
 
-    image: Path
-    depth: Path
-    stamp_ns: int
-    T_world_camera: NDArray[np.float64]
+    Attributes:
+        image: sensor_msgs/CompressedImage in OPTICAL_FRAME; its stamp is that of the frame.
+        depth: metres along Z, shape (height, width), registered to the image.
+        T_odom_base: shape (4, 4).
+        twist: of the base in its own axes, (vx, vy, vz, wx, wy, wz), m/s and rad/s.
+    """
 
-
-@dataclass(frozen=True)
-class RgbdFolder:
-    """What `read_rgbd_folder` found. `depth_scale`: metres per unit of the depth images."""
-
-    camera: PinholeCamera
-    depth_scale: float
-    frames: tuple[RgbdFrame, ...]
+    image: Any
+    depth: NDArray[np.floating]
+    T_odom_base: Transform
+    twist: ArrayLike
 
 
-def read_rgbd_folder(folder: Path | str, frame_rate: float = 30.0) -> RgbdFolder:
-    """Read the description of a folder of RGB-D frames.
-
-    It holds `rgb/ID.jpg` or `.png`, `depth/ID.png` (16 bit, 0 where there is no depth, registered
-    to the image), `intrinsics.json` (fx, fy, cx, cy, width, height), `meta.json` (`depth_scale`)
-    and `poses.txt`: lines `ID tx ty tz qx qy qz qw`, camera to world, the camera's axes optical,
-    the world's y axis up. ID is the number of the frame in the recording.
+def write_rgbd_bag(
+    path: Path | str,
+    camera: PinholeCamera,
+    T_base_camera: Transform,
+    covariance: Covariance,
+    covariance_twist: Covariance,
+    frames: Iterable[RgbdFrame],
+    progress: Callable[[int], None],
+) -> None:
+    """Write frames with their calibration, TF (REP-105) and odometry to a new rosbag2.
 
     Args:
-        folder: as above.
-        frame_rate: frames a second of the recording: the stamp of a frame is ID / frame_rate.
+        path: folder of the new bag.
+        camera: of all images, without distortion.
+        T_base_camera: of the optical frame, shape (4, 4).
+        covariance, covariance_twist: of every pose and twist, shape (6, 6).
+        frames: in the order of their stamps.
+        progress: called with the number of frames written.
 
     Raises:
-        BagError: names the file that is missing or wrong.
+        BagError: if the bag cannot be written.
     """
-    folder = Path(folder)
-    intrinsics = _read_json(folder / "intrinsics.json")
-    meta = _read_json(folder / "meta.json")
-    try:
-        camera = PinholeCamera(
-            int(intrinsics["width"]),
-            int(intrinsics["height"]),
-            *(float(intrinsics[name]) for name in ("fx", "fy", "cx", "cy")),
-        )
-        depth_scale = float(meta["depth_scale"])
-    except KeyError as error:
-        raise BagError(f"{folder}: intrinsics.json or meta.json lacks {error}") from error
-    except (TypeError, ValueError, GeometryError) as error:
-        raise BagError(f"{folder}: intrinsics.json or meta.json: {error}") from error
-    frames = tuple(_read_poses(folder, frame_rate))
-    if len(frames) < 3:
-        raise BagError(f"{folder / 'poses.txt'}: {len(frames)} poses, at least 3 are needed")
-    return RgbdFolder(camera, depth_scale, frames)
-
-
-def bag_from_rgbd(
-    folder: Path | str,
-    bag: Path | str,
-    frame_rate: float = 30.0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
-    """Convert a folder of RGB-D frames (see `read_rgbd_folder`) to a rosbag2.
-
-    Images keep their bytes; depth becomes `compressedDepth` in millimetres; poses become /tf
-    (odom to base_link), /tf_static (base_link to the optical frame) and odometry, in an odom frame
-    with z up (REP-103, REP-105).
-
-    Args:
-        folder, frame_rate: as of `read_rgbd_folder`.
-        bag: folder of the new bag.
-        progress: told the number of frames written, and of all.
-
-    Returns:
-        The number of frames.
-
-    Raises:
-        BagError: when a file of the folder is missing or wrong, or the bag cannot be written.
-    """
-    source = read_rgbd_folder(folder, frame_rate)
-    poses = np.stack([_T_odom_base(frame.T_world_camera) for frame in source.frames])
-    stamps = np.array([frame.stamp_ns for frame in source.frames])
-    odometry = _odometry(poses, stamps)
-    with write_bag(bag) as writer:
-        first = int(stamps[0])
-        static = transform_message(_T_base_camera, first, BASE_FRAME, OPTICAL_FRAME)
-        writer.write("/tf_static", static, first)
-        for done, (frame, T_odom_base, odom) in enumerate(
-            zip(source.frames, poses, odometry, strict=True), 1
-        ):
-            stamp = frame.stamp_ns
-            image = encoded_image_message(
-                _read_image(frame.image, source.camera),
-                _FORMATS[frame.image.suffix.lower()],
-                stamp,
-                OPTICAL_FRAME,
+    with write_bag(path) as writer:
+        for count, frame in enumerate(frames, 1):
+            header = frame.image.header
+            stamp_ns = stamp_nanoseconds(header)
+            odom_header = ROSBAGS.header(stamp_ns, ODOM_FRAME)
+            if count == 1:
+                base_header = ROSBAGS.header(stamp_ns, BASE_FRAME)
+                static = tf_message(base_header, OPTICAL_FRAME, T_base_camera)
+                writer.write("/tf_static", static, stamp_ns)
+            odometry = odometry_message(
+                odom_header,
+                BASE_FRAME,
+                frame.T_odom_base,
+                covariance,
+                frame.twist,
+                covariance_twist,
             )
-            depth = _read_depth(frame.depth, source.camera) * source.depth_scale
-            info = camera_info_message(source.camera, stamp, OPTICAL_FRAME)
-            transform = transform_message(T_odom_base, stamp, ODOM_FRAME, BASE_FRAME)
-            writer.write("/tf", transform, stamp)
-            writer.write(ODOM_TOPIC, odom, stamp)
-            writer.write(CAMERA_INFO_TOPIC, info, stamp)
-            writer.write(IMAGE_TOPIC, image, stamp)
-            writer.write(DEPTH_INFO_TOPIC, info, stamp)
-            writer.write(DEPTH_TOPIC, compressed_depth_message(depth, stamp, OPTICAL_FRAME), stamp)
-            progress(done, len(source.frames))
-    return len(source.frames)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BagError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise BagError(f"{path}: not JSON: {error}") from error
-
-
-def _read_poses(folder: Path, frame_rate: float) -> Iterator[RgbdFrame]:
-    path = folder / "poses.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise BagError(f"{path}: {error.strerror}") from error
-    last = -1
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            frame_id, *values = line.split()
-            tx, ty, tz, qx, qy, qz, qw = map(float, values)
-            T_world_camera = np.eye(4)
-            T_world_camera[:3, :3] = Rotation.from_quat([qx, qy, qz, qw]).as_matrix()
-            T_world_camera[:3, 3] = tx, ty, tz
-            stamp_ns = round(int(frame_id) * 1_000_000_000 / frame_rate)
-        except ValueError as error:
-            raise BagError(
-                f"{path}, line {number}: expected 'ID tx ty tz qx qy qz qw', got '{line}'"
-            ) from error
-        if stamp_ns <= last:
-            raise BagError(f"{path}, line {number}: frame {frame_id} is out of order")
-        last = stamp_ns
-        image = _existing(*(folder / "rgb" / f"{frame_id}{suffix}" for suffix in _FORMATS))
-        depth = _existing(folder / "depth" / f"{frame_id}.png")
-        yield RgbdFrame(image, depth, stamp_ns, T_world_camera)
-
-
-def _existing(*paths: Path) -> Path:
-    for path in paths:
-        if path.is_file():
-            return path
-    raise BagError(f"{paths[0]}: missing, but poses.txt names it")
-
-
-def _read_image(path: Path, camera: PinholeCamera) -> bytes:
-    data = path.read_bytes()
-    _checked(path, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), camera)
-    return data
-
-
-def _read_depth(path: Path, camera: PinholeCamera) -> NDArray[np.uint16]:
-    pixels = _checked(path, cv2.imread(str(path), cv2.IMREAD_UNCHANGED), camera)
-    if pixels.dtype != np.uint16 or pixels.ndim != 2:
-        raise BagError(f"{path}: depth must be a 16-bit PNG with one channel")
-    return pixels.astype(np.uint16, copy=False)
-
-
-def _checked(path: Path, pixels: NDArray[Any] | None, camera: PinholeCamera) -> NDArray[Any]:
-    """The decoded image, if it was one, of the camera's size."""
-    if pixels is None:
-        raise BagError(f"{path}: not an image, or damaged")
-    if pixels.shape[:2] != (camera.height, camera.width):
-        raise BagError(
-            f"{path}: {pixels.shape[1]}x{pixels.shape[0]}, "
-            f"but intrinsics.json says {camera.width}x{camera.height}"
-        )
-    return pixels
-
-
-def _T_odom_base(T_world_camera: NDArray[np.float64]) -> NDArray[np.float64]:
-    T_odom_world = np.eye(4)
-    T_odom_world[:3, :3] = _R_odom_world
-    return T_odom_world @ T_world_camera @ np.linalg.inv(_T_base_camera)
-
-
-def _odometry(poses: NDArray[np.float64], stamps_ns: NDArray[np.int64]) -> list[Any]:
-    """Odometry messages of poses (n, 4, 4): twists from differences, covariances from jitter."""
-    rotations, positions = Rotation.from_matrix(poses[:, :3, :3]), poses[:, :3, 3]
-    twists = _twists(rotations, positions, stamps_ns)
-    covariance = _jitter_covariance(rotations, positions)
-    step = float(np.median(np.diff(stamps_ns))) / 1e9
-    return [
-        odometry_message(
-            pose, twist, covariance, 2 * covariance / step**2, int(stamp), ODOM_FRAME, BASE_FRAME
-        )
-        for pose, twist, stamp in zip(poses, twists, stamps_ns, strict=True)
-    ]
-
-
-def _twists(
-    rotations: Rotation, positions: NDArray[np.float64], stamps_ns: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Velocities in the axes of base, (n, 6), from each pose to the next (the last repeats)."""
-    inverse = rotations[:-1].inv()
-    linear = inverse.apply(np.diff(positions, axis=0))
-    angular = (inverse * rotations[1:]).as_rotvec()
-    twists = np.hstack([linear, angular]) / (np.diff(stamps_ns)[:, None] / 1e9)
-    return np.vstack([twists, twists[-1:]])
-
-
-def _jitter_covariance(rotations: Rotation, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variances (6, 6) of each pose against the middle of its neighbours.
-
-    The tracker states no covariance. This measures its noise plus what the motion itself bends
-    between frames, so it is an upper bound on the noise from frame to frame (white noise of
-    variance s makes residuals of 1.5 s); drift is not in it.
-    """
-    shift = positions[1:-1] - (positions[:-2] + positions[2:]) / 2
-    half = Rotation.from_rotvec((rotations[:-2].inv() * rotations[2:]).as_rotvec() / 2)
-    turn = ((rotations[:-2] * half).inv() * rotations[1:-1]).as_rotvec()
-    residuals = np.hstack([shift, turn])
-    # A trajectory without any jitter must not claim to be perfect.
-    return np.diag(np.maximum(np.mean(residuals**2, axis=0) / 1.5, 1e-10))
+            info = camera_info_message(header, camera)
+            for topic, message in (
+                ("/tf", tf_message(odom_header, BASE_FRAME, frame.T_odom_base)),
+                (ODOM_TOPIC, odometry),
+                (CAMERA_INFO_TOPIC, info),
+                (IMAGE_TOPIC, frame.image),
+                (DEPTH_INFO_TOPIC, info),
+                (DEPTH_TOPIC, compressed_depth_message(header, frame.depth)),
+            ):
+                writer.write(topic, message, stamp_ns)
+            progress(count)

@@ -1,84 +1,151 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user can say about a model."""
+"""Settings of the engines: which model, where and how.
+
+Each setting is declared here and nowhere else; see `vlm3_ros.parameters` for what is made of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
+from vlm3_ros.parameters import parameter
 from vlm3_ros.paths import Task, default_model
 
 EngineKind = Literal["transformers", "openai", "recorded"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 
-LOCAL_SERVER = "http://localhost:8000/v1"
-"""Where `vllm serve` and `transformers serve` listen by default."""
-
-API_KEY_VARIABLE = "VLM3_API_KEY"
-"""Not OPENAI_API_KEY: that one is not for whatever server a URL names."""
+# A node loads its model when it is configured, so settings cannot change later.
+_model = partial(parameter, changes="unconfigured", group="model")
+_server = partial(
+    parameter, changes="unconfigured", group="server, for engine openai (see docs/serving.md)"
+)
+_recordings = partial(parameter, changes="unconfigured", group="recordings")
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Which model, where and how.
+    """Which model, where and how. Not checked here: engines check what they use."""
 
-    Attributes:
-        model: checkpoint folder, or id on the Hugging Face hub; for the engine openai, the name
-            that the server gives to its model, empty if it has only one.
-        engine: "transformers" runs the model in this process, "openai" asks a server, "recorded"
-            replays answers.
-        dtype: of the weights; "auto" is bfloat16 on CUDA, float32 on the CPU.
-        device: "auto" (CUDA where torch can use it), "cpu", "cuda" or "cuda:<index>".
-        attn_implementation: of the image encoder and the shared prompt, one of Attention, as
-            transformers names it; "auto" leaves the choice to it.
-        offline: whether a hub id must be on this machine already.
-        force_answers: feed the constant words of answers instead of decoding them, and decode
-            their numbers under a grammar, if the model answers in that form by itself. Answers
-            then come with a value and a standard deviation (in process only).
-        max_new_tokens: after which an answer in free text is cut off.
-        chunk: questions that are answered at the same time: more are faster and take more memory.
-            0: as many as fit into the memory that is free.
-        base_url: of a server with OpenAI's chat completions, up to and with /v1.
-        api_key_variable: the environment variable that holds the server's key, if it wants one.
-        profile: what the server's model was trained for: a vlm3.json, or a folder with one, such
-            as a copy of the checkpoint; empty for the authors'.
-        concurrency: questions that the server is asked at the same time.
-        request_timeout: seconds for one answer of the server.
-        frame_timeout: seconds for all answers about an image.
-        recording: file of answers that the engine recorded replays.
-        record_to: file to which questions and answers of any engine are added; empty for none.
-    """
-
-    model: str
-    engine: EngineKind = "transformers"
-    dtype: Dtype = "auto"
-    device: str = "auto"
-    attn_implementation: str = "auto"
-    offline: bool = False
-    force_answers: bool = True
-    max_new_tokens: int = 128
-    chunk: int = 0
-    base_url: str = LOCAL_SERVER
-    api_key_variable: str = API_KEY_VARIABLE
-    profile: str = ""
-    concurrency: int = 32
-    request_timeout: float = 10.0
-    frame_timeout: float = 20.0
-    recording: str = ""
-    record_to: str = ""
+    model: str = _model(
+        "",
+        "Checkpoint of the Qwen3-VL family: a folder, or a Hugging Face id such as "
+        "facebook/VLM3-depth, which is downloaded. Empty: the embedded vlm3-tiny, or "
+        "vlm3-tiny-pairs for motions and matches. With engine openai: the server's name for its "
+        "model; empty if it has only one.",
+        metavar="MODEL",
+        launch=True,
+    )
+    engine: EngineKind = _model(
+        "transformers",
+        "What answers: a model in this process (transformers), a server such as vLLM (openai), or "
+        "a recording of answers (recorded).",
+        choices=get_args(EngineKind),
+        launch=True,
+    )
+    dtype: Dtype = _model(
+        "auto",
+        "Number type of the model's weights. auto: bfloat16 on CUDA, float32 on the CPU.",
+        choices=get_args(Dtype),
+    )
+    device: str = _model(
+        "auto",
+        "Device of the model: auto (CUDA if torch can use it), cpu, cuda or cuda:N.",
+        metavar="DEVICE",
+    )
+    attn_implementation: Attention = _model(
+        "auto",
+        "Attention of the image encoder and the shared prompt, as transformers names it. "
+        "auto: transformers chooses.",
+        choices=get_args(Attention),
+    )
+    offline: bool = _model(False, "Never look for the model on the network.")
+    force_answers: bool = _model(
+        True,
+        "Decode only the numbers of answers, under a grammar, if the model answers in that form "
+        "by itself. Faster than decoding whole answers; with engine transformers, answers also "
+        "get a standard deviation.",
+    )
+    max_new_tokens: int = _model(
+        128,
+        "Maximum number of tokens of an answer in free text. Models that think need more.",
+        minimum=1,
+        maximum=32_768,
+        metavar="N",
+    )
+    chunk: int = _model(
+        0,
+        "Questions answered at the same time, with engine transformers. More are faster and take "
+        "more memory. 0: as many as fit into free memory.",
+        minimum=0,
+        maximum=4096,
+        metavar="N",
+    )
+    base_url: str = _server(
+        "http://localhost:8000/v1",  # where `vllm serve` and `transformers serve` listen
+        "URL of the server, up to and including /v1.",
+        metavar="URL",
+        launch=True,
+    )
+    api_key_variable: str = _server(
+        "VLM3_API_KEY",  # not OPENAI_API_KEY, which is not meant for any server that a URL names
+        "Environment variable that holds the server's API key, if it needs one.",
+        metavar="NAME",
+    )
+    profile: str = _server(
+        "",
+        "What the server's model was trained for: a vlm3.json, or a folder that holds one, such "
+        "as a copy of the checkpoint. Empty: the authors' checkpoints.",
+        metavar="PATH",
+        launch=True,
+    )
+    concurrency: int = _server(
+        32,
+        "Questions sent to the server at the same time.",
+        minimum=1,
+        maximum=4096,
+        metavar="N",
+    )
+    request_timeout: float = _server(
+        10.0,
+        "Time limit for one answer of the server, in seconds.",
+        minimum=0.01,
+        maximum=3600.0,
+        metavar="SECONDS",
+    )
+    frame_timeout: float = _server(
+        20.0,
+        "Time limit for all answers about an image, in seconds.",
+        minimum=0.01,
+        maximum=3600.0,
+        metavar="SECONDS",
+    )
+    recording: str = _recordings(
+        "",
+        "File of answers to replay, with engine recorded.",
+        metavar="FILE",
+        launch=True,
+    )
+    record_to: str = _recordings(
+        "",
+        "File to append all questions and answers to, with any engine. Empty: none.",
+        metavar="FILE",
+        launch=True,
+    )
 
 
 def given_settings(values: Mapping[str, Any]) -> EngineSettings:
-    """Settings from values by name, of which others are left out and absent ones are defaults."""
+    """Build settings from a mapping; ignore unknown keys, default missing ones."""
     return EngineSettings(
         **{f.name: values[f.name] for f in fields(EngineSettings) if f.name in values}
     )
 
 
 def chosen_settings(values: Mapping[str, Any], task: Task = "depth") -> EngineSettings:
-    """`given_settings`, but without a model, "transformers" runs the embedded one of the task."""
+    """Build settings as `given_settings` does; default `model` to the task's embedded one."""
     settings = given_settings(values)
     if settings.engine == "transformers" and not settings.model:
         return replace(settings, model=str(default_model(task)))

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras in messages (sensor_msgs/CameraInfo) as lens models, and back.
-
-What is read may be messages of rclpy or of `rosbags`: bags are evaluated where no ROS is installed.
-"""
+"""Cameras as sensor_msgs/CameraInfo, and back."""
 
 from __future__ import annotations
 
@@ -11,8 +8,11 @@ from collections import deque
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration
+from vlm3_ros.messages.classes import classes_of, stamp_nanoseconds
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class UncalibratedError(GeometryError):
-    """K is all zero, which is how sensor_msgs/CameraInfo says that nobody calibrated the camera."""
+    """K is all zero: sensor_msgs/CameraInfo of an uncalibrated camera."""
 
 
 def lens_from_message(message: CameraInfo, image_size: tuple[int, int] | None = None) -> LensCamera:
-    """The camera that a CameraInfo describes, adjusted for its binning and region of interest.
+    """The camera of a CameraInfo, adjusted for its binning and region of interest.
 
     Args:
-        message: as it came.
-        image_size: (width, height) of the image that it should belong to.
+        message: the CameraInfo.
+        image_size: (width, height) of its image, to check against.
 
     Raises:
-        UncalibratedError: when K is all zero.
-        GeometryError: when the values have another fault, such as an unknown distortion model,
-            or belong to an image of another size.
+        UncalibratedError: if K is all zero.
+        GeometryError: if the values have another fault, such as an unknown distortion model, or
+            belong to an image of another size.
     """
     if not any(message.k):
         raise UncalibratedError(
@@ -55,30 +55,35 @@ def lens_from_message(message: CameraInfo, image_size: tuple[int, int] | None = 
 
 
 def camera_info_message(header: Header, camera: PinholeCamera) -> CameraInfo:
-    """The CameraInfo of a rectified image.
+    """Build the CameraInfo of a rectified image: plumb_bob without distortion.
 
     Args:
-        header: of the image that it goes with.
-        camera: of the same image.
+        header: of the image.
+        camera: of the image.
     """
-    from sensor_msgs.msg import CameraInfo
-
+    classes = classes_of(header)
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
-    return CameraInfo(
+    return classes.message(
+        "sensor_msgs/msg/CameraInfo",
+        {"d": np.zeros(5)},
         header=header,
-        width=camera.width,
         height=camera.height,
+        width=camera.width,
         distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+        k=np.array([fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]),
+        r=np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
+        p=np.array([fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0]),
+        binning_x=0,
+        binning_y=0,
+        roi=classes.message(
+            "sensor_msgs/msg/RegionOfInterest",
+            x_offset=0,
+            y_offset=0,
+            height=0,
+            width=0,
+            do_rectify=False,
+        ),
     )
-
-
-def stamp_nanoseconds(header: Header) -> int:
-    """A header's stamp in nanoseconds."""
-    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
 class _Calibration:
@@ -92,11 +97,11 @@ class _Calibration:
 
 
 class CalibrationHistory:
-    """The CameraInfo messages of a camera, of which an image finds its own.
+    """The CameraInfo messages of a topic, to look up the one that belongs to an image.
 
-    A slow model works on images that are older than the newest CameraInfo, and some drivers send
-    CameraInfo rarely or once. So calibrations are kept with the stamp that they came into force
-    with, and repetitions are not kept. Safe between threads.
+    A slow model works on images older than the newest CameraInfo, and some drivers send CameraInfo
+    rarely or once. Therefore each new calibration is kept with its first stamp; repetitions are
+    dropped. Thread-safe.
     """
 
     def __init__(self, size: int = 16) -> None:
@@ -104,7 +109,7 @@ class CalibrationHistory:
         self._lock = threading.Lock()
 
     def add(self, message: CameraInfo) -> None:
-        """Remember a message, unless it says what the one before said."""
+        """Keep a message if its calibration differs from the previous one."""
         with self._lock:
             if self._calibrations and _same_camera(self._calibrations[-1].message, message):
                 return
@@ -112,35 +117,36 @@ class CalibrationHistory:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no message has arrived, not even of an uncalibrated camera."""
+        """Whether no message has arrived. A message of an uncalibrated camera counts."""
         return not self._calibrations
 
     def clear(self) -> None:
-        """Forget all messages."""
+        """Drop all messages."""
         with self._lock:
             self._calibrations.clear()
 
     def find(
         self, header: Header, image_size: tuple[int, int]
     ) -> tuple[CameraInfo, LensCamera] | None:
-        """The newest message of this image's camera and size, and what it describes.
+        """Find the message that belongs to an image, and its camera.
 
-        One that came into force after the image was taken is used only if there is no other.
+        Prefers messages with the frame_id of the image, then those not newer than the image, then
+        the last to arrive. Messages for images of another size are skipped.
 
         Args:
             header: of the image.
             image_size: (width, height).
 
         Returns:
-            None when no message has arrived.
+            None if no message has arrived.
 
         Raises:
-            UncalibratedError: when that message belongs to an uncalibrated camera.
-            GeometryError: when it has another fault, or no message is for images of this size.
+            UncalibratedError: if the preferred message is of an uncalibrated camera.
+            GeometryError: if it has another fault, or no message is for images of this size.
         """
         taken = stamp_nanoseconds(header)
         with self._lock:
-            # sorted() is stable: arrival decides between equals.
+            # sorted() is stable: equals keep the order of arrival.
             best_last = sorted(
                 self._calibrations,
                 key=lambda c: (c.message.header.frame_id == header.frame_id, c.since <= taken),
@@ -155,7 +161,7 @@ class CalibrationHistory:
             if (lens.width, lens.height) == image_size:
                 return calibration.message, lens
         if best_last:
-            lens_from_message(best_last[-1].message, image_size)  # says why it does not fit
+            lens_from_message(best_last[-1].message, image_size)  # raises with the two sizes
         return None
 
 
@@ -163,7 +169,7 @@ def _same_camera(one: CameraInfo, other: CameraInfo) -> bool:
     return (
         one.header.frame_id == other.header.frame_id
         and (one.width, one.height) == (other.width, other.height)
-        # Bytes, for NaN is not equal to itself.
+        # As bytes, because NaN does not equal itself.
         and all(getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in "kprd")
         and one.distortion_model == other.distortion_model
         and (one.binning_x, one.binning_y) == (other.binning_x, other.binning_y)

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Points as sensor_msgs/PointCloud2."""
+"""Points as sensor_msgs/PointCloud2, and back."""
 
 from __future__ import annotations
 
-import sys
-from array import array
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import PointCloud2, PointField
-from std_msgs.msg import Header
 
-_POINT = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "u4"), ("uncertainty", "f4")])
+from vlm3_ros.errors import MessageError
+from vlm3_ros.messages.classes import classes_of
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import PointCloud2
+    from std_msgs.msg import Header
+
+CLOUD_TYPE = "sensor_msgs/msg/PointCloud2"
+
+_FLOAT32, _FLOAT64 = 7, 8
+"""Of sensor_msgs/PointField."""
+
+_CELL = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("uncertainty", "<f4")])
 
 
 def cloud_message(
@@ -20,36 +29,81 @@ def cloud_message(
     colours: NDArray[np.uint8],
     uncertainty: NDArray[np.floating],
 ) -> PointCloud2:
-    """An unorganised cloud with fields x, y, z, rgb and uncertainty, all FLOAT32.
+    """Build an unorganised cloud with the FLOAT32 fields x, y, z, rgb and uncertainty.
 
-    `rgb` holds 0x00RRGGBB in the bits of a float, as PCL and RViz read it; `uncertainty` is one
-    standard deviation of the depth in metres, NaN where unknown.
+    `rgb` holds 0x00RRGGBB in the bits of a float, as PCL and RViz read it. `uncertainty` is one
+    standard deviation of the depth in metres, NaN if unknown.
 
     Args:
         header: of the source image; the points lie in its optical frame.
-        points: shape (N, 3), metres. A point with a coordinate that is not finite stays out.
+        points: shape (N, 3), metres. Points with a NaN or infinite coordinate are dropped.
         colours: shape (N, 3), RGB.
         uncertainty: shape (N,), metres.
     """
+    classes = classes_of(header)
     known = np.isfinite(points).all(axis=1)
-    cells = np.empty(np.count_nonzero(known), _POINT)
+    cells = np.empty(np.count_nonzero(known), _CELL)
     cells["x"], cells["y"], cells["z"] = points[known].T
     red, green, blue = colours[known].astype(np.uint32).T
     cells["rgb"] = red << 16 | green << 8 | blue
     cells["uncertainty"] = uncertainty[known]
-    message = PointCloud2(
+    return classes.message(
+        CLOUD_TYPE,
+        {"data": cells.view(np.uint8)},
         header=header,
         height=1,
         width=len(cells),
-        is_bigendian=sys.byteorder == "big",
-        point_step=_POINT.itemsize,
+        fields=[
+            classes.message(
+                "sensor_msgs/msg/PointField", name=name, offset=field[1], datatype=_FLOAT32, count=1
+            )
+            for name, field in (_CELL.fields or {}).items()
+        ],
+        is_bigendian=False,
+        point_step=_CELL.itemsize,
         row_step=cells.nbytes,
         is_dense=True,
     )
-    for name in _POINT.names or ():
-        offset = _POINT.fields[name][1]  # type: ignore[index]
-        message.fields.append(
-            PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
+
+
+def points_from_message(message: PointCloud2) -> NDArray[np.float64]:
+    """Measured points of a cloud in its own frame, metres, shape (n, 3).
+
+    Points with a NaN or infinite coordinate and points at the sensor, (0, 0, 0), are dropped:
+    drivers mark beams without a return with them.
+
+    Args:
+        message: its fields x, y and z are FLOAT32 or FLOAT64.
+
+    Raises:
+        MessageError: if it lacks these fields or is damaged.
+    """
+    formats = {_FLOAT32: "f4", _FLOAT64: "f8"}
+    fields = {field.name: field for field in message.fields}
+    if not {"x", "y", "z"} <= set(fields) or any(
+        fields[name].datatype not in formats for name in "xyz"
+    ):
+        raise MessageError(
+            "a point cloud has no x, y, z of floating point; its fields are "
+            f"{', '.join(fields) or 'none'}"
         )
-    message.data = array("B", cells.tobytes())
-    return message
+    order = ">" if message.is_bigendian else "<"
+    size, row, width = message.point_step, message.row_step, message.width
+    cell = np.dtype(
+        {
+            "names": list("xyz"),
+            "formats": [order + formats[fields[name].datatype] for name in "xyz"],
+            "offsets": [fields[name].offset for name in "xyz"],
+            "itemsize": max(size, 1),
+        }
+    )
+    data = np.frombuffer(memoryview(message.data), np.uint8)
+    if row < width * size or len(data) < message.height * row or not size:
+        raise MessageError(
+            f"a point cloud of {width}x{message.height} points of {size} bytes has {len(data)} "
+            "bytes"
+        )
+    rows = data[: message.height * row].reshape(message.height, row)[:, : width * size]
+    cells = np.ascontiguousarray(rows).view(cell).ravel()
+    points = np.stack([cells[name] for name in "xyz"], axis=-1).astype(float)
+    return points[np.isfinite(points).all(axis=1) & points.any(axis=1)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detections in messages (vision_msgs), as detectors publish them, and located ones.
+"""Detections of vision_msgs: boxes of 2D ones, and located objects as 3D ones.
 
-vision_msgs need not be installed: who imports this module does not need it, who calls it does.
+vision_msgs is optional: this module imports without it; only `located_message` needs it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, PoseWithCovariance, Vector3
-from std_msgs.msg import Header
 
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
@@ -23,20 +21,21 @@ from vlm3_ros.tasks.objects import Box
 from vlm3_ros.tasks.queries import QueryError, rectified_box
 
 if TYPE_CHECKING:
+    from std_msgs.msg import Header
     from vision_msgs.msg import Detection2D, Detection3DArray
 
-_ANY_TURN = math.pi**2 / 3
-"""Variance in rad^2 of an angle of which nothing is known."""
+_UNKNOWN_ANGLE_VARIANCE = math.pi**2 / 3
+"""rad^2, of a uniform distribution over all angles."""
 
-_ANY_DEPTH = 1000.0
-"""Standard deviation in metres of a depth of which nothing is known; 0 would say: exact."""
+_UNKNOWN_DEPTH_STD = 1000.0
+"""Metres; 0 would claim an exact depth."""
 
 
 def detected_box(detection: Detection2D) -> Box:
-    """Outermost pixels of a vision_msgs/Detection2D, (left, top, right, bottom).
+    """Outermost pixels of a vision_msgs/Detection2D: left, top, right, bottom.
 
-    Of a turned box, of the upright one around it. Detectors count from the corner of the first
-    pixel, where this package counts from its middle. Not checked: it may be no box at all.
+    A rotated box gives its upright bounding box. Detectors measure from the corner of the first
+    pixel, this package from its centre. The values are not checked; they may be NaN or empty.
     """
     bounds = detection.bbox
     x, y = bounds.center.position.x, bounds.center.position.y
@@ -48,19 +47,19 @@ def detected_box(detection: Detection2D) -> Box:
 
 
 def detected_class(detection: Detection2D) -> tuple[str, float]:
-    """The likeliest class of a detection and its score; ("", -inf) where it has none."""
-    said = [(some.hypothesis.class_id, some.hypothesis.score) for some in detection.results]
-    scored = [(name, score if math.isfinite(score) else -math.inf) for name, score in said]
-    return max(scored, key=lambda one: one[1], default=("", -math.inf))
+    """The most likely class of a detection and its score; ("", -inf) without a class."""
+    hypotheses = [result.hypothesis for result in detection.results]
+    scored = [(h.class_id, h.score if math.isfinite(h.score) else -math.inf) for h in hypotheses]
+    return max(scored, key=lambda pair: pair[1], default=("", -math.inf))
 
 
 def referred_box(detections: Sequence[Detection2D], reference: str | int) -> Box:
-    """The box of the first detection with an id, or of that with an index.
+    """Box of the first detection with an id (text), or of the detection with an index from 0.
 
     Raises:
-        QueryError: when there is none.
+        QueryError: if no detection has it.
     """
-    named: Iterable[Detection2D] = (some for some in detections if some.id == reference)
+    named: Iterable[Detection2D] = (d for d in detections if d.id == reference)
     if isinstance(reference, int):
         named = detections[reference : reference + 1] if reference >= 0 else ()
     for detection in named:
@@ -74,42 +73,43 @@ def referred_box(detections: Sequence[Detection2D], reference: str | int) -> Box
 def surest_boxes(
     detections: Sequence[Detection2D], room: int, camera: PinholeCamera, lens: LensCamera | None
 ) -> tuple[list[tuple[Detection2D, Box]], Counter[str]]:
-    """The detections of the highest scores, with their boxes in the rectified image.
+    """The detections with the highest scores, with their boxes in the rectified image.
 
     Args:
-        detections: in the image as it came.
-        room: how many at most.
+        detections: in the received image.
+        room: maximum number of detections.
         camera: of the rectified image.
-        lens: of the image as it came; None where that is the rectified one.
+        lens: of the received image; None if it is rectified already.
 
     Returns:
-        these, and how many others there are, by what is wrong with them.
+        The chosen detections, and the number of dropped ones by reason.
     """
     chosen: list[tuple[Detection2D, Box]] = []
-    left_out: Counter[str] = Counter()
-    for detection in sorted(detections, key=lambda some: -detected_class(some)[1]):
+    dropped: Counter[str] = Counter()
+    for detection in sorted(detections, key=lambda d: -detected_class(d)[1]):
         if len(chosen) == room:
-            left_out[f"beyond max_objects ({room})"] = len(detections) - room - left_out.total()
+            dropped[f"beyond max_objects ({room})"] = len(detections) - room - dropped.total()
             break
         try:
             chosen.append((detection, rectified_box(detected_box(detection), camera, lens)))
         except GeometryError:
-            left_out["without a box in the image"] += 1
-    return chosen, left_out
+            dropped["without a box in the image"] += 1
+    return chosen, dropped
 
 
 def located_message(
     header: Header, objects: Sequence[tuple[Detection2D, LocatedObject]]
 ) -> Detection3DArray:
-    """Detections in 3D, with the classes, scores and ids of those in 2D.
+    """Build a Detection3DArray with the classes, scores and ids of the 2D detections.
 
-    The covariance of a pose has the uncertainty of the depth, along the ray through the object
-    (1 km where the engine does not know it), and a rotation that may be any.
+    The covariance of a pose holds the uncertainty of the depth along the ray through the object
+    (1 km if the engine does not give one) and an unknown rotation.
 
     Args:
         header: of the image; the objects lie in its optical frame.
-        objects: each with its detection.
+        objects: each object with its 2D detection.
     """
+    from geometry_msgs.msg import Point, Pose, PoseWithCovariance, Vector3
     from vision_msgs.msg import (
         BoundingBox3D,
         Detection3D,
@@ -120,21 +120,21 @@ def located_message(
     message = Detection3DArray(header=header)
     for detection, located in objects:
         x, y, z = located.centre.tolist()
-        width, height, deep = located.size.tolist()
+        width, height, depth = located.size.tolist()
         pose = Pose(position=Point(x=x, y=y, z=z))
         covariance = np.zeros((6, 6))
-        along = located.centre / z * np.nan_to_num(located.depth_std, nan=_ANY_DEPTH)
+        along = located.centre / z * np.nan_to_num(located.depth_std, nan=_UNKNOWN_DEPTH_STD)
         covariance[:3, :3] = np.outer(along, along)
-        covariance[range(3, 6), range(3, 6)] = _ANY_TURN
+        covariance[range(3, 6), range(3, 6)] = _UNKNOWN_ANGLE_VARIANCE
         placed = PoseWithCovariance(pose=pose, covariance=covariance.ravel())
         message.detections.append(
             Detection3D(
                 header=header,
                 id=detection.id,
-                bbox=BoundingBox3D(center=pose, size=Vector3(x=width, y=height, z=deep)),
+                bbox=BoundingBox3D(center=pose, size=Vector3(x=width, y=height, z=depth)),
                 results=[
-                    ObjectHypothesisWithPose(hypothesis=some.hypothesis, pose=placed)
-                    for some in detection.results
+                    ObjectHypothesisWithPose(hypothesis=result.hypothesis, pose=placed)
+                    for result in detection.results
                 ],
             )
         )

@@ -3,29 +3,37 @@
 
 from __future__ import annotations
 
-from array import array
+from typing import TYPE_CHECKING
 
-from sensor_msgs.msg import LaserScan
-from std_msgs.msg import Header
+import numpy as np
 
+from vlm3_ros.messages.classes import classes_of
 from vlm3_ros.tasks.scan import PlanarScan, ScanLimits
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import LaserScan
+    from std_msgs.msg import Header
 
 
 def scan_message(header: Header, scan: PlanarScan, limits: ScanLimits) -> LaserScan:
-    """A scan whose beams were all measured at the time of the header.
+    """Build a LaserScan whose beams were all measured at the time of the header.
 
     Args:
-        header: stamp of the image, and the scan's own frame, whose z is up.
+        header: stamp of the image, and frame of the scan, whose z axis points up.
         scan: the ranges.
-        limits: with which they were made.
+        limits: the limits that the scan was made with.
     """
+    classes = classes_of(header)
     beams = len(scan.ranges)
-    return LaserScan(
+    return classes.message(
+        "sensor_msgs/msg/LaserScan",
+        {"ranges": scan.ranges, "intensities": np.empty(0, np.float32)},
         header=header,
         angle_min=scan.angle_min,
         angle_max=scan.angle_min + (beams - 1) * scan.angle_increment,
         angle_increment=scan.angle_increment,
+        time_increment=0.0,
+        scan_time=0.0,
         range_min=limits.min_range,
         range_max=limits.max_range,
-        ranges=array("f", scan.ranges.tobytes()),
     )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files have in common: arguments, and what they set (needs launch_ros)."""
+"""Launch arguments and the launched process, shared by the launch files (needs launch_ros)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
@@ -12,6 +13,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.parameters import parameter_specs
+
 CAMERA = (
     DeclareLaunchArgument(
         "image", default_value="image", description="Image topic of the camera (sensor_msgs/Image)"
@@ -19,7 +23,7 @@ CAMERA = (
     DeclareLaunchArgument(
         "camera_info",
         default_value="camera_info",
-        description="Topic of its calibration (sensor_msgs/CameraInfo)",
+        description="Topic of the camera's calibration (sensor_msgs/CameraInfo)",
     ),
 )
 
@@ -32,7 +36,7 @@ REQUESTS = (
     DeclareLaunchArgument(
         "question",
         default_value="question",
-        description="Topic of questions, in JSON or in words (std_msgs/String)",
+        description="Topic of questions, in JSON or plain words (std_msgs/String)",
     ),
     DeclareLaunchArgument(
         "detections",
@@ -41,68 +45,50 @@ REQUESTS = (
     ),
 )
 
+
+@dataclass(frozen=True)
+class Setting:
+    """A launch argument that sets the node parameter of its name unless it is empty."""
+
+    name: str
+    description: str
+    value_type: type = str
+    choices: tuple[str, ...] = ()
+
+    def argument(self) -> DeclareLaunchArgument:
+        """Return the argument, whose default leaves the parameter as in the parameter file."""
+        choices = ("true", "false") if self.value_type is bool else self.choices
+        return DeclareLaunchArgument(
+            self.name,
+            default_value="",
+            choices=["", *choices] if choices else None,
+            description=f"{self.description} If not given: as in the parameter file.",
+        )
+
+
 MODEL = (
-    DeclareLaunchArgument(
-        "engine",
-        default_value="",
-        choices=["", "transformers", "openai", "recorded"],
-        description="Who answers: a model in the node, a server such as vLLM, or a recording; "
-        "empty for that of the parameter file",
+    *(
+        Setting(field.name, spec.description, type(field.default), spec.choices)
+        for field, spec in zip(
+            fields(EngineSettings), parameter_specs(EngineSettings).values(), strict=True
+        )
+        if spec.launch
     ),
-    DeclareLaunchArgument(
-        "model",
-        default_value="",
-        description="Checkpoint: a folder or a Hugging Face id; empty for that of the parameter "
-        "file, and where that is empty, too, for the embedded one",
-    ),
-    DeclareLaunchArgument(
-        "base_url",
-        default_value="",
-        description="Server of engine openai; empty for that of the parameter file",
-    ),
-    DeclareLaunchArgument(
-        "profile",
-        default_value="",
-        description="What the server's model was trained for: a vlm3.json, or a folder with one; "
-        "empty for that of the parameter file",
-    ),
-    DeclareLaunchArgument(
-        "recording",
-        default_value="",
-        description="File that engine recorded replays; empty for that of the parameter file",
-    ),
-    DeclareLaunchArgument(
-        "record_to",
-        default_value="",
-        description="File to which all answers are added; empty for that of the parameter file",
-    ),
-    DeclareLaunchArgument(
+    Setting(
         "image_transport",
-        default_value="",
-        choices=["", "raw", "compressed"],
-        description="Whether to subscribe to image or to image/compressed; empty for that of the "
-        "parameter file",
+        "Whether to subscribe to image or to image/compressed.",
+        choices=("raw", "compressed"),
     ),
 )
 
 ODOMETRY = (
-    DeclareLaunchArgument(
-        "base_frame",
-        default_value="",
-        description="Frame of the robot whose motion is told; empty for that of the parameter file",
-    ),
-    DeclareLaunchArgument(
+    Setting("base_frame", "Frame of the robot whose motion is published."),
+    Setting(
         "base_from_camera",
-        default_value="",
-        description="Place of the camera's optical frame in it: 'x y z qx qy qz qw'; empty for "
-        "that of the parameter file, and where that is empty, too, for TF's",
+        "Pose of the camera's optical frame in base_frame: 'x y z qx qy qz qw'. If the parameter "
+        "file leaves it empty, too: from TF.",
     ),
-    DeclareLaunchArgument(
-        "publish_tf",
-        default_value="",
-        choices=["", "true", "false"],
-        description="Publish odom to base_frame on /tf; empty for that of the parameter file",
-    ),
+    Setting("publish_tf", "Publish odom to base_frame on /tf.", value_type=bool),
 )
 
 PROCESS = (
@@ -115,19 +101,19 @@ PROCESS = (
         "use_sim_time",
         default_value="false",
         choices=["true", "false"],
-        description="Take the time from /clock: for simulation and for bags",
+        description="Take the time from /clock, for simulation and bags",
     ),
     DeclareLaunchArgument(
         "log_level",
         default_value="info",
         choices=["debug", "info", "warn", "error", "fatal"],
-        description="From which severity on messages are logged",
+        description="Lowest severity of messages that are logged",
     ),
 )
 
 
 def parameter_file(name: str, default: Path, node: str) -> DeclareLaunchArgument:
-    """An argument that names a parameter file."""
+    """Declare an argument that names a parameter file."""
     return DeclareLaunchArgument(
         name, default_value=str(default), description=f"Parameters of {node}"
     )
@@ -136,17 +122,17 @@ def parameter_file(name: str, default: Path, node: str) -> DeclareLaunchArgument
 def camera_model_launch(
     executable: str,
     files: Sequence[DeclareLaunchArgument],
-    settings: Sequence[DeclareLaunchArgument],
+    settings: Sequence[Setting],
     name: str | None = None,
     topics: Sequence[DeclareLaunchArgument] = CAMERA,
 ) -> LaunchDescription:
-    """One process on one camera.
+    """Describe one process on one camera.
 
     Args:
         executable: of this package.
         files: arguments that name parameter files.
-        settings: arguments that set the parameter of their name where they are not empty.
-        name: of the node; None for those that the executable gives to its nodes.
+        settings: arguments that set parameters; they override the files.
+        name: of the node; None to keep the names that the executable gives to its nodes.
         topics: arguments that remap the topic of their name.
     """
 
@@ -154,12 +140,10 @@ def camera_model_launch(
         overrides: dict[str, ParameterValue] = {
             "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
         }
-        for argument in settings:
-            if LaunchConfiguration(argument.name).perform(context):
-                kind = bool if argument.choices == ["", "true", "false"] else str
-                overrides[argument.name] = ParameterValue(
-                    LaunchConfiguration(argument.name), value_type=kind
-                )
+        for setting in settings:
+            value = LaunchConfiguration(setting.name)
+            if value.perform(context):
+                overrides[setting.name] = ParameterValue(value, value_type=setting.value_type)
         return [
             Node(
                 package="vlm3_ros",
@@ -169,12 +153,13 @@ def camera_model_launch(
                 parameters=[*(LaunchConfiguration(file.name) for file in files), overrides],
                 remappings=[(topic.name, LaunchConfiguration(topic.name)) for topic in topics],
                 ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-                sigterm_timeout="30",  # seconds: at Ctrl-C it finishes what the model works on
+                sigterm_timeout="30",  # seconds, for the model to finish its answer at Ctrl-C
                 output="screen",
                 emulate_tty=True,
             )
         ]
 
+    arguments = [setting.argument() for setting in settings]
     return LaunchDescription(
-        [*topics, *settings, *files, *PROCESS, OpaqueFunction(function=process)]
+        [*topics, *arguments, *files, *PROCESS, OpaqueFunction(function=process)]
     )

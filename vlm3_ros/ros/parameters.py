@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node parameters as one table: a frozen dataclass whose fields carry what ROS declares.
-
-    @dataclass(frozen=True)
-    class GridParameters(ParameterTable):
-        columns: int = parameter(32, "Columns of the grid.", minimum=1, maximum=512)
-
-The same table declares the parameters, checks a change of several of them as one, holds their
-values, and is what a manual page is made from (`parameter_specs`).
-"""
+"""Declare a parameter table (`vlm3_ros.parameters`) on a node, and check changes of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.parameters import (
+    Changes,
+    ParameterError,
+    ParameterSpec,
+    ParameterTable,
+    parameter_specs,
+)
 
-Changes = Literal["any time", "unconfigured", "start"]
+Table = TypeVar("Table", bound=ParameterTable)
 
 _CHANGES_NOTE: dict[Changes, str] = {
     "any time": "",
@@ -31,70 +29,14 @@ _CHANGES_NOTE: dict[Changes, str] = {
 }
 
 
-class ParameterError(Vlm3Error, ValueError):
-    """A parameter value that the node does not take; the text names the parameter."""
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """What is known of a parameter beside its name, type and default.
-
-    `minimum` and `maximum` are both given or both absent. `changes` says when it can be set:
-    at any time, only while the lifecycle node is unconfigured, or only at start.
-    """
-
-    description: str
-    minimum: float | None
-    maximum: float | None
-    choices: tuple[str, ...]
-    changes: Changes
-
-
-@dataclass(frozen=True)
-class ParameterTable:
-    """Base of the tables: values that do not fit their choices do not come into being."""
-
-    def __post_init__(self) -> None:
-        for name, spec in parameter_specs(type(self)).items():
-            value = getattr(self, name)
-            if spec.choices and value not in spec.choices:
-                raise ParameterError(
-                    f"parameter {name!r} is {value!r}; it takes one of {', '.join(spec.choices)}"
-                )
-
-
-Value = TypeVar("Value", str, bool, int, float)
-Table = TypeVar("Table", bound=ParameterTable)
-
-
-def parameter(
-    default: Value,
-    description: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: tuple[str, ...] = (),
-    changes: Changes = "any time",
-) -> Value:
-    """A field of a `ParameterTable`."""
-    spec = ParameterSpec(description, minimum, maximum, choices, changes)
-    return field(default=default, metadata={"spec": spec})
-
-
-def parameter_specs(table: type[ParameterTable]) -> dict[str, ParameterSpec]:
-    """The table's specifications by name, in the order of definition."""
-    return {f.name: f.metadata["spec"] for f in fields(table)}
-
-
 def declare_parameters(node: Node, table: type[Table]) -> Table:
     """Declare all parameters of a table on a node.
 
     Returns:
-        the table with the values that the node was started with.
+        The table with the values that the node was started with.
 
     Raises:
-        ParameterError: when one of these has the wrong type, is out of range, or they do not go
-            together.
+        ParameterError: if a value has the wrong type, is out of range, or conflicts with another.
     """
     values = {}
     for f in fields(table):
@@ -108,12 +50,10 @@ def declare_parameters(node: Node, table: type[Table]) -> Table:
 
 
 def changed(current: Table, parameters: Iterable[Parameter], *, is_configured: bool) -> Table:
-    """The table after a change of some parameters, for a set-parameters callback.
-
-    Parameters that are not of the table are left to the node.
+    """Return the table after a change of parameters; ignore those that it does not hold.
 
     Raises:
-        ParameterError: when one of them cannot change now, or the new values do not go together.
+        ParameterError: if a parameter cannot change now, or the new values conflict.
     """
     specs = parameter_specs(type(current))
     values: dict[str, Any] = {p.name: p.value for p in parameters if p.name in specs}

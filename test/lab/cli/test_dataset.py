@@ -13,7 +13,8 @@ from recordings import DEPTH_TOPIC, drive_of, write_recording
 
 from vlm3_lab.datasets.reading import load_dataset
 from vlm3_ros.cli import main
-from vlm3_ros.messages.recorded import depth_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.depth_images import depth_message
 
 pytestmark = pytest.mark.slow
 
@@ -50,14 +51,19 @@ def test_a_bag_becomes_a_training_set_that_can_be_evaluated(
     scored = ["evaluate", str(tmp_path / "set" / "held_out.jsonl"), "--model", str(checkpoint)]
     assert main([*scored, "--out", str(tmp_path / "scores")]) == 0
     metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
-    assert (metrics["images"], metrics["depth"]["pixels"]) == (3, 30)
+    assert (metrics["depth"]["images"], metrics["depth"]["pixels"]) == (3, 30)
 
 
 def test_what_a_user_can_mend_is_one_line(
     bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def millimetres(view, stamp: int) -> list:
-        return [(DEPTH_TOPIC, depth_message(view.depth * 1000, "32FC1", stamp, "optical"))]
+        return [
+            (
+                DEPTH_TOPIC,
+                depth_message(ROSBAGS.header(stamp, "optical"), view.depth * 1000, "32FC1"),
+            )
+        ]
 
     write_recording(tmp_path / "mm", drive_of(2), millimetres)
     assert main(["dataset", str(tmp_path / "mm"), "--out", str(tmp_path / "set")]) == 2

@@ -12,7 +12,9 @@ from vlm3_lab.studies.synthetic import evaluation_view
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.cli import main
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.messages.recorded import camera_info_message, jpeg_image_message
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import jpeg_image_message
 
 pytestmark = pytest.mark.slow
 
@@ -41,10 +43,10 @@ def test_a_bag_has_no_objects(tmp_path, capsys):
 
 def test_of_a_bag_without_a_good_image_nothing_is_drawn(tmp_path, capsys):
     bag, camera = tmp_path / "bag", PinholeCamera.from_hfov(64, 48, 60.0)
-    image = jpeg_image_message(np.zeros((48, 64, 3), np.uint8), 0, "optical")
+    image = jpeg_image_message(ROSBAGS.header(0, "optical"), np.zeros((48, 64, 3), np.uint8))
     image.data = image.data[:100]
     with write_bag(bag) as writer:
-        writer.write("/camera_info", camera_info_message(camera, 0, "optical"), 0)
+        writer.write("/camera_info", camera_info_message(ROSBAGS.header(0, "optical"), camera), 0)
         writer.write("/image/compressed", image, 0)
     assert main(["figure", str(bag), "--out", str(tmp_path / "figure.png")]) == 2
     told = capsys.readouterr().err

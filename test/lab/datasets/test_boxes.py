@@ -17,13 +17,10 @@ from scipy.spatial.transform import Rotation
 from vlm3_lab.datasets.making import make_dataset
 from vlm3_lab.datasets.reading import load_dataset, read_view
 from vlm3_ros.geometry.motion import inverse, transform
-from vlm3_ros.messages.recorded import (
-    camera_info_message,
-    header,
-    jpeg_image_message,
-    odometry_message,
-    transform_message,
-)
+from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import jpeg_image_message
+from vlm3_ros.messages.motions import odometry_message, tf_message
 
 DEFINITIONS = {
     "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
@@ -61,7 +58,7 @@ def detection(types: Any, T_frame_box: np.ndarray, size: tuple, **scores: float)
     )
     return new(
         "vision_msgs/msg/Detection3D",
-        header=header(START_NS, ""),
+        header=ROSBAGS.header(START_NS, ""),
         results=[
             new(
                 "vision_msgs/msg/ObjectHypothesisWithPose",
@@ -97,7 +94,7 @@ def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
     T_odom_chair = transform(Rotation.from_euler("z", 30, degrees=True), (2.0, 1.0, 0.4))
     tilted = transform(Rotation.from_euler("x", 40, degrees=True), (0.0, 0.0, 1.0))
     boxes = types.types["vision_msgs/msg/Detection3DArray"](
-        header=header(START_NS + 20_000_000, frame),
+        header=ROSBAGS.header(START_NS + 20_000_000, frame),
         detections=[
             detection(
                 types, inverse(T_odom_frame) @ T_odom_chair, (0.5, 0.6, 0.8), table=0.2, chair=0.7
@@ -107,14 +104,24 @@ def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
         ],
     )
     messages = [
-        ("/tf_static", transform_message(drive.T_base_camera, START_NS, "base", "optical")),
-        ("/odom", odometry_message(T_odom_base, STILL, EXACT, EXACT, START_NS, "odom", "base")),
+        (
+            "/tf_static",
+            tf_message(ROSBAGS.header(START_NS, "base"), "optical", drive.T_base_camera),
+        ),
         (
             "/odom",
-            odometry_message(after, STILL, EXACT, EXACT, START_NS + 40_000_000, "odom", "base"),
+            odometry_message(
+                ROSBAGS.header(START_NS, "odom"), "base", T_odom_base, EXACT, STILL, EXACT
+            ),
         ),
-        ("/camera/camera_info", camera_info_message(CAMERA, START_NS, "optical")),
-        ("/camera/image", jpeg_image_message(view.image, START_NS, "optical")),
+        (
+            "/odom",
+            odometry_message(
+                ROSBAGS.header(START_NS + 40_000_000, "odom"), "base", after, EXACT, STILL, EXACT
+            ),
+        ),
+        ("/camera/camera_info", camera_info_message(ROSBAGS.header(START_NS, "optical"), CAMERA)),
+        ("/camera/image", jpeg_image_message(ROSBAGS.header(START_NS, "optical"), view.image)),
         *float_depth(view, START_NS),
         ("/objects", boxes),
     ]

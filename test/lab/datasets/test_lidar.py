@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from vlm3_lab.datasets.lidar import projected_depth
 from vlm3_ros.errors import MessageError
 from vlm3_ros.geometry.motion import transform
-from vlm3_ros.messages.recorded_clouds import points_from_message
+from vlm3_ros.messages.clouds import points_from_message
 
 
 def test_what_a_lidar_beside_the_camera_sees_behind_things_is_left_out() -> None:

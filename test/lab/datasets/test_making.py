@@ -33,7 +33,9 @@ from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.depthlm import DatasetError, read_dataset
 from vlm3_ros.geometry.motion import inverse, transform
-from vlm3_ros.messages.recorded import depth_message, transform_message
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.messages.motions import tf_message
 from vlm3_ros.paths import sample_bag
 
 FRAMES = 10
@@ -196,7 +198,12 @@ def test_without_poses_depth_alone_is_made_and_that_is_said(drive, tmp_path: Pat
 
 def test_depth_in_another_frame_is_said(drive, tmp_path: Path) -> None:
     def elsewhere(view: View, stamp: int) -> list:
-        return [(DEPTH_TOPIC, depth_message(view.depth, "32FC1", stamp, "depth_optical"))]
+        return [
+            (
+                DEPTH_TOPIC,
+                depth_message(ROSBAGS.header(stamp, "depth_optical"), view.depth, "32FC1"),
+            )
+        ]
 
     write_recording(tmp_path / "bag", drive, elsewhere)
     part = make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)["bags"][0]
@@ -208,8 +215,14 @@ def test_depth_from_another_place_is_refused_until_it_is_named(drive, tmp_path: 
     def beside(view: View, stamp: int) -> list:
         T_optical_depth = transform(Rotation.identity(), (0.015, 0.0, 0.0))
         return [
-            ("/tf_static", transform_message(T_optical_depth, stamp, "optical", "depth_optical")),
-            (DEPTH_TOPIC, depth_message(view.depth, "32FC1", stamp, "depth_optical")),
+            (
+                "/tf_static",
+                tf_message(ROSBAGS.header(stamp, "optical"), "depth_optical", T_optical_depth),
+            ),
+            (
+                DEPTH_TOPIC,
+                depth_message(ROSBAGS.header(stamp, "depth_optical"), view.depth, "32FC1"),
+            ),
         ]
 
     write_recording(tmp_path / "bag", drive, beside)
@@ -256,7 +269,7 @@ def test_depth_of_another_unit_is_refused_until_it_is_told(
 ) -> None:
     def scaled(view: View, stamp: int) -> list:
         depth = view.depth * np.float32(factor)
-        return [(DEPTH_TOPIC, depth_message(depth, "32FC1", stamp, "optical"))]
+        return [(DEPTH_TOPIC, depth_message(ROSBAGS.header(stamp, "optical"), depth, "32FC1"))]
 
     write_recording(tmp_path / "yard", drive, scaled)
     with pytest.raises(
@@ -275,7 +288,9 @@ def test_depth_of_another_unit_is_refused_until_it_is_told(
 
 def test_depth_of_another_size_is_refused(drive, tmp_path: Path) -> None:
     def cropped(view: View, stamp: int) -> list:
-        return [(DEPTH_TOPIC, depth_message(view.depth[::2], "32FC1", stamp, "optical"))]
+        return [
+            (DEPTH_TOPIC, depth_message(ROSBAGS.header(stamp, "optical"), view.depth[::2], "32FC1"))
+        ]
 
     write_recording(tmp_path / "bag", drive, cropped)
     with pytest.raises(DatasetError, match="192x72, the image 192x144: it is not registered"):
@@ -345,7 +360,7 @@ def test_the_scans_of_a_lidar_give_depth(drive, tmp_path: Path) -> None:
         points = view.camera.unproject(pixels, view.depth[v, u])
         points = points[np.isfinite(points).all(axis=1)]
         seen = points @ T_lidar_camera[:3, :3].T + T_lidar_camera[:3, 3]
-        static = transform_message(T_BASE_LIDAR, stamp, "base", "lidar")
+        static = tf_message(ROSBAGS.header(stamp, "base"), "lidar", T_BASE_LIDAR)
         return [("/tf_static", static), ("/points", cloud_message(seen, stamp, "lidar"))]
 
     views = write_recording(tmp_path / "bag", drive, scan)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames of a bag as the nodes see them: rectified, with their camera and their true depth."""
+"""The frames of a bag as the nodes see them: rectified, with camera and true depth."""
 
 from __future__ import annotations
 
@@ -14,47 +14,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.bags.nearest import NearestMessages
-from vlm3_ros.bags.reading import Bag, header_stamp_ns, open_bag, up_to_damage
+from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
 from vlm3_ros.bags.topics import CameraTopics
 from vlm3_ros.errors import MessageError
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
 from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.depth_images import depth_from_message
 from vlm3_ros.messages.images import rgb_from_message
-from vlm3_ros.messages.recorded import depth_from_message
 
 MAX_CALIBRATIONS = 10_000
-"""Different CameraInfo that are kept; a camera with autofocus has many."""
+"""Most different CameraInfo that are kept; a camera with autofocus has many."""
 
 
-@dataclass(frozen=True)
-class BagFrame:
-    """A rectified image of a bag.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BagFrame(RectifiedFrame):
+    """A frame of a bag.
 
-    `image`: RGB, shape (camera.height, camera.width, 3), uint8. `visible`: which of its pixels
-    show something, same height and width. `depth`: metres along Z, same height and width, NaN
-    where unknown; None where the bag has none of this time.
+    `stamp_ns`: of the image, nanoseconds. `depth`: the true one, metres along Z, shape
+    (camera.height, camera.width), NaN where unknown; None if the bag has none of this time.
     """
 
     stamp_ns: int
-    image: NDArray[np.uint8]
-    camera: PinholeCamera
-    visible: NDArray[np.bool_]
     depth: NDArray[np.float32] | None
 
 
 @dataclass
 class BagFrames:
-    """Iterates over the frames of a bag, and counts what could not be used.
+    """Iterates over the frames of a bag and counts the unusable ones.
 
     Attributes:
-        path: of the bag, which opens (`vlm3_ros.bags.truncation.readable_bag`).
+        path: of a bag that opens (`vlm3_ros.bags.truncation.readable_bag`).
         topics: of its camera.
-        is_rectified: whether the image topic is rectified already, as `image_is_rectified` of the
-            nodes.
-        failed: how many images could not be used, by reason.
-        without_depth: how many frames have no usable depth, by reason.
-        damage: where the bag is damaged, in words; frames before are good.
+        is_rectified: whether the image topic is rectified already, as the nodes' parameter
+            `image_is_rectified`.
+        failed: number of unusable images, by reason.
+        without_depth: number of frames without usable depth, by reason.
+        damage: messages about damaged parts of the bag; frames before them are good.
     """
 
     path: Path
@@ -65,30 +63,33 @@ class BagFrames:
     damage: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[BagFrame]:
-        """The frames in the order of recording; the counts begin anew."""
+        """Iterate over the frames in the order of recording; the counts start at zero."""
         return self._read(None)
 
     def at(self, stamps_ns: Container[int]) -> Iterator[BagFrame]:
-        """As iteration over all, only those of these stamps: no other image is decoded."""
+        """Iterate over the frames of these stamps only; no other image is decoded."""
         return self._read(stamps_ns)
 
     def _read(self, stamps_ns: Container[int] | None) -> Iterator[BagFrame]:
         self.failed.clear()
         self.without_depth.clear()
         with ExitStack() as stack:
-            # Two readings of one file at a time, each with its place in it.
+            # Two readers of one file, each at its own position.
             images, others = (stack.enter_context(open_bag(self.path)) for _ in range(2))
             calibrations = self._calibrations(others)
             depths = NearestMessages(others, self.topics.depth, self.damage)
             for message in up_to_damage(images.messages([self.topics.image]), self.damage):
-                if stamps_ns is not None and header_stamp_ns(message.content) not in stamps_ns:
+                stamp_ns = stamp_nanoseconds(message.content.header)
+                if stamps_ns is not None and stamp_ns not in stamps_ns:
                     continue
                 try:
                     frame = self._frame(message.content, calibrations)
                 except (MessageError, GeometryError) as error:
                     self.failed[f"{self.topics.image}: {error}"] += 1
                     continue
-                yield BagFrame(*frame, self._depth(depths, frame[0], frame[2]))
+                stamp = stamp_nanoseconds(message.content.header)
+                depth = self._depth(depths, stamp, frame.camera)
+                yield BagFrame(**vars(frame), stamp_ns=stamp, depth=depth)
 
     def _calibrations(self, bag: Bag) -> CalibrationHistory:
         history = CalibrationHistory(MAX_CALIBRATIONS)
@@ -96,18 +97,12 @@ class BagFrames:
             history.add(message.content)
         return history
 
-    def _frame(
-        self, message: Any, calibrations: CalibrationHistory
-    ) -> tuple[int, NDArray[np.uint8], PinholeCamera, NDArray[np.bool_]]:
+    def _frame(self, message: Any, calibrations: CalibrationHistory) -> RectifiedFrame:
         image = rgb_from_message(message)
         found = calibrations.find(message.header, (image.shape[1], image.shape[0]))
         if found is None:
             raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
-        lens, stamp = found[1], header_stamp_ns(message)
-        if self.is_rectified or lens.is_pinhole:
-            visible = np.broadcast_to(np.True_, image.shape[:2])
-            return stamp, image, lens.rectified, visible
-        return stamp, lens.rectify(image), lens.rectified, lens.rectified_mask()
+        return rectified_frame(image, found[1], self.is_rectified)
 
     def _depth(
         self, depths: NearestMessages, stamp_ns: int, camera: PinholeCamera
@@ -133,12 +128,12 @@ class BagFrames:
 
 
 def counted(frames: Iterable[BagFrame], progress: Callable[[int], None]) -> Iterator[BagFrame]:
-    """The same frames; `progress` is told how many are done when the next one is wanted."""
+    """Yield the same frames; `progress` gets the number done when the next one is requested."""
     for done, frame in enumerate(frames, 1):
         yield frame
         progress(done)
 
 
 def camera_frame(bag: Bag, topic: str) -> str:
-    """The frame_id of the first image of a topic."""
+    """Return the frame_id of the first image of a topic."""
     return str(next(bag.messages([topic])).content.header.frame_id)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The remote engine: a model behind a server with OpenAI's chat completions."""

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The remote engine: vLLM, or any other server with OpenAI's chat completions.
+
+Each question is a request of its own: the images first, then the text, so that a server with a
+prefix cache computes the images once. The first question goes alone: it fills that cache and
+shows whether the server is there. The others follow concurrently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import Answer, EngineError, Profile, authors_profile, load_profile
+from vlm3_ros.engines.images import QWEN3_VL_LIMITS, check_images, load_limits, png_url
+from vlm3_ros.engines.numbers import MAX_DECIMALS, MAX_INTEGER_DIGITS
+from vlm3_ros.engines.remote.background import BackgroundLoop
+from vlm3_ros.engines.remote.client import ChatClient, UnansweredError
+from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.geometry.camera import ImageLimits
+
+logger = logging.getLogger(__name__)
+
+_CONTROL = re.compile(r"<\|.*?\|>")
+"""Control tokens of Qwen's chats, such as <|im_end|>."""
+
+_REGEX_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
+
+
+def load_remote_engine(settings: EngineSettings) -> RemoteEngine:
+    """Make an engine for a server, which need not run yet.
+
+    Raises:
+        EngineError: if the URL, the API key or the profile cannot be used.
+    """
+    profile, limits = _profile(settings.profile)
+    return RemoteEngine(settings, profile, limits)
+
+
+def _profile(path: str) -> tuple[Profile, ImageLimits]:
+    """Load what the server's model was trained for, and the image sizes that it takes."""
+    if not path:
+        return authors_profile(), QWEN3_VL_LIMITS
+    source = Path(path).expanduser()
+    if not source.exists():
+        raise EngineError(f"profile {source} does not exist: give a vlm3.json, or its folder")
+    return load_profile(source), load_limits(source) if source.is_dir() else QWEN3_VL_LIMITS
+
+
+class RemoteEngine:
+    """Asks a server; see `vlm3_ros.engines.base.Engine`."""
+
+    def __init__(self, settings: EngineSettings, profile: Profile, limits: ImageLimits) -> None:
+        """Read the API key from the environment; connect to nothing yet.
+
+        Args:
+            settings: which server and how.
+            profile: what the server's model was trained for.
+            limits: image sizes that the server does not resize.
+
+        Raises:
+            EngineError: if the URL or the API key cannot be used.
+        """
+        self._client = ChatClient(settings)
+        self._url = self._client.url
+        self.name = f"{settings.model or 'the model'} at {self._url}"
+        self.profile = profile
+        self.limits = limits
+        self._settings = settings
+        self._model = settings.model
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._forms: dict[str, str | None] = {}
+        self._takes_forms = True
+        self._loop = BackgroundLoop(f"requests to {self._url}")
+
+    @property
+    def warning(self) -> str | None:
+        """Why the server could not be reached when it was last asked; None if it could."""
+        return self._client.circuit.reason
+
+    def ask(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        questions: Sequence[str],
+        answer_template: str | None = None,
+    ) -> list[Answer]:
+        """Ask the server, within `frame_timeout`; see `Engine.ask`."""
+        if not questions:
+            return []
+        check_images(images, self.limits)
+        for question in questions:
+            if control := _CONTROL.search(question):
+                raise EngineError(
+                    f"a question holds {control.group()!r}, which the model reads as control"
+                )
+        pictures = [{"type": "image_url", "image_url": {"url": png_url(i)}} for i in images]
+        try:
+            return self._loop.run(self._ask(pictures, questions, answer_template))
+        except CancelledError:
+            raise EngineError(f"{self.name} is closed") from None
+
+    def memory_bytes(self) -> int | None:
+        """Return None: the server's memory is unknown."""
+        return None
+
+    def close(self) -> None:
+        """Cancel running requests and close the connections."""
+        self._loop.close(self._client.close())
+
+    async def _ask(
+        self, pictures: list[dict[str, Any]], questions: Sequence[str], template: str | None
+    ) -> list[Answer]:
+        if fault := self._client.circuit.fault:
+            raise EngineError(fault)
+        end = asyncio.get_running_loop().time() + self._settings.frame_timeout
+
+        async def answer(question: str, form: str | None) -> Answer:
+            content = [*pictures, {"type": "text", "text": question}]
+            seconds = end - asyncio.get_running_loop().time()
+            try:
+                return Answer(await asyncio.wait_for(self._text(content, form), seconds))
+            except asyncio.TimeoutError:
+                limit = f"frame_timeout ({self._settings.frame_timeout:g} s)"
+                return Answer("", fault=f"{self._url} did not answer all questions within {limit}")
+            except UnansweredError as error:
+                return Answer("", fault=str(error))
+
+        first = await answer(questions[0], self._forms.get(template or ""))
+        if first.fault:
+            self._client.circuit.open(first.fault)
+            raise EngineError(first.fault)
+        self._client.circuit.close()
+        form = self._form(template, first.text)
+        others = await asyncio.gather(*(answer(question, form) for question in questions[1:]))
+        return [first, *others]
+
+    def _form(self, template: str | None, text: str) -> str | None:
+        """Return the regular expression to force answers into; None for free answers.
+
+        It is that of the template if the model's first, free answer matches it.
+        """
+        if template is None or not self._settings.force_answers:
+            return None
+        if template not in self._forms:
+            form = answer_regex(template)
+            self._forms[template] = form if re.fullmatch(form, text) else None
+        return self._forms[template]
+
+    async def _text(self, content: list[dict[str, Any]], form: str | None) -> str:
+        """Return the model's answer to a chat.
+
+        Raises:
+            UnansweredError: if there is no answer.
+        """
+        async with self._slots:
+            if not self._model:
+                self._model = await self._client.only_model()
+            request = {
+                "model": self._model,
+                "messages": [{"role": "user", "content": content}],
+                "temperature": 0,
+                "max_tokens": self._settings.max_new_tokens,
+            }
+            if form is None or not self._takes_forms:
+                return await self._client.complete(request)
+            try:
+                return await self._client.complete(
+                    {**request, "structured_outputs": {"regex": form}}
+                )
+            except UnansweredError as error:
+                if not error.is_refusal:
+                    raise
+            text = await self._client.complete(request)
+            if self._takes_forms:
+                logger.info("%s does not take regular expressions: answers are free", self._url)
+                self._takes_forms = False
+            return text
+
+
+def answer_regex(template: str) -> str:
+    """Return the regular expression of an answer template; numbers as `numbers.allowed_symbols`.
+
+    It uses only syntax that all regular expression engines share, since servers have their own.
+    """
+    opening, closing = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in template.split("{value}"))
+    integer = f"(0|[1-9][0-9]{{0,{MAX_INTEGER_DIGITS - 1}}})"
+    return rf"{opening}{integer}(\.[0-9]{{1,{MAX_DECIMALS}}})?{closing}"

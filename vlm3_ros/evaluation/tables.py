@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of text, and how the terminal shows them; `html` shows them on pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of texts.
+
+    Attributes:
+        title: stands above the table.
+        columns: headings; the first column holds the rows' names.
+        rows: as many cells each as there are columns.
+        note: stands below the table.
+        has_baselines: the first row is the model's and stands out; the others are baselines.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    has_baselines: bool = True
+
+
+def rich_table(content: TextTable) -> Table:
+    """Build a table for the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=content.title,
+        caption=content.note or None,
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for index, column in enumerate(content.columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for index, row in enumerate(content.rows):
+        table.add_row(*row, style="bold" if content.has_baselines and not index else "")
+    return table

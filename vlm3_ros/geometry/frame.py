@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rectified image with its camera: what every task takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.lens import LensCamera
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RectifiedFrame:
+    """A rectified image, its camera, and the part of it that shows something.
+
+    Attributes:
+        image: RGB, shape (camera.height, camera.width, 3), uint8.
+        camera: of the rectified image.
+        visible: False where rectification left the image black, shape (camera.height,
+            camera.width).
+        lens: of the image as it was taken; None if that image was rectified already.
+    """
+
+    image: NDArray[np.uint8]
+    camera: PinholeCamera
+    visible: NDArray[np.bool_]
+    lens: LensCamera | None = None
+
+
+def rectified_frame(
+    image: NDArray[np.uint8], lens: LensCamera, is_rectified: bool
+) -> RectifiedFrame:
+    """Rectify an image.
+
+    Args:
+        image: as it was taken, RGB, shape (lens.height, lens.width, 3), uint8.
+        lens: its calibration.
+        is_rectified: whether the image is rectified already: P of its CameraInfo describes it.
+    """
+    if is_rectified or lens.is_pinhole:
+        everything = np.broadcast_to(np.True_, image.shape[:2])
+        return RectifiedFrame(image=image, camera=lens.rectified, visible=everything)
+    return RectifiedFrame(
+        image=lens.rectify(image),
+        camera=lens.rectified,
+        visible=lens.rectified_mask(),
+        lens=lens,
+    )
