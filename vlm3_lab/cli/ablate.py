@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm3_lab.cli.train import check_accelerate
 from vlm3_ros.cli.arguments import positive_integer
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import share_folder
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     config = _changed(load_config(path), options.model, options.steps)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     check_sources(config, str(path))
+    check_accelerate()
     # After the configuration is checked: importing torch takes seconds.
     from vlm3_lab.studies.ablation.runs import ARMS, run_ablation
     from vlm3_lab.studies.ablation.runs import FINDINGS as ALL_FINDINGS

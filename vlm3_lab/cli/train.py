@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -56,6 +57,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
+def check_accelerate() -> None:
+    """Raise CommandError if accelerate is missing: transformers' Trainer needs it."""
+    if importlib.util.find_spec("accelerate") is None:
+        raise CommandError("training needs accelerate: pip install 'vlm3_ros[lab]'")
+
+
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from vlm3_lab.training.config import load_config
@@ -69,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     level = logging.INFO if first else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     check_sources(config, str(options.config))
+    check_accelerate()
     # After the configuration is checked: importing torch takes seconds.
     from vlm3_lab.training.card import score_table, spent, wait_share
     from vlm3_lab.training.sft import train

@@ -26,6 +26,9 @@ dtype: float32
 """
 
 
+pytestmark = pytest.mark.slow
+
+
 def test_all_findings_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
     recipe.write_text(RECIPE)

@@ -16,6 +16,8 @@ from vlm3_ros.cli import main
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.depth_images import depth_message
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:

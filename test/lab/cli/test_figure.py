@@ -16,6 +16,8 @@ from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.images import jpeg_image_message
 
+pytestmark = pytest.mark.slow
+
 
 def size(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:

@@ -41,6 +41,9 @@ from vlm3_ros.paths import sample_bag
 FRAMES = 10
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def drive():
     return drive_of(FRAMES)

@@ -60,6 +60,9 @@ SHAPE = {
 SHORT = load_prompt_set("vlm3-short")
 
 
+pytestmark = pytest.mark.slow
+
+
 def _worded(region, **wording):
     objects = replace(SHORT[ObjectsWording], region=region, **wording)
     return replace(SHORT, wordings={**SHORT.wordings, "objects": objects})

@@ -67,6 +67,9 @@ main(["train", *sys.argv[1:]])
 """
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
