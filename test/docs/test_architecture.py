@@ -7,7 +7,7 @@ import re
 
 from pages import ROOT
 
-PAGE = re.sub(r"\\(https?:[^)]*\\)", "", (ROOT / "docs" / "architecture.md").read_text())
+PAGE = re.sub(r"\(https?:[^)]*\)", "", (ROOT / "docs" / "architecture.md").read_text())
 ROOMS = [
     folder
     for package in ("vlm3_ros", "vlm3_lab")
