@@ -17,6 +17,9 @@ from vlm3_ros.cli import main
 pytest.importorskip("rclpy")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo") / "drive"

@@ -22,6 +22,9 @@ FRAMES = 6
 ROS = ("rclpy", "sensor_msgs", "geometry_msgs", "nav_msgs", "std_msgs", "builtin_interfaces")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("drive") / "drive"

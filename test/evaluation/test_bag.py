@@ -46,6 +46,9 @@ from vlm3_ros.paths import sample_bag
 FRAMES = 6
 
 
+pytestmark = pytest.mark.slow
+
+
 def evaluated(bag: Path, engine: Engine | None = None, **chosen: object) -> BagEvaluation:
     """With true answers where no engine is given."""
     with bag_source(bag, **chosen) as source:

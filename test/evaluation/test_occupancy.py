@@ -54,6 +54,9 @@ poses = st.builds(
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 def ring(radius: float, height: float = 0.8, count: int = 400) -> np.ndarray:
     """Points around the camera, in the base."""
     turn = np.linspace(0, 2 * math.pi, count)

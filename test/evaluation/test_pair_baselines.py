@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vlm3_lab.scenes.pairs import sample_pair
+from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_ros.evaluation.metrics.pair_baselines import (
     SIFT_FEATURES,
     constant_motion,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from truth import UNKNOWN, TruthEngine
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.objects import seen_objects
+from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_lab.studies.synthetic_objects import (
     QUESTIONS,
     evaluate_objects,

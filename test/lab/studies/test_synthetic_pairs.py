@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from truth import UNKNOWN, TruthEngine
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.pairs import GAPS
+from vlm3_lab.scenes.view_pairs import GAPS
 from vlm3_lab.studies.synthetic_pairs import (
     PairEvaluation,
     evaluate_pairs,
