@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node's executor takes from a model in the same process.
+"""How much speed a node's executor costs a model in the same process.
 
     python benchmarks/executor.py [--seconds 5] [--rate 100]
 
-Two threads do what a small model does to Python: many short calls that let go of its lock and want
-it back. Meanwhile a node with a few topics hears messages at a steady rate. Printed are the calls
-per second without a node, and with it under rclpy's MultiThreadedExecutor and under the package's,
-side by side in one run, each as a share of those without a node.
+Two threads load Python as a small model does: many short calls that release its lock and take it
+again. Meanwhile a node with a few topics receives messages at a steady rate. The benchmark prints
+the calls per second without a node, with a node under rclpy's MultiThreadedExecutor, and with a
+node under the package's executor; the last two also as a share of the first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vlm3_ros.ros.running import spinning
 
 THREADS, TOPICS = 2, 10
 SIDE = 96
-"""Of the matrices: a product takes some tens of microseconds."""
+"""Of the matrices: a product takes tens of microseconds."""
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def calls_per_second(seconds: float) -> float:
-    """Of all threads together."""
+    """Matrix products per second, summed over all threads."""
     end = time.monotonic() + seconds
     counts = [0] * THREADS
 
@@ -67,7 +67,7 @@ def calls_per_second(seconds: float) -> float:
 
 @contextmanager
 def fed_node(rate: float, heard: list[int]) -> Iterator[Node]:
-    """A node that hears messages from a process of its own."""
+    """A node that receives its own messages in a context of its own."""
     context = Context()
     context.init()
     node = Node("listener", context=context)
@@ -86,7 +86,7 @@ def fed_node(rate: float, heard: list[int]) -> Iterator[Node]:
 
 @contextmanager
 def multi_threaded(node: Node) -> Iterator[None]:
-    """As rclpy's documentation has it, with three threads."""
+    """Spin a node by rclpy's executor with three threads."""
     executor = MultiThreadedExecutor(num_threads=3, context=node.context)
     executor.add_node(node)
     spinner = threading.Thread(target=executor.spin)

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth node's own time from message in to message out, without the model.
+"""The depth node's own time per frame, without the model.
 
     python benchmarks/node_overhead.py [--frames 200] [--grid 16x12] [--focal 250]
 
-A camera, the real node and a listener talk over DDS in one process, one frame after the other; an
-engine that answers at once takes the model's place, and its time is taken off. Printed are, per
-image size and encoding, the median and the 95th percentile of
+A camera, the real node and a listener talk over DDS in one process, one frame after another. The
+engine answers at once, and its time is subtracted. For each image size and encoding, the benchmark
+prints the median and the 95th percentile in milliseconds of
 
-    node        message taken from DDS until all answers are handed to DDS
-    over DDS    image handed to DDS by the camera until the listener has the cloud
+    node        from taking the image from DDS to handing all answers to DDS
+    over DDS    from publishing the image to receiving the cloud
     echo        the same for a node that answers every image with a ready cloud: rclpy and DDS alone
 
-in milliseconds. Run it on a machine that does nothing else.
+Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
@@ -40,21 +41,23 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.clouds import cloud_message
 from vlm3_ros.nodes.depth_node import DepthNode
+from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.running import spinning
 
 SIZES = ((640, 480), (1280, 720))
 ENCODINGS = ("rgb8", "bgr8", "jpeg")
 WARM_UP = 10
-"""Frames that are not counted."""
+"""Frames before the measurement."""
 
 
 @dataclass
 class InstantEngine:
-    """Says 2.5 m to everything; measures how long it took for that."""
+    """Answers 2.5 m to every question, and measures the time that it needs."""
 
     focal: float
     name: str = "instant"
@@ -72,7 +75,10 @@ class InstantEngine:
         answer_template: str | None = None,
     ) -> list[Answer]:
         begin = time.perf_counter()
-        answers = [Answer(depth_answer(self.profile.prompts, 2.5), 2.5, 0.1) for _ in questions]
+        answers = [
+            Answer(depth_answer(self.profile.prompts[DepthWording], 2.5), 2.5, 0.1)
+            for _ in questions
+        ]
         self.seconds = time.perf_counter() - begin
         return answers
 
@@ -84,19 +90,26 @@ class InstantEngine:
 
 
 class TimedDepthNode(DepthNode):
-    """Notes the time from a message's arrival to the end of its publication."""
+    """Measures the time from the arrival of an image to the end of its publication."""
 
     seconds = 0.0
 
-    def _work(self, arrival: tuple[float, Image | CompressedImage]) -> None:
-        super()._work(arrival)
-        self.seconds = time.monotonic() - arrival[0]
+    def __init__(self, engine_loader: EngineLoader, **node_arguments: Any) -> None:
+        super().__init__(engine_loader, **node_arguments)
+        worker = self.frames._worker
+        work = worker._work
+
+        def timed(arrival: tuple[float, Image | CompressedImage]) -> None:
+            work(arrival)
+            self.seconds = time.monotonic() - arrival[0]
+
+        worker._work = timed
 
 
 def message_maker(
     encoding: str, width: int, height: int
 ) -> Callable[[Header], Image | CompressedImage]:
-    """Makes messages of one smooth picture."""
+    """Return a function that makes messages of one smooth picture."""
     coarse = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8)
     picture = Pillow.fromarray(coarse).resize((width, height), Pillow.Resampling.BICUBIC)
     if encoding == "jpeg":
@@ -113,7 +126,7 @@ def message_maker(
 
 
 class Listener(Node):
-    """A camera, and who waits for its clouds."""
+    """A camera that waits for the clouds of its images."""
 
     def __init__(self, namespace: str, message_type: type, topic: str) -> None:
         super().__init__("peer", namespace=namespace)
@@ -127,12 +140,12 @@ class Listener(Node):
     def round_trip(
         self, make: Callable[[Header], Image | CompressedImage], camera: PinholeCamera
     ) -> float:
-        """Seconds from an image to its cloud; sends until there is one."""
+        """Return the seconds from an image to its cloud; send again if none comes."""
         while True:
             header = Header(stamp=self.get_clock().now().to_msg(), frame_id="camera")
             self._info.publish(camera_info_message(header, camera))
             message = make(header)
-            time.sleep(0.01)  # the CameraInfo arrives, and nothing of the last frame goes on
+            time.sleep(0.01)  # the CameraInfo arrives, and the last frame is finished
             self._arrived.clear()
             begin = time.perf_counter()
             self._image.publish(message)
@@ -164,7 +177,7 @@ class Echo(Node):
 def measure(
     encoding: str, camera: PinholeCamera, columns: int, rows: int, focal: float, frames: int
 ) -> NDArray[np.float64]:
-    """Seconds in the node, over DDS and of an echo, shape (frames, 3)."""
+    """Return the seconds in the node, over DDS and of an echo, shape (frames, 3)."""
     transport = "compressed" if encoding == "jpeg" else "raw"
     message_type, topic = {
         "compressed": (CompressedImage, "image/compressed"),

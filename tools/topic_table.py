@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The topics and services of a node: as its docstring documents them, and as it really has them.
+"""Compare the topics and services in a node's docstring with those of a running node.
 
 A docstring has sections such as
 
@@ -20,13 +20,13 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 KINDS = {"Subscribers": "Subscribes", "Publishers": "Publishes", "Services": "Serves"}
-"""Sections of docstrings, and what the pages call them."""
+"""Sections of docstrings, and their headings on the pages."""
 
 _SECTION = re.compile(rf"({'|'.join(KINDS)})(?: \((.*)\))?:")
 _ENTRY = re.compile(r"([\w/~]+(?:, [\w/~]+)*) \((\w+/\w+)(?:, ([^)]*))?\): (.+)")
 
 _EVERY_NODE = ("lifecycle_msgs", "rcl_interfaces", "type_description_interfaces")
-"""Packages of what ROS itself gives to nodes."""
+"""Packages of the topics and services that every ROS node has."""
 
 _CONDITIONAL = {
     ("Subscribers", "/tf"): "tf2_ros",
@@ -35,11 +35,11 @@ _CONDITIONAL = {
     ("Publishers", "objects/detections"): "vision_msgs",
     ("Publishers", "objects/markers"): "vision_msgs",
 }
-"""What exists only with another package, by kind and name. Pages are the same everywhere."""
+"""Topics that exist only with another package, by kind and name. The pages always list them."""
 
 
 class DocumentationError(Exception):
-    """A docstring that does not tell what the node has."""
+    """A docstring that does not match its node."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Documented:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a docstring: a kind, what holds for all of it, and its entries."""
+    """A section of a docstring: its kind, a note on all entries, and the entries."""
 
     kind: str
     note: str
@@ -70,10 +70,10 @@ class Existing:
 
 
 def documented_sections(node_class: type[Node]) -> list[Section]:
-    """The sections of a node's docstring that tell of topics and services.
+    """Parse the sections of a node's docstring about topics and services.
 
     Raises:
-        DocumentationError: naming the node and the line that is no entry.
+        DocumentationError: if a line is no entry; it names the node and the line.
     """
     sections: list[Section] = []
     for lines in _paragraphs(inspect.getdoc(node_class) or ""):
@@ -96,22 +96,22 @@ def documented_sections(node_class: type[Node]) -> list[Section]:
 
 
 def summary(node_class: type[Node]) -> str:
-    """The first paragraph of a node's docstring, in one line."""
+    """Return the first paragraph of a node's docstring, in one line."""
     return " ".join(next(_paragraphs(inspect.getdoc(node_class) or "")))
 
 
 def existing_interfaces(node: Node) -> dict[tuple[str, str], Existing]:
-    """What a node has, by kind and by name as its docstring writes it.
+    """Return a node's topics and services, by kind and by name as in docstrings.
 
-    Left out is what every node has: parameter and lifecycle services, /rosout and the like.
+    Those of every node are left out: parameter and lifecycle services, /rosout and the like.
     """
-    found = [
+    endpoints = [
         *(("Subscribers", s.topic_name, s.msg_type, s.qos_profile) for s in node.subscriptions),
         *(("Publishers", p.topic_name, p.msg_type, p.qos_profile) for p in node.publishers),
         *(("Services", s.service_name, s.srv_type, None) for s in node.services),
     ]
     result = {}
-    for kind, name, interface, qos in found:
+    for kind, name, interface, qos in endpoints:
         package = interface.__module__.split(".")[0]
         if package not in _EVERY_NODE:
             type_name = f"{package}/{interface.__name__}"
@@ -120,15 +120,14 @@ def existing_interfaces(node: Node) -> dict[tuple[str, str], Existing]:
 
 
 def topic_tables(node_class: type[Node], existing: dict[tuple[str, str], Existing]) -> str:
-    """A Markdown table for each section of a node's docstring.
+    """Return a Markdown table for each section of a node's docstring.
 
     Args:
         node_class: of the node.
-        existing: what a running one has.
+        existing: topics and services of a running node.
 
     Raises:
-        DocumentationError: naming what is documented and does not exist, what exists and is not
-            documented, and types that differ.
+        DocumentationError: if the docstring and the node differ.
     """
     sections = documented_sections(node_class)
     check(node_class.__name__, [e for section in sections for e in section.entries], existing)
@@ -138,10 +137,10 @@ def topic_tables(node_class: type[Node], existing: dict[tuple[str, str], Existin
 def check(
     node: str, documented: Iterable[Documented], existing: dict[tuple[str, str], Existing]
 ) -> None:
-    """Compare what is documented with what there is.
+    """Compare documented topics and services with existing ones.
 
     Raises:
-        DocumentationError: naming every difference.
+        DocumentationError: with every difference: undocumented, missing, of another type.
     """
     by_key = {(entry.kind, entry.name): entry for entry in documented}
     faults = [
@@ -177,7 +176,7 @@ def _parsed(node_class: type[Node], kind: str, text: str) -> list[Documented]:
 
 
 def _written(node: Node, name: str) -> str:
-    """A full name as docstrings write it: relative to the node's namespace, `~` for its own."""
+    """Shorten a full name as docstrings do: relative to the namespace, `~` for the node."""
     own, namespace = f"{node.get_fully_qualified_name()}/", f"{node.get_namespace()}/"
     if name.startswith(own):
         return f"~/{name.removeprefix(own)}"

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses, find_true_poses
+from vlm3_ros.bags.poses import TruePoses, find_true_poses
 from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.timed_poses import MAX_GAP, TimedPoses
 from vlm3_ros.bags.writing import BagWriter, write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.motion import inverse, transform
@@ -22,7 +23,7 @@ EXACT = np.diag(np.full(6, 1e-10))
 
 
 def pose(seconds: float) -> np.ndarray:
-    """One metre a second along x, a tenth of a turn a second about z."""
+    """Moves 1 m/s along x and turns a tenth of a revolution per second about z."""
     return transform(Rotation.from_rotvec([0, 0, 0.2 * np.pi * seconds]), [seconds, 0, 0])
 
 
@@ -40,7 +41,7 @@ def found(bag: Path, ground_truth: str | None = None, camera: str = "optical") -
 
 
 def assert_same_motion(poses: TruePoses) -> None:
-    """At a time between two messages, of the camera in whatever world."""
+    """The camera moves as expected, also between two messages, in any world frame."""
     stamps = [0, SECOND // 4, SECOND]
     first, between, last = poses.base.at(stamps) @ poses.T_base_camera
     expected = [pose(stamp / SECOND) @ T_BASE_CAMERA for stamp in stamps]
@@ -52,7 +53,7 @@ def assert_same_motion(poses: TruePoses) -> None:
 
 def test_odometry_of_a_base_that_carries_the_camera(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
-        # In two parts, as robots have it.
+        # Two transforms, as on most robots.
         mast = transform(Rotation.identity(), [0, 0, 0.5])
         writer.write("/tf_static", tf_message(ROSBAGS.header(0, "base"), "mast", mast), 0)
         rest = inverse(mast) @ T_BASE_CAMERA
@@ -64,14 +65,14 @@ def test_odometry_of_a_base_that_carries_the_camera(tmp_path: Path) -> None:
     assert_same_motion(poses)
 
 
-@pytest.mark.parametrize("child", ["optical", "/optical"])  # as ROS 1 may have it
+@pytest.mark.parametrize("child", ["optical", "/optical"])  # the latter as in ROS 1
 def test_odometry_of_the_camera_itself_needs_no_tf(tmp_path: Path, child: str) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_odometry(writer, child=child)
     np.testing.assert_array_equal(found(tmp_path / "bag").T_base_camera, np.eye(4))
 
 
-def test_odometry_without_the_cameras_place_is_refused(tmp_path: Path) -> None:
+def test_odometry_without_a_transform_to_the_camera_is_refused(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_odometry(writer)
     with pytest.raises(BagError, match=r"no transform from 'base'.*'optical'.*/tf_static"):
@@ -100,7 +101,7 @@ def test_poses_of_the_camera(tmp_path: Path) -> None:
 
 
 def write_tf(writer: BagWriter) -> None:
-    """A map that moves slowly against odom, whose leading slashes are those of ROS 1."""
+    """A map that moves slowly relative to odom; one topic has the leading slashes of ROS 1."""
     writer.write("/tf_static", tf_message(ROSBAGS.header(0, "base"), "optical", T_BASE_CAMERA), 0)
     for stamp in (0, SECOND // 2, SECOND):
         T_map_odom = transform(Rotation.identity(), [0, stamp / SECOND, 0])
@@ -111,7 +112,7 @@ def write_tf(writer: BagWriter) -> None:
         )
 
 
-def test_tf_is_followed_to_its_root_or_to_the_frame_that_is_named(tmp_path: Path) -> None:
+def test_tf_is_followed_to_its_root_or_to_the_given_frame(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_tf(writer)
     for ground_truth in (None, "/tf", "map"):
@@ -127,7 +128,7 @@ def test_tf_is_followed_to_its_root_or_to_the_frame_that_is_named(tmp_path: Path
         found(tmp_path / "bag", None, camera="other")
 
 
-def test_tf_whose_parts_are_too_rare_is_told(tmp_path: Path) -> None:
+def test_tf_with_transforms_too_far_apart_is_refused(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         writer.write(
             "/tf_static", tf_message(ROSBAGS.header(0, "base"), "optical", T_BASE_CAMERA), 0
@@ -151,7 +152,7 @@ def test_several_sources_must_be_named(tmp_path: Path) -> None:
     assert "/wheels" in found(tmp_path / "bag", "/wheels").source
 
 
-def test_a_bag_without_poses_says_what_it_has(tmp_path: Path) -> None:
+def test_a_bag_without_poses_lists_its_topics(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         image = image_message(ROSBAGS.header(1, "optical"), np.zeros((2, 2, 3), np.uint8))
         writer.write("/image", image, 1)
@@ -161,7 +162,7 @@ def test_a_bag_without_poses_says_what_it_has(tmp_path: Path) -> None:
         found(tmp_path / "bag", "/image")
 
 
-def test_senseless_poses_do_not_count(tmp_path: Path) -> None:
+def test_invalid_poses_are_skipped(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         for stamp in range(5):
             message = pose_message(ROSBAGS.header(stamp, "mocap"), pose(stamp))
@@ -173,7 +174,7 @@ def test_senseless_poses_do_not_count(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found(tmp_path / "bag").base.stamps_ns, [0, 1, 4])
 
 
-def test_nothing_is_known_outside_of_the_poses_and_in_long_gaps() -> None:
+def test_poses_are_unknown_outside_their_times_and_in_long_gaps() -> None:
     gap = round(MAX_GAP * SECOND)
     stamps = np.array([10, 10 + gap, 11 + 2 * gap])
     timed = TimedPoses(stamps, np.stack([pose(s / SECOND) for s in stamps]))

@@ -28,7 +28,7 @@ def noise_image(seed: int) -> np.ndarray:
 
 
 def big_image(seed: int) -> np.ndarray:
-    """Noise that no compression shrinks: several of these fill a chunk."""
+    """Noise, which cannot be compressed: several of these fill a chunk."""
     return np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 
 
@@ -64,7 +64,7 @@ def test_messages_come_back_exactly(camera_bag: Path) -> None:
     assert all(np.array_equal(m.content.k.reshape(3, 3), CAMERA.K) for m in infos)
 
 
-def test_topics_say_type_count_and_latching(camera_bag: Path) -> None:
+def test_topics_have_type_count_and_latching(camera_bag: Path) -> None:
     with open_bag(camera_bag) as bag:
         assert bag.topics["/image"].type == "sensor_msgs/msg/Image"
         assert bag.topics["/image"].count == len(STAMPS)
@@ -89,7 +89,7 @@ def test_serialized_bytes_are_little_endian_cdr_of_the_type(camera_bag: Path) ->
     assert message.cdr[16 : 16 + frame_length] == b"camera\0"
 
 
-def test_a_missing_topic_is_answered_with_what_the_bag_has(camera_bag: Path) -> None:
+def test_a_missing_topic_raises_with_the_list_of_topics(camera_bag: Path) -> None:
     with open_bag(camera_bag) as bag:
         with pytest.raises(
             BagError, match=r"no topic '/depth'.*/image \(sensor_msgs/msg/Image, 40"
@@ -128,7 +128,7 @@ def test_a_storage_file_without_its_folder_is_read(camera_bag: Path) -> None:
 
 
 def write_ros1_bag(path: Path) -> None:
-    """As a ROS 1 robot records it: headers with a sequence number, CameraInfo with K, D, R, P."""
+    """As ROS 1 records it: headers with a sequence number, CameraInfo with K, D, R, P."""
     types = get_typestore(Stores.ROS1_NOETIC)
     types.register(get_types_from_msg("uint8 level\n", "own_msgs/msg/Fuel"))
     transforms = "geometry_msgs/TransformStamped[] transforms\n"
@@ -187,7 +187,7 @@ def test_a_ros1_bag_reads_as_ros2_messages(tmp_path: Path) -> None:
     assert np.array_equal(images[9].content.data, noise_image(9).ravel())
 
 
-def test_the_older_name_of_tf_is_known_and_latching_kept(tmp_path: Path) -> None:
+def test_the_older_name_of_tf_is_read_and_latching_kept(tmp_path: Path) -> None:
     path = tmp_path / "robot.bag"
     write_ros1_bag(path)
     with open_bag(path) as bag:
@@ -195,7 +195,7 @@ def test_the_older_name_of_tf_is_known_and_latching_kept(tmp_path: Path) -> None
         assert next(bag.messages(["/tf"])).content.transforms == []
 
 
-def test_a_ros1_type_of_ones_own_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_custom_ros1_type_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "robot.bag"
     write_ros1_bag(path)
     with open_bag(path) as bag, pytest.raises(BagError, match=r"'/fuel'.*own_msgs/msg/Fuel"):
@@ -210,7 +210,9 @@ def test_a_missing_bag_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_without_metadata_says_what_restores_it(camera_bag: Path) -> None:
+def test_a_folder_without_metadata_is_refused_with_the_command_that_restores_it(
+    camera_bag: Path,
+) -> None:
     (camera_bag / "metadata.yaml").unlink()
     with (
         pytest.raises(BagError, match=r"no metadata\.yaml.*ros2 bag reindex"),
@@ -221,14 +223,14 @@ def test_a_folder_without_metadata_says_what_restores_it(camera_bag: Path) -> No
 
 @pytest.mark.parametrize("content", [b"", b"not a bag at all" * 9])
 @pytest.mark.parametrize("name", ["bag.mcap", "bag.db3", "bag.bag", "photo.jpg"])
-def test_what_is_no_bag_is_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
+def test_other_files_are_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BagError, match=name), open_bag(path):
         pass
 
 
-def test_a_truncated_recording_says_how_much_is_whole(camera_bag: Path) -> None:
+def test_a_truncated_recording_is_refused_with_what_is_complete(camera_bag: Path) -> None:
     file = camera_bag / "camera.mcap"
     data = file.read_bytes()
     with open_bag(camera_bag) as bag:
@@ -243,7 +245,7 @@ def test_a_truncated_recording_says_how_much_is_whole(camera_bag: Path) -> None:
     assert f"of its {len(data) * 2 // 3:,} bytes" in text
 
 
-def test_damage_inside_a_recording_ends_the_reading_with_the_count(camera_bag: Path) -> None:
+def test_damage_inside_a_recording_ends_the_reading_with_a_count(camera_bag: Path) -> None:
     file = camera_bag / "camera.mcap"
     data = bytearray(file.read_bytes())
     middle = len(data) // 2

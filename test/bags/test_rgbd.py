@@ -21,14 +21,14 @@ IDS = (3, 6, 9, 13)
 
 
 def camera_looking(heading_deg: float) -> Rotation:
-    """World from an upright optical frame, in a world with y up: x right, y down, z ahead."""
+    """R_world_camera of an upright camera in a world with y up (optical: x right, y down)."""
     upright = Rotation.from_matrix([[1, 0, 0], [0, -1, 0], [0, 0, -1]])
     return Rotation.from_euler("y", heading_deg, degrees=True) * upright
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A camera that walks ahead (world -z) by 0.1 m a frame and turns left by 3 degrees a frame."""
+    """Moves by 0.1 m per frame along world -z and turns left by 3 degrees per frame."""
     path = tmp_path / "recording"
     (path / "rgb").mkdir(parents=True)
     (path / "depth").mkdir()
@@ -96,8 +96,8 @@ def test_twist_is_in_base_and_no_covariance_is_zero(folder: Path, tmp_path: Path
     bag_from_rgbd(folder, tmp_path / "bag")
     with open_bag(tmp_path / "bag") as bag:
         first = next(bag.messages([ODOM_TOPIC])).content
-    # 0.1 m and 3 degrees per index at 30 indices a second; the walk is along odom's x axis,
-    # base is turned left by 9 degrees.
+    # 0.1 m and 3 degrees per frame at 30 frames per second, along the x axis of odom; base is
+    # turned left by 9 degrees.
     speed, heading = 3.0, np.radians(9)
     linear, angular = first.twist.twist.linear, first.twist.twist.angular
     np.testing.assert_allclose(
@@ -110,12 +110,12 @@ def test_twist_is_in_base_and_no_covariance_is_zero(folder: Path, tmp_path: Path
         assert (np.linalg.eigvalsh(np.reshape(covariance, (6, 6))) > 0).all()
 
 
-def test_what_is_wrong_in_the_folder_is_named(folder: Path, tmp_path: Path) -> None:
+def test_errors_name_the_wrong_file(folder: Path, tmp_path: Path) -> None:
     def refused(match: str) -> None:
         with pytest.raises(BagError, match=match):
             bag_from_rgbd(folder, tmp_path / "bag")
         if (tmp_path / "bag").exists():
-            pytest.fail("a bag was left behind")
+            pytest.fail("an unfinished bag was left")
 
     poses = (folder / "poses.txt").read_text()
     (folder / "poses.txt").write_text(poses + "00020 1 2 3\n")

@@ -29,7 +29,7 @@ def write_camera(writer: BagWriter, namespace: str) -> None:
     writer.write(f"{namespace}/camera_info", camera_info_message(ROSBAGS.header(1, "c"), CAMERA), 1)
 
 
-def test_colour_depth_and_calibration_are_told_apart(tmp_path: Path) -> None:
+def test_colour_depth_and_calibration_are_found(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_camera(writer, "/robot/front")
         writer.write("/aligned/image", depth_message(ROSBAGS.header(1, "c"), DEPTH, "16UC1"), 1)
@@ -58,7 +58,7 @@ def test_a_bag_may_have_no_depth(tmp_path: Path) -> None:
             find_camera_topics(bag, depth="/depth")
 
 
-def test_a_bag_without_images_says_what_it_has(tmp_path: Path) -> None:
+def test_a_bag_without_images_lists_its_topics(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         writer.write("/depth", depth_message(ROSBAGS.header(1, "c"), DEPTH, "32FC1"), 1)
     with (

@@ -31,8 +31,11 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         pass
 
 
-def test_a_rosbag2_is_not_called_as_a_ros1_bag(tmp_path: Path) -> None:
-    with pytest.raises(BagError, match=r"ends in \.bag"), write_bag(tmp_path / "robot.bag"):
+def test_a_rosbag2_cannot_have_the_suffix_of_ros1(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BagError, match=r"\.bag is the suffix of ROS 1 bags"),
+        write_bag(tmp_path / "robot.bag"),
+    ):
         pass
     with write_bag(tmp_path / "robot"):
         pass
@@ -53,7 +56,7 @@ def test_an_unfinished_bag_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "bag").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     bag = write_bag(tmp_path / "file" / "bag")
     with pytest.raises(BagError, match="file/bag: cannot be written"), bag:

@@ -31,7 +31,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def calibration(tmp_path: Path) -> Path:
-    """As camera_calibration writes it."""
+    """A file in the format of camera_calibration."""
 
     def matrix(values: np.ndarray) -> dict[str, object]:
         values = np.atleast_2d(values)
@@ -53,7 +53,7 @@ def calibration(tmp_path: Path) -> Path:
     return path
 
 
-def test_each_pixel_gets_a_line_with_the_models_own_words(
+def test_each_pixel_gets_a_line_with_the_raw_answer(
     photo: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pixels = ["--pixel", "10", "20", "--pixel", "100.5", "50"]
@@ -61,13 +61,13 @@ def test_each_pixel_gets_a_line_with_the_models_own_words(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == ["pixel (10, 20)", "pixel (100.5, 50)"]
     for line in lines:
-        told = re.search(r": ([\d.]+) ± [\d.]+ m, point \(.+, ([\d.]+)\) m, answer '(.*)'$", line)
-        assert told is not None
-        assert told[1] == told[2]  # depth is measured along the camera's axis
-        assert re.fullmatch("<think> </think> <answer>[0-9.]+</answer>", told[3])
+        match = re.search(r": ([\d.]+) ± [\d.]+ m, point \(.+, ([\d.]+)\) m, answer '(.*)'$", line)
+        assert match is not None
+        assert match[1] == match[2]  # depth is measured along the camera's axis
+        assert re.fullmatch("<think> </think> <answer>[0-9.]+</answer>", match[3])
 
 
-def test_a_line_tells_depth_spread_point_and_text() -> None:
+def test_line_shows_depth_spread_point_and_text() -> None:
     camera = PinholeCamera(160, 120, 100.0, 200.0, 80.0, 60.0)
     answers = DepthAnswers(
         pixels=np.array([[130.0, 100.0], [80.0, 60.0], [0.0, 0.0]]),
@@ -82,7 +82,7 @@ def test_a_line_tells_depth_spread_point_and_text() -> None:
     ]
 
 
-def test_a_grid_leaves_a_picture_and_clouds(
+def test_grid_writes_a_picture_and_clouds(
     photo: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deep" / "out"
@@ -95,10 +95,10 @@ def test_a_grid_leaves_a_picture_and_clouds(
     assert (out / "cloud.ply").stat().st_size > (out / "points.ply").stat().st_size
 
 
-def test_pixels_of_a_photo_are_those_before_rectification(
+def test_pixels_refer_to_the_photo_before_rectification(
     photo: Path, calibration: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rectification moves the corner out of the image, and leaves the centre where it is."""
+    """Rectification moves the corner out of the image and keeps the centre in place."""
     corner = np.array([[[1.0, 1.0]]])
     u, v = cv2.undistortPoints(corner, K, D, P=K).ravel()
     assert min(u, v) < -0.5
@@ -117,7 +117,7 @@ def test_pixels_of_a_photo_are_those_before_rectification(
         (["--hfov", "60", "--pixel", "1", "5", "--model", "/no/model"], "/no/model"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_in_one_line(
+def test_invalid_requests_are_refused_in_one_line(
     photo: Path, arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ask", str(photo), *arguments]) == 2
@@ -126,7 +126,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(
     assert len(error.splitlines()) == 1
 
 
-def test_a_calibration_of_another_size_is_refused(
+def test_calibration_of_another_size_is_refused(
     photo: Path, calibration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calibration.write_text(calibration.read_text().replace("160", "320"))
@@ -134,7 +134,7 @@ def test_a_calibration_of_another_size_is_refused(
     assert "calibrates images of 320x120, but the photo is 160x120" in capsys.readouterr().err
 
 
-def test_a_recording_answers_as_the_model_did_and_needs_no_torch(
+def test_recording_answers_like_the_model_without_torch(
     photo: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recording = str(tmp_path / "answers.jsonl")

@@ -19,7 +19,7 @@ from vlm3_ros.cli.photos import Shot
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
-from vlm3_ros.language.prompts import RELATIONS
+from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Relation, ask_objects
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)
@@ -39,7 +39,7 @@ def view() -> View:
 
 @pytest.fixture
 def command(view: View, tmp_path: Path) -> list[str]:
-    """Asks about both objects; the truth answers."""
+    """Asks about both objects; answers are the ground truth."""
     Image.fromarray(view.image).save(tmp_path / "photo.png")
     engine = RecordingEngine(TruthEngine([view]), tmp_path / "truth.jsonl")
     ask_objects(engine, view.image, CAMERA, questions_about(boxes_of(view), RELATIONS))
@@ -55,7 +55,7 @@ def boxes_of(view: View) -> list[Box]:
     return [tuple(thing.box.tolist()) for thing in seen_objects(view)]
 
 
-def test_sizes_places_and_relations_of_boxed_objects_are_told_and_drawn(
+def test_sizes_directions_and_relations_are_printed_and_drawn(
     view: View, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*command, "--out", str(tmp_path / "new" / "objects.png")]) == 0
@@ -81,7 +81,7 @@ def test_relations_can_be_chosen(command: list[str], capsys: pytest.CaptureFixtu
     assert "A left of B" not in printed
 
 
-def test_one_object_has_sizes_and_several_are_asked_by_twos() -> None:
+def test_sizes_per_object_and_relations_per_pair() -> None:
     a, b, c = ((float(x), 0.0, x + 5.0, 9.0) for x in (0, 10, 20))
     assert questions_about([a], ["left"]) == [Quantity("width", a), Quantity("height", a)]
     questions = questions_about([a, b, c], ["left"])
@@ -91,8 +91,8 @@ def test_one_object_has_sizes_and_several_are_asked_by_twos() -> None:
     assert len(questions) == 3 * 2 + 3 * (3 + 1 + 1)
 
 
-def test_boxes_are_those_of_the_photo_as_it_was_taken(tmp_path: Path) -> None:
-    """The rectified camera looks 8 px to the right and 7 px up: all is as much to the left."""
+def test_boxes_refer_to_the_photo_before_rectification(tmp_path: Path) -> None:
+    """Rectification shifts the image by (8, -7) px."""
     path = tmp_path / "camera.yaml"
     path.write_text(
         """
@@ -116,26 +116,26 @@ projection_matrix: {rows: 3, cols: 4, data: [130, 0, 90, 0, 0, 130, 50, 0, 0, 0,
     [
         (["--box", "150", "0", "170", "9"], "pixel (170, 0) lies outside of the 160x120 image"),
         (["--box", "60", "0", "50", "9"], "is no box"),
-        (["--relation", "left"], "about objects in it with --box"),
-        (["--relation", "left", "--pixel", "1", "2"], "name them with --box"),
-        (["--box", "1", "2", "3", "4", "--grid", "4x3"], "ask for depth in a photo with"),
+        (["--relation", "left"], "about objects with --box"),
+        (["--relation", "left", "--pixel", "1", "2"], "give them with --box"),
+        (["--box", "1", "2", "3", "4", "--grid", "4x3"], "ask for depth with --pixel or --grid"),
         (["--box", "1", "2", "3", "4", "--focal", "64"], "--focal is for depth only"),
         (["--box", "1", "2", "3", "4", "--out", "folder"], "name a .png"),
-        (["{photo}", "--box", "1", "2", "3", "4"], "asked about in one photo"),
+        (["{photo}", "--box", "1", "2", "3", "4"], "--box is about one photo: remove {photo}"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_in_one_line(
+def test_invalid_requests_are_refused_in_one_line(
     command: list[str], arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = command[: command.index("--box")]
     arguments = [argument.format(photo=command[1]) for argument in arguments]
     assert main([*start[:2], *arguments, *start[2:]]) == 2
     error = capsys.readouterr().err
-    assert complaint in error
+    assert complaint.format(photo=command[1]) in error
     assert len(error.splitlines()) == 1
 
 
-def test_a_checkpoint_that_did_not_learn_about_objects_is_refused(
+def test_checkpoint_without_objects_is_refused(
     command: list[str], checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about = [*command[:4], *command[command.index("--box") :]]

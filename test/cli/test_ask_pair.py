@@ -20,8 +20,8 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.geometry.motion import motion_from_parts
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.tasks.pairs import ask_pair
 from vlm3_ros.tasks.pose import RelativePose
+from vlm3_ros.tasks.two_view import ask_pair
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)
 CALIBRATION = """
@@ -66,7 +66,7 @@ def saved(pair: ViewPair, folder: Path) -> list[str]:
 
 
 def recorded(pair: ViewPair, folder: Path) -> list[str]:
-    """Options that replay the truth about a pair."""
+    """Return options that replay the ground truth of a pair."""
     file = folder / "truth.jsonl"
     engine = RecordingEngine(TruthEngine([pair.first, pair.second]), file)
     images = (pair.first.image, pair.second.image)
@@ -75,7 +75,7 @@ def recorded(pair: ViewPair, folder: Path) -> list[str]:
     return ["--engine", "recorded", "--recording", str(file)]
 
 
-def test_the_motion_and_the_matches_of_two_photos(
+def test_motion_and_matches_of_two_photos(
     pair: ViewPair,
     photos: list[str],
     recording: list[str],
@@ -97,14 +97,14 @@ def test_the_motion_and_the_matches_of_two_photos(
     np.testing.assert_allclose(T, pair.T_cam1_cam2, atol=1e-4)
     distance = np.linalg.norm(pair.T_cam1_cam2[:3, 3])
     assert f"the camera moved {distance:.2f} m forward; yaw " in printed
-    found = re.findall(r"pixel \((\d+), (\d+)\): \((.*), (.*)\) in the second photo", printed)
+    matched = re.findall(r"pixel \((\d+), (\d+)\): \((.*), (.*)\) in the second photo", printed)
     expected = true_matches(pair.first, pair.second, PIXELS)
-    np.testing.assert_allclose(np.array(found, float), np.hstack([PIXELS, expected]), atol=0.06)
+    np.testing.assert_allclose(np.array(matched, float), np.hstack([PIXELS, expected]), atol=0.06)
     assert cv2.imread(str(picture)) is not None
 
 
 @pytest.mark.parametrize("asked", [["--pose"], ["--match", "80", "60"]])
-def test_one_of_both_can_be_asked(
+def test_pose_or_matches_alone(
     photos: list[str],
     recording: list[str],
     asked: list[str],
@@ -119,10 +119,10 @@ def test_one_of_both_can_be_asked(
     assert cv2.imread(str(tmp_path / "pair.png")) is not None
 
 
-def test_pixels_are_those_of_the_photos_as_they_were_taken(
+def test_pixels_refer_to_the_photos_before_rectification(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A calibration whose P moves the image by (8, -7) px: asked and answered pixels move back."""
+    """P shifts the image by (8, -7) px; both pixels of a match are shifted back."""
     calibration = tmp_path / "camera.yaml"
     calibration.write_text(CALIBRATION)
     lens = load_camera_yaml(calibration)
@@ -135,37 +135,43 @@ def test_pixels_are_those_of_the_photos_as_they_were_taken(
     asked = ["--match", "72", "67", "--match", "92", "97"]
     command = ["ask", *photos, "--camera-info", str(calibration), *asked, *recording]
     assert main(command) == 0
-    found = re.findall(r"\): \((.*), (.*)\) in the second photo", capsys.readouterr().out)
+    matched = re.findall(r"\): \((.*), (.*)\) in the second photo", capsys.readouterr().out)
     expected = true_matches(first, second, PIXELS) - (8, -7)
-    np.testing.assert_allclose(np.array(found, float), expected, atol=0.06)
+    np.testing.assert_allclose(np.array(matched, float), expected, atol=0.06)
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["{first}", "--pose"], "--pose and --match are about two photos: name a second one"),
-        (["{first}", "{second}", "--pixel", "1", "2"], "depth is asked in one photo"),
-        (["{first}"], "ask for depth in a photo with --pixel or --grid, about objects"),
-        (["{first}", "{second}"], "ask for depth in a photo with --pixel or --grid, about objects"),
-        (["{first}", "{second}", "--pose", "--grid", "4x3"], "ask for depth in a photo with"),
+        (["{first}", "--pose"], "--pose and --match need a second photo"),
+        (
+            ["{first}", "{second}", "--pixel", "1", "2"],
+            "depth is asked about one photo: remove {second}",
+        ),
+        (["{first}"], "ask for depth with --pixel or --grid, about objects"),
+        (["{first}", "{second}"], "ask for depth with --pixel or --grid, about objects"),
+        (
+            ["{first}", "{second}", "--pose", "--grid", "4x3"],
+            "ask for depth with --pixel or --grid",
+        ),
         (["{first}", "{second}", "--match", "160", "3"], "pixel (160, 3) lies outside of the 160"),
         (["{first}", "{second}", "--pose", "--focal", "64"], "--focal is for depth only"),
         (["{first}", "{second}", "--pose", "--out", "folder"], "name a .png"),
         (["{first}", "nowhere.png", "--pose"], "nowhere.png: there is no such file"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_in_one_line(
+def test_invalid_requests_are_refused_in_one_line(
     photos: list[str], arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = photos
     command = [argument.format(first=first, second=second) for argument in arguments]
     assert main(["ask", *command, "--hfov", "60"]) == 2
     error = capsys.readouterr().err
-    assert complaint in error
+    assert complaint.format(second=second) in error
     assert len(error.splitlines()) == 1
 
 
-def test_a_checkpoint_of_depth_is_refused(
+def test_depth_only_checkpoint_is_refused(
     photos: list[str], checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ask", *photos, "--hfov", "60", "--pose", "--model", str(checkpoint)]) == 2
@@ -185,7 +191,7 @@ def test_unreadable_answers_are_shown_with_the_reason() -> None:
     assert lines == ["pixel (1, 2): no pixel of the second photo in the answer 'over there'"]
 
 
-def test_the_spread_of_the_distance_is_told_where_it_is_known() -> None:
+def test_spread_of_the_distance_is_shown_if_known() -> None:
     T = motion_from_parts(0.5, (0.6, 0, 0.8), (10, 0, 0))
     text = pose_text(RelativePose(T, 0.04, ("a", "b", "c"), ()))
     assert (

@@ -62,7 +62,7 @@ def test_a_bag_is_evaluated_where_no_ros_is_installed(
     assert ended.returncode == 0, ended.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert_without_error(metrics)
-    assert metrics["mode"] == "offline"
+    assert metrics["source"]["mode"] == "offline"
     assert metrics["pose"]["auc30"] == metrics["pose"]["auc3"] == 1
     assert metrics["pose"]["direction_deg"]["median"] < 1e-4
     assert metrics["correspondence"]["epe_px"] < 1e-3
@@ -114,7 +114,7 @@ def test_in_real_time_the_nodes_are_as_exact(
     pytest.importorskip("rclpy")
     assert main(["evaluate", str(drive), *recorded, "--online", "--out", str(tmp_path)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["mode"] == "online"
+    assert metrics["source"]["mode"] == "online"
     assert_without_error(metrics)
     frames = metrics["frames"]
     assert frames["in_bag"] == FRAMES

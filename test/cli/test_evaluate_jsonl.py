@@ -39,14 +39,16 @@ def test_a_data_set_is_scored_by_greedy_answers(
     command = ["evaluate", str(data), "--out", str(out), "--model", str(checkpoint)]
     assert main([*command, "--record-to", str(record)]) == 0
     metrics = json.loads((out / "metrics.json").read_text())
-    assert (metrics["images"], metrics["depth"]["pixels"]) == (2, 6)
+    assert (metrics["depth"]["images"], metrics["depth"]["pixels"]) == (2, 6)
+    assert metrics["source"] == {"kind": "jsonl", "name": "data.jsonl", "protocol": "DepthLM"}
     assert metrics["depth"]["unanswered"] == 0
     assert metrics["baselines"]["constant"]["depth"]["delta1"] >= metrics["depth"]["delta1"]
     answers = [json.loads(line) for line in record.read_text().splitlines()[1:]]
     assert len(answers) == 6
     assert all(answer["value"] is None for answer in answers)
     printed = capsys.readouterr().out
-    assert "data.jsonl by DepthLM's protocol: 2 images, 6 pixels" in printed
+    assert "data.jsonl by DepthLM's protocol" in printed
+    assert "depth: 6 pixels of 2 images" in printed
     assert f"{metrics['depth']['delta1']:.3f}" in printed
 
 
@@ -57,5 +59,5 @@ def test_a_broken_line_is_named_before_a_model_is_loaded(
     command = ["evaluate", str(data), "--out", str(tmp_path / "out"), "--model", "/no/model"]
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert "data.jsonl:3: it lacks depth, intrinsics, pixel_coords" in error
+    assert "data.jsonl:3: missing depth, intrinsics, pixel_coords" in error
     assert len(error.splitlines()) == 1

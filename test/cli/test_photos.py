@@ -12,14 +12,14 @@ from vlm3_ros.errors import CommandError
 
 
 def corners(image: np.ndarray) -> list[int]:
-    """Brightness at upper left, upper right, lower left, lower right."""
+    """Return the brightness at upper left, upper right, lower left, lower right."""
     grey = image.mean(axis=2)
     return [round(float(grey[y, x])) for y in (2, -3) for x in (2, -3)]
 
 
 @pytest.fixture
 def picture() -> Image.Image:
-    """40 wide, 20 high; each quarter has a brightness of its own."""
+    """40 px wide, 20 px high; each quarter has a different brightness."""
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:10, 20:], pixels[10:, :20], pixels[10:, 20:] = 80, 160, 240
     return Image.fromarray(pixels)
@@ -35,7 +35,7 @@ def picture() -> Image.Image:
         (8, [80, 240, 0, 160]),
     ],
 )
-def test_photos_are_turned_as_exif_says(
+def test_photos_are_rotated_by_exif(
     picture: Image.Image, tmp_path: Path, orientation: int, expected: list[int]
 ) -> None:
     exif = Image.Exif()
@@ -62,7 +62,7 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     np.testing.assert_allclose(image, np.repeat((grey / 257)[..., None], 3, 2), atol=1)
 
 
-def test_what_is_no_photo_is_named(picture: Image.Image, tmp_path: Path) -> None:
+def test_invalid_photos_are_named(picture: Image.Image, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"nowhere\.jpg: there is no such file"):
         read_photo(tmp_path / "nowhere.jpg")
     with pytest.raises(CommandError, match="there is no such file"):

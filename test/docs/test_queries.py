@@ -8,8 +8,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from vlm3_ros.language.prompts import RELATIONS
-from vlm3_ros.tasks.queries import QueryAnswer, TextQuery, answer_json, parse_question, refused
+from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.tasks.queries import QueryAnswer, TextQuery, refused
+from vlm3_ros.tasks.query_json import answer_json, parse_question
 
 PAGE = (Path(__file__).parents[2] / "docs" / "queries.md").read_text()
 QUESTIONS, ANSWER = re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +17,11 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
-from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.prompts import load_prompt_set
 
-# Of depth only, which is what these models are asked.
-PROMPTS = dataclasses.replace(load_prompt_set("vlm3"), pose=None, correspondence=None, objects=None)
+# These models are asked for depth only.
+PROMPTS = load_prompt_set("vlm3").without("pose", "correspondence", "objects")
 PROFILE = Profile(focal=250.0, fit="pad", prompts=PROMPTS)
 SHAPES = {
     "one deepstack layer, heads share keys": TinyShape(
@@ -55,7 +55,7 @@ class TinyModel(SimpleNamespace):
         return TransformersEngine(loaded, EngineSettings(model=str(self.folder), **settings))
 
     def inputs(self, images: Sequence[NDArray[np.uint8]], question: str) -> dict[str, torch.Tensor]:
-        """One chat, as transformers' own documentation prepares it."""
+        """Encode one chat in the way that transformers documents."""
         content = [{"type": "image", "image": Image.fromarray(image)} for image in images]
         return self.processor.apply_chat_template(
             [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
@@ -69,7 +69,7 @@ class TinyModel(SimpleNamespace):
     def generate(
         self, images: Sequence[NDArray[np.uint8]], question: str, max_new_tokens: int
     ) -> str:
-        """The answer of stock `generate` to one question alone."""
+        """Return the answer of stock `generate` to one question alone."""
         inputs = self.inputs(images, question)
         output = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         return self.processor.tokenizer.decode(
@@ -78,14 +78,14 @@ class TinyModel(SimpleNamespace):
 
 
 def _roughen(model: torch.nn.Module) -> None:
-    """Scale random weights: as initialised, a model gives all questions the same answer."""
+    """Scale random weights: as initialised, a model answers all questions the same."""
     generator = torch.Generator().manual_seed(7)
     head = torch.randn(model.lm_head.weight.shape, generator=generator)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if weights.ndim > 1:
                 weights *= 4 * (8 if "embed_tokens" in name else 3 if "o_proj" in name else 1)
-        # Of its own: where it is the embedding, a rough model only repeats the last token.
+        # Untied: with the embedding as its head, the model only repeats the last token.
         model.lm_head.weight = torch.nn.Parameter(head)
 
 
@@ -110,11 +110,11 @@ def picture() -> Callable[..., NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def questions() -> list[str]:
-    """Depth questions of one to four digits a coordinate, and two of another wording."""
+    """Depth questions with one to four digits per coordinate, and two with another wording."""
     rng = np.random.default_rng(5)
     pixels = np.concatenate([rng.integers(0, high, (4, 2)) for high in (10, 100, 1000, 2000)])
     return [
-        *(depth_question(PROMPTS, pixel) for pixel in pixels),
+        *(depth_question(PROMPTS[DepthWording], pixel, PROMPTS.text_range) for pixel in pixels),
         "How far?",
         "Given this image, how far is the red door? Answer in metres, please, and be brief.",
     ]
@@ -122,7 +122,7 @@ def questions() -> list[str]:
 
 @pytest.fixture(scope="session")
 def fluent(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    """A model that learned, in a few seconds, to answer x / 200 m, give or take, in its form."""
+    """A model trained for a few seconds to answer about x / 200 m, in the form of its prompts."""
     folder = tmp_path_factory.mktemp("fluent")
     shape = SHAPES["one deepstack layer, heads share keys"]
     build_checkpoint(folder, shape, PROFILE, seed=2)
@@ -144,21 +144,24 @@ def fluent(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 @pytest.fixture(scope="session")
 def depth_questions() -> list[str]:
-    """Of the kind that the fluent model knows."""
+    """Depth questions that the fluent model was trained on."""
     rng = np.random.default_rng(11)
-    return [depth_question(PROMPTS, pixel) for pixel in rng.integers(1000, 2000, (24, 2))]
+    return [
+        depth_question(PROMPTS[DepthWording], pixel, PROMPTS.text_range)
+        for pixel in rng.integers(1000, 2000, (24, 2))
+    ]
 
 
 @pytest.fixture(scope="session")
 def image() -> NDArray[np.uint8]:
-    """The only image that the fluent model knows."""
+    """The only image that the fluent model was trained on."""
     return np.zeros((32, 32, 3), np.uint8)
 
 
 def _example(tiny: TinyModel, image: NDArray[np.uint8], rng: np.random.Generator) -> dict:
     x, y = rng.integers(1000, 2000, 2)
-    inputs = tiny.inputs([image], depth_question(PROMPTS, (x, y)))
-    answer = depth_answer(PROMPTS, x / 200 * rng.uniform(0.9, 0.999)) + "<|im_end|>"
+    inputs = tiny.inputs([image], depth_question(PROMPTS[DepthWording], (x, y), PROMPTS.text_range))
+    answer = depth_answer(PROMPTS[DepthWording], x / 200 * rng.uniform(0.9, 0.999)) + "<|im_end|>"
     tokens = tiny.processor.tokenizer(answer, return_tensors="pt")["input_ids"]
     asked = inputs["input_ids"]
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AnyCalib itself, where it is installed, with weights that have learned nothing."""
+"""AnyCalib itself, if installed, with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlm3_ros.geometry.camera import GeometryError
 anycalib = pytest.importorskip("anycalib")
 
 
-def test_it_finds_a_camera_of_the_images_size(monkeypatch, tmp_path):
+def test_camera_has_the_size_of_the_image(monkeypatch, tmp_path):
     import torch
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -27,7 +27,7 @@ def test_it_finds_a_camera_of_the_images_size(monkeypatch, tmp_path):
     torch.save(anycalib.AnyCalib().state_dict(), weights)
     calibrator = load_anycalib("cpu", offline=True)
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8)
-    with suppress(GeometryError):  # what has learned nothing may find no camera
+    with suppress(GeometryError):  # random weights may give an impossible camera
         camera = calibrator(image)
         assert (camera.width, camera.height) == (320, 240)
         assert camera.fx == camera.fy > 0

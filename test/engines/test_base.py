@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,14 +12,16 @@ from vlm3_ros.engines.base import (
     EngineError,
     Profile,
     load_profile,
+    profile_json,
     write_profile,
 )
-from vlm3_ros.language.prompts import DepthPrompt, PromptSet, load_prompt_set
+from vlm3_ros.language.depth import DepthWording
+from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 
 AUTHORS = Profile(1000.0, "scale", load_prompt_set("vlm3"))
 
 
-def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
+def test_missing_profile_is_the_authors(tmp_path):
     assert load_profile(tmp_path) == AUTHORS
 
 
@@ -33,17 +34,19 @@ def test_without_a_profile_a_checkpoint_is_the_authors(tmp_path):
     std_scale=st.floats(0.01, 100),
     match_deg=st.floats(0.01, 100),
 )
-def test_a_profile_comes_back_as_it_was_written(
+def test_written_profile_loads_unchanged(
     tmp_path, focal, fit, words, text_range, std_scale, match_deg
 ):
-    prompts = PromptSet(words, text_range, DepthPrompt(words + "{x}{y}", words + "{value} m", 3))
+    prompts = PromptSet(
+        words, text_range, {"depth": DepthWording(words + "{x}{y}", words + "{value} m", 3)}
+    )
     uncertainty = AnswerUncertainty(rotation_deg=1.5, match_deg=match_deg)
     profile = Profile(focal, fit, prompts, std_scale, uncertainty)
     write_profile(tmp_path, profile)
     assert load_profile(tmp_path) == profile
 
 
-def test_prompts_can_be_named(tmp_path):
+def test_profile_may_name_a_prompt_set(tmp_path):
     (tmp_path / "vlm3.json").write_text('{"focal": 500, "fit": "pad", "prompts": "vlm3"}')
     assert load_profile(tmp_path) == Profile(500.0, "pad", AUTHORS.prompts)
 
@@ -68,9 +71,9 @@ def test_prompts_can_be_named(tmp_path):
         ({"extra": 1}, "holds focal, fit and prompts"),
     ],
 )
-def test_what_is_wrong_with_a_profile_is_said(tmp_path, changes, message):
+def test_invalid_profile_is_explained(tmp_path, changes, message):
     path = tmp_path / "vlm3.json"
-    path.write_text(json.dumps({**asdict(AUTHORS), **changes}))
+    path.write_text(json.dumps({**profile_json(AUTHORS), **changes}))
     with pytest.raises(EngineError, match=message) as refused:
         load_profile(tmp_path)
     assert str(refused.value).startswith(str(path))

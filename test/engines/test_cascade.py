@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def dense_attention(query, keys, values, scale):
-    """One query's attention by definition, in float64: (heads, size) to (heads, size)."""
+    """Attention of one query by definition, in float64: (heads, size) to (heads, size)."""
     group = query.shape[0] // keys.shape[0]
     keys, values = (x.repeat_interleave(group, 0).double() for x in (keys, values))
     weights = torch.softmax((keys @ query.double()[..., None])[..., 0] * scale, -1)
@@ -27,8 +27,8 @@ def dense_attention(query, keys, values, scale):
     steps=st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5), min_size=1, max_size=4),
     seed=st.integers(0, 2**31),
 )
-def test_each_token_attends_as_if_alone(heads, prefix, steps, seed):
-    """Questions add tokens in any amounts, each seeing its own and any earlier slots."""
+def test_each_token_attends_as_if_its_question_were_alone(heads, prefix, steps, seed):
+    """Questions add any number of tokens; each attends to its own and any earlier slots."""
     heads, key_heads = heads
     size, questions, scale = 8, 5, 0.3
     torch.manual_seed(seed)
@@ -37,7 +37,7 @@ def test_each_token_attends_as_if_alone(heads, prefix, steps, seed):
     cascade = Cascade(
         [(prefix_keys, prefix_values)], questions, fastest_attention(CPU, torch.float32, size)
     )
-    said = [([], []) for _ in range(questions)]
+    stored = [([], []) for _ in range(questions)]
     for counts in steps:
         tokens = sum(counts)
         if not tokens:
@@ -47,9 +47,9 @@ def test_each_token_attends_as_if_alone(heads, prefix, steps, seed):
         owners = np.repeat(np.arange(questions), counts)
         slots = np.zeros(tokens, int)
         for t, owner in enumerate(owners):
-            slots[t] = len(said[owner][0])
-            said[owner][0].append(key[0, :, t])
-            said[owner][1].append(value[0, :, t])
+            slots[t] = len(stored[owner][0])
+            stored[owner][0].append(key[0, :, t])
+            stored[owner][1].append(value[0, :, t])
         visible = np.zeros((tokens, slots.max() + 1), bool)
         for t, slot in enumerate(slots):
             visible[t, :slot] = rng.random(slot) < 0.5
@@ -61,24 +61,24 @@ def test_each_token_attends_as_if_alone(heads, prefix, steps, seed):
             seen = np.flatnonzero(visible[t])
             keys, values = (
                 torch.cat([shared[0], torch.stack([own[s] for s in seen], 1)], 1)
-                for shared, own in zip((prefix_keys, prefix_values), said[owner], strict=True)
+                for shared, own in zip((prefix_keys, prefix_values), stored[owner], strict=True)
             )
             expected = dense_attention(query[0, :, t], keys, values, scale)
             torch.testing.assert_close(actual[0, t].double(), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_cpu_has_a_fused_kernel(dtype):
+def test_cpu_has_a_fused_kernel(dtype):
     assert fastest_attention(CPU, dtype, 32) in FUSED["cpu"]
 
 
-def test_a_dtype_without_a_fused_kernel_is_attended_plainly():
+def test_dtype_without_a_fused_kernel_uses_plain_attention():
     assert fastest_attention(CPU, torch.int32, 32) is plain_attention
 
 
 @pytest.mark.parametrize("kernel", FUSED["cuda"])
-def test_kernels_of_cuda_exist_in_this_torch(kernel):
-    """Their signatures and shapes only: torch knows both without a GPU."""
+def test_cuda_kernels_exist_in_this_torch(kernel):
+    """Checks only signatures and shapes, which torch knows without a GPU."""
     query, key, value = (
         torch.empty(1, 2, tokens, 64, device="meta", dtype=torch.float16) for tokens in (37, 53, 53)
     )

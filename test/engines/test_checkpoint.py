@@ -16,11 +16,12 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.checkpoint import preflight
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.language.depth import DepthWording, depth_question
 
 
 @pytest.fixture
 def folder(fluent, tmp_path):
-    """A whole checkpoint, to be damaged."""
+    """A complete checkpoint for tests to damage."""
     shutil.copytree(fluent.folder, tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
 
@@ -39,14 +40,14 @@ def edit(path, **changes):
 
 
 def refusal(folder, **settings):
-    """The message of the error that loading ends with."""
+    """Return the message of the error that loading raises."""
     with pytest.raises(EngineError) as refused:
         load_engine(EngineSettings(model=str(folder), **settings))
     assert "\n" not in str(refused.value), "one clear message is one line"
     return str(refused.value)
 
 
-def test_a_whole_checkpoint_passes(folder, fluent):
+def test_complete_checkpoint_passes(folder, fluent):
     checked = preflight(EngineSettings(model=str(folder), device="cpu"))
     parameters = sum(p.numel() for p in fluent.model.parameters())
     assert checked.parameters == parameters
@@ -65,7 +66,7 @@ def test_half_the_bytes_need_half_the_memory(folder):
     assert needed[1] == needed[2]
 
 
-def test_shards_count_together(sharded, fluent):
+def test_parameters_of_all_shards_are_counted(sharded, fluent):
     checked = preflight(EngineSettings(model=str(sharded), device="cpu"))
     assert checked.parameters == sum(p.numel() for p in fluent.model.parameters())
     image = np.zeros((32, 32, 3), np.uint8)
@@ -74,15 +75,15 @@ def test_shards_count_together(sharded, fluent):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("attention", ["auto", "sdpa", "eager"])
-def test_a_loaded_engine_answers(folder, fluent, dtype, attention):
-    said: list[str] = []
+def test_loaded_engine_answers(folder, fluent, dtype, attention):
+    messages: list[str] = []
     engine = load_engine(
         EngineSettings(model=str(folder), device="cpu", dtype=dtype, attn_implementation=attention),
-        said.append,
+        messages.append,
     )
     image = np.zeros((32, 32, 3), np.uint8)
-    template = engine.profile.prompts.depth.answer
-    question = engine.profile.prompts.depth.question.replace("{x}", "1500").replace("{y}", "1200")
+    wording = engine.profile.prompts[DepthWording]
+    template, question = wording.answer, depth_question(wording, (1500, 1200), 2000)
     (answer,) = engine.ask([image], [question], template)
     if dtype == "float32":
         stock = AutoModelForImageTextToText.from_pretrained(folder).eval()
@@ -95,11 +96,11 @@ def test_a_loaded_engine_answers(folder, fluent, dtype, attention):
         assert answer.text == free.text
     assert engine.memory_bytes() is None, "the CPU has no memory of its own"
     assert engine.name == str(folder)
-    assert said[0] == f"checking {folder}"
-    assert "loading" in said[-1]
+    assert messages[0] == f"checking {folder}"
+    assert "loading" in messages[-1]
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_missing_folder(tmp_path):
     assert f"the model folder {tmp_path / 'nothing'} does not exist" in refusal(
         tmp_path / "nothing"
     )
@@ -115,12 +116,12 @@ def test_a_folder_that_is_not_there(tmp_path):
         ("model.safetensors", "model.safetensors or model.safetensors.index.json"),
     ],
 )
-def test_a_file_is_missing(folder, lost, named):
+def test_missing_file(folder, lost, named):
     (folder / lost).unlink()
-    assert refusal(folder) == f"{folder} is not a whole checkpoint: it lacks {named}"
+    assert refusal(folder) == f"{folder} is not a complete checkpoint: it lacks {named}"
 
 
-def test_shards_are_missing(sharded):
+def test_missing_shards(sharded):
     shards = sorted(sharded.glob("*.safetensors"))
     shards[1].unlink()
     assert refusal(sharded).endswith(f"it lacks {shards[1].name}")
@@ -129,12 +130,12 @@ def test_shards_are_missing(sharded):
     assert f"of its {len(shards)} weight files" in refusal(sharded)
 
 
-def test_pickled_weights_are_none(folder):
+def test_pickled_weights_do_not_count(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "it lacks model.safetensors" in refusal(folder)
 
 
-def test_an_index_that_names_nothing(sharded):
+def test_index_without_files(sharded):
     edit(sharded / "model.safetensors.index.json", weight_map={})
     assert "model.safetensors.index.json names no weight files" in refusal(sharded)
 
@@ -149,25 +150,25 @@ def test_another_architecture(folder, architecture):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\xff"])
 @pytest.mark.parametrize("name", ["config.json", "vlm3.json"])
-def test_json_that_is_none(folder, name, content):
+def test_invalid_json(folder, name, content):
     (folder / name).write_text(content, encoding="latin-1")
     assert refusal(folder).startswith(f"{folder / name}")
 
 
-def test_a_tokenizer_that_is_none(folder):
+def test_invalid_tokenizer(folder):
     (folder / "tokenizer.json").write_text("{}")
     assert str(folder) in refusal(folder)
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
-def test_weights_are_truncated(folder, share):
+def test_truncated_weights(folder, share):
     path = folder / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     assert refusal(folder).startswith(f"{path} is truncated or corrupt")
 
 
-def test_weights_are_garbage(folder):
+def test_corrupt_weights(folder):
     path = folder / "model.safetensors"
     path.write_bytes(np.random.default_rng(0).bytes(100_000))
     assert refusal(folder).startswith(f"{path} is truncated or corrupt")
@@ -187,7 +188,7 @@ def test_weights_of_another_model(folder, change):
     assert name in message
 
 
-def test_a_processor_of_another_model(folder):
+def test_processor_of_another_model(folder):
     path = folder / "processor_config.json"
     config = json.loads(path.read_text())
     config["image_processor"]["patch_size"] = 14
@@ -195,7 +196,7 @@ def test_a_processor_of_another_model(folder):
     assert "cuts patches" in refusal(folder)
 
 
-def test_a_tokenizer_of_a_larger_model(folder):
+def test_tokenizer_of_a_larger_model(folder):
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     last = max(tokenizer["added_tokens"], key=lambda token: token["id"])
@@ -210,8 +211,8 @@ def test_no_chat_template(folder):
     assert "chat template" in refusal(folder)
 
 
-def test_more_memory_than_there_is(folder):
-    """A file of four terabytes, all of them holes."""
+def test_model_larger_than_free_memory(folder):
+    """A sparse file of four terabytes."""
     path = folder / "model.safetensors"
     shape = [1024, 1024, 1024, 1024]
     header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 << 40]}})
@@ -233,11 +234,11 @@ def test_no_cuda(folder):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "CPU", "", "0"])
-def test_an_unknown_device(folder, device):
+def test_unknown_device(folder, device):
     assert f"device is {device!r}, it must be auto, cpu" in refusal(folder, device=device)
 
 
-def test_an_unknown_dtype_or_attention(folder):
+def test_unknown_dtype_or_attention(folder):
     assert "dtype is 'int8', it must be one of auto" in refusal(folder, dtype="int8")
     for name in ("fast", "kernels-community/flash-attn"):
         message = refusal(folder, attn_implementation=name)
@@ -246,19 +247,19 @@ def test_an_unknown_dtype_or_attention(folder):
 
 @pytest.fixture
 def hub_cache(monkeypatch, tmp_path):
-    """An empty cache of the hub, and no network."""
+    """An empty cache of the hub, without network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
 
 
 @pytest.mark.parametrize("offline", [True, False], ids=["by parameter", "by environment"])
-def test_a_hub_id_offline(hub_cache, offline):
+def test_hub_id_is_not_downloaded_offline(hub_cache, offline):
     message = refusal("someone/some-model", offline=offline)
     assert message.startswith("someone/some-model is not on this machine (missing: its files)")
 
 
-def test_a_hub_id_that_was_downloaded_before(hub_cache, folder):
+def test_downloaded_hub_id_loads_offline(hub_cache, folder):
     repository = hub_cache / "models--someone--some-model"
     shutil.copytree(folder, repository / "snapshots" / "abc")
     (repository / "refs").mkdir()

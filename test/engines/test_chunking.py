@@ -28,7 +28,7 @@ def test_keys_and_values_of_the_4b_model():
 
 
 @given(st.integers(0, 2**40), st.integers(1, 2**34))
-def test_a_chunk_fits_into_its_share_of_the_memory(free, question):
+def test_chunk_fits_into_its_share_of_memory(free, question):
     chunk = chunk_size(free, question)
     assert 1 <= chunk <= MAX_CHUNK
     assert chunk == 1 or chunk * question <= free * MEMORY_SHARE
@@ -36,14 +36,14 @@ def test_a_chunk_fits_into_its_share_of_the_memory(free, question):
 
 
 @given(st.integers(1, 500), st.integers(0, 5000), st.integers(1, 100))
-def test_longer_questions_and_wider_numbers_take_more(tokens, prefix, more):
+def test_longer_questions_and_larger_dtypes_take_more_memory(tokens, prefix, more):
     taken = VLM3.question_bytes(tokens, prefix)
     assert VLM3.question_bytes(tokens + more, prefix) > taken
     assert VLM3.question_bytes(tokens, prefix + more) > taken
     assert replace(VLM3, itemsize=4).question_bytes(tokens, prefix) > taken
 
 
-def test_a_small_board_asks_fewer_at_a_time_than_a_workstation():
+def test_small_board_gets_smaller_chunks_than_a_workstation():
     question = VLM3.question_bytes(tokens=110, prefix=0)
     board, workstation = chunk_size(4 * GIGABYTE, question), chunk_size(60 * GIGABYTE, question)
     assert 16 <= board < workstation == MAX_CHUNK

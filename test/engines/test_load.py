@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 
-def test_who_only_imports_does_not_wait_for_torch():
-    """Nodes and commands import the loader long before they know whether a model is wanted."""
+def test_importing_the_loader_does_not_import_torch():
+    """Nodes and commands import the loader long before they need a model, if they ever do."""
     script = "import sys; import vlm3_ros.engines.load; print(sorted(sys.modules))"
     modules = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
@@ -16,8 +16,8 @@ def test_who_only_imports_does_not_wait_for_torch():
     assert "'transformers'" not in modules
 
 
-def test_a_torch_that_does_not_import_is_an_engine_error(tmp_path):
-    """As torchvision built for another torch fails, which is the commonest broken installation."""
+def test_broken_torch_is_an_engine_error(tmp_path):
+    """The commonest broken installation: a torchvision built for another torch."""
     (tmp_path / "torch.py").write_text("raise RuntimeError('operator nms does not exist')")
     script = (
         "from vlm3_ros.engines.base import EngineError\n"
@@ -28,11 +28,13 @@ def test_a_torch_that_does_not_import_is_an_engine_error(tmp_path):
         "except EngineError as error:\n"
         "    print(error)\n"
     )
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{script}"],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    assert said.startswith("torch and transformers cannot be imported: operator nms does not exist")
-    assert "fit together" in said
+    assert printed.startswith(
+        "torch and transformers cannot be imported: operator nms does not exist"
+    )
+    assert "fit together" in printed

@@ -24,13 +24,14 @@ from vlm3_ros.engines.numbers import (
     allowed_symbols,
     answer_form,
 )
+from vlm3_ros.language.depth import DepthWording
 from vlm3_ros.language.prompts import load_prompt_set
 
 NUMBER = re.compile(
     rf"(0|[1-9]\d{{0,{MAX_INTEGER_DIGITS - 1}}})(\.\d{{1,{MAX_DECIMALS}}})?", re.ASCII
 )
 PROMPTS = load_prompt_set("vlm3")
-TEMPLATE = PROMPTS.depth.answer
+TEMPLATE = PROMPTS[DepthWording].answer
 
 
 def numbers():
@@ -38,14 +39,14 @@ def numbers():
 
 
 def distributions():
-    """Probabilities of a few numbers."""
+    """Draw the probabilities of a few numbers."""
     return st.dictionaries(numbers(), st.integers(1, 1000), min_size=1, max_size=12).map(
         lambda weights: {text: w / sum(weights.values()) for text, w in weights.items()}
     )
 
 
 class Oracle:
-    """A model that holds exactly this distribution, and gives log-probabilities of symbols."""
+    """A model with exactly this distribution; returns log-probabilities of symbols."""
 
     def __init__(self, distribution):
         self.whole = distribution
@@ -57,7 +58,7 @@ class Oracle:
     def __call__(self, partial):
         masses = [self.begun.get(partial + symbol, 0.0) for symbol in SYMBOLS]
         masses.append(self.whole.get(partial, 0.0))
-        # A real model holds everything for possible, and knows no more than ratios.
+        # A real model gives everything some probability, and its scores are not normalised.
         return np.log(np.array(masses) + 1e-26)
 
 
@@ -70,8 +71,8 @@ def grown(score):
 
 
 @given(st.text(alphabet=SYMBOLS, max_size=MAX_SYMBOLS + 2))
-def test_the_grammar_is_that_of_written_numbers(text):
-    """Independent of the grammar's code: a regular expression says what a number is."""
+def test_grammar_accepts_exactly_written_numbers(text):
+    """A regular expression defines numbers independently of the grammar's code."""
     is_allowed = all(
         SYMBOLS.index(symbol) in allowed_symbols(text[:i]) for i, symbol in enumerate(text)
     )
@@ -80,14 +81,14 @@ def test_the_grammar_is_that_of_written_numbers(text):
 
 
 @given(st.floats(0, 10**MAX_INTEGER_DIGITS - 1), st.integers(0, MAX_DECIMALS))
-def test_what_python_writes_is_allowed(value, decimals):
+def test_numbers_formatted_by_python_are_allowed(value, decimals):
     text = f"{value:.{decimals}f}"
     assert all(SYMBOLS.index(s) in allowed_symbols(text[:i]) for i, s in enumerate(text))
 
 
 @given(distributions())
-def test_mass_lies_where_the_distribution_has_it(distribution):
-    """Below any number, but for intervals around it and the little that is placed by a guess."""
+def test_histogram_matches_the_distribution(distribution):
+    """The mass below any number, except intervals around it and mass of unknown length."""
     tree, rounds = grown(Oracle(distribution))
     histogram = tree.histogram()
     low, high = histogram.low, histogram.low + histogram.width
@@ -105,8 +106,8 @@ def test_mass_lies_where_the_distribution_has_it(distribution):
 
 
 @given(st.floats(0.5, 80), st.floats(0.05, 0.3))
-def test_median_and_spread_of_a_model_that_is_sure_to_some_percent(centre, spread):
-    """As depth is answered: two decimals, an error in proportion."""
+def test_median_and_spread_of_a_model_with_relative_error(centre, spread):
+    """Like answers about depth: two decimals, an error proportional to the value."""
     values = np.arange(round(0.2 * centre, 2), 3 * centre, 0.01).round(2)
     mass = np.exp(-0.5 * (np.log(values / centre) / spread) ** 2)
     mass /= mass.sum()
@@ -118,7 +119,7 @@ def test_median_and_spread_of_a_model_that_is_sure_to_some_percent(centre, sprea
 
 
 @given(numbers())
-def test_a_certain_number_has_no_spread_beyond_its_bin(text):
+def test_certain_number_has_no_spread_beyond_its_bin(text):
     tree, _ = grown(Oracle({text: 1.0}))
     assert tree.text == text
     histogram = tree.histogram()
@@ -126,13 +127,13 @@ def test_a_certain_number_has_no_spread_beyond_its_bin(text):
     assert histogram.std <= RESOLUTION * float(text)
 
 
-def test_a_little_mass_far_away_does_not_widen_a_sure_answer():
+def test_small_distant_mass_does_not_widen_the_spread():
     histogram = grown(Oracle({"2.66": 0.99, "266": 0.01}))[0].histogram()
     assert histogram.std < 0.05
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_model_that_knows_nothing_stays_bounded(seed):
+def test_random_model_needs_a_bounded_number_of_decodes(seed):
     rng = np.random.default_rng(seed)
     tree, sizes = NumberTree(), []
     while tree.frontier:
@@ -144,8 +145,8 @@ def test_a_model_that_knows_nothing_stays_bounded(seed):
 
 
 @given(distributions())
-def test_paths_lead_from_the_first_symbol_to_the_last(distribution):
-    """What the decoder relies on: a path names each symbol of the text, in order, once."""
+def test_paths_name_every_symbol_in_order(distribution):
+    """The decoder relies on paths that name each symbol of the text once, in order."""
     decoded: list[str] = []
     tree, oracle = NumberTree(), Oracle(distribution)
     while tree.frontier:
@@ -160,7 +161,7 @@ def test_paths_lead_from_the_first_symbol_to_the_last(distribution):
     st.dictionaries(st.integers(0, 50), st.floats(0.01, 1), min_size=1, max_size=20),
     st.lists(st.floats(0, 1), max_size=5),
 )
-def test_shares_of_the_mass_lie_below_quantiles(bins, shares):
+def test_quantiles_split_the_mass(bins, shares):
     low, mass = np.array(list(bins.items())).T
     histogram = Histogram(low, np.ones(len(low)), mass / mass.sum())
     for share, quantile in zip(shares, histogram.quantiles(shares), strict=True):
@@ -168,7 +169,7 @@ def test_shares_of_the_mass_lie_below_quantiles(bins, shares):
     assert histogram.median == histogram.quantiles([0.5])
 
 
-def test_the_spread_of_a_normal_distribution_is_its_standard_deviation():
+def test_spread_of_a_normal_distribution_is_its_standard_deviation():
     low = np.arange(0, 10, 0.01)
     mass = norm(5, 0.7).cdf(low + 0.01) - norm(5, 0.7).cdf(low)
     histogram = Histogram(low, np.full(1000, 0.01), mass / mass.sum())
@@ -189,7 +190,7 @@ class TestAnswerForm:
         assert form.fits(self.tokens(text + more))
 
     @given(st.text(alphabet=SYMBOLS + " -<e", max_size=8))
-    def test_answers_of_another_form_do_not(self, number):
+    def test_answers_of_another_form_do_not_fit(self, number):
         assume(not NUMBER.fullmatch(number))
         form = answer_form(TEMPLATE, self.tokens)
         assert not form.fits(self.tokens(TEMPLATE.replace("{value}", number)))
@@ -198,11 +199,11 @@ class TestAnswerForm:
         "answer",
         ["", "3.25", "<answer>3.25</answer>", "<think> </think> <answer>3.25", "far away"],
     )
-    def test_cut_or_unknown_answers_do_not(self, answer):
+    def test_truncated_or_unknown_answers_do_not_fit(self, answer):
         assert not answer_form(TEMPLATE, self.tokens).fits(self.tokens(answer))
 
-    def test_numbers_that_are_not_written_by_symbol_have_none(self):
-        """A vocabulary as some models have it: "10" and "25" are tokens."""
+    def test_no_form_if_tokens_span_several_symbols(self):
+        """Some vocabularies have tokens such as "10" and "25"."""
         pieces = re.compile(r"<[^>]*>|\d{1,3}|.", re.DOTALL)
         vocabulary: dict[str, int] = {}
 
@@ -211,7 +212,7 @@ class TestAnswerForm:
 
         assert answer_form(TEMPLATE, tokenize) is None
 
-    def test_an_opening_that_runs_into_the_number_has_none(self):
+    def test_no_form_if_the_opening_merges_with_the_number(self):
         assert answer_form("Depth: {value} m", self.tokens) is not None
         merged = {"Depth 1": 1000}
 

@@ -28,7 +28,7 @@ TEMPLATE = "<answer>{value}</answer>"
 
 @dataclass
 class Oracle:
-    """Answers that no two questions share."""
+    """Gives each question a different answer."""
 
     name: str = "oracle"
     profile: Profile = field(
@@ -74,7 +74,7 @@ def record(file: Path, engine: Oracle, *asked: tuple) -> None:
     recording.close()
 
 
-def test_what_was_recorded_is_replayed(file):
+def test_recorded_answers_are_replayed(file):
     asked = [
         (IMAGES[:1], QUESTIONS, TEMPLATE),
         (IMAGES[:1], QUESTIONS),
@@ -102,7 +102,7 @@ def test_what_was_recorded_is_replayed(file):
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     std=st.none() | st.floats(0, allow_infinity=False),
 )
-def test_any_answer_survives(tmp_path_factory, text, value, std):
+def test_any_answer_is_replayed_unchanged(tmp_path_factory, text, value, std):
     file = tmp_path_factory.mktemp("any") / "answers.jsonl"
     oracle = Oracle()
     oracle.ask = lambda *arguments: [Answer(text, value, std)]
@@ -110,7 +110,7 @@ def test_any_answer_survives(tmp_path_factory, text, value, std):
     assert RecordedEngine(file).ask(IMAGES[:1], [text]) == [Answer(text, value, std)]
 
 
-def test_a_question_that_was_not_recorded_has_no_answer(file):
+def test_question_that_was_not_recorded_has_no_answer(file):
     record(file, Oracle(), (IMAGES[:1], QUESTIONS[:1], TEMPLATE))
     replay = RecordedEngine(file)
     known, unknown = replay.ask(IMAGES[:1], QUESTIONS[:2], TEMPLATE)
@@ -128,14 +128,14 @@ def test_a_question_that_was_not_recorded_has_no_answer(file):
         assert str(file) in str(caught.value)
 
 
-def test_what_was_not_answered_is_not_recorded(file):
+def test_unanswered_questions_are_not_recorded(file):
     oracle = Oracle(silent_about=QUESTIONS[1])
     record(file, oracle, (IMAGES[:1], QUESTIONS))
     answers = RecordedEngine(file).ask(IMAGES[:1], QUESTIONS)
     assert [answer.fault is None for answer in answers] == [True, False, True]
 
 
-def test_a_recording_goes_on_where_it_ended(file):
+def test_recording_is_appended_to(file):
     record(file, Oracle(), (IMAGES[:1], QUESTIONS))
     record(file, Oracle(), (IMAGES[1:2], QUESTIONS))
     replay = RecordedEngine(file)
@@ -143,7 +143,7 @@ def test_a_recording_goes_on_where_it_ended(file):
         assert replay.ask(images, QUESTIONS) == Oracle().ask(images, QUESTIONS)
 
 
-def test_a_cut_line_is_left_out_and_told(file, caplog):
+def test_truncated_line_is_ignored_with_a_warning(file, caplog):
     record(file, Oracle(), (IMAGES[:1], QUESTIONS))
     whole = file.read_bytes()
     last = len(whole.splitlines(keepends=True)[-1])
@@ -162,7 +162,7 @@ def test_a_cut_line_is_left_out_and_told(file, caplog):
         assert RecordedEngine(file).warning is None
 
 
-def test_a_recording_of_another_model_is_not_touched(file):
+def test_recording_of_another_model_is_not_changed(file):
     record(file, Oracle(), (IMAGES[:1], QUESTIONS))
     before = file.read_bytes()
     for other in (Oracle(name="another"), Oracle(limits=ImageLimits(32, 2048, 2**24))):
@@ -189,7 +189,7 @@ def test_a_recording_of_another_model_is_not_touched(file):
         (lambda lines: [*lines[:2], lines[2].replace('"images"', '"pictures"')], "line 3"),
     ],
 )
-def test_what_is_no_recording_is_refused(file, damage, complaint):
+def test_invalid_recording_is_refused(file, damage, complaint):
     record(file, Oracle(), (IMAGES[:1], QUESTIONS))
     file.write_text("".join(damage(file.read_text().splitlines(keepends=True))))
     with pytest.raises(EngineError, match=complaint) as caught:
@@ -197,18 +197,18 @@ def test_what_is_no_recording_is_refused(file, damage, complaint):
     assert str(file) in str(caught.value)
 
 
-def test_files_that_cannot_be_opened_are_named(tmp_path):
+def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(EngineError, match=r"missing\.jsonl: No such file"):
         RecordedEngine(tmp_path / "missing.jsonl")
     with pytest.raises(EngineError, match=r"no/folder\.jsonl: No such file"):
         RecordingEngine(Oracle(), tmp_path / "no" / "folder.jsonl")
-    with pytest.raises(EngineError, match="needs the file of a recording"):
+    with pytest.raises(EngineError, match="needs a file: set recording"):
         RecordedEngine("")
 
 
 @contextmanager
 def disk_with(free: int) -> Iterator[None]:
-    """No file may become longer, as on a disk that is full."""
+    """No file can grow, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (free, limits[1]))
     try:
@@ -217,7 +217,7 @@ def disk_with(free: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_ends_the_recording_and_nothing_else(file, caplog):
+def test_full_disk_stops_only_the_recording(file, caplog):
     recording = RecordingEngine(Oracle(), file)
     recording.ask(IMAGES[:1], QUESTIONS)
     assert recording.warning is None
@@ -237,7 +237,7 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(file, caplog):
     assert RecordedEngine(file).ask(IMAGES[2:], QUESTIONS) == Oracle().ask(IMAGES[2:], QUESTIONS)
 
 
-def test_a_recording_engine_is_its_engine_otherwise(file):
+def test_recording_engine_forwards_everything_else(file):
     oracle = Oracle(warning="it is tired")
     recording = RecordingEngine(oracle, file)
     assert (recording.name, recording.profile) == (oracle.name, oracle.profile)
@@ -248,7 +248,7 @@ def test_a_recording_engine_is_its_engine_otherwise(file):
         recording.ask(IMAGES[:1], QUESTIONS)
 
 
-def test_digests_tell_images_apart():
+def test_digests_of_different_images_differ():
     image = IMAGES[0]
     other = image.copy()
     other[-1, -1, -1] ^= 1
@@ -257,7 +257,7 @@ def test_digests_tell_images_apart():
     assert image_digest(image[:, ::-1][:, ::-1]) == image_digest(image)
 
 
-def test_the_file_is_lines_that_people_can_read(file):
+def test_recording_is_readable_text(file):
     record(file, Oracle(), (IMAGES[:1], QUESTIONS, TEMPLATE))
     header, *lines = map(json.loads, file.read_text().splitlines())
     assert header["profile"]["prompts"]["name"] == "vlm3-short"

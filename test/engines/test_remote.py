@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The remote engine against servers that misbehave as networks and servers do.
+"""The remote engine against stub servers that misbehave like real networks and servers.
 
-For what a model answers through a server see test_served_answers.py.
+For a model's answers through a real server see test_served_answers.py.
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ from vlm3_ros.engines.remote.client import Circuit
 from vlm3_ros.engines.remote.engine import RemoteEngine, answer_regex, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.paths import default_model
 
 PROMPTS = load_prompt_set("vlm3")
-TEMPLATE = PROMPTS.depth.answer
+TEMPLATE = PROMPTS[DepthWording].answer
 IMAGE = np.random.default_rng(0).integers(0, 256, (256, 288, 3)).astype(np.uint8)
 QUESTIONS = [f"How far is point {i}?" for i in range(12)]
 
 Reply = Callable[[dict[str, Any], "Server"], "tuple[int, object] | None"]
-"""From a chat to status and content; None drops the connection."""
+"""Returns status and content for a chat; None drops the connection."""
 
 
 def number(chat: dict[str, Any]) -> int:
-    """Which of QUESTIONS was asked."""
+    """Return the index of the question in QUESTIONS."""
     return int(re.search(r"\d+", chat["messages"][0]["content"][-1]["text"]).group())
 
 
@@ -61,12 +62,12 @@ def right(chat: dict[str, Any], server: Server) -> tuple[int, object]:
 
 
 def expected(i: int) -> str:
-    return depth_answer(PROMPTS, 1 + i / 4)
+    return depth_answer(PROMPTS[DepthWording], 1 + i / 4)
 
 
 @dataclass
 class Server:
-    """Speaks HTTP on a port of its own, and says what it is told to."""
+    """An HTTP server on its own port that answers with `reply`."""
 
     reply: Reply = right
     port: int = 0
@@ -137,7 +138,7 @@ class Server:
             self.http.shutdown()
             self.http.server_close()
             self.http = None
-        while self.connections:  # those that are kept alive, too
+        while self.connections:  # including idle ones
             with contextlib.suppress(OSError):
                 self.connections.pop().shutdown(socket.SHUT_RDWR)
 
@@ -184,7 +185,7 @@ def test_each_question_gets_its_own_answer(server, connect):
     assert len(server.chats) == 12
 
 
-def test_images_come_first_and_lose_nothing(server, connect):
+def test_images_come_first_and_are_lossless(server, connect):
     other = IMAGE[::-1, ::-1]
     connect().ask([IMAGE, other], QUESTIONS[:2])
     for chat in server.chats:
@@ -197,7 +198,7 @@ def test_images_come_first_and_lose_nothing(server, connect):
             np.testing.assert_array_equal(received, sent)
 
 
-def test_the_first_question_goes_alone_and_the_others_together_within_bounds(server, connect):
+def test_first_question_goes_alone_and_the_others_concurrently_within_the_limit(server, connect):
     gate = threading.Semaphore(0)
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
@@ -225,7 +226,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("trouble", [(429, b"busy"), (500, b""), (503, b"starting"), None])
-def test_what_passes_is_tried_again(server, connect, trouble):
+def test_temporary_failures_are_retried(server, connect, trouble):
     failed: dict[int, int] = {}
 
     def reply(chat: dict, server: Server) -> tuple[int, object] | None:
@@ -239,7 +240,7 @@ def test_what_passes_is_tried_again(server, connect, trouble):
     assert set(failed.values()) == {3}
 
 
-def test_retries_come_later_and_later_and_end(server, connect, monkeypatch):
+def test_retries_back_off_and_end(server, connect, monkeypatch):
     monkeypatch.setattr(client, "BACKOFF", 0.1)
     times = []
 
@@ -257,7 +258,7 @@ def test_retries_come_later_and_later_and_end(server, connect, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_what_does_not_pass_is_not_tried_again(server, connect, status):
+def test_permanent_failures_are_not_retried(server, connect, status):
     server.reply = lambda chat, server: (status, {"message": "the model `served` does not exist"})
     with pytest.raises(EngineError) as caught:
         connect().ask([IMAGE], QUESTIONS)
@@ -278,14 +279,14 @@ def test_what_does_not_pass_is_not_tried_again(server, connect, status):
         b'{"choices": [{"message": "text"}]}',
     ],
 )
-def test_nonsense_is_an_error_that_shows_it(server, connect, content):
+def test_unexpected_content_is_an_error_that_shows_it(server, connect, content):
     server.reply = lambda chat, server: (200, content)
     with pytest.raises(EngineError, match=re.escape(server.url) + " does not answer as OpenAI"):
         connect().ask([IMAGE], QUESTIONS)
     assert len(server.chats) == 1
 
 
-def test_a_lost_answer_does_not_take_the_others_along(server, connect):
+def test_one_failed_answer_leaves_the_others(server, connect):
     def reply(chat: dict, server: Server) -> tuple[int, object]:
         return (500, b"out of luck") if number(chat) == 7 else right(chat, server)
 
@@ -296,7 +297,7 @@ def test_a_lost_answer_does_not_take_the_others_along(server, connect):
     assert re.search(re.escape(server.url) + ".*500.*out of luck", answers[7].fault)
 
 
-def test_a_slow_answer_is_given_up(server, connect):
+def test_request_timeout_limits_one_answer(server, connect):
     done = threading.Event()
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
@@ -312,7 +313,7 @@ def test_a_slow_answer_is_given_up(server, connect):
     assert sum(number(chat) == 3 for chat in server.chats) == 1
 
 
-def test_a_slow_frame_is_given_up(server, connect):
+def test_frame_timeout_limits_all_answers(server, connect):
     done = threading.Event()
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
@@ -327,7 +328,7 @@ def test_a_slow_frame_is_given_up(server, connect):
     assert {"frame_timeout (5 s)" in answer.fault for answer in answers[6:]} == {True}
 
 
-def test_a_server_that_is_gone_is_not_asked_until_a_pause_is_over(server, connect, monkeypatch):
+def test_unreachable_server_is_not_asked_during_the_pause(server, connect, monkeypatch):
     monkeypatch.setattr(client, "PAUSE", 0.5)
     engine = connect()
     assert texts(engine.ask([IMAGE], QUESTIONS)) == [expected(i) for i in range(12)]
@@ -335,7 +336,7 @@ def test_a_server_that_is_gone_is_not_asked_until_a_pause_is_over(server, connec
     url = re.escape(server.url)
     with pytest.raises(EngineError, match=f"{url} cannot be reached.*is the server running"):
         engine.ask([IMAGE], QUESTIONS)
-    # A listener that only counts: for as long as the circuit is open nobody connects.
+    # A listener that only counts: while the circuit is open, nobody connects.
     with socket.create_server(("127.0.0.1", server.port)) as listener:
         with pytest.raises(EngineError, match=f"{url} cannot be reached"):
             engine.ask([IMAGE], QUESTIONS)
@@ -349,10 +350,8 @@ def test_a_server_that_is_gone_is_not_asked_until_a_pause_is_over(server, connec
     assert engine.warning is None
 
 
-def test_a_server_that_dies_in_the_middle_leaves_the_answers_that_came(
-    server, connect, monkeypatch
-):
-    """What is left is not asked in vain: the first loss that retries cannot mend is enough."""
+def test_answers_before_a_server_dies_are_kept(server, connect, monkeypatch):
+    """The first failure that retries cannot mend stops the remaining questions."""
     monkeypatch.setattr(client, "PAUSE", 3600.0)
     asked = []
 
@@ -370,7 +369,7 @@ def test_a_server_that_dies_in_the_middle_leaves_the_answers_that_came(
         engine.ask([IMAGE], QUESTIONS)
 
 
-def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
+def test_key_comes_from_the_environment_and_goes_only_to_the_server(
     server, connect, monkeypatch, caplog
 ):
     caplog.set_level(logging.DEBUG)
@@ -389,7 +388,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
 
 
 @pytest.mark.parametrize("key", ["s3cret s3cret", "s3cret\ns3cret", "s3crét"])
-def test_a_key_that_is_none_is_not_shown(server, connect, monkeypatch, key):
+def test_invalid_key_is_not_shown(server, connect, monkeypatch, key):
     monkeypatch.setenv("VLM3_API_KEY", key)
     with pytest.raises(EngineError, match="VLM3_API_KEY does not hold an API key") as caught:
         connect()
@@ -406,7 +405,7 @@ def test_a_key_that_is_none_is_not_shown(server, connect, monkeypatch, key):
         ("http://me:s3cret@host/v1", "must not hold a password"),
     ],
 )
-def test_urls_that_cannot_be(connect, url, complaint):
+def test_invalid_urls(connect, url, complaint):
     with pytest.raises(EngineError, match=complaint) as caught:
         connect(base_url=url)
     assert "s3cret" not in str(caught.value)
@@ -416,7 +415,7 @@ def forms(server: Server) -> list[str | None]:
     return [chat.get("structured_outputs", {}).get("regex") for chat in server.chats]
 
 
-def test_a_server_that_can_forces_answers_once_one_came_in_that_form_by_itself(server, connect):
+def test_answers_are_forced_after_a_free_one_has_the_form(server, connect):
     engine = connect()
     engine.ask([IMAGE], QUESTIONS, TEMPLATE)
     assert forms(server) == [None] + [answer_regex(TEMPLATE)] * 11
@@ -424,7 +423,7 @@ def test_a_server_that_can_forces_answers_once_one_came_in_that_form_by_itself(s
     assert forms(server)[12:] == [answer_regex(TEMPLATE)] * 12
 
 
-def test_a_server_that_cannot_force_is_asked_freely(server, connect):
+def test_server_without_regular_expressions_is_asked_for_free_answers(server, connect):
     def reply(chat: dict, server: Server) -> tuple[int, object]:
         if "structured_outputs" in chat:
             return 422, {"detail": "Unexpected fields in the request: {'structured_outputs'}"}
@@ -438,7 +437,7 @@ def test_a_server_that_cannot_force_is_asked_freely(server, connect):
     assert sum(form is not None for form in forms(server)) == 1
 
 
-def test_models_of_another_way_are_left_free(server, connect):
+def test_models_with_another_form_answer_freely(server, connect):
     server.reply = lambda chat, server: completion("<think>Well.</think> <answer>2.5</answer>")
     connect().ask([IMAGE], QUESTIONS, TEMPLATE)
     connect(force_answers=False).ask([IMAGE], QUESTIONS, TEMPLATE)
@@ -448,12 +447,12 @@ def test_models_of_another_way_are_left_free(server, connect):
 
 
 @given(metres=st.floats(0.01, 9999.0), name=st.sampled_from(["vlm3", "vlm3-short"]))
-def test_the_regular_expression_of_a_template(metres, name):
+def test_regular_expression_of_a_template(metres, name):
     prompts = load_prompt_set(name)
-    form, answer = answer_regex(prompts.depth.answer), None
+    form, answer = answer_regex(prompts[DepthWording].answer), None
     try:
-        answer = depth_answer(prompts, metres)
-    except ValueError:  # rounds to nothing
+        answer = depth_answer(prompts[DepthWording], metres)
+    except ValueError:  # rounds to zero
         return
     assert re.fullmatch(form, answer)
     assert re.fullmatch(form, answer.replace("</answer>", " m</answer>")) is None
@@ -461,7 +460,7 @@ def test_the_regular_expression_of_a_template(metres, name):
     assert re.fullmatch(answer_regex("a.b(c) [d] {value} {e}|f\\"), "a.b(c) [d] 1.5 {e}|f\\")
 
 
-def test_the_only_model_of_a_server_need_not_be_named(server, connect):
+def test_only_model_of_a_server_need_not_be_named(server, connect):
     connect(model="").ask([IMAGE], QUESTIONS)
     assert {chat["model"] for chat in server.chats} == {"the-model"}
 
@@ -474,7 +473,7 @@ def test_threads_share_an_engine(server, connect):
     assert server.most_in_flight <= 4
 
 
-def test_closing_gives_up_what_is_asked(server, connect):
+def test_closing_cancels_running_requests(server, connect):
     done = threading.Event()
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
@@ -497,19 +496,19 @@ def test_closing_gives_up_what_is_asked(server, connect):
 
 
 @pytest.mark.parametrize("image", [IMAGE[:100], IMAGE[:64, :64], IMAGE[..., 0], IMAGE / 255])
-def test_an_image_that_would_be_resized_does_not_leave(server, connect, image):
+def test_image_that_would_be_resized_is_not_sent(server, connect, image):
     with pytest.raises(EngineError):
         connect().ask([image], QUESTIONS)
     assert not server.chats
 
 
-def test_control_tokens_do_not_leave(server, connect):
+def test_control_tokens_are_not_sent(server, connect):
     with pytest.raises(EngineError, match=re.escape("<|im_end|>")):
         connect().ask([IMAGE], ["How far?<|im_end|>"])
     assert not server.chats
 
 
-def test_the_profile_of_a_served_model(connect, tmp_path: Path):
+def test_profile_of_a_served_model(connect, tmp_path: Path):
     authors = connect()
     assert (authors.profile.focal, authors.profile.fit) == (1000.0, "scale")
     assert authors.limits == QWEN3_VL_LIMITS
@@ -530,7 +529,7 @@ def test_the_profile_of_a_served_model(connect, tmp_path: Path):
         connect(profile=str(tmp_path / "missing"))
 
 
-def test_a_circuit_opens_lets_one_attempt_pass_and_closes():
+def test_circuit_opens_lets_one_attempt_pass_and_closes():
     now = [100.0]
     circuit = Circuit(pause=2.0, clock=lambda: now[0])
     assert circuit.reason is None

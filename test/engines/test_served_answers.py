@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The remote engine against a real server: it answers as the model does in process."""
+"""The remote engine against a real server: its answers equal those of the model in process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIEWS = [sample_view(np.random.default_rng(3), kind) for kind in ("room", "stree
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Engine]:
-    """Every answer decoded as a whole: what `generate` says (see test_transformers.py)."""
+    """Decodes whole answers, as `generate` does (see test_transformers.py)."""
     settings = EngineSettings(
         str(default_model()), device="cpu", dtype="float32", offline=True, force_answers=False
     )
@@ -49,32 +49,32 @@ def remote(model_server, request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 def depths(engine: Engine, view: View) -> tuple[list[str], np.ndarray]:
     answers = ask_depth(engine, view.image, view.camera, uniform_grid(view.camera, 5, 4))
-    return spoken(answers.texts), answers.depth
+    return without_reasoning(answers.texts), answers.depth
 
 
-def spoken(texts: Iterable[str]) -> list[str]:
-    """What is not thought: `transformers serve` sends thoughts apart, and not as they were."""
+def without_reasoning(texts: Iterable[str]) -> list[str]:
+    """Remove reasoning: `transformers serve` sends it separately, and not verbatim."""
     return [text.rpartition("</think>")[2].strip() for text in texts]
 
 
-def test_depths_through_a_server_are_those_of_the_model_in_process(local, remote):
+def test_served_depths_equal_those_of_the_model_in_process(local, remote):
     assert remote.profile == local.profile
     assert remote.limits == local.limits
-    heard = set()
+    answers = set()
     for view in VIEWS:
         texts, metres = depths(local, view)
         served_texts, served_metres = depths(remote, view)
         assert served_texts == texts
         np.testing.assert_array_equal(served_metres, metres)
-        heard |= set(texts)
-    # Else a model that always says the same would pass.
-    assert len(heard) > 10
+        answers |= set(texts)
+    # Otherwise a model that always answers the same would pass.
+    assert len(answers) > 10
 
 
-def test_two_images_and_words_of_ones_own(local, remote):
+def test_two_images_and_free_questions(local, remote):
     images = [np.ascontiguousarray(np.full((96, 128, 3), c, np.uint8)) for c in (30, 220)]
     questions = ["How far is the wall?", "Which image is brighter?"]
     for order in (images, images[::-1]):
         local_texts = [answer.text for answer in local.ask(order, questions)]
         remote_texts = [answer.text for answer in remote.ask(order, questions)]
-        assert spoken(remote_texts) == spoken(local_texts)
+        assert without_reasoning(remote_texts) == without_reasoning(local_texts)

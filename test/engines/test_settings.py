@@ -31,7 +31,7 @@ OTHER = EngineSettings(
     recording="answers.jsonl",
     record_to="more.jsonl",
 )
-"""No value is the default."""
+"""Every value differs from its default."""
 
 
 def parsed(*arguments: str) -> EngineSettings:
@@ -73,7 +73,7 @@ def test_every_setting_is_a_node_parameter():
         assert parameters[field.name].metadata == field.metadata
 
 
-def test_every_setting_has_a_description_a_group_and_what_its_value_is():
+def test_every_setting_is_described():
     for field, spec in zip(
         fields(EngineSettings), parameter_specs(EngineSettings).values(), strict=True
     ):
@@ -82,3 +82,8 @@ def test_every_setting_has_a_description_a_group_and_what_its_value_is():
         assert spec.metavar or spec.choices or isinstance(field.default, bool)
         is_number = isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
         assert (spec.minimum is not None) == is_number
+
+
+def test_settings_that_are_launch_arguments():
+    launched = {name for name, spec in parameter_specs(EngineSettings).items() if spec.launch}
+    assert launched == {"engine", "model", "base_url", "profile", "recording", "record_to"}

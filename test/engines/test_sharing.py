@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One model for several users, over recordings that take the place of models."""
+"""One model for several users, with recordings in place of models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VIEW = sample_view(np.random.default_rng(0), "room")
 
 
 class CountedLoads:
-    """`load_engine`, which notes what it made and what was closed."""
+    """Wraps `load_engine`; counts loads and closes."""
 
     def __init__(self) -> None:
         self.loads: list[EngineSettings] = []
@@ -50,13 +50,16 @@ def depths(engine) -> list[float]:
     return answers.depth.tolist()
 
 
-def test_a_model_is_loaded_once_and_closed_by_its_last_user(settings):
-    loads, told = CountedLoads(), []
+def test_model_is_loaded_once_and_closed_by_its_last_user(settings):
+    loads, progress = CountedLoads(), []
     pool = EnginePool(loads)
-    one = pool.load(settings, told.append)
-    two = pool.load(replace(settings), told.append)
+    one = pool.load(settings, progress.append)
+    two = pool.load(replace(settings), progress.append)
     assert len(loads.loads) == 1
-    assert told == [f"reading {settings.recording}", f"sharing {one.name}, which is loaded already"]
+    assert progress == [
+        f"reading {settings.recording}",
+        f"sharing {one.name}, which is loaded already",
+    ]
     expected = depths(TruthEngine([VIEW]))
     assert depths(one) == depths(two) == pytest.approx(expected)
     assert one.profile == two.profile and one.limits == two.limits
@@ -74,7 +77,7 @@ def test_a_model_is_loaded_once_and_closed_by_its_last_user(settings):
     assert len(loads.loads) == 2
 
 
-def test_other_settings_are_another_model(settings):
+def test_other_settings_load_another_model(settings):
     loads = CountedLoads()
     pool = EnginePool(loads)
     pool.load(settings)
@@ -82,7 +85,7 @@ def test_other_settings_are_another_model(settings):
     assert len(loads.loads) == 2 and loads.closed == 1
 
 
-def test_a_model_that_cannot_be_loaded_is_tried_again(settings, tmp_path):
+def test_failed_load_is_retried(settings, tmp_path):
     pool = EnginePool()
     missing = replace(settings, recording=str(tmp_path / "later.jsonl"))
     with pytest.raises(EngineError, match="later"):
@@ -91,7 +94,7 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(settings, tmp_path):
     assert len(depths(pool.load(missing))) == 6
 
 
-def test_who_comes_while_it_is_loading_waits_for_it(settings):
+def test_concurrent_users_wait_for_one_load(settings):
     loads, entered, gate = CountedLoads(), threading.Event(), threading.Event()
 
     def slow(settings, progress):

@@ -15,7 +15,8 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.numbers import NumberTree, answer_form
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
-from vlm3_ros.language.prompts import depth_question, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_question
+from vlm3_ros.language.prompts import load_prompt_set
 
 PROMPTS = load_prompt_set("vlm3")
 LENGTH = 12
@@ -26,7 +27,7 @@ def texts(answers):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (256, 192), (160, 224), (320, 256)])
-def test_answers_are_those_of_one_generate_per_question(tiny, picture, questions, size):
+def test_answers_equal_one_generate_per_question(tiny, picture, questions, size):
     images = [picture(*size)]
     expected = [tiny.generate(images, question, LENGTH) for question in questions]
     assert len(set(expected)) > len(questions) // 2, "the model must be rough enough to tell"
@@ -35,7 +36,7 @@ def test_answers_are_those_of_one_generate_per_question(tiny, picture, questions
     assert {(answer.value, answer.std) for answer in answers} == {(None, None)}
 
 
-def test_two_images_are_one_prefix(tiny, picture, questions):
+def test_two_images_form_one_prefix(tiny, picture, questions):
     images = [picture(128, 96, seed=1), picture(64, 160, seed=2)]
     expected = [tiny.generate(images, question, LENGTH) for question in questions]
     engine = tiny.engine(max_new_tokens=LENGTH)
@@ -49,7 +50,7 @@ def test_two_images_are_one_prefix(tiny, picture, questions):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data(), chunk=st.integers(1, 20))
-def test_neither_order_nor_company_nor_chunk_matters(tiny, picture, questions, data, chunk):
+def test_order_other_questions_and_chunk_do_not_matter(tiny, picture, questions, data, chunk):
     images = [picture(96, 64)]
     alone = {
         question: tiny.generate(images, question, LENGTH)
@@ -60,20 +61,21 @@ def test_neither_order_nor_company_nor_chunk_matters(tiny, picture, questions, d
     assert texts(answers) == [alone[question] for question in asked]
 
 
-def test_forced_answers_are_the_free_ones(fluent, image, depth_questions, caplog):
+def test_forced_answers_equal_free_ones(fluent, image, depth_questions, caplog):
     expected = [fluent.generate([image], question, 32) for question in depth_questions]
-    answers = fluent.engine(chunk=5).ask([image], depth_questions, PROMPTS.depth.answer)
+    answers = fluent.engine(chunk=5).ask([image], depth_questions, PROMPTS[DepthWording].answer)
     assert len(set(expected)) > 5
     assert texts(answers) == expected
     assert not caplog.records
 
 
-def test_the_distribution_is_what_full_forward_passes_give(fluent, image, depth_questions):
+def test_distribution_equals_that_of_full_forward_passes(fluent, image, depth_questions):
     engine = fluent.engine()
-    answers = engine.ask([image], depth_questions[:3], PROMPTS.depth.answer)
+    answers = engine.ask([image], depth_questions[:3], PROMPTS[DepthWording].answer)
     tokenizer, model = fluent.processor.tokenizer, fluent.model
     form = answer_form(
-        PROMPTS.depth.answer, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+        PROMPTS[DepthWording].answer,
+        lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
     )
 
     def scores(question, number):
@@ -95,11 +97,13 @@ def test_the_distribution_is_what_full_forward_passes_give(fluent, image, depth_
         assert answer.std == pytest.approx(tree.histogram().std, rel=1e-3)
 
 
-def test_the_spread_is_that_of_the_training_answers(fluent, image):
-    """They were uniform over [0.9, 0.999] of x / 200: half of their central 68 % is 0.034."""
+def test_spread_is_that_of_the_training_answers(fluent, image):
+    """These are uniform over [0.9, 0.999] of x / 200: half of their central 68 % is 0.034."""
     x = np.arange(1100, 2000, 50)
     answers = fluent.engine().ask(
-        [image], [depth_question(PROMPTS, (u, 1500)) for u in x], PROMPTS.depth.answer
+        [image],
+        [depth_question(PROMPTS[DepthWording], (u, 1500), PROMPTS.text_range) for u in x],
+        PROMPTS[DepthWording].answer,
     )
     values = np.array([answer.value for answer in answers]) / (x / 200)
     spread = np.array([answer.std for answer in answers]) / (x / 200)
@@ -107,8 +111,8 @@ def test_the_spread_is_that_of_the_training_answers(fluent, image):
     assert 0.01 < np.median(spread) < 0.1
 
 
-def test_spreads_are_scaled_as_the_profile_says(fluent, image, depth_questions):
-    template = PROMPTS.depth.answer
+def test_profile_scales_spreads(fluent, image, depth_questions):
+    template = PROMPTS[DepthWording].answer
     plain = fluent.engine().ask([image], depth_questions, template)
     loaded = LoadedModel(fluent.model, fluent.processor, replace(fluent.profile, std_scale=1.5))
     scaled = TransformersEngine(loaded, EngineSettings("fluent")).ask(
@@ -119,24 +123,26 @@ def test_spreads_are_scaled_as_the_profile_says(fluent, image, depth_questions):
 
 
 def test_forcing_can_be_turned_off(fluent, image, depth_questions):
-    forced = fluent.engine().ask([image], depth_questions, PROMPTS.depth.answer)
-    free = fluent.engine(force_answers=False).ask([image], depth_questions, PROMPTS.depth.answer)
+    forced = fluent.engine().ask([image], depth_questions, PROMPTS[DepthWording].answer)
+    free = fluent.engine(force_answers=False).ask(
+        [image], depth_questions, PROMPTS[DepthWording].answer
+    )
     assert texts(free) == texts(forced)
     assert {answer.std for answer in free} == {None}
 
 
-def test_answers_of_another_form_are_left_free(tiny, picture, questions, caplog):
+def test_answers_of_another_form_stay_free(tiny, picture, questions, caplog):
     images = [picture(64, 64)]
     engine = tiny.engine(max_new_tokens=LENGTH)
     with caplog.at_level(logging.WARNING):
-        answers = engine.ask(images, questions, PROMPTS.depth.answer)
-        engine.ask(images, questions, PROMPTS.depth.answer)
+        answers = engine.ask(images, questions, PROMPTS[DepthWording].answer)
+        engine.ask(images, questions, PROMPTS[DepthWording].answer)
     assert answers == engine.ask(images, questions)
-    assert len(caplog.records) == 1, "it is said once"
+    assert len(caplog.records) == 1, "logged once"
     assert repr(answers[0].text) in caplog.text
 
 
-def test_an_answer_that_never_ends_is_cut(tiny, picture, questions):
+def test_endless_answer_is_cut(tiny, picture, questions):
     for length in (1, 3):
         answers = tiny.engine(max_new_tokens=length).ask([picture(64, 64)], questions)
         expected = [tiny.generate([picture(64, 64)], question, length) for question in questions]
@@ -148,7 +154,7 @@ def test_no_questions_no_answers(tiny, picture):
 
 
 def test_threads_share_an_engine(tiny, picture, questions):
-    """M-RoPE offsets are state of the model in transformers: images of other shapes meet here."""
+    """transformers keeps M-RoPE offsets in the model, so images of several shapes must not mix."""
     engine = tiny.engine(max_new_tokens=4, chunk=4)
     pictures = [picture(*size) for size in ((64, 64), (192, 32), (32, 256))] * 4
     expected = [texts(engine.ask([image], questions)) for image in pictures]
@@ -173,7 +179,7 @@ def test_generate_works_as_before_on_the_same_model(tiny, picture, questions):
         (np.zeros((64, 64, 3), np.float32), "must be of shape"),
     ],
 )
-def test_images_that_the_processor_would_change_are_refused(tiny, image, message):
+def test_images_that_the_processor_would_resize_are_refused(tiny, image, message):
     with pytest.raises(EngineError, match=message):
         tiny.engine().ask([image], ["How far?"])
 
@@ -184,20 +190,20 @@ def test_a_question_needs_an_image(tiny):
 
 
 @pytest.mark.parametrize("token", ["<|image_pad|>", "<|vision_end|>", "<|im_end|>"])
-def test_a_question_cannot_speak_for_the_chat(tiny, picture, token):
+def test_control_tokens_in_questions_are_refused(tiny, picture, token):
     with pytest.raises(EngineError, match="control"):
         tiny.engine().ask([picture(64, 64)], [f"How {token} far?"])
 
 
-def test_a_closed_engine_says_so(tiny, picture):
+def test_closed_engine_says_so(tiny, picture):
     engine = tiny.engine()
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.ask([picture(64, 64)], ["How far?"])
 
 
-def test_the_prefix_is_never_copied(tiny, picture, questions):
-    """Nothing that a question adds to memory grows with the image."""
+def test_prefix_is_never_copied(tiny, picture, questions):
+    """The memory that a question adds does not grow with the image."""
 
     def allocated(image, count):
         engine = tiny.engine(max_new_tokens=2, chunk=count)
@@ -210,7 +216,7 @@ def test_the_prefix_is_never_copied(tiny, picture, questions):
     assert 0 < per_question[1] < 1.2 * per_question[0]
 
 
-def test_what_fits_into_memory_is_asked_at_the_same_time(tiny, picture, questions):
+def test_chunk_is_as_large_as_memory_allows(tiny, picture, questions):
     images = [picture(96, 64)]
     asked = questions * 3
     expected = texts(tiny.engine(max_new_tokens=LENGTH, chunk=1).ask(images, asked))
@@ -218,10 +224,8 @@ def test_what_fits_into_memory_is_asked_at_the_same_time(tiny, picture, question
 
 
 @pytest.mark.parametrize("chunk", [0, 8, 54])
-def test_a_device_that_runs_out_of_memory_gets_smaller_chunks(
-    tiny, picture, questions, chunk, caplog
-):
-    """The device is one with room for the questions' own tokens of three, or fewer, of them."""
+def test_out_of_memory_makes_chunks_smaller(tiny, picture, questions, chunk, caplog):
+    """A device with memory for the own tokens of at most three questions."""
     images, asked = [picture(96, 64)], questions * 3
     expected = texts(tiny.engine(max_new_tokens=LENGTH).ask(images, asked))
     engine = tiny.engine(max_new_tokens=LENGTH, chunk=chunk)

@@ -27,14 +27,15 @@ from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.bag.answers import BagAnswers, ask_about_frames, at_rate
 from vlm3_ros.evaluation.bag.evaluate import (
     BagEvaluation,
+    bag_result,
     bag_source,
     evaluate_answers,
-    evaluation_json,
-    write_evaluation,
 )
 from vlm3_ros.evaluation.bag.frames import counted
+from vlm3_ros.evaluation.bag.output import write_evaluation
 from vlm3_ros.evaluation.bag.scores import odometry_chains, published_pairs
 from vlm3_ros.evaluation.metrics.trajectories import read_tum
+from vlm3_ros.evaluation.result import result_json
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS
@@ -56,18 +57,18 @@ def evaluated(bag: Path, engine: Engine | None = None, **chosen: object) -> BagE
 def assert_without_error(evaluation: BagEvaluation) -> None:
     scores = evaluation.scores
     assert scores.left_out == {}
-    assert scores.depth.metrics.delta1 == 1
-    assert scores.depth.metrics.abs_rel < 1e-6
-    assert scores.depth.metrics.unanswered == 0
+    assert scores.depth.model.delta1 == 1
+    assert scores.depth.model.abs_rel < 1e-6
+    assert scores.depth.model.unanswered == 0
     for motions in (scores.pose, scores.odometry):
-        assert motions.metrics.pairs == evaluation.answers.frames - 1
-        assert set(motions.metrics.auc.values()) == {1.0}
+        assert motions.model.pairs == evaluation.answers.frames - 1
+        assert set(motions.model.auc.values()) == {1.0}
         assert np.max(motions.errors.rotation_deg) < 1e-5
         assert np.max(motions.errors.direction_deg) < 1e-4
         assert np.max(np.abs(motions.errors.distance_m)) < 1e-6
-    assert scores.correspondence.metrics.epe_px < 1e-3
-    assert scores.correspondence.metrics.unanswered == 0
-    assert scores.correspondence.metrics.matches > 20
+    assert scores.correspondence.model.epe_px < 1e-3
+    assert scores.correspondence.model.unanswered == 0
+    assert scores.correspondence.model.matches > 20
     for errors in (scores.trajectory.ape, scores.trajectory.ape_from_start, scores.trajectory.rpe):
         assert errors.translation_m.max < 1e-6
         assert errors.rotation_deg.max < 1e-5
@@ -91,7 +92,7 @@ def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -
     assert_without_error(evaluation)
     assert evaluation.notes == {}
     assert evaluation.answers.frames == len(evaluation.answers.answered) == FRAMES
-    content = evaluation_json(evaluation)
+    content = result_json(bag_result(evaluation))
     assert content["pose"]["auc30"] == 1
     assert content["frames"]["in_bag"] == FRAMES
     assert content["consistency"]["motions"] == FRAMES - 1
@@ -146,8 +147,8 @@ def test_ground_truth_may_be_named(drive: Path, engine: Engine, ground_truth: st
 def test_without_ground_truth_poses_are_left_out_and_named(engine: Engine, tmp_path: Path) -> None:
     write_drive(tmp_path / "bag", with_odometry=False, with_tf=False)
     evaluation = evaluated(tmp_path / "bag", engine)
-    assert evaluation.scores.depth.metrics.delta1 == 1
-    content = evaluation_json(evaluation)
+    assert evaluation.scores.depth.model.delta1 == 1
+    content = result_json(bag_result(evaluation))
     for name in ("pose", "odometry", "trajectory", "correspondence"):
         assert name not in content
         assert "no ground truth of poses" in content["left_out"][name]
@@ -162,7 +163,7 @@ def test_without_ground_truth_poses_are_left_out_and_named(engine: Engine, tmp_p
 def test_without_depth_the_trajectory_is_still_scored(engine: Engine, tmp_path: Path) -> None:
     write_drive(tmp_path / "bag", with_depth=False)
     evaluation = evaluated(tmp_path / "bag", engine)
-    content = evaluation_json(evaluation)
+    content = result_json(bag_result(evaluation))
     assert content["pose"]["auc3"] == 1
     assert content["trajectory"]["ape_rmse_m"] < 1e-6
     assert set(content["left_out"]) == {"depth", "correspondence", "occupancy"}
@@ -175,14 +176,14 @@ def test_a_camera_may_change_in_mid_stream(tmp_path: Path) -> None:
     other = PinholeCamera.from_hfov(160, 160, 60.0)
     write_drive(tmp_path / "bag", [CAMERA] * 4 + [other] * 3)
     evaluation = evaluated(tmp_path / "bag")
-    assert evaluation.scores.depth.metrics.delta1 == 1
-    assert evaluation.scores.depth.metrics.abs_rel < 1e-6
+    assert evaluation.scores.depth.model.delta1 == 1
+    assert evaluation.scores.depth.model.abs_rel < 1e-6
     assert len(evaluation.answers.resets) == 1
-    assert evaluation.scores.pose.metrics.pairs == 5
-    assert evaluation.scores.pose.metrics.auc[3] == 1
+    assert evaluation.scores.pose.model.pairs == 5
+    assert evaluation.scores.pose.model.auc[3] == 1
     assert evaluation.scores.trajectory.chains == 2
     assert len(evaluation.scores.trajectory.estimate.poses) == 4
-    assert "camera has changed" in evaluation.notes["the odometry began anew"]
+    assert "camera has changed" in evaluation.notes["the odometry was reset"]
 
 
 def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
@@ -192,12 +193,12 @@ def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
     evaluation = evaluated(cut)
     assert 2 <= evaluation.answers.frames < 30
     scores = evaluation.scores
-    assert scores.depth.metrics.abs_rel < 1e-6
-    assert scores.pose.metrics.auc[3] == 1
+    assert scores.depth.model.abs_rel < 1e-6
+    assert scores.pose.model.auc[3] == 1
     assert scores.trajectory.ape.translation_m.max < 1e-6
     notes = evaluation.notes
-    assert "truncated" in notes["only a part of the bag was read"]
-    assert "cut.mcap" in notes["only a part of the bag was read"]
+    assert "truncated" in notes["only part of the bag was read"]
+    assert "cut.mcap" in notes["only part of the bag was read"]
 
 
 def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None:
@@ -207,18 +208,18 @@ def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None
     (tmp_path / "damaged.mcap").write_bytes(content)
     evaluation = evaluated(tmp_path / "damaged.mcap")
     assert 2 <= evaluation.answers.frames < 40
-    assert evaluation.scores.depth.metrics.abs_rel < 1e-6
+    assert evaluation.scores.depth.model.abs_rel < 1e-6
     assert evaluation.scores.trajectory.ape.translation_m.max < 1e-6
     notes = evaluation.notes
-    assert "damaged after" in notes["only a part of the bag was read"]
+    assert "damaged after" in notes["only part of the bag was read"]
 
 
 def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         depth_only = truth_engine(source)
-    prompts = replace(depth_only.profile.prompts, pose=None, correspondence=None)
+    prompts = depth_only.profile.prompts.without("pose", "correspondence")
     depth_only.profile = replace(depth_only.profile, prompts=prompts)
-    content = evaluation_json(evaluated(drive, depth_only))
+    content = result_json(bag_result(evaluated(drive, depth_only)))
     assert content["depth"]["delta1"] == 1
     assert set(content["left_out"]) == {"pose", "correspondence", "odometry", "trajectory"}
     assert all("did not learn relative pose" in why for why in content["left_out"].values())
@@ -227,9 +228,9 @@ def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Eng
 def test_motion_without_matches_is_believed(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         no_matches = truth_engine(source)
-    prompts = replace(no_matches.profile.prompts, correspondence=None)
+    prompts = no_matches.profile.prompts.without("correspondence")
     no_matches.profile = replace(no_matches.profile, prompts=prompts)
-    content = evaluation_json(evaluated(drive, no_matches))
+    content = result_json(bag_result(evaluated(drive, no_matches)))
     assert content["pose"]["auc3"] == 1
     assert set(content["left_out"]) == {"correspondence"}
 
@@ -243,7 +244,7 @@ def test_frames_that_the_model_cannot_answer_are_wrong(drive: Path, tmp_path: Pa
     assert (answers.frames, answers.answered) == (FRAMES, [])
     assert answers.failed.total() == FRAMES
     assert "6 times: " in evaluation.notes["frames that could not be answered"]
-    depth = evaluation.scores.depth.metrics
+    depth = evaluation.scores.depth.model
     assert (depth.delta1, depth.images) == (0, FRAMES)
     assert depth.unanswered == depth.pixels > 0
     assert np.isnan(depth.abs_rel)
@@ -262,11 +263,11 @@ def test_answers_that_the_odometry_did_not_believe_are_scored(drive: Path) -> No
         frames = posed_frames(source)
     places = {id(frame): place for place, frame in enumerate(frames)}
     evaluation = evaluated(drive, Shortsighted(frames))
-    assert evaluation.scores.odometry.metrics.auc[3] == 1
-    pose = evaluation.scores.pose.metrics
+    assert evaluation.scores.odometry.model.auc[3] == 1
+    pose = evaluation.scores.pose.model
     assert pose.unanswered == pose.pairs - (FRAMES - 1) > 0
     assert pose.auc[30] == pytest.approx((FRAMES - 1) / pose.pairs)
-    assert evaluation.scores.correspondence.metrics.unanswered > 0
+    assert evaluation.scores.correspondence.model.unanswered > 0
 
 
 def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
         answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
         evaluation = evaluate_answers(source, engine.name, "offline", answers)
     assert answers.answered == [0, 2]
-    assert evaluation.scores.depth.metrics.images == 1
+    assert evaluation.scores.depth.model.images == 1
     assert "1 times: /image/compressed: " in evaluation.notes["images that could not be used"]
     assert "not registered" in evaluation.notes["frames without true depth"]
 

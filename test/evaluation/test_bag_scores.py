@@ -6,14 +6,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlm3_ros.bags.poses import TimedPoses, TruePoses
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.bags.timed_poses import TimedPoses
 from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.plots import plot_errors
-from vlm3_ros.evaluation.bag.scores import BagScores, DepthScores, score_answers, scores_json
-from vlm3_ros.evaluation.bag.tables import score_tables
+from vlm3_ros.evaluation.bag.scores import BagScores, score_answers
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
-from vlm3_ros.evaluation.html import svg_source
+from vlm3_ros.evaluation.pictures.figures import svg_source
+from vlm3_ros.evaluation.scores.depth import ScoredView, depth_scores
 from vlm3_ros.geometry.camera import PinholeCamera
 
 STAMPS_NS = [0, 100_000_000, 200_000_000, 300_000_000]
@@ -42,12 +43,11 @@ def scores(answers: BagAnswers, true_poses: TruePoses) -> BagScores:
     return score_answers(answers, BagTruth(stamps_ns=STAMPS_NS), true_poses)
 
 
-def test_pairs_without_direction_are_neither_wrong_nor_unanswered(
-    answers: BagAnswers, scores: BagScores
-) -> None:
-    assert (scores.pose.metrics.pairs, scores.pose.metrics.directed) == (3, 2)
-    assert scores.pose.metrics.auc[30] == 0.5
-    table = next(t for t in score_tables(answers, scores) if t.title.startswith("relative pose"))
+def test_pairs_without_direction_are_neither_wrong_nor_unanswered(scores: BagScores) -> None:
+    assert (scores.pose.model.pairs, scores.pose.model.directed) == (3, 2)
+    assert scores.pose.model.auc[30] == 0.5
+    (table,) = scores.pose.tables({})
+    assert table.title.startswith("relative pose")
     assert table.note.endswith("moved less than 1 cm: 1.")
     titles = [axes.get_title(loc="left") for axes in plot_errors(scores, 0).axes]
     assert len(titles) == 3
@@ -57,15 +57,13 @@ def test_pairs_without_direction_are_neither_wrong_nor_unanswered(
 def test_the_report_on_hours_of_frames_stays_small() -> None:
     frames = 10_000
     errors = np.random.default_rng(0).random(frames)
-    depth = DepthScores(
-        metrics=None,
-        constant=None,
-        row=None,
-        by_range=[],
-        stamps_ns=np.arange(frames) * 10**8,
-        delta1=errors,
-        abs_rel=np.where(errors < 0.1, np.nan, errors),
-    )
+    errors[errors < 0.1] = np.nan
+    views = [
+        ScoredView(i * 10**8, "", 1 + errors[[i]], np.array([np.nan]), np.ones(1), np.zeros(1))
+        for i in range(frames)
+    ]
+    depth = depth_scores(views)
+    np.testing.assert_allclose(depth.abs_rel, errors)
     assert len(svg_source(plot_errors(BagScores(depth=depth), 0))) < 300_000
 
 
@@ -78,7 +76,7 @@ def test_the_covariance_that_motions_were_given_is_checked(
     motion[0, 3] += 0.1
     answers.accepted = {pair: (motion, np.eye(6) * 0.05**2)}
     scores = score_answers(answers, BagTruth(stamps_ns=STAMPS_NS), true_poses)
-    content = scores_json(scores)["consistency"]
+    content = scores.consistency.to_json()
     assert content["nees"]["mean"] == pytest.approx(0.1**2 / 0.05**2 / 6)
     assert content["motions"] == 1
 
@@ -98,5 +96,5 @@ def test_where_the_rectified_image_shows_nothing_no_answer_is_missed() -> None:
     half = GRID[0] * GRID[1] // 2
     assert np.isnan(truth.depths[7][:half]).all()
     answered = np.where(np.arange(2 * half) < half, np.nan, 2.0)
-    metrics = score_answers(BagAnswers(depths={7: answered}), truth, None).depth.metrics
+    metrics = score_answers(BagAnswers(depths={7: answered}), truth, None).depth.model
     assert (metrics.delta1, metrics.pixels, metrics.unanswered) == (1, half, 0)

@@ -9,7 +9,7 @@ from vlm3_ros.evaluation.pictures.cloud import (
     CloudFrame,
     draw_clouds,
     render_cloud,
-    view_from_aside,
+    view_from_upper_left,
 )
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import inverse
@@ -30,13 +30,13 @@ def test_a_nearer_square_hides_a_farther_one_in_any_order():
         assert (picture == BLUE).all(axis=2).sum() == 144 - 9
 
 
-def test_nothing_is_seen_of_nothing():
+def test_no_points_give_an_empty_picture():
     picture = render_cloud(np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0), CAMERA)
     assert picture.shape == (60, 80, 3)
     assert (picture == picture[0, 0]).all()
 
 
-def test_an_image_seen_from_its_own_place_is_itself():
+def test_a_cloud_seen_from_its_camera_is_the_image():
     image = np.random.default_rng(0).integers(0, 240, (60, 80, 3)).astype(np.uint8)
     points = CAMERA.unproject(CAMERA.pixel_grid(), np.full((60, 80), 3.0)).reshape(-1, 3)
     picture = render_cloud(points, image.reshape(-1, 3), np.full(len(points), 0.01), CAMERA)
@@ -44,16 +44,16 @@ def test_an_image_seen_from_its_own_place_is_itself():
 
 
 @given(st.floats(1, 20), st.floats(0.1, 0.9), st.integers(0, 2**16))
-def test_most_of_a_cloud_is_seen_from_the_upper_left(far, spread, seed):
+def test_most_of_a_cloud_is_in_view_from_the_upper_left(far, spread, seed):
     rng = np.random.default_rng(seed)
     pixels = rng.uniform((0, 0), (79, 59), (200, 2))
     points = CAMERA.unproject(pixels, far * rng.uniform(1 - spread, 1, 200))
-    T_camera_aside = view_from_aside(points, CAMERA)
-    T_aside_camera = inverse(T_camera_aside)
-    seen = CAMERA.project(points @ T_aside_camera[:3, :3].T + T_aside_camera[:3, 3])
+    T_camera_viewer = view_from_upper_left(points, CAMERA)
+    T_viewer_camera = inverse(T_camera_viewer)
+    seen = CAMERA.project(points @ T_viewer_camera[:3, :3].T + T_viewer_camera[:3, 3])
     inside = ((seen >= 0) & (seen < (80, 60))).all(axis=1)
     assert inside.mean() >= 0.9
-    x, y, _ = T_camera_aside[:3, 3] - np.median(points, axis=0)
+    x, y, _ = T_camera_viewer[:3, 3] - np.median(points, axis=0)
     assert x < 0
     assert y < 0
 

@@ -57,6 +57,7 @@ def test_who_knows_the_truth_makes_no_error(views: list[View], tmp_path: Path) -
     assert (scores.model.images, scores.model.pixels) == (COUNT, COUNT * PIXELS)
     assert scores.model.unanswered == 0
     assert scores.constant.metrics.delta1 < 1
+    assert scores.constant.metrics.delta1 <= scores.row.metrics.delta1 < 1
     assert done == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -95,7 +96,7 @@ def test_images_may_lie_elsewhere(views: list[View], tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "data.jsonl"
     moved.parent.mkdir()
     file.rename(moved)
-    with pytest.raises(DatasetError, match="there is no image"):
+    with pytest.raises(DatasetError, match="no such image"):
         read_dataset(moved)
     assert read_dataset(moved, tmp_path)[-1].image == tmp_path / "rgb" / "0.png"
 
@@ -103,8 +104,8 @@ def test_images_may_lie_elsewhere(views: list[View], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"image": "rgb/none.png"}, "there is no image"),
-        ({"image": 3}, "image is no text"),
+        ({"image": "rgb/none.png"}, "no such image"),
+        ({"image": 3}, "image is not a string"),
         ({"intrinsics": [100.0, 100.0]}, "intrinsics are not"),
         ({"intrinsics": [float("nan"), 1.0, 1.0, 1.0]}, "intrinsics are not"),
         ({"intrinsics": "a lot"}, "could not convert"),
@@ -128,9 +129,9 @@ def test_what_is_no_json_object_is_named(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     for content, complaint in (
         ("\n\n{half", r":3: Expecting"),
-        ("[]", r":1: it is no JSON object"),
-        ('{"image": "a.png"}', r":1: it lacks depth, intrinsics, pixel_coords"),
-        ("\n", "there is no line in it"),
+        ("[]", r":1: not a JSON object"),
+        ('{"image": "a.png"}', r":1: missing depth, intrinsics, pixel_coords"),
+        ("\n", "the file is empty"),
     ):
         file.write_text(content)
         with pytest.raises(DatasetError, match=complaint):

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from vlm3_ros.evaluation.metrics.objects import (
     Asked,
+    answers_by_boxes,
     best_constants,
     best_length,
     box_relation,
     object_metrics,
-    said_by_boxes,
 )
-from vlm3_ros.language.prompts import RELATIONS
+from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Relation, Value
 
 NAN = float("nan")
@@ -141,7 +141,7 @@ def test_boxes_tell_relations_by_their_places_and_sizes() -> None:
         **{"wide": False, "thin": True, "behind": True, "front": False},
     }
     asked = [relation("left", True, NAN), width(1.0, NAN), relation("below", True, NAN)]
-    assert [one.is_right for one in said_by_boxes(asked)] == [True, False]
+    assert [one.is_right for one in answers_by_boxes(asked)] == [True, False]
 
 
 boxes = st.tuples(*[st.integers(0, 99)] * 4).map(

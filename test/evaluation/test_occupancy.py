@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.bags.poses import TimedPoses, TruePoses
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.bags.timed_poses import TimedPoses
 from vlm3_ros.evaluation.bag.answers import BagAnswers, ask_about_frames
 from vlm3_ros.evaluation.bag.evaluate import (
     BagEvaluation,
+    bag_result,
     bag_source,
     evaluate_answers,
-    evaluation_json,
-    write_evaluation,
 )
 from vlm3_ros.evaluation.bag.occupancy import (
     PUBLISHED,
@@ -31,6 +31,7 @@ from vlm3_ros.evaluation.bag.occupancy import (
     TRUE_POSES,
     OccupancySurvey,
 )
+from vlm3_ros.evaluation.bag.output import write_evaluation
 from vlm3_ros.evaluation.metrics.occupancy import (
     MAX_RANGE,
     OccupancyGrid,
@@ -39,6 +40,7 @@ from vlm3_ros.evaluation.metrics.occupancy import (
     occupancy_grid,
     occupancy_scores,
 )
+from vlm3_ros.evaluation.result import result_json
 from vlm3_ros.geometry.motion import transform
 
 CAMERA = np.array([0.1, 0.0, 0.8])
@@ -188,7 +190,7 @@ def test_true_answers_draw_the_true_map_as_far_as_so_few_can(
     np.testing.assert_allclose(
         evaluation.occupancy.published_way, evaluation.occupancy.true_way, atol=1e-6
     )
-    content = evaluation_json(evaluation)["occupancy"]
+    content = result_json(bag_result(evaluation))["occupancy"]
     assert content["true_cells"] == evaluation.occupancy.truth.occupied.sum() > 20
     assert content["maps"]["true_sparse_depth"]["real"]["0.25_m"] == 1
     assert "occupancy.png" in write_evaluation(evaluation, tmp_path)
@@ -233,7 +235,7 @@ def test_without_poses_there_is_no_map_and_it_is_told(
     evaluation = evaluated(tmp_path / "bag", true_answers)
     assert evaluation.occupancy is None
     assert "no ground truth of poses" in evaluation.scores.left_out["occupancy"]
-    assert "occupancy" not in evaluation_json(evaluation)
+    assert "occupancy" not in result_json(bag_result(evaluation))
     assert "occupancy.png" not in write_evaluation(evaluation, tmp_path)
 
 

@@ -15,7 +15,7 @@ MAGENTA = (255, 0, 255)
 
 @pytest.fixture
 def frame() -> DepthFrame:
-    """A picture in a colour that nothing else has; depth grows from 1 m above to 8 m below."""
+    """A magenta image; depth grows from 1 m at the top to 8 m at the bottom."""
     u, v = np.meshgrid(np.arange(10, 160, 20), np.arange(10, 120, 20))
     truth = np.repeat(np.linspace(1, 8, 120, dtype=np.float32)[:, None], 160, axis=1)
     return DepthFrame(
@@ -29,7 +29,7 @@ def frame() -> DepthFrame:
 
 
 def panels(path: Path) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The picture (RGB), and the column ranges of its panels, from where they are not white."""
+    """The picture (RGB) and the column ranges of its panels, which are not white."""
     picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     row = (picture[picture.shape[0] - 40] != 255).any(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
@@ -53,20 +53,20 @@ def test_five_panels_show_image_answers_truth_and_error(frame: DepthFrame, tmp_p
     assert far[2] > far[0]
 
 
-def test_what_is_unknown_has_no_panel(frame: DepthFrame, tmp_path: Path) -> None:
+def test_unknown_columns_are_left_out(frame: DepthFrame, tmp_path: Path) -> None:
     draw_depth_frames([replace(frame, truth=None)], tmp_path / "a.png", "title")
     assert len(panels(tmp_path / "a.png")[1]) == 3
     draw_depth_frames([replace(frame, truth=None, dense=None)], tmp_path / "b.png", "title")
     assert len(panels(tmp_path / "b.png")[1]) == 2
 
 
-def test_a_frame_without_any_answer_is_drawn(frame: DepthFrame, tmp_path: Path) -> None:
+def test_a_frame_without_answers_is_drawn(frame: DepthFrame, tmp_path: Path) -> None:
     silent = replace(frame, depth=np.full(len(frame.depth), np.nan), dense=None, truth=None)
     draw_depth_frames([silent], tmp_path / "a.png", "title")
     assert len(panels(tmp_path / "a.png")[1]) == 2
 
 
-def test_truth_with_sky_and_nothing_else_is_drawn(frame: DepthFrame, tmp_path: Path) -> None:
+def test_truth_of_only_sky_is_drawn(frame: DepthFrame, tmp_path: Path) -> None:
     sky = replace(frame, truth=np.full((120, 160), np.inf, np.float32))
     draw_depth_frames([sky, frame], tmp_path / "a.png", "title")
     assert len(panels(tmp_path / "a.png")[1]) == 5

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fuzz tests of this folder, guided by coverage: `make fuzz` (needs atheris, CPython 3.11).
+"""Run the fuzz tests of this folder guided by coverage: `make fuzz` (atheris, CPython 3.11).
 
-Each test runs in a process of its own for some time; inputs that reach new code are kept in the
-corpus, from which the next run begins. Ends with status 1 when one of them finds something.
+Each test runs in its own process. Inputs that reach new code are kept in the corpus, from which
+the next run starts. The exit status is 1 if a test finds something.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pathlib import Path
 
 MODULES = ("test_answers", "test_messages", "test_queries")
 SEEDS = 56
-"""Inputs that an empty corpus begins with."""
+"""Number of inputs in a new corpus."""
 
 FOLDER = Path(__file__).resolve().parent
 
 
 def main() -> int:
-    """Fuzz all tests, or one of them in this process."""
+    """Fuzz all tests, each in its own process, or one test in this process."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=120, help="for each test")
+    parser.add_argument("--seconds", type=int, default=120, help="per test")
     parser.add_argument("--out", type=Path, required=True, help="folder of corpus and findings")
-    parser.add_argument("--only", default="", help="tests whose name holds this text")
+    parser.add_argument("--only", default="", help="only tests whose name contains this text")
     parser.add_argument("--one", metavar="TEST", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -48,10 +48,10 @@ def _tests() -> list[str]:
 
 
 def _report(name: str, out: Path, seconds: int) -> int:
-    """Fuzz one test in a process of its own, and print its row. Returns the process's status."""
+    """Fuzz one test in its own process, print its row and return the status of the process."""
     corpus = out / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
-    if not any(corpus.iterdir()):  # inputs too short for a test are thrown away
+    if not any(corpus.iterdir()):  # atheris drops inputs that are too short for a test
         for seed in range(SEEDS):
             (corpus / f"seed{seed}").write_bytes(random.Random(seed).randbytes(32 << seed % 7))
     command = [sys.executable, __file__, "--one", name, "--out", out, "--seconds", str(seconds)]

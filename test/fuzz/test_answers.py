@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a model, a server or a file of answers says: it is read, or refused as documented."""
+"""Any text of a model, a server or a file of answers is read or raises the documented error."""
 
 from __future__ import annotations
 
@@ -19,17 +19,11 @@ from vlm3_ros.engines.base import Answer, EngineError, parse_profile
 from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.language.answers import (
-    AnswerError,
-    parse_depth,
-    parse_direction,
-    parse_distance,
-    parse_hour,
-    parse_length,
-    parse_point,
-    parse_relation,
-    parse_rotation,
-)
+from vlm3_ros.language.answers import AnswerError
+from vlm3_ros.language.correspondence import CorrespondenceWording, parse_point
+from vlm3_ros.language.depth import DepthWording, parse_depth
+from vlm3_ros.language.objects import parse_hour, parse_length, parse_relation
+from vlm3_ros.language.pose import PoseWording, parse_direction, parse_distance, parse_rotation
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.paths import share_folder
 
@@ -49,7 +43,7 @@ junk = st.one_of(st.just(""), st.just(""), st.text(max_size=20), st.just("</thin
 
 
 def answers(*templates: str) -> st.SearchStrategy[str]:
-    """Texts of a form, with anything in the place of numbers, and around."""
+    """Texts of these templates with arbitrary text for the numbers and around the answer."""
     names = ("value", "x", "y", "z", "yaw", "pitch", "roll", "coarse")
 
     @st.composite
@@ -69,28 +63,28 @@ def finite(value: object) -> bool:
 
 READERS = {
     "depth": (
-        [prompts.depth.answer for prompts in SETS],
-        [lambda text, p=p: parse_depth(text, p) for p in SETS],
+        [prompts[DepthWording].answer for prompts in SETS],
+        [lambda text, p=p: parse_depth(text, p[DepthWording]) for p in SETS],
         lambda value: finite(value) and value > 0,
     ),
     "distance": (
-        [prompts.pose.distance.answer for prompts in SETS],
-        [lambda text, p=p: parse_distance(text, p.pose) for p in SETS],
+        [prompts[PoseWording].distance.answer for prompts in SETS],
+        [lambda text, p=p: parse_distance(text, p[PoseWording]) for p in SETS],
         lambda value: finite(value) and value >= 0,
     ),
     "direction": (
-        [prompts.pose.direction.answer for prompts in SETS],
-        [lambda text, p=p: parse_direction(text, p.pose) for p in SETS],
+        [prompts[PoseWording].direction.answer for prompts in SETS],
+        [lambda text, p=p: parse_direction(text, p[PoseWording]) for p in SETS],
         lambda value: math.isclose(np.linalg.norm(value), 1, rel_tol=1e-9),
     ),
     "rotation": (
-        [prompts.pose.rotation.answer for prompts in SETS],
-        [lambda text, p=p: parse_rotation(text, p.pose) for p in SETS],
+        [prompts[PoseWording].rotation.answer for prompts in SETS],
+        [lambda text, p=p: parse_rotation(text, p[PoseWording]) for p in SETS],
         lambda value: finite(value) and np.abs(value).max() <= 180,
     ),
     "point": (
-        [prompts.correspondence.answer for prompts in SETS],
-        [lambda text, p=p: parse_point(text, p.correspondence, 2000) for p in SETS],
+        [prompts[CorrespondenceWording].answer for prompts in SETS],
+        [lambda text, p=p: parse_point(text, p[CorrespondenceWording], 2000) for p in SETS],
         lambda value: value.min() >= 0 and value.max() < 2000,
     ),
     "relation": (
@@ -137,12 +131,13 @@ COMPLETIONS = (
 
 @lru_cache(maxsize=1)
 def engine_of_a_server() -> tuple[RemoteEngine, list[httpx.Response]]:
-    """An engine whose server says what the list holds; the connection is all that is left out."""
-    said: list[httpx.Response] = []
+    """An engine without a connection: its server returns the response in the list."""
+    responses: list[httpx.Response] = []
     settings = EngineSettings("model", "openai", base_url="http://server/v1")
     engine = load_remote_engine(settings)
-    engine._client._http = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: said[0]))
-    return engine, said
+    transport = httpx.MockTransport(lambda request: responses[0])
+    engine._client._http = httpx.AsyncClient(transport=transport)
+    return engine, responses
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -167,9 +162,9 @@ content_types = st.one_of(
 @example(b"\xff", 200, "text/html; charset=hex")
 @example(b"\xff", 404, "text/html; charset=hex")
 def test_responses_of_a_server(body, status, content_type):
-    engine, said = engine_of_a_server()
+    engine, responses = engine_of_a_server()
     engine._client.circuit.close()
-    said[:] = [httpx.Response(status, headers={"Content-Type": content_type}, content=body)]
+    responses[:] = [httpx.Response(status, headers={"Content-Type": content_type}, content=body)]
     template = "<answer>{value}</answer>"
     answers, refusal = attempt((EngineError,), engine.ask, [PICTURE], ["How far?"], template)
     if answers:
@@ -227,7 +222,9 @@ def test_profiles(content):
     profile, _ = attempt((ValueError,), parse_profile, data)
     if profile:
         assert profile.focal > 0
-        attempt((AnswerError,), parse_depth, "<answer>2.5</answer>", profile.prompts)
+        if "depth" in profile.prompts.wordings:
+            wording = profile.prompts[DepthWording]
+            attempt((AnswerError,), parse_depth, "<answer>2.5</answer>", wording)
 
 
 def assert_answer(answer: Answer) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages and files with anything in them: they are read, or refused with the documented error."""
+"""Messages and files with any content are read or raise the documented error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ number = st.one_of(
 
 @st.composite
 def images(draw: st.DrawFn) -> Image:
-    """Half of them could be pictures."""
+    """About half of them could be valid."""
     message = Image(
         encoding=draw(st.one_of(st.sampled_from(ENCODINGS), st.text(max_size=12))),
         width=draw(unsigned),
@@ -102,7 +102,7 @@ def compressed_images(draw: st.DrawFn) -> CompressedImage:
 
 
 def matrix(*good: float) -> st.SearchStrategy[list[float]]:
-    """As many numbers, good ones or not."""
+    """As many numbers as given, each of them valid or arbitrary."""
     each = [st.one_of(st.just(value), st.just(value), number) for value in good]
     return st.one_of(st.just(list(good)), st.tuples(*each).map(list))
 
@@ -161,7 +161,7 @@ def test_camera_infos(message):
 
 
 @given(st.lists(camera_infos(), max_size=4), st.sampled_from(["camera", "other", ""]))
-def test_calibrations_of_a_camera(messages, frame_id):
+def test_calibration_histories(messages, frame_id):
     history = CalibrationHistory()
     for message in messages:
         history.add(message)
@@ -187,7 +187,7 @@ def test_calibration_files(content):
 
 
 @given(damaged(b"0.1 0 0.8 -0.5 0.5 -0.5 0.5", b"[1,2,3,0,0,0,1]"))
-def test_places_of_the_camera(content):
+def test_camera_mounts(content):
     def place(text: str) -> np.ndarray | None:
         return given_mount(PoseParameters(base_from_camera=text))
 

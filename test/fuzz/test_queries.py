@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions with anything in them: they are understood, or refused in words; answers are JSON."""
+"""Any question is understood or refused with a reason; answers are always JSON."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from vlm3_ros.tasks.queries import (
     PixelQuery,
     QueryAnswer,
     QueryError,
-    answer_json,
     names_detections,
-    parse_question,
     rectified_box,
     rectified_pixel,
     refused,
     resolved,
 )
+from vlm3_ros.tasks.query_json import answer_json, parse_question
 
 CAMERA = PinholeCamera(64, 48, 50.0, 50.0, 32.0, 24.0)
 LENS = lens_from_calibration(

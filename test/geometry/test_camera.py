@@ -32,7 +32,7 @@ units = st.floats(0, 1)
 
 @st.composite
 def cameras(draw: st.DrawFn) -> PinholeCamera:
-    """Cameras with 25 to 130 degrees of view, pixels up to a third off square, any centre."""
+    """Cameras with a view of 25 to 130 degrees, an aspect of pixels up to 1/3 off, any centre."""
     width, height = draw(sides), draw(sides)
     assume(1 / 4 < width / height < 4)
     fx = width * draw(st.floats(0.23, 2.2))
@@ -58,7 +58,7 @@ def test_unproject_undoes_project(view: tuple[PinholeCamera, np.ndarray], depth:
 
 
 @given(cameras(), st.lists(st.tuples(*[st.floats(-20, 20)] * 2, st.floats(0.05, 300)), min_size=1))
-def test_project_is_what_opencv_projects(
+def test_project_agrees_with_opencv(
     camera: PinholeCamera, points: list[tuple[float, float, float]]
 ) -> None:
     expected, _ = cv2.projectPoints(
@@ -73,7 +73,7 @@ def test_project_is_what_opencv_projects(
     )
 
 
-def test_points_that_are_not_ahead_have_no_pixel() -> None:
+def test_points_behind_the_camera_have_no_pixel() -> None:
     camera = PinholeCamera(640, 480, 500, 500, 320, 240)
     pixels = camera.project([[0, 0, -1], [0, 0, 0], [1, 2, math.nan], [0, 0, 2]])
     assert np.isnan(pixels[:3]).all()
@@ -166,13 +166,13 @@ def test_padding_makes_pixels_square(
     camera: PinholeCamera, focal: float, limits: ImageLimits
 ) -> None:
     unified = unify_focal(camera, focal, limits, "pad")
-    # Sides are whole pixels: half a pixel each is what rounding may cost.
+    # Sides are whole pixels: rounding may cost half a pixel each.
     slack = 0.51 / unified.content_width + 0.51 / unified.content_height
     assert unified.view.fx / unified.view.fy == pytest.approx(1, abs=2 * slack)
 
 
 @given(cameras(), focals, fits)
-def test_the_unified_focal_length_is_reached_where_the_limits_allow_it(
+def test_the_unified_focal_length_is_reached_if_the_limits_allow_it(
     camera: PinholeCamera, focal: float, fit: str
 ) -> None:
     anything = ImageLimits(multiple=32, min_pixels=1, max_pixels=10**12)
@@ -244,7 +244,7 @@ def test_the_metric_point_does_not_depend_on_image_size_or_fit(
             depth,
         ]
     )
-    # The same picture, delivered at another size.
+    # The same image at another size.
     for source in (camera, camera.resized(width, height)):
         unified = unify_focal(source, data.draw(focals), data.draw(limits), data.draw(fits))
         answer = answer_of_a_model_that_knows_sizes(unified, point, side=0.2)
@@ -299,12 +299,12 @@ def test_impossible_unified_focal_length_is_refused(focal: float) -> None:
 
 
 @pytest.mark.parametrize("impossible", [ImageLimits(32, 2_000, 1_000), ImageLimits(32, 100, 1_000)])
-def test_limits_that_no_size_fits_are_refused(impossible: ImageLimits) -> None:
+def test_impossible_limits_are_refused(impossible: ImageLimits) -> None:
     with pytest.raises(GeometryError, match="fits"):
         unify_focal(PinholeCamera(640, 480, 500, 500, 320, 240), 1000, impossible, "scale")
 
 
-def test_a_calibration_that_makes_a_sliver_is_refused() -> None:
+def test_a_calibration_that_gives_a_sliver_is_refused() -> None:
     with pytest.raises(GeometryError, match="check the calibration"):
         unify_focal(PinholeCamera(640, 480, 1e9, 500, 320, 240), 1000, QWEN, "scale")
 
@@ -339,7 +339,7 @@ def test_text_coordinates_are_monotone_and_in_range(
 
 
 @given(sides, sides, text_ranges, units, units)
-def test_pixels_from_text_are_half_a_step_off_at_most(
+def test_pixels_from_text_are_at_most_half_a_step_off(
     width: int, height: int, text_range: int, x: float, y: float
 ) -> None:
     pixel = np.array([x * width, y * height]) - 0.5

@@ -20,7 +20,7 @@ LATER = motion_from_parts(0.9, (0.8, 0.6, 0.0), (12, -3, 2))
 
 
 def covariance(seed: int) -> np.ndarray:
-    """Centimetres and half degrees, correlated."""
+    """Correlated errors of centimetres and half degrees."""
     root = np.random.default_rng(seed).normal(0, 0.006, (6, 6))
     return root @ root.T
 
@@ -50,7 +50,7 @@ def test_the_covariance_of_a_pose_is_that_of_samples():
     np.testing.assert_allclose(np.cov(errors, rowvar=False), expected, atol=0.1 * expected.max())
 
 
-def test_a_pose_becomes_a_reference_without_a_change():
+def test_a_pose_that_becomes_a_reference_does_not_change():
     again = POSE.as_reference()
     np.testing.assert_allclose(again.T_odom_base, POSE.T_odom_base, atol=1e-12)
     np.testing.assert_allclose(again.covariance_odom_base, POSE.covariance_odom_base, atol=1e-12)

@@ -41,7 +41,7 @@ def motions(draw: st.DrawFn, shortest: float = 0.1) -> np.ndarray:
 
 
 def scene(T_cam1_cam2: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Points in front of both cameras, and where each sees them: worked out point by point."""
+    """Points in front of both cameras, and their pixels, computed point by point."""
     rng = np.random.default_rng(seed)
     depth1 = rng.uniform(2, 6, count)
     pixels1 = rng.uniform(0, 1, (count, 2)) * (CAMERA1.width, CAMERA1.height)
@@ -60,7 +60,7 @@ def degrees_between(a: np.ndarray, b: np.ndarray) -> float:
 
 @settings(max_examples=20)
 @given(motions(), st.integers(0, 1000))
-def test_true_matches_have_no_residual_and_transfer_onto_one_another(T, seed):
+def test_true_matches_have_no_residual_and_transfer_onto_each_other(T, seed):
     pixels1, depth1, pixels2 = scene(T, 30, seed)
     residuals = epipolar_residuals(T, CAMERA1, pixels1, CAMERA2, pixels2)
     np.testing.assert_allclose(residuals, 0, atol=1e-12)
@@ -85,7 +85,7 @@ def test_a_residual_is_the_angle_off_the_epipolar_line(T, seed, angle):
 
 
 def test_a_known_residual_of_a_sideways_camera():
-    """Epipolar lines of a sideways step are rows: a match off by 4 rows of f = 200 is off them."""
+    """Epipolar lines of a sideways step are rows: a match is off by 4 rows at f = 200."""
     camera = PinholeCamera(320, 240, 200, 200, 160, 120)
     T = motion_from_parts(0.2, (1, 0, 0), (0, 0, 0))
     residuals = epipolar_residuals(
@@ -114,14 +114,14 @@ def test_parallaxes_are_the_angles_at_the_points(T, seed):
     np.testing.assert_allclose(found, np.negative(expected), atol=1e-5)
 
 
-def test_parallaxes_of_a_turn_are_none_and_of_unknown_pixels_unknown():
+def test_parallaxes_are_zero_for_a_turn_and_nan_for_nan():
     turn = motion_from_parts(0.0, (0, 0, 1), (9, 0, 0))
     pixels1, pixels2 = np.array([[10, 20], [np.nan, 3]]), np.array([[30, 20], [4, 5]])
     found = parallaxes(turn, CAMERA1, pixels1, CAMERA2, pixels2)
     assert found[0] == 0 and np.isnan(found[1])
 
 
-def test_what_is_behind_the_second_camera_is_seen_nowhere():
+def test_points_behind_the_second_camera_have_no_pixel():
     T = motion_from_parts(3, (0, 0, 1), (0, 0, 0))
     assert np.isnan(transferred_pixels(T, CAMERA1, [[160, 120]], [2.0], CAMERA2)).all()
 
@@ -145,7 +145,7 @@ def test_solvers_find_the_motion_among_wrong_matches(T, seed):
     np.testing.assert_allclose(found.yaw_pitch_roll_deg, true.yaw_pitch_roll_deg, atol=1)
 
 
-def test_pure_turns_and_standstill_have_a_metric_motion():
+def test_turns_in_place_and_standstill_have_a_metric_motion():
     for angles in [(0, 0, 0), (15, -4, 3)]:
         T = motion_from_parts(0, (0, 0, 1), angles)
         pixels1, depth1, pixels2 = scene(T, 25, 3)
@@ -153,7 +153,7 @@ def test_pure_turns_and_standstill_have_a_metric_motion():
         assert np.abs(motion_error(metric.T_cam1_cam2, T)).max() < 1e-5
 
 
-def test_depths_that_are_off_by_a_factor_scale_the_displacement():
+def test_scaled_depths_scale_the_displacement():
     T = motion_from_parts(0.4, (0, 0, 1), (5, 0, 0))
     pixels1, depth1, pixels2 = scene(T, 25, 4)
     metric = metric_motion_from_matches(
@@ -163,15 +163,15 @@ def test_depths_that_are_off_by_a_factor_scale_the_displacement():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_too_few_matches_tell_no_motion(count):
+def test_too_few_matches_determine_no_motion(count):
     pixels, depth = np.random.default_rng(0).uniform(0, 100, (count, 2)), np.ones(count)
     assert motion_from_matches(CAMERA1, pixels, CAMERA2, pixels, TOLERANCE) is None
     assert metric_motion_from_matches(CAMERA1, pixels, depth, CAMERA2, pixels, TOLERANCE) is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_matches_of_one_pixel_crash_nothing(noise):
-    """Whatever the solvers make of them, it is a motion or none."""
+def test_matches_of_one_pixel_do_not_crash(noise):
+    """The solvers may return a motion or None."""
     rng = np.random.default_rng(0)
     pixels1 = np.full((20, 2), 100.0) + noise * rng.normal(size=(20, 2))
     pixels2 = rng.uniform(0, 190, (20, 2))
@@ -203,7 +203,7 @@ def test_the_covariance_is_that_of_repeated_solutions():
     np.testing.assert_allclose(np.sqrt(np.diag(np.mean(covariances, 0))), measured, rtol=0.35)
 
 
-def test_a_way_back_that_misses_is_measured():
+def test_the_closure_error_is_measured():
     T = motion_from_parts(0.5, (0, 0, 1), (30, 0, 0))
     assert closure_error(T, inverse(T)) == pytest.approx((0, 0), abs=1e-6)
     missed = inverse(perturbed(T, [0.03, 0.04, 0, 0, math.radians(7), 0]))

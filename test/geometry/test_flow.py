@@ -43,18 +43,18 @@ def test_noise_alone_moves_little():
     assert np.mean(flow < 0.25) > 0.9
 
 
-def test_an_image_without_corners_tells_nothing():
+def test_an_image_without_corners_has_no_flow():
     blank = np.full((240, 320, 3), 90, np.uint8)
     assert image_flow(blank, as_image(picture())) is None
 
 
-def test_a_lens_that_is_covered_is_no_standstill():
+def test_a_covered_lens_is_not_a_standstill():
     blank = np.full((240, 320, 3), 90, np.uint8)
     assert np.mean(image_flow(as_image(picture()), blank) > 5) > 0.9
 
 
-def test_the_edge_of_what_is_visible_does_not_count():
-    """A rectified image: what it shows moves, its black corners do not."""
+def test_the_border_of_the_visible_part_is_ignored():
+    """The content of a rectified image moves, its black corners do not."""
     visible = np.zeros((240, 320), bool)
     visible[60:180, 80:240] = True
     first, second = picture(), np.roll(picture(), 3, axis=1)
@@ -67,7 +67,7 @@ def test_the_edge_of_what_is_visible_does_not_count():
 
 
 def test_corners_that_leave_the_image_have_moved():
-    """The world turns away, all but the robot's own bumper: no standstill."""
+    """Everything but the robot's own bumper turns away: not a standstill."""
     first = picture()
     first[:, 40:] = 90
     second = np.full_like(first, 90)

@@ -53,7 +53,7 @@ def test_a_blob_lands_where_the_geometry_says(
     assert view.flags.c_contiguous
     content = view[: unified.content_height, : unified.content_width, 0].astype(float)
     found = unified.to_source(centroid(content))
-    # A tenth of a pixel of the coarser image: rounding to 8 bits moves the centroid that much.
+    # Rounding to 8 bits moves the centroid by up to a tenth of a pixel of the coarser image.
     view_pixel = camera.width / unified.content_width, camera.height / unified.content_height
     np.testing.assert_allclose(found, centroid(blob.astype(float)), atol=0.1 * max(1, *view_pixel))
     assert (view[unified.content_height :] == PADDING).all()
@@ -70,7 +70,7 @@ def test_channels_keep_their_order() -> None:
         assert (content == (200, 100, 50)).all()
 
 
-def test_an_image_that_fits_already_is_not_changed() -> None:
+def test_an_image_of_the_right_size_is_unchanged() -> None:
     camera = PinholeCamera(320, 256, 500, 500, 160, 128)
     image = np.random.default_rng(0).integers(0, 255, (256, 320, 3), dtype=np.uint8)
     np.testing.assert_array_equal(

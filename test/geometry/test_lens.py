@@ -54,7 +54,7 @@ def lens(**changes: Any) -> LensCamera:
 
 @st.composite
 def lenses(draw: st.DrawFn) -> LensCamera:
-    """Every model, with coefficients of real lenses, any focal lengths, centres, rotations."""
+    """All models, with coefficients of real lenses and any focal lengths, centres, rotations."""
     model, typical = LENSES[draw(st.sampled_from(sorted(LENSES)))]
     D = [value * draw(st.floats(0, 1)) for value in typical]
     width, height = draw(st.integers(60, 200)), draw(st.integers(60, 200))
@@ -73,8 +73,8 @@ def lenses(draw: st.DrawFn) -> LensCamera:
 
 
 def opencv_raw_pixels(camera: LensCamera, points: np.ndarray) -> np.ndarray:
-    """Where OpenCV's forward model images points given in rectified axes, shape (N, 3)."""
-    # Not through a rotation vector: cv2.Rodrigues drops rotations below 1e-5.
+    """Project points in rectified axes, shape (N, 3), with OpenCV's forward model."""
+    # Do not use a rotation vector: cv2.Rodrigues drops rotations below 1e-5.
     in_raw_axes = np.einsum("ji,nj->ni", camera.R, points)
     still = np.zeros(3)
     if camera.distortion_model == "equidistant":
@@ -101,7 +101,7 @@ def test_rectified_pixels_are_those_of_the_pinhole_camera(
     np.testing.assert_allclose(camera.distort_pixels(expected), raw, atol=1e-4)
 
 
-def test_plumb_bob_is_the_formula_of_the_message_definition() -> None:
+def test_plumb_bob_follows_the_message_definition() -> None:
     """Radial k1, k2, k3 and tangential t1, t2, in this order."""
     k1, k2, t1, t2, k3 = BROWN
     x, y = 0.21, -0.34
@@ -126,7 +126,7 @@ def test_equidistant_is_a_polynomial_of_the_angle() -> None:
 @settings(max_examples=60)
 @given(lenses())
 def test_a_rectified_pixel_shows_what_the_pinhole_camera_sees_there(camera: LensCamera) -> None:
-    """The raw picture holds in each pixel where that pixel is: so does what was taken from it."""
+    """Each raw pixel holds its own position, so each rectified pixel holds where it came from."""
     columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     raw = np.dstack([columns, rows]).astype(np.float32)
     rectified = camera.rectify(raw)
@@ -150,7 +150,7 @@ def test_colours_keep_their_order() -> None:
 
 @settings(max_examples=40)
 @given(lenses())
-def test_the_mask_holds_what_the_raw_image_shows(camera: LensCamera) -> None:
+def test_the_mask_marks_what_the_raw_image_shows(camera: LensCamera) -> None:
     mask = camera.rectified_mask()
     assert mask.shape == (camera.height, camera.width)
     assert mask.dtype == bool
@@ -162,7 +162,7 @@ def test_the_mask_holds_what_the_raw_image_shows(camera: LensCamera) -> None:
     assert mask[inside].all()
     assert not mask[outside].any()
     white = camera.rectify(np.full((camera.height, camera.width), 255, np.uint8))
-    # A pixel at the very edge may blend in half an interpolation step of the black outside.
+    # A pixel at the edge may blend in half an interpolation step of the black outside.
     assert (white[mask] >= 255 * (1 - 2 / 32)).all()
     assert (white[inside] == 255).all()
 
@@ -198,7 +198,7 @@ def test_the_mirror_image_beyond_the_lens_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("lopsided", [[0, -0.02], [0, 0.02], [0, 0, 0, 0, 0, 0, -0.05]])
-def test_only_radial_distortion_decides_where_the_lens_ends(lopsided: list[float]) -> None:
+def test_only_radial_distortion_limits_the_lens(lopsided: list[float]) -> None:
     k1 = -0.5
     turning = 1 / math.sqrt(-3 * k1)
     D = [k1, 0, *lopsided, *[0] * (10 - len(lopsided))]
@@ -209,7 +209,7 @@ def test_only_radial_distortion_decides_where_the_lens_ends(lopsided: list[float
 
 
 def test_rays_from_behind_are_not_imaged() -> None:
-    """A rectification that turns by more than a right angle looks backwards in part."""
+    """A rectification that turns by more than 90 degrees looks partly backwards."""
     camera = lens(R=rotation((0, -1.2, 0)), P=[40.0, 0, 60, 0, 0, 40, 60, 0, 0, 0, 1, 0])
     rays = camera.rectified.rays(camera.rectified.pixel_grid()) @ camera.R
     behind = rays[..., 2] <= 0
@@ -219,7 +219,7 @@ def test_rays_from_behind_are_not_imaged() -> None:
     assert np.isnan(camera.distort_pixels(camera.rectified.pixel_grid()[behind])).all()
 
 
-def test_a_raw_pixel_that_no_ray_reaches_has_no_rectified_one() -> None:
+def test_a_raw_pixel_without_a_ray_has_no_rectified_pixel() -> None:
     camera = lens(D=[-0.5, 0, 0, 0])
     unreached = [[WIDTH * 5.0, HEIGHT * 5.0], [80, -40], [90, -40], [math.nan, 3]]
     assert np.isnan(camera.rectify_pixels(unreached)).all()
@@ -235,7 +235,7 @@ def test_pixel_shapes_follow_the_input() -> None:
     assert camera.distort_pixels(np.zeros((0, 2))).shape == (0, 2)
 
 
-def test_a_lens_without_distortion_leaves_its_image_alone() -> None:
+def test_a_lens_without_distortion_keeps_its_image() -> None:
     image = np.random.default_rng(3).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for model, D in (("none", []), ("", []), ("plumb_bob", [0.0] * 5), ("plumb_bob", [])):
         camera = lens(model=model, D=D, P=[0.0] * 12, R=[0.0] * 9)
@@ -248,7 +248,7 @@ def test_a_lens_without_distortion_leaves_its_image_alone() -> None:
         assert (bent.rectify(image) != image).any()
 
 
-def test_the_rectified_camera_comes_from_p_and_from_k_where_p_is_zero() -> None:
+def test_the_rectified_camera_comes_from_p_or_from_k_if_p_is_zero() -> None:
     camera = lens().rectified
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (115, 118, 82, 58)
     camera = lens(P=[0.0] * 12).rectified
@@ -284,7 +284,7 @@ def test_binning_takes_every_nth_pixel(binning: tuple[int, int], size: tuple[int
 
 
 def test_binning_applies_to_the_region_of_interest() -> None:
-    """(c - offset) / binning, as image_geometry has it."""
+    """(c - offset) / binning, as in image_geometry."""
     camera = lens(binning=(2, 4), roi=(20, 8, 100, 80), P=[*P[:3], -30.0, *P[4:]])
     assert (camera.width, camera.height) == (50, 20)
     np.testing.assert_allclose(camera.K, [[65, 0, 28.5], [0, 31.5, 13.5], [0, 0, 1]])
@@ -296,7 +296,7 @@ def test_zero_binning_and_region_mean_none() -> None:
 
 
 def test_a_slight_skew_is_ignored_as_in_opencv() -> None:
-    """Of a fisheye calibration that was published so."""
+    """From a published fisheye calibration."""
     skewed = lens(K=[130.0, 0.5, *K[2:]], P=[115.0, 0.5, *P[2:]])
     assert skewed == lens()
 
@@ -358,7 +358,7 @@ def test_a_lens_cannot_be_changed() -> None:
         ({"roi": (5, 5, 0, 0)}, "region of interest .* does not lie"),
     ],
 )
-def test_a_wrong_calibration_is_refused_with_what_is_wrong(
+def test_a_wrong_calibration_is_refused_with_the_reason(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(GeometryError, match=message):

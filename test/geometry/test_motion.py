@@ -64,7 +64,7 @@ def covariances(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(st.floats(0, 30), directions, angles, pitches, angles)
-def test_parts_make_the_product_of_elementary_rotations(distance, direction, yaw, pitch, roll):
+def test_parts_give_the_product_of_elementary_rotations(distance, direction, yaw, pitch, roll):
     T = motion_from_parts(distance, direction, [yaw, pitch, roll])
     np.testing.assert_allclose(
         T[:3, :3], turned(1, yaw) @ turned(0, pitch) @ turned(2, roll), atol=1e-12
@@ -90,7 +90,7 @@ def test_positive_angles_turn_right_look_up_and_bank_right(yaw_pitch_roll, axis,
 
 @given(transforms())
 @example(transform(Rotation.identity(), [0, 5e-324, 5e-324]))
-def test_parts_of_a_motion_make_it_again(T):
+def test_parts_of_a_motion_give_it_back(T):
     parts = motion_parts(T)
     yaw, pitch, roll = parts.yaw_pitch_roll_deg
     assert abs(yaw) <= 180 and abs(pitch) <= 90 and abs(roll) <= 180
@@ -116,7 +116,7 @@ def test_parts_come_back_away_from_the_poles(distance, direction, yaw, pitch, ro
     )
 
 
-def test_no_motion_has_a_direction_that_can_be_worded():
+def test_no_motion_has_a_unit_direction():
     parts = motion_parts(np.eye(4))
     assert parts.distance == 0
     assert parts.direction.tolist() == [0, 0, 1]
@@ -124,7 +124,7 @@ def test_no_motion_has_a_direction_that_can_be_worded():
 
 
 @given(transforms(), transforms(), points)
-def test_chains_and_inverses_move_points_as_their_frames_say(T_a_b, T_b_c, point_c):
+def test_compose_and_inverse_move_points_between_their_frames(T_a_b, T_b_c, point_c):
     point_b = T_b_c[:3, :3] @ point_c + T_b_c[:3, 3]
     point_a = T_a_b[:3, :3] @ point_b + T_a_b[:3, 3]
     np.testing.assert_allclose(compose(T_a_b, T_b_c) @ [*point_c, 1], [*point_a, 1], atol=1e-9)
@@ -141,8 +141,8 @@ def test_a_long_chain_stays_a_transform():
 
 
 @given(transforms(), transforms(), points)
-def test_base_and_camera_tell_the_same_motion(T_cam1_cam2, T_base_camera, point_cam2):
-    """A point seen by the second camera, brought to the first base on either way round."""
+def test_base_and_camera_motion_agree(T_cam1_cam2, T_base_camera, point_cam2):
+    """Both ways take a point of the second camera to the same point of the first base."""
     in_base2 = T_base_camera[:3, :3] @ point_cam2 + T_base_camera[:3, 3]
     in_cam1 = T_cam1_cam2[:3, :3] @ point_cam2 + T_cam1_cam2[:3, 3]
     in_base1 = T_base_camera[:3, :3] @ in_cam1 + T_base_camera[:3, 3]
@@ -172,7 +172,7 @@ def test_the_rotation_angle_is_that_about_any_axis(degrees, axis):
 @given(points, directions, st.floats(0, 3.1), st.floats(0.01, 10))
 @example(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 1.0]), 1e-4, 1.0)
 @example(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 1.0]), 1e-9, 1.0)
-def test_a_twist_held_for_its_time_makes_the_motion(linear, axis, angle, seconds):
+def test_a_constant_twist_makes_the_motion(linear, axis, angle, seconds):
     """The matrix exponential of a screw is the motion that its constant velocity makes."""
     x, y, z = axis * angle
     generator = np.zeros((4, 4))
@@ -184,12 +184,12 @@ def test_a_twist_held_for_its_time_makes_the_motion(linear, axis, angle, seconds
 
 
 @given(transforms(), points, directions, st.floats(0, 3.1))
-def test_an_error_that_is_put_right_is_gone(T, shift, axis, angle):
+def test_perturbed_undoes_motion_error(T, shift, axis, angle):
     error = np.concatenate([shift, axis * angle])
     np.testing.assert_allclose(motion_error(T, perturbed(T, error)), error, atol=1e-6)
 
 
-def test_a_rotation_error_leaves_the_place_alone_and_turns_about_the_fixed_axes():
+def test_a_rotation_error_keeps_the_position_and_turns_about_fixed_axes():
     T = transform(Rotation.from_matrix(turned(1, 90)), [1, 2, 3])
     moved = perturbed(T, [0, 0, 0, math.pi / 2, 0, 0])
     assert moved[:3, 3].tolist() == [1, 2, 3]
@@ -199,7 +199,7 @@ def test_a_rotation_error_leaves_the_place_alone_and_turns_about_the_fixed_axes(
 def numeric_transport(
     covariance: np.ndarray, T: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """First order, by differences of the exact function of a perturbed transform."""
+    """First order, by differences of the exact function at perturbed transforms."""
     step = 1e-6
     jacobian = np.stack(
         [
@@ -231,8 +231,8 @@ def test_covariances_follow_the_exact_functions(T1, T2, C1, C2):
         assert np.linalg.eigvalsh(found).min() > -1e-9 * np.abs(found).max()
 
 
-def test_the_covariance_of_a_sample_of_motions_is_the_transported_one():
-    """Of noisy poses of a camera, brought to the base one by one."""
+def test_the_covariance_of_sampled_motions_is_the_transported_one():
+    """Noisy poses of a camera, converted to the base one by one."""
     rng = np.random.default_rng(1)
     T = transform(Rotation.from_euler("YXZ", [0.3, 0.1, -0.2]), [0.2, -0.1, 0.7])
     T_base_camera = transform(Rotation.from_euler("YXZ", [1.3, -0.4, 0.2]), [0.5, 0.1, 1.0])
@@ -249,14 +249,14 @@ CLAMPED = ImageLimits(32, 32 * 32, 128 * 128)
 
 
 @given(transforms(), st.floats(0.4, 2.5), st.floats(0.8, 1.25), st.sampled_from(["scale", "pad"]))
-def test_what_a_model_sees_comes_back_as_the_metric_motion(T, zoom, squeeze, fit):
+def test_seen_motion_and_metric_motion_are_inverse(T, zoom, squeeze, fit):
     camera = PinholeCamera(300, 200, 250 * zoom, 250 * zoom * squeeze, 150, 100)
     unified = unify_focal(camera, 250, LIMITS, fit)
     np.testing.assert_allclose(metric_motion(seen_motion(T, unified), unified), T, atol=1e-6)
 
 
 def test_a_model_that_sees_a_displacement_sees_the_same_pixels():
-    """A point of the scene, its depth as the model believes it, moves by the same pixels."""
+    """A point of the scene, at the depth that the model sees, moves by the same pixels."""
     camera = PinholeCamera(640, 480, 700, 650, 300, 250)
     unified = unify_focal(camera, 250, CLAMPED, "scale")
     assert unified.effective_focal < 0.7 * 250
@@ -283,7 +283,7 @@ def test_a_model_that_sees_a_rotation_sees_the_axis_at_the_same_pixel(angles_deg
 
 
 @given(angles, st.floats(-89, 89), angles, directions)
-def test_rotations_are_those_of_tf_transformations(yaw, pitch, roll, direction):
+def test_rotations_agree_with_tf_transformations(yaw, pitch, roll, direction):
     """ROS's own conversions, in rotating axes Y, X, Z."""
     tf = pytest.importorskip("tf_transformations")
     T = motion_from_parts(1.0, direction, (yaw, pitch, roll))

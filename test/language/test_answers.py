@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import get_args
@@ -17,38 +16,44 @@ from vlm3_ros.language.answers import (
     NEAREST_METRES,
     AnswerError,
     Reason,
-    parse_depth,
-    parse_direction,
-    parse_distance,
+)
+from vlm3_ros.language.correspondence import (
+    CorrespondenceWording,
+    correspondence_answer,
+    parse_point,
+)
+from vlm3_ros.language.depth import DepthWording, depth_answer, parse_depth
+from vlm3_ros.language.objects import (
+    ObjectsWording,
+    hour_answer,
+    metres_answer,
     parse_hour,
     parse_length,
-    parse_point,
     parse_relation,
-    parse_rotation,
 )
-from vlm3_ros.language.prompts import (
-    CorrespondencePrompt,
-    DepthPrompt,
-    PosePrompt,
-    PosePrompts,
-    PromptSet,
-    correspondence_answer,
-    depth_answer,
-    hour_answer,
-    load_prompt_set,
-    metres_answer,
+from vlm3_ros.language.pose import (
+    PoseQuestion,
+    PoseWording,
+    parse_direction,
+    parse_distance,
+    parse_rotation,
     pose_answers,
 )
+from vlm3_ros.language.prompts import load_prompt_set
 
 VLM3 = load_prompt_set("vlm3")
 
 
-def with_answer(answer: str, decimals: int = 2) -> PromptSet:
-    return dataclasses.replace(VLM3, depth=DepthPrompt("({x}, {y})?", answer, decimals))
+DEPTH, POSE = VLM3[DepthWording], VLM3[PoseWording]
+MATCH, OBJECTS = VLM3[CorrespondenceWording], VLM3[ObjectsWording]
+
+
+def with_answer(answer: str, decimals: int = 2) -> DepthWording:
+    return DepthWording("({x}, {y})?", answer, decimals)
 
 
 TEMPLATES = [
-    VLM3.depth.answer,
+    DEPTH.answer,
     "<answer>{value}</answer>",
     "The depth is {value} meters.",
     "[depth] {value} [end]",
@@ -72,8 +77,8 @@ TEMPLATES = [
         ("<answer>the <answer>3.5</answer>", 3.5),
     ],
 )
-def test_the_number_in_the_answer_tags_is_what_counts(text: str, metres: float) -> None:
-    assert parse_depth(text, VLM3) == metres
+def test_the_number_in_the_answer_tags_counts(text: str, metres: float) -> None:
+    assert parse_depth(text, DEPTH) == metres
 
 
 @pytest.mark.parametrize(
@@ -110,7 +115,7 @@ def test_the_number_in_the_answer_tags_is_what_counts(text: str, metres: float) 
 )
 def test_a_text_without_a_depth_is_refused_with_the_reason(text: str, reason: Reason) -> None:
     with pytest.raises(AnswerError) as raised:
-        parse_depth(text, VLM3)
+        parse_depth(text, DEPTH)
     assert raised.value.reason == reason
     assert raised.value.text == text
     assert reason in str(raised.value)
@@ -126,11 +131,11 @@ def test_a_text_without_a_depth_is_refused_with_the_reason(text: str, reason: Re
 def test_a_worded_depth_is_read_back_within_its_decimals(
     template: str, decimals: int, metres: float, thinking: str
 ) -> None:
-    prompts = with_answer(template, decimals)
+    wording = with_answer(template, decimals)
     metres += 0.5 * 10.0**-decimals
-    answer = depth_answer(prompts, min(metres, FARTHEST_METRES))
+    answer = depth_answer(wording, min(metres, FARTHEST_METRES))
     for text in (answer, f"<think>{thinking}</think>\n{answer}", f"{answer}\n"):
-        found = parse_depth(text, prompts)
+        found = parse_depth(text, wording)
         assert found == pytest.approx(metres, rel=1e-12, abs=0.5000001 * 10.0**-decimals)
 
 
@@ -158,9 +163,9 @@ pieces = st.sampled_from(
 texts = st.text() | st.lists(pieces | st.text(max_size=5), max_size=12).map("".join)
 
 
-def outcome_of(text: str, prompts: PromptSet) -> float | AnswerError:
+def outcome_of(text: str, wording: DepthWording) -> float | AnswerError:
     try:
-        return parse_depth(text, prompts)
+        return parse_depth(text, wording)
     except AnswerError as error:
         return error
 
@@ -186,13 +191,10 @@ def test_any_text_gives_a_finite_positive_number_or_an_answer_error(
 
 @pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<answer>1", "<", "</think>", "a "])
 def test_a_runaway_repetition_is_read_in_one_pass(piece: str) -> None:
-    """Quadratic matching of the longest text would run into the suite's timeout."""
+    """Quadratic matching of the longest text would exceed the suite's timeout."""
     with pytest.raises(AnswerError):
-        parse_depth(piece * (MAX_CHARACTERS // len(piece)), VLM3)
+        parse_depth(piece * (MAX_CHARACTERS // len(piece)), DEPTH)
 
-
-POSE, MATCH = VLM3.pose, VLM3.correspondence
-assert POSE is not None and MATCH is not None
 
 READERS: dict[str, Callable[[str], object]] = {
     "distance": lambda text: parse_distance(text, POSE),
@@ -267,7 +269,7 @@ def test_answers_about_two_views_are_read(reader: str, text: str, value: object)
         ("point", " " * (MAX_CHARACTERS + 1), "too long"),
     ],
 )
-def test_what_is_no_motion_and_no_pixel_is_refused(reader: str, text: str, reason: str) -> None:
+def test_wrong_motions_and_pixels_are_refused(reader: str, text: str, reason: str) -> None:
     with pytest.raises(AnswerError) as raised:
         READERS[reader](text)
     assert raised.value.reason == reason
@@ -286,7 +288,7 @@ def test_a_worded_motion_is_read_back_within_its_decimals(
     direction = np.array(vector) / math.hypot(*vector)
     texts = pose_answers(POSE, distance, direction, (yaw, pitch, roll))
     assert parse_distance(texts[0], POSE) == pytest.approx(distance, abs=0.50001e-3)
-    # Rounding moves the vector by 0.0009 at most, its length is then made 1 again.
+    # Rounding moves the vector by at most 0.0009; then its length is made 1.
     np.testing.assert_allclose(parse_direction(texts[1], POSE), direction, atol=1.5e-3)
     np.testing.assert_allclose(parse_rotation(texts[2], POSE), (yaw, pitch, roll), atol=0.50001e-2)
 
@@ -297,7 +299,7 @@ def test_a_worded_pixel_is_read_back(x: int, y: int) -> None:
 
 
 @pytest.mark.parametrize("length", range(len("Yaw=-12.34, Pitch=5.67, Roll=-8.90.")))
-def test_an_answer_that_was_cut_off_is_never_read(length: int) -> None:
+def test_a_truncated_answer_is_never_read(length: int) -> None:
     with pytest.raises(AnswerError):
         parse_rotation("Yaw=-12.34, Pitch=5.67, Roll=-8.90."[:length], POSE)
 
@@ -353,7 +355,7 @@ def test_a_pixel_is_read_back_in_any_wording(template: str) -> None:
     assume(answer.count("{x}") == answer.count("{y}") == 1)
     # A wording that holds its own opening inside could be read from there.
     assume("[" not in before and ";" not in before + after and "]" not in after)
-    prompt = CorrespondencePrompt("{x}{y}", answer)
+    prompt = CorrespondenceWording("{x}{y}", answer)
     worded = correspondence_answer(prompt, (3, 41), 50)
     assume("</think>" not in worded.partition("[")[2])
     assert parse_point(worded, prompt, 50).tolist() == [3, 41]
@@ -368,19 +370,16 @@ def test_a_runaway_answer_about_two_views_is_read_in_one_pass(reader: str, piece
         READERS[reader](piece * (MAX_CHARACTERS // len(piece)))
 
 
-def test_a_wording_of_ones_own_is_read() -> None:
-    pose = PosePrompts(
-        PosePrompt("?", "<answer>{value}</answer>", 2),
-        PosePrompt("?", "v = [{x}; {y}; {z}]", 2),
-        PosePrompt("?", "[{yaw} | {pitch} | {roll}]", 0),
+def test_a_custom_wording_is_read() -> None:
+    pose = PoseWording(
+        PoseQuestion("?", "<answer>{value}</answer>", 2),
+        PoseQuestion("?", "v = [{x}; {y}; {z}]", 2),
+        PoseQuestion("?", "[{yaw} | {pitch} | {roll}]", 0),
     )
     assert parse_distance("<answer> 3 m </answer>", pose) == 3
     assert parse_direction("v = [0;0;1]", pose).tolist() == [0, 0, 1]
     assert parse_rotation("[ 1 | 2|3 ]", pose).tolist() == [1, 2, 3]
 
-
-OBJECTS = VLM3.objects
-assert OBJECTS is not None
 
 FIRST, SECOND = (
     OBJECTS.region.format(xmin=xmin, ymin=20, xmax=700, ymax=1999) for xmin in (3, 400)
@@ -396,7 +395,7 @@ FIRST, SECOND = (
         ("relation", " **No**, it is not.", False),
         ("relation", "<answer>Yes</answer><|im_end|>", True),
         ("relation", "<think>No, no.</think> Yes, it is.", True),
-        # As SpatialRGPT's public templates say it.
+        # As in SpatialRGPT's public templates.
         ("relation", f"Indeed, {FIRST} is positioned on the left side of {SECOND}.", True),
         ("relation", f"Correct, you'll find {FIRST} to the left of {SECOND}.", True),
         ("relation", "That is True.", True),
@@ -472,7 +471,7 @@ def test_answers_about_objects_are_read_in_many_words(
         ("hour", "between 2 and 3 o'clock", "several answers"),
     ],
 )
-def test_what_says_nothing_about_objects_is_refused(reader: str, text: str, reason: str) -> None:
+def test_wrong_answers_about_objects_are_refused(reader: str, text: str, reason: str) -> None:
     with pytest.raises(AnswerError) as raised:
         OBJECT_READERS[reader](text)
     assert raised.value.reason == reason

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,23 +11,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vlm3_ros.language.prompts import (
-    CorrespondencePrompt,
-    DepthPrompt,
-    PosePrompt,
-    PosePrompts,
-    PromptError,
-    coarse_direction,
+from vlm3_ros.language import prompts
+from vlm3_ros.language.correspondence import (
+    CorrespondenceWording,
     correspondence_answer,
     correspondence_question,
-    depth_answer,
-    depth_question,
-    load_prompt_set,
-    parse_prompt_set,
-    pose_answers,
 )
+from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.pose import PoseQuestion, PoseWording, coarse_direction, pose_answers
+from vlm3_ros.language.prompts import load_prompt_set, parse_prompt_set
+from vlm3_ros.language.templates import PromptError
 
 VLM3 = load_prompt_set("vlm3")
+DEPTH, POSE, MATCH = VLM3[DepthWording], VLM3[PoseWording], VLM3[CorrespondenceWording]
 
 OWN: dict[str, Any] = {
     "name": "own",
@@ -41,7 +36,7 @@ OWN: dict[str, Any] = {
 }
 
 
-def test_vlm3_asks_word_for_word_as_the_readme_of_the_model() -> None:
+def test_the_depth_question_is_that_of_the_models_readme() -> None:
     norm_x, norm_y = 1234, 56
     readme = (
         f"Given this image, how far is the point at coordinates ({norm_x}, {norm_y}) "
@@ -49,23 +44,22 @@ def test_vlm3_asks_word_for_word_as_the_readme_of_the_model() -> None:
         "to image width and height. Output the thinking process in <think> </think> "
         "and final answer (the meter number only, without the unit) in <answer> </answer> tags."
     )
-    assert depth_question(VLM3, (norm_x, norm_y)) == readme
+    assert depth_question(DEPTH, (norm_x, norm_y), VLM3.text_range) == readme
     assert VLM3.text_range == 2000
     assert VLM3.name == "vlm3"
 
 
-def test_vlm3_asks_about_two_views_word_for_word_as_the_paper() -> None:
-    assert VLM3.pose is not None and VLM3.correspondence is not None
-    assert VLM3.pose.distance.question == (
+def test_the_two_view_questions_are_those_of_the_paper() -> None:
+    assert POSE.distance.question == (
         "Estimate the magnitude of the camera translation between the two viewpoints."
     )
-    assert VLM3.pose.direction.question == (
+    assert POSE.direction.question == (
         "Using the first camera as the reference frame, describe the displacement of the camera "
         "between the two views. Use the first camera's local axes (X = right, Y = down, Z = "
         "forward) and give a qualitative direction together with the precise unit direction "
         "vector (x, y, z)."
     )
-    assert VLM3.pose.rotation.question == (
+    assert POSE.rotation.question == (
         "Treating the first image as the reference viewpoint, describe the camera's reorientation "
         "needed to reach the second image's viewpoint as yaw, pitch and roll about the first "
         "camera's local axes, applied intrinsically in the order yaw -> pitch -> roll. "
@@ -74,19 +68,16 @@ def test_vlm3_asks_about_two_views_word_for_word_as_the_paper() -> None:
         "optical (forward) axis after yaw and pitch, positive = bank to the right (image content "
         "rotates clockwise from the operator's POV)."
     )
-    assert correspondence_question(VLM3.correspondence, (17, 1999), 2000) == (
+    assert correspondence_question(MATCH, (17, 1999), 2000) == (
         "Given these two images, what pixel in the second image corresponds to pixel (17, 1999) "
         "in the first image? Report the answer as (x2, y2)."
     )
-    assert correspondence_answer(VLM3.correspondence, (0, 3), 2000) == (
-        "The corresponding pixel is (0, 3)."
-    )
+    assert correspondence_answer(MATCH, (0, 3), 2000) == ("The corresponding pixel is (0, 3).")
 
 
 def test_a_motion_is_worded_as_in_the_paper() -> None:
-    assert VLM3.pose is not None
     root = math.sqrt(0.5)
-    assert pose_answers(VLM3.pose, 0.5, (root, -1e-9, -root), (-0.0001, 7.126, -179.996)) == (
+    assert pose_answers(POSE, 0.5, (root, -1e-9, -root), (-0.0001, 7.126, -179.996)) == (
         "Translation distance: 0.500 meters.",
         "The camera moves right, backward, unit vector (0.707, 0.000, -0.707).",
         "Yaw=0.00, Pitch=7.13, Roll=-180.00.",
@@ -118,23 +109,24 @@ def test_the_direction_in_words_is_that_of_a_compass(degrees_right: float, words
 def test_a_motion_that_cannot_be_worded_is_refused(
     distance: float, direction: tuple[float, ...], angles: tuple[float, ...], message: str
 ) -> None:
-    assert VLM3.pose is not None
     with pytest.raises(PromptError, match=message):
-        pose_answers(VLM3.pose, distance, direction, angles)
+        pose_answers(POSE, distance, direction, angles)
 
 
 def test_a_set_without_two_views_is_still_read() -> None:
     for extra in ({}, {"pose": None, "correspondence": None}):
         own = parse_prompt_set({**OWN, **extra})
-        assert own.pose is None and own.correspondence is None
+        assert list(own.wordings) == ["depth"]
 
 
 def pose_prompts(
     distance: str = "<{value}>",
     direction: str = "<{x} {y} {z}>",
     rotation: str = "<{yaw} {pitch} {roll}>",
-) -> PosePrompts:
-    return PosePrompts(*(PosePrompt("?", answer, 1) for answer in (distance, direction, rotation)))
+) -> PoseWording:
+    return PoseWording(
+        *(PoseQuestion("?", answer, 1) for answer in (distance, direction, rotation))
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,45 +151,71 @@ def test_a_wording_that_could_not_be_read_back_is_refused(
         pose_prompts(**{**good, **parts})
 
 
-def test_a_wording_of_correspondence_needs_both_places_in_question_and_answer() -> None:
+def test_correspondence_needs_x_and_y_in_question_and_answer() -> None:
     with pytest.raises(PromptError, match=r"correspondence question must hold {y} once"):
-        CorrespondencePrompt("({x})?", "({x}, {y})")
+        CorrespondenceWording("({x})?", "({x}, {y})")
     with pytest.raises(PromptError, match="correspondence answer must enclose"):
-        CorrespondencePrompt("({x}, {y})?", "({x}, {y}")
+        CorrespondenceWording("({x}, {y})?", "({x}, {y}")
 
 
 def test_answers_are_worded_with_the_decimals_of_the_set() -> None:
-    assert depth_answer(VLM3, 3.14159) == "<think> </think> <answer>3.14</answer>"
-    assert depth_answer(VLM3, 12) == "<think> </think> <answer>12.00</answer>"
-    assert depth_answer(VLM3, np.float32(0.1)) == "<think> </think> <answer>0.10</answer>"
-    assert depth_answer(parse_prompt_set(OWN), 3.14159) == "It is 3.142 m away."
+    assert depth_answer(DEPTH, 3.14159) == "<think> </think> <answer>3.14</answer>"
+    assert depth_answer(DEPTH, 12) == "<think> </think> <answer>12.00</answer>"
+    assert depth_answer(DEPTH, np.float32(0.1)) == "<think> </think> <answer>0.10</answer>"
+    assert depth_answer(parse_prompt_set(OWN)[DepthWording], 3.14159) == "It is 3.142 m away."
 
 
-def test_a_set_of_ones_own_is_read_from_a_file(tmp_path: Path) -> None:
+def test_a_custom_set_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_text(json.dumps(OWN))
     for name in (path, str(path)):
         own = load_prompt_set(name)
-        assert depth_question(own, np.array([7, 999])) == "How far is 999, 7? {not a placeholder}"
+        assert (
+            depth_question(own[DepthWording], np.array([7, 999]), own.text_range)
+            == "How far is 999, 7? {not a placeholder}"
+        )
     with pytest.raises(PromptError, match="outside of the text range"):
-        depth_question(own, (1000, 0))
+        depth_question(own[DepthWording], (1000, 0), own.text_range)
+
+
+def test_a_set_need_not_word_depth() -> None:
+    pose = parse_prompt_set({**VLM3.to_json(), "depth": None, "objects": None})
+    assert list(pose.wordings) == ["pose", "correspondence"]
+    assert pose[PoseWording] == POSE
+    with pytest.raises(PromptError, match="prompt set 'vlm3' has no depth questions"):
+        pose[DepthWording]
+
+
+@pytest.mark.parametrize("name", ["vlm3", "vlm3-short"])
+def test_a_shipped_set_is_written_as_it_was_read(name: str) -> None:
+    path = Path(prompts.__file__).parent / "prompt_sets" / f"{name}.json"
+    written = json.dumps(load_prompt_set(name).to_json(), indent=2, ensure_ascii=False)
+    assert written == path.read_text(encoding="utf-8").rstrip("\n")
+
+
+def test_questions_about_objects_must_be_texts() -> None:
+    data = VLM3.to_json()
+    data["objects"]["relations"]["below"] = 3
+    with pytest.raises(PromptError, match="relations of objects must hold texts"):
+        parse_prompt_set(data)
 
 
 def test_a_set_survives_its_json_form() -> None:
-    for prompts in (VLM3, parse_prompt_set(OWN)):
-        assert parse_prompt_set(json.loads(json.dumps(dataclasses.asdict(prompts)))) == prompts
+    for prompt_set in (VLM3, parse_prompt_set(OWN), VLM3.without("depth", "objects")):
+        written = json.loads(json.dumps(prompt_set.to_json()))
+        assert parse_prompt_set(written) == prompt_set
 
 
 @pytest.mark.parametrize("coordinates", [(-1, 0), (0, 2000), (5000, 3)])
 def test_coordinates_outside_of_the_range_are_refused(coordinates: tuple[int, int]) -> None:
     with pytest.raises(PromptError, match=r"outside of the text range \[0, 2000\)"):
-        depth_question(VLM3, coordinates)
+        depth_question(DEPTH, coordinates, VLM3.text_range)
 
 
 @pytest.mark.parametrize("metres", [0.0, -1.0, 0.004, math.nan, math.inf])
 def test_a_depth_that_cannot_be_worded_is_refused(metres: float) -> None:
     with pytest.raises(PromptError, match="cannot be worded"):
-        depth_answer(VLM3, metres)
+        depth_answer(DEPTH, metres)
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -208,8 +226,9 @@ def changed(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "the prompt set must be an object with name, text_range, depth"),
-        ({"name": "x"}, "the prompt set must hold name, text_range, depth .*, not name"),
+        ([], "the prompt set must be an object with name, text_range"),
+        ({"name": "x"}, "the prompt set must hold name, text_range .*depth.*, not name"),
+        ({"name": "x", "text_range": 9}, "must hold at least one of depth, pose, correspondence"),
         (changed(extra=1), "the prompt set must hold .* not .*extra"),
         ({**OWN, "depth": {}}, "depth must hold question, answer, decimals"),
         ({**OWN, "depth": "how far?"}, "depth of the prompt set must be of type dict"),
@@ -229,9 +248,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(answer="Depth: {value}"), "must enclose {value} in text"),
     ],
 )
-def test_a_wrong_set_is_refused_with_what_is_wrong(
-    tmp_path: Path, data: object, message: str
-) -> None:
+def test_a_wrong_set_is_refused_with_the_reason(tmp_path: Path, data: object, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         parse_prompt_set(data)
     path = tmp_path / "own.json"
@@ -259,5 +276,5 @@ def test_an_unknown_missing_or_broken_set_is_refused_by_name(tmp_path: Path) -> 
 def test_any_wording_around_the_placeholders_is_kept(first: str, second: str, third: str) -> None:
     question = f"{first}{{x}}{second}{{y}}{third}"
     assume(question.count("{x}") == question.count("{y}") == 1)
-    prompts = dataclasses.replace(VLM3, depth=DepthPrompt(question, "<a>{value}</a>", 1))
-    assert depth_question(prompts, (17, 4)) == f"{first}17{second}4{third}"
+    wording = DepthWording(question, "<a>{value}</a>", 1)
+    assert depth_question(wording, (17, 4), 2000) == f"{first}17{second}4{third}"

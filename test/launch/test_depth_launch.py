@@ -21,19 +21,16 @@ from std_msgs.msg import Header
 
 from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
 from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.parameters import parameter_specs
 
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "depth.launch.py"
 ARGUMENTS = {
     "image",
     "camera_info",
     "image_transport",
-    "engine",
-    "model",
-    "base_url",
-    "profile",
-    "recording",
-    "record_to",
+    *(name for name, spec in parameter_specs(EngineSettings).items() if spec.launch),
     "params_file",
     "namespace",
     "use_sim_time",

@@ -24,8 +24,10 @@ from truth import record_truth
 
 from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.scenes.views import View
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.parameters import parameter_specs
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)
@@ -34,12 +36,7 @@ SHARED_ARGUMENTS = {
     "image",
     "camera_info",
     "image_transport",
-    "engine",
-    "model",
-    "base_url",
-    "profile",
-    "recording",
-    "record_to",
+    *(name for name, spec in parameter_specs(EngineSettings).items() if spec.launch),
     "base_frame",
     "base_from_camera",
     "publish_tf",

@@ -17,6 +17,7 @@ from vlm3_ros.messages.cameras import (
     camera_info_message,
     lens_from_message,
 )
+from vlm3_ros.messages.classes import RCLPY, ROSBAGS
 
 SIZE = (640, 480)
 
@@ -58,6 +59,17 @@ def test_a_camera_comes_back(width, height, fx, fy, cx, cy):
     assert lens_from_message(received).is_pinhole
 
 
+@pytest.mark.parametrize("classes", [RCLPY, ROSBAGS], ids=["rclpy", "rosbags"])
+def test_camera_info_holds_the_camera(classes):
+    camera = PinholeCamera(640, 480, 500.0, 510.0, 320.5, 239.0)
+    info = camera_info_message(classes.header(7, "optical"), camera)
+    assert (info.width, info.height, info.distortion_model) == (640, 480, "plumb_bob")
+    assert np.array_equal(info.k.reshape(3, 3), camera.K)
+    assert np.array_equal(info.p.reshape(3, 4)[:, :3], camera.K)
+    assert not info.p.reshape(3, 4)[:, 3].any()
+    assert not any(info.d)
+
+
 def test_every_field_reaches_the_lens():
     message = camera_info(
         d=[0.1, -0.05, 0.001, 0.002, 0.01],
@@ -96,13 +108,13 @@ def found_focal(history: CalibrationHistory, header: Header, size: tuple[int, in
     return message.p[0]
 
 
-def test_nothing_is_known_at_first():
+def test_an_empty_history_finds_nothing():
     history = CalibrationHistory()
     assert history.is_empty
     assert history.find(image_header(0), SIZE) is None
 
 
-def test_one_message_is_enough_for_all_time():
+def test_one_message_serves_all_times():
     history = CalibrationHistory()
     history.add(camera_info(500, stamp=10))
     assert not history.is_empty
@@ -117,7 +129,7 @@ def test_images_find_the_calibration_of_their_time():
     assert focals == [500, 500, 600, 600, 700, 700]
 
 
-def test_a_recording_that_starts_again():
+def test_a_recording_that_restarts():
     history = CalibrationHistory()
     for stamp, focal in ((1, 500), (5, 600), (1, 500)):
         history.add(camera_info(focal, stamp))
@@ -138,7 +150,7 @@ def test_images_find_the_calibration_of_their_size():
         history.find(image_header(3), (800, 600))
 
 
-def test_images_find_their_own_camera():
+def test_images_find_the_camera_of_their_frame():
     history = CalibrationHistory()
     history.add(camera_info(500, stamp=1, frame="left"))
     history.add(camera_info(600, stamp=2, frame="right"))
@@ -147,7 +159,7 @@ def test_images_find_their_own_camera():
     assert found_focal(history, image_header(3, "other")) == 600
 
 
-def test_a_camera_that_becomes_uncalibrated_is_not_taken_for_what_it_was():
+def test_a_camera_that_becomes_uncalibrated_is_refused_from_then_on():
     history = CalibrationHistory()
     history.add(camera_info(500, stamp=1))
     history.add(camera_info(stamp=2, k=[0.0] * 9, p=[0.0] * 12))
@@ -159,7 +171,7 @@ def test_a_camera_that_becomes_uncalibrated_is_not_taken_for_what_it_was():
     assert found_focal(history, image_header(3.5)) == 600
 
 
-def test_nor_is_one_whose_calibration_breaks():
+def test_a_camera_whose_calibration_breaks_is_refused():
     history = CalibrationHistory()
     history.add(camera_info(500, stamp=1))
     history.add(camera_info(stamp=2, distortion_model="thin_prism"))
@@ -167,7 +179,7 @@ def test_nor_is_one_whose_calibration_breaks():
         history.find(image_header(2.5), SIZE)
 
 
-def test_an_older_fault_does_not_hide_that_the_newest_is_of_another_size():
+def test_an_older_fault_does_not_hide_the_wrong_size_of_the_newest():
     history = CalibrationHistory()
     history.add(camera_info(distortion_model="mystery"))
     history.add(camera_info(stamp=1, size=(320, 240)))
@@ -185,7 +197,7 @@ def test_an_older_fault_does_not_hide_that_the_newest_is_of_another_size():
         {"d": [0.0] * 8, "distortion_model": "rational_polynomial"},
     ],
 )
-def test_every_field_is_a_change(change):
+def test_a_change_of_any_field_is_kept(change):
     history = CalibrationHistory(size=2)
     changed = camera_info(500, stamp=2, **change)
     history.add(camera_info(500, stamp=1))
@@ -196,7 +208,7 @@ def test_every_field_is_a_change(change):
     assert found[0] is changed
 
 
-def test_repetitions_are_not_kept():
+def test_repetitions_are_dropped():
     history = CalibrationHistory(size=2)
     history.add(camera_info(500, stamp=1))
     history.add(camera_info(600, stamp=2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds, read back by their own field descriptions and by sensor_msgs_py where it is installed."""
+"""Clouds, read back by their own fields, by `points_from_message` and by sensor_msgs_py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from vlm3_ros.messages.clouds import cloud_message
+from vlm3_ros.messages.classes import RCLPY, ROSBAGS
+from vlm3_ros.messages.clouds import cloud_message, points_from_message
 
 HEADER = Header(stamp=Time(sec=12, nanosec=34), frame_id="camera_optical")
 
@@ -30,7 +31,7 @@ def arrays(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def read_back(message: PointCloud2) -> list[dict[str, bytes]]:
-    """The cells of a cloud, each field as its four bytes, by what the message says of itself."""
+    """The cells of a cloud as the fields of the message describe them, four bytes per field."""
     message = deserialize_message(serialize_message(message), PointCloud2)
     assert not message.is_bigendian
     assert message.row_step == message.width * message.point_step
@@ -49,7 +50,7 @@ def as_float(cell: bytes) -> float:
     return struct.unpack("<f", cell)[0]
 
 
-def test_fields_are_what_pcl_and_rviz_read():
+def test_pcl_and_rviz_read_the_fields():
     message = cloud_message(HEADER, *arrays(3))
     assert message.header == HEADER
     assert [(f.name, f.datatype, f.count) for f in message.fields] == [
@@ -80,14 +81,14 @@ def test_values_come_back(count, seed):
         elements=st.sampled_from([0.5, -1.5, 2.5, np.nan, np.inf, -np.inf]),
     )
 )
-def test_only_whole_points_come_in_and_keep_their_colour(points):
+def test_incomplete_points_are_dropped_and_the_others_keep_their_colour(points):
     _, colours, uncertainty = arrays(len(points))
     cells = read_back(cloud_message(HEADER, points, colours, uncertainty))
-    whole = [i for i, point in enumerate(points) if all(abs(value) < 10 for value in point)]
+    complete = [i for i, point in enumerate(points) if all(abs(value) < 10 for value in point)]
     assert [[as_float(cell[axis]) for axis in "xyz"] for cell in cells] == [
-        list(points[i]) for i in whole
+        list(points[i]) for i in complete
     ]
-    assert [tuple(cell["rgb"][2::-1]) for cell in cells] == [tuple(colours[i]) for i in whole]
+    assert [tuple(cell["rgb"][2::-1]) for cell in cells] == [tuple(colours[i]) for i in complete]
 
 
 def test_unknown_uncertainty_keeps_its_point():
@@ -95,6 +96,16 @@ def test_unknown_uncertainty_keeps_its_point():
     cells = read_back(cloud_message(HEADER, points, colours, np.array([np.nan, 0.5])))
     assert np.isnan(as_float(cells[0]["uncertainty"]))
     assert as_float(cells[1]["uncertainty"]) == 0.5
+
+
+@pytest.mark.parametrize("classes", [RCLPY, ROSBAGS], ids=["rclpy", "rosbags"])
+def test_points_are_read_back(classes):
+    points, colours, uncertainty = arrays(9)
+    points[3] = np.nan
+    points[5] = 0.0  # a beam without a return
+    message = cloud_message(classes.header(0, "camera"), points, colours, uncertainty)
+    expected = np.delete(points, (3, 5), axis=0).astype(np.float32)
+    np.testing.assert_array_equal(points_from_message(message), expected)
 
 
 def test_parity_with_sensor_msgs_py():

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images, read back byte by byte and through rosbags-image."""
+"""Depth images: read back byte by byte, by rosbags-image and by `depth_from_message`."""
 
 from __future__ import annotations
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +16,29 @@ from rosbags.image import image_to_cvimage
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.errors import MessageError
+from vlm3_ros.messages.classes import RCLPY, ROSBAGS
+from vlm3_ros.messages.depth_images import (
+    compressed_depth_message,
+    depth_from_message,
+    depth_message,
+    is_depth_message,
+)
+from vlm3_ros.messages.images import image_message, jpeg_image_message
+
+HEADERS = {"rclpy": RCLPY.header(0, "camera"), "rosbags": ROSBAGS.header(0, "camera")}
+HEADER = HEADERS["rosbags"]
+
+DEPTHS = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=7),
+    elements=st.one_of(
+        st.floats(2**-10, 65.5, width=32),
+        st.sampled_from([0.0, -1.0, np.nan, np.inf, -np.inf]),
+    ),
+)
+
+both_libraries = pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 
 
 def sent(depth: np.ndarray) -> Image:
@@ -46,6 +69,73 @@ def test_comes_back_through_rosbags_image(depth):
     np.testing.assert_array_equal(image_to_cvimage(sent(depth)), depth)
 
 
-def test_part_of_an_array_is_sent_as_seen():
+def test_a_view_of_an_array_is_sent_as_seen():
     depth = np.arange(48, dtype=np.float32).reshape(6, 8)[::2, 1::3]
     np.testing.assert_array_equal(image_to_cvimage(sent(depth)), depth)
+
+
+@both_libraries
+@given(depth=DEPTHS)
+def test_metres_come_back_exactly(header, depth):
+    expected = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
+    read = depth_from_message(depth_message(header, depth))
+    assert np.array_equal(read, expected, equal_nan=True)
+
+
+@both_libraries
+@given(depth=DEPTHS)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_millimetres_come_back_to_half_a_millimetre(header, compressed, depth):
+    expected = np.where(np.isfinite(depth) & (depth > 0.0005), depth, np.nan)
+    if compressed:
+        message = compressed_depth_message(header, depth)
+    else:
+        message = depth_message(header, depth, "16UC1")
+    np.testing.assert_allclose(depth_from_message(message), expected, atol=0.000_51, rtol=1e-6)
+
+
+@both_libraries
+def test_depth_beyond_16_bits_is_unknown_not_wrapped(header):
+    far = np.array([[65.535, 65.536, 131.072]])
+    read = depth_from_message(depth_message(header, far, "16UC1"))
+    np.testing.assert_allclose(read, [[65.535, np.nan, np.nan]], rtol=1e-6)
+
+
+def test_big_endian_rows_with_padding_are_read():
+    message = depth_message(HEADER, np.zeros((2, 3)), "16UC1")
+    rows = np.zeros((2, 10), np.uint8)
+    rows[:, :6] = np.array([[1000, 2000, 3000], [4000, 5000, 0]], ">u2").view(np.uint8)
+    message.is_bigendian, message.step, message.data = 1, 10, rows.ravel()
+    np.testing.assert_allclose(depth_from_message(message), [[1, 2, 3], [4, 5, np.nan]])
+
+
+def test_compressed_depth_is_a_png_after_twelve_bytes():
+    """As compressed_depth_image_transport reads it: ConfigHeader, then a PNG of millimetres."""
+    message = compressed_depth_message(HEADER, np.array([[1.5, 0.25]]))
+    assert message.format == "16UC1; compressedDepth png"
+    pixels = cv2.imdecode(message.data[12:], cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(pixels, [[1500, 250]])
+
+
+@both_libraries
+def test_damaged_depth_is_refused(header):
+    short = depth_message(header, np.ones((4, 5)))
+    short.data = short.data[:-1]
+    with pytest.raises(MessageError, match="5x4 32FC1 with step 20 has 79 bytes"):
+        depth_from_message(short)
+    cut = compressed_depth_message(header, np.ones((4, 5)))
+    cut.data = cut.data[:30]
+    with pytest.raises(MessageError, match="damaged"):
+        depth_from_message(cut)
+
+
+@both_libraries
+def test_colour_is_refused_as_depth(header):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    jpeg, raw = jpeg_image_message(header, picture), image_message(header, picture)
+    assert not is_depth_message(jpeg)
+    assert not is_depth_message(raw)
+    with pytest.raises(MessageError, match="format 'jpeg' is not a 16UC1 depth image"):
+        depth_from_message(jpeg)
+    with pytest.raises(MessageError, match="encoding 'rgb8' is not a depth image"):
+        depth_from_message(raw)

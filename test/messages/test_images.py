@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to pictures: every encoding, byte order and step, and everything that is broken."""
+"""Colour images of every encoding, byte order and step, and broken messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 24, 32
 
 
 def scene(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A smooth picture whose three channels differ everywhere."""
+    """A smooth image whose three channels differ everywhere."""
     v, u = np.mgrid[:height, :width]
     channels = (u * 255 / (width - 1), v * 255 / (height - 1), 255 - u * 200 / (width - 1))
     return np.stack(channels, -1).astype(np.uint8)
@@ -35,11 +35,11 @@ def image_message(
     padding: int = 0,
     big_endian: bool = False,
 ) -> Image:
-    """A message whose rows are followed by `padding` bytes of rubbish."""
+    """A message with `padding` arbitrary bytes after each row."""
     if big_endian:
         pixels = pixels.byteswap()
     rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
-    rubbish = np.full((len(rows), padding), 77, np.uint8)
+    padding_bytes = np.full((len(rows), padding), 77, np.uint8)
     message = Image(
         height=height or len(rows),
         width=pixels.shape[1],
@@ -47,7 +47,7 @@ def image_message(
         step=rows.shape[1] + padding,
         is_bigendian=int(big_endian),
     )
-    message.data = array("B", np.hstack([rows, rubbish]).tobytes())
+    message.data = array("B", np.hstack([rows, padding_bytes]).tobytes())
     return message
 
 
@@ -64,7 +64,7 @@ def saved(picture: np.ndarray, codec: str, **options: object) -> bytes:
 
 
 def mosaic(rgb: np.ndarray, pattern: str) -> np.ndarray:
-    """What a sensor behind a Bayer filter sees; the pattern names its upper left 2x2 pixels."""
+    """The image of a sensor with a Bayer filter; the pattern names its upper left 2x2 pixels."""
     grey = np.empty(rgb.shape[:2], rgb.dtype)
     for place, colour in enumerate(pattern):
         row, column = divmod(place, 2)
@@ -121,7 +121,7 @@ def test_bayer_patterns(pattern, bits):
         grey *= 257
     message = image_message(grey, f"bayer_{pattern}{bits}", padding=2, big_endian=bits == 16)
     error = np.abs(rgb_from_message(message).astype(int) - picture)[2:-2, 2:-2]
-    assert error.max() <= 8  # the picture is smooth; a wrong pattern is off by up to 255
+    assert error.max() <= 8  # the image is smooth; a wrong pattern is off by up to 255
 
 
 @pytest.mark.parametrize("padding", [0, 6])
@@ -204,7 +204,7 @@ def test_compressed_grey_16_bit_is_scaled():
     np.testing.assert_array_equal(rgb_from_message(message)[..., 1], grey)
 
 
-def test_compressed_bayer_pattern_is_no_grey_picture():
+def test_a_compressed_bayer_pattern_becomes_colour():
     picture = scene(64, 96)
     data = saved(mosaic(picture, "grbg"), "PNG")
     rgb = rgb_from_message(compressed_message(data, "bayer_grbg8; png compressed "))
@@ -237,9 +237,12 @@ def broken_images() -> dict[str, tuple[Image, str]]:
         "no encoding": (message(encoding=""), "encoding '' is unknown"),
         "depth image": (message(encoding="32FC1", step=128), "'32FC1' does not define colours"),
         "no colour order": (message(encoding="8UC3"), "'8UC3' does not define colours"),
-        "odd width": (message(encoding="uyvy", width=31), "31x24 is no size for uyvy"),
-        "odd width of planes": (message(encoding="nv12", width=31), "31x24 is no size for nv12"),
-        "odd height": (message(encoding="nv21", height=23), "32x23 is no size for nv21"),
+        "odd width": (message(encoding="uyvy", width=31), "31x24 is not a valid size for uyvy"),
+        "odd width of planes": (
+            message(encoding="nv12", width=31),
+            "31x24 is not a valid size for nv12",
+        ),
+        "odd height": (message(encoding="nv21", height=23), "32x23 is not a valid size for nv21"),
     }
 
 
@@ -277,7 +280,7 @@ def test_broken_compressed_image(case):
         rgb_from_message(message)
 
 
-def test_bomb_is_refused_before_it_is_decoded():
+def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     buffer = io.BytesIO()
     Pillow.new("1", (20_000, 20_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 100_000
@@ -286,7 +289,7 @@ def test_bomb_is_refused_before_it_is_decoded():
 
 
 @given(data=st.binary(max_size=400), format_=st.text(max_size=30))
-def test_any_bytes_are_a_picture_or_a_message_error(data, format_):
+def test_any_bytes_decode_or_raise_a_message_error(data, format_):
     try:
         rgb = rgb_from_message(compressed_message(data, format_))
     except MessageError:
@@ -300,7 +303,7 @@ def test_any_bytes_are_a_picture_or_a_message_error(data, format_):
     value=st.integers(0, 255),
     codec=st.sampled_from(["JPEG", "PNG", "TIFF", "WEBP"]),
 )
-def test_damage_is_a_picture_or_a_message_error(cut, place, value, codec):
+def test_damaged_files_decode_or_raise_a_message_error(cut, place, value, codec):
     data = bytearray(saved(scene(), codec))
     data[place % len(data)] = value
     data = data[: len(data) - cut % len(data)]
@@ -322,7 +325,7 @@ def test_parity_with_cv_bridge(encoding):
     channels = 4 if "a8" in encoding else channels
     dtype = np.uint16 if encoding.endswith("16") else np.uint8
     pixels = np.random.default_rng(3).integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, channels))
-    # cv_bridge shears a picture whose rows are not a whole number of pixels long.
+    # cv_bridge shears images whose rows are not a whole number of pixels long.
     message = image_message(pixels.astype(dtype), encoding, padding=24)
     expected = cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8")
     assert np.abs(rgb_from_message(message).astype(int) - expected).max() <= 1

@@ -17,7 +17,7 @@ NEAR = LocatedObject(np.array([1.0, 2.0, 2.0]), np.array([0.5, 1.5, 0.25]), 0.1)
 FAR = LocatedObject(np.array([0.0, 0.0, 30.0]), np.array([2.0, 3.0, 2.0]), float("nan"))
 
 
-def test_a_box_and_a_text_for_each_object():
+def test_each_object_gets_a_box_and_a_text():
     markers = markers_message(HEADER, [("chair", NEAR), ("", FAR)], 0.5).markers
     first, box, text, far_box, far_text = markers
     assert first.action == Marker.DELETEALL
@@ -27,7 +27,7 @@ def test_a_box_and_a_text_for_each_object():
     assert box.pose.orientation.w == 1.0
     assert text.pose.position.y < 2.0 - 0.75  # above: Y points down
     assert (text.text, far_text.text) == ("chair 3.00 m", "30.00 m")
-    assert far_text.scale.z > text.scale.z  # legible from where the camera is
+    assert far_text.scale.z > text.scale.z  # legible from the camera
     assert len({(marker.ns, marker.id) for marker in markers[1:]}) == 4
     assert all((m.lifetime.sec, m.lifetime.nanosec) == (0, 500_000_000) for m in markers[1:])
     assert box.color.a < 1.0 and far_box.color.a < 1.0
@@ -41,6 +41,6 @@ def test_a_class_has_one_colour():
     assert colour("chair") != colour("table")
 
 
-def test_no_objects_take_the_earlier_ones_away():
+def test_no_objects_delete_the_earlier_ones():
     (only,) = markers_message(HEADER, [], 1.0).markers
     assert only.action == Marker.DELETEALL

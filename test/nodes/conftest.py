@@ -32,11 +32,14 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Answer, Engine, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.messages.cameras import _same_camera, camera_info_message
 from vlm3_ros.nodes.depth_node import DepthNode
-from vlm3_ros.ros.diagnostics import FrameReport
-from vlm3_ros.ros.node import CameraModelNode, EngineLoader
+from vlm3_ros.nodes.query_node import QueryNode
+from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics
+from vlm3_ros.ros.model_handle import EngineLoader
+from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import spinning
 
 PATIENCE = 600.0
@@ -58,7 +61,7 @@ OUTPUTS = {
 
 @dataclass
 class WallEngine:
-    """For the behaviour of a node, not of a model: it sees a wall that recedes to the right.
+    """An engine for tests of nodes: it sees a wall that recedes to the right.
 
     It reads the true question, and answers with the true wording of the vlm3 prompts.
     """
@@ -70,12 +73,12 @@ class WallEngine:
     limits: ImageLimits = field(default_factory=lambda: ImageLimits(32, 1024, 2**24))
     images: list[NDArray[np.uint8]] = field(default_factory=list)
     unread: int = 0
-    """That many of its answers are no numbers."""
+    """Number of its answers that are not numbers."""
     fault: Exception | None = None
     is_closed: bool = False
     warning: str | None = None
     gate: threading.Semaphore | None = None
-    """If there is one, every call of `ask` waits to be let through."""
+    """If it is set, every call of `ask` acquires it."""
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def ask(
@@ -93,7 +96,12 @@ class WallEngine:
         answers = []
         for question in questions:
             x = int(re.search(r"\((\d+), \d+\)", question).group(1))
-            answers.append(Answer(depth_answer(self.profile.prompts, wall_depth(x)), std=0.25))
+            answers.append(
+                Answer(
+                    depth_answer(self.profile.prompts[DepthWording], wall_depth(x)),
+                    std=0.25,
+                )
+            )
         return [Answer("somewhere over there")] * self.unread + answers[self.unread :]
 
     def memory_bytes(self) -> int | None:
@@ -109,7 +117,7 @@ def wall_depth(text_x: float) -> float:
 
 
 def picture(camera: PinholeCamera = CAMERA, seed: int = 0) -> NDArray[np.uint8]:
-    """Smooth noise: no two places alike."""
+    """Smooth noise: no two places look the same."""
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 10, 3))
     rows = np.linspace(0, 7, camera.height).astype(int)
     columns = np.linspace(0, 9, camera.width).astype(int)
@@ -144,18 +152,18 @@ def png_message(stamp: float, rgb: NDArray[np.uint8] | None = None) -> Compresse
 
 
 def now() -> float:
-    """A stamp of this moment, to the microsecond."""
+    """The present time as a stamp, rounded to microseconds."""
     return round(time.time(), 6)
 
 
 def small_depth_node(parameter_overrides: list[Parameter], **arguments: object) -> DepthNode:
-    """A depth node with few pixels, unless it is told otherwise."""
+    """A depth node with few pixels by default."""
     few = [Parameter("grid_columns", value=4), Parameter("grid_rows", value=3)]
     return DepthNode(parameter_overrides=[*few, *parameter_overrides], **arguments)
 
 
 def wait_until(condition: Callable[[], object], what: str, state: Callable[[], str]) -> None:
-    """Until something happens; `state` tells what is the case where it does not."""
+    """Wait for an event; `state` describes the situation if it does not happen."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen; {state()}"
@@ -163,7 +171,7 @@ def wait_until(condition: Callable[[], object], what: str, state: Callable[[], s
 
 
 class Rig:
-    """Everything around one node: what feeds it, what listens to it, what spins them."""
+    """A node under test with a camera and a listener, spinning in the background."""
 
     def __init__(
         self,
@@ -219,7 +227,7 @@ class Rig:
         )
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
-        """Until something happens."""
+        """Wait for an event."""
         wait_until(
             condition,
             what,
@@ -229,7 +237,7 @@ class Rig:
     def send_until(
         self, send: Callable[[], None], condition: Callable[[], object], what: str
     ) -> None:
-        """Send once a second until something happens."""
+        """Send once per second until an event happens."""
         sent = [-1.0]
 
         def happened() -> bool:
@@ -243,42 +251,42 @@ class Rig:
         self.wait(happened, what)
 
     def wait_active(self) -> None:
-        """Until the node and everything around it have found each other."""
+        """Wait until the node is active and all its endpoints are discovered."""
         self.wait(lambda: self.image.get_subscription_count(), "subscription to the image")
         self.wait(lambda: self.camera_info.get_subscription_count(), "subscription to camera_info")
         for topic in self.outputs:
             if self.peer.count_subscribers(topic):
                 self.wait(lambda t=topic: self.peer.count_publishers(t), f"publisher of {topic}")
-        self.wait(self.node._has_listeners, "discovery of the listener")
-        # A best effort reader misses what comes before it knows the writer, too: frames without
-        # CameraInfo, which the node skips, until one gets through.
+        self.wait(self.node.has_listeners, "discovery of the listener")
+        # A best effort reader also misses what is sent before it has discovered the writer. So send
+        # frames without CameraInfo, which the node skips, until one arrives.
         self.send_until(
             lambda: self.image.publish(self.probe), lambda: self.report().received, "a first image"
         )
         self.wait(lambda: self.report().received == self.report().skipped, "end of the probes")
-        self.node._statistics.reset()
+        self.statistics.reset()
 
     def send(self, message: Image | CompressedImage, info: CameraInfo | None = None) -> None:
-        """An image, after its CameraInfo (CAMERA's by default)."""
+        """Send an image after its CameraInfo (CAMERA's by default)."""
         self.send_info(info or camera_info_message(message.header, CAMERA))
         self.image.publish(message)
 
     def send_good(self) -> float:
-        """A good frame; returns its stamp."""
+        """Send a good frame; return its stamp."""
         stamp = now()
         self.send(rgb_message(stamp))
         return stamp
 
     def send_counted(self) -> float:
-        """A good frame that has arrived when this returns; returns its stamp."""
+        """Send a good frame and wait for its arrival; return its stamp."""
         before = self.report().received
         stamp = self.send_good()
         self.wait(lambda: self.report().received > before, "arrival of the frame")
         return stamp
 
     def send_info(self, info: CameraInfo) -> None:
-        """A CameraInfo, which is there when this returns: topics overtake each other."""
-        known = self.node._calibrations._calibrations
+        """Send a CameraInfo and wait for its arrival: topics may overtake each other."""
+        known = self.node.camera.calibrations._calibrations
         self.send_until(
             lambda: self.camera_info.publish(info),
             lambda: known and _same_camera(known[-1].message, info),
@@ -286,23 +294,29 @@ class Rig:
         )
 
     def stamps(self, topic: str) -> list[float]:
-        """Of everything that came on an output, in the order of arrival."""
+        """Stamps of all messages of an output, in the order of arrival."""
         return [stamp_of(message) for message in self.received[topic]]
 
     def wait_for_stamp(self, stamp: float, topic: str = "points") -> None:
         self.wait(lambda: stamp in self.stamps(topic), f"{topic} of {stamp}")
 
     def status(self, part: str) -> DiagnosticStatus | None:
-        """The newest one of this node."""
+        """The newest status of a part of this node."""
         name = f"{self.namespace.removeprefix('/')}/{self.node.get_name()}: {part}"
         return next((s for s in reversed(self.statuses) if s.name == name), None)
 
+    @property
+    def statistics(self) -> FrameStatistics:
+        """Statistics of the node's frames, or of its questions."""
+        is_query_node = isinstance(self.node, QueryNode)
+        return (self.node.questions if is_query_node else self.node.frames).statistics
+
     def report(self) -> FrameReport:
-        """What the next diagnostics will say of the frames."""
-        return self.node._statistics.report()
+        """The counts that the next diagnostics will report."""
+        return self.statistics.report()
 
     def value(self, key: str, part: str = "frames") -> str | None:
-        """Of the newest status of a part."""
+        """A value of the newest status of a part."""
         status = self.status(part)
         return (
             next((pair.value for pair in status.values if pair.key == key), None)
@@ -311,12 +325,12 @@ class Rig:
         )
 
     def log_lines(self, pattern: str) -> list[str]:
-        """What the node logged, as others read it on /rosout."""
+        """The node's messages on /rosout that match a pattern."""
         name = f"{self.namespace.removeprefix('/')}.{self.node.get_name()}"
         return [line.msg for line in self.log if line.name == name and re.search(pattern, line.msg)]
 
     def set_clock(self, seconds: float) -> None:
-        """Simulated time, which the node knows when this returns."""
+        """Set the simulated time, and wait until the node has it."""
         publisher = self.peer.create_publisher(Clock, "/clock", 1)
         self.wait(publisher.get_subscription_count, "subscription to /clock")
         message = Clock(clock=header(seconds).stamp)
@@ -329,7 +343,7 @@ class Rig:
         self.peer.destroy_publisher(publisher)
 
     def wait_for_status(self, part: str, level: bytes, text: str) -> DiagnosticStatus:
-        """Until the newest status is of this level, with this text in it (a pattern)."""
+        """Wait until the newest status has a level and a text that matches a pattern."""
 
         def matches() -> bool:
             status = self.status(part)
@@ -363,8 +377,8 @@ class Rig:
         return self.call("set_parameters_atomically", SetParametersAtomically, request).result
 
     def close(self) -> None:
-        if isinstance(self.node.engine, WallEngine) and self.node.engine.gate:
-            self.node.engine.gate.release(1000)
+        if isinstance(self.node.model.engine, WallEngine) and self.node.model.engine.gate:
+            self.node.model.engine.gate.release(1000)
         self._spinning.__exit__(None, None, None)
         self.node.destroy_node()
         self.peer.destroy_node()
@@ -378,13 +392,13 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def bench() -> ModuleType:
-    """What this file defines."""
+    """This module."""
     return sys.modules[__name__]
 
 
 @pytest.fixture
 def make_rig(ros: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rig]]:
-    monkeypatch.setattr("vlm3_ros.ros.node.DIAGNOSTICS_PERIOD", 0.1)
+    monkeypatch.setattr("vlm3_ros.ros.health.DIAGNOSTICS_PERIOD", 0.1)
     rigs: list[Rig] = []
 
     def make(engine: Engine | None = None, **options: object) -> Rig:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can be wrong with the input: it is told, nothing comes out, the node works on."""
+"""Bad input of every kind: it is reported, nothing is published, and the node continues."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BAD_IMAGES = {
 
 
 def assert_only(rig, *stamps):
-    """Nothing came out but what belongs to these frames."""
+    """Check that only these frames were answered."""
     for topic in rig.received:
         assert set(rig.stamps(topic)) <= set(stamps), topic
 
@@ -135,7 +135,7 @@ def test_bad_camera_info(make_rig, bench, case):
     rig.wait_for_stamp(good)
     info = info_of(bench, **fields)
     rig.send(bench.rgb_message(bench.now()), info)
-    if case == "another size":  # the one before fits
+    if case == "another size":  # the previous calibration fits
         rig.wait(lambda: len(rig.stamps("points")) == 2, "a cloud from the older calibration")
         return
     rig.wait_for_status("frames", ERROR, f"^{rig.namespace}/camera_info: .*{text}")
@@ -197,7 +197,7 @@ def test_incompatible_qos(make_rig, bench):
     rig.wait(lambda: rig.log_lines("incompatible QoS.*RELIABILITY"), "rclpy's line in the log")
 
 
-def test_camera_info_of_another_frame_is_told(make_rig, bench):
+def test_camera_info_of_another_frame_is_reported(make_rig, bench):
     rig = make_rig(bench.WallEngine())
     rig.wait_active()
     info = info_of(bench)
@@ -237,11 +237,13 @@ def test_fallback_to_a_field_of_view(make_rig, bench, info):
 
 
 def test_fallback_to_anycalib(make_rig, bench, monkeypatch):
-    """Its answers are made up: of what the node makes of them."""
+    """How the node uses the answers of AnyCalib, which are made up here."""
     monkeypatch.setattr("vlm3_ros.engines.anycalib.is_installed", lambda: True)
     cameras = [PinholeCamera(320, 256, f, f, 159.5, 127.5) for f in (280.0, 900, 300, 310, 290)]
     rig = make_rig(bench.WallEngine(), parameters={"fallback_intrinsics": "anycalib"})
-    rig.node._fallback = FallbackIntrinsics(lambda device, offline: lambda image: cameras.pop())
+    rig.node.camera.fallback = FallbackIntrinsics(
+        lambda device, offline: lambda image: cameras.pop()
+    )
     rig.wait_active()
     rig.send_info(CameraInfo(width=320, height=256))
     while len(cameras) > 1:
@@ -293,7 +295,7 @@ def test_fallback_to_a_file(make_rig, bench, tmp_path):
     assert_only(rig, stamp)
 
 
-def test_some_answers_that_cannot_be_read(make_rig, bench):
+def test_a_part_of_the_answers_cannot_be_read(make_rig, bench):
     rig = make_rig(bench.WallEngine(unread=5))
     rig.wait_active()
     stamp = rig.send_good()
@@ -307,7 +309,7 @@ def test_some_answers_that_cannot_be_read(make_rig, bench):
     assert rig.report().unread == 5
 
 
-def test_no_answer_that_can_be_read(make_rig, bench):
+def test_no_answer_can_be_read(make_rig, bench):
     engine = bench.WallEngine(unread=12)
     rig = make_rig(engine)
     rig.wait_active()

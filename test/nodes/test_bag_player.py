@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The player with real bags, listeners and the depth node, over DDS."""
+"""The bag player with real bags, listeners and the depth node, over DDS."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def bag_path(tmp_path_factory) -> Path:
 
 
 class Theatre:
-    """A player, a listener, and what spins them."""
+    """A player and a listener, spinning in the background."""
 
     def __init__(self, number: int, bag: Path | str, **parameters: object) -> None:
         namespace = f"/theatre{number}"
@@ -129,7 +129,7 @@ def open_theatre(ros):
     assert not [t for t in threading.enumerate() if t.name.endswith("player")]
 
 
-def test_everything_comes_as_it_was_recorded(open_theatre, bag_path):
+def test_all_messages_arrive_as_recorded(open_theatre, bag_path):
     theatre = open_theatre(bag_path)
     for name in TOPICS:
         theatre.listen(name, LATCHED if name == "/tf_static" else None)
@@ -168,7 +168,7 @@ def test_fast(open_theatre, tmp_path):
             bag.write("/camera/camera_info", info, stamp)
     theatre = open_theatre(tmp_path / "ten_minutes", rate=1000.0)
     theatre.listen("/camera/camera_info")
-    assert theatre.wait_for_end() == 0  # nobody has the patience for the ten minutes
+    assert theatre.wait_for_end() == 0  # in real time this would take ten minutes
     wait(lambda: len(theatre.received["/camera/camera_info"]) == 10, "all messages")
 
 
@@ -181,7 +181,7 @@ def test_late_subscribers_get_static_transforms(open_theatre, bag_path):
     assert theatre.received["/tf_static"][0].transforms[0].child_frame_id == "camera"
 
 
-def test_quality_of_service_is_a_sensors(open_theatre, bag_path):
+def test_qos_is_that_of_a_sensor(open_theatre, bag_path):
     theatre = open_theatre(bag_path, paused=True)
     expected = dict.fromkeys(TOPICS, DurabilityPolicy.VOLATILE)
     expected["/tf_static"] = DurabilityPolicy.TRANSIENT_LOCAL
@@ -203,7 +203,7 @@ def test_waits_for_a_subscriber(open_theatre, bag_path):
     wait(lambda: len(theatre.received["/tf"]) == FRAMES, "all transforms")
 
 
-def test_plays_to_nobody_if_wanted(open_theatre, bag_path):
+def test_plays_without_subscribers_if_wanted(open_theatre, bag_path):
     assert open_theatre(bag_path, wait_for_subscribers=False).wait_for_end() == 0
 
 
@@ -212,7 +212,7 @@ def test_pause(open_theatre, bag_path):
     theatre.listen("/camera/image_raw")
     wait(lambda: len(theatre.clocks) > 5, "a clock that stands")
     assert set(theatre.clocks) == {START}
-    assert len(theatre.received["/camera/image_raw"]) <= 1  # the one at the very beginning
+    assert len(theatre.received["/camera/image_raw"]) <= 1  # the first image of the bag
     (result,) = theatre.player.set_parameters([Parameter("paused", value=False)])
     assert result.successful
     assert theatre.wait_for_end() == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the depth node withholds: answers that are too uncertain, and answers that come too late."""
+"""Answers that the depth node withholds: too uncertain ones, and late ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def last(rig, topic):
 
 
 def uncertain_engine(bench, stds):
-    """The wall, of which the answers know these standard deviations, over and over."""
+    """The wall, with answers that have these standard deviations in turn."""
 
     @dataclass
     class Uncertain(bench.WallEngine):
@@ -60,7 +60,7 @@ def test_uncertain_answers_are_not_published(make_rig, bench):
     assert last(rig, "points").width == 12
 
 
-def test_a_filter_that_nothing_can_pass_is_told(make_rig, bench):
+def test_a_filter_that_no_answer_can_pass_is_reported(make_rig, bench):
     rig = make_rig(uncertain_engine(bench, [None]), parameters={"max_uncertainty": 0.25})
     rig.wait_active()
     rig.send_good()
@@ -84,10 +84,10 @@ def test_unanswered_is_not_uncertain(make_rig, bench):
     ("then", "text"),
     [
         (5003.5, r"/image: the frame is 3.5 s old, older than max_frame_age \(2 s\).*came late"),
-        (4900.0, r"/image: the frame's stamp lies 100.0 s in the future.*jumped back"),
+        (4900.0, r"/image: the frame's stamp is 100.0 s in the future.*jumped back"),
     ],
 )
-def test_answers_that_come_too_late_are_withheld(make_rig, bench, then, text):
+def test_late_answers_are_withheld(make_rig, bench, then, text):
     engine = bench.WallEngine(gate=threading.Semaphore(0))
     rig = make_rig(engine, parameters={"use_sim_time": True})
     rig.wait_active()
@@ -107,7 +107,7 @@ def test_answers_that_come_too_late_are_withheld(make_rig, bench, then, text):
     rig.wait_for_status("frames", OK, "Hz")
 
 
-def test_late_answers_are_published_unless_told_otherwise(make_rig, bench):
+def test_late_answers_are_published_by_default(make_rig, bench):
     engine = bench.WallEngine(gate=threading.Semaphore(0))
     rig = make_rig(engine, parameters={"use_sim_time": True})
     rig.wait_active()
@@ -119,7 +119,7 @@ def test_late_answers_are_published_unless_told_otherwise(make_rig, bench):
     rig.wait_for_stamp(5000.0)
 
 
-def test_what_was_published_before_a_new_start_is_not_told(make_rig, bench):
+def test_answers_before_a_new_activation_are_not_reported(make_rig, bench):
     rig = make_rig(bench.WallEngine())
     rig.wait_active()
     rig.wait_for_stamp(rig.send_good())

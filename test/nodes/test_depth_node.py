@@ -34,7 +34,7 @@ def last(rig, topic):
     return rig.received[topic][-1]
 
 
-def test_one_frame_comes_out_everywhere(make_rig, bench):
+def test_one_frame_is_published_on_all_topics(make_rig, bench):
     rig = make_rig(bench.WallEngine())
     rig.wait_active()
     stamp = bench.now()
@@ -44,7 +44,7 @@ def test_one_frame_comes_out_everywhere(make_rig, bench):
         rig.wait_for_stamp(stamp, topic)
         assert last(rig, topic).header.frame_id == bench.FRAME
 
-    # The grid of 4 x 3 cells, worked out by hand: 80 px wide, 256 / 3 px high.
+    # The grid of 4 x 3 cells, computed by hand: 80 px wide, 256 / 3 px high.
     u = np.array([39.5, 119.5, 199.5, 279.5])
     v = (np.arange(3) + 0.5) * 256 / 3 - 0.5
     depth = bench.wall_depth((u + 0.5) / 320 * 2000)
@@ -60,7 +60,7 @@ def test_one_frame_comes_out_everywhere(make_rig, bench):
     np.testing.assert_array_equal(cloud["rgb"][:, 2::-1], image[rows, columns].reshape(-1, 3))
     np.testing.assert_allclose(cloud["uncertainty"], 0.25)
 
-    # depth_image_proc's way to the same points: the small image and its own camera.
+    # The same points as depth_image_proc computes them: from the small image and its camera.
     camera = lens_from_message(last(rig, "depth/camera_info"), (4, 3)).rectified
     again = camera.unproject(camera.pixel_grid(), sparse).reshape(-1, 3)
     np.testing.assert_allclose(again, cloud["xyz"], rtol=1e-5, atol=1e-6)
@@ -84,7 +84,7 @@ def test_the_model_sees_the_picture(make_rig, bench):
     np.testing.assert_array_equal(engine.images[-1], image)
 
 
-def test_outputs_can_be_relied_on(make_rig, bench):
+def test_outputs_are_reliable_and_the_image_is_best_effort(make_rig, bench):
     rig = make_rig(bench.WallEngine())
     rig.wait_active()
     for topic in bench.OUTPUTS:
@@ -112,8 +112,19 @@ def test_qos_can_be_overridden(make_rig, bench):
     assert points.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
 
 
+def test_an_override_does_not_reach_other_nodes_of_the_process(make_rig, bench):
+    overrides = {("image", "subscription", "reliability"): "reliable"}
+    overridden = make_rig(bench.WallEngine(), qos_overrides=overrides)
+    other = make_rig(bench.WallEngine())
+    expected = {overridden: ReliabilityPolicy.RELIABLE, other: ReliabilityPolicy.BEST_EFFORT}
+    for rig, reliability in expected.items():
+        rig.wait_active()
+        (image,) = rig.peer.get_subscriptions_info_by_topic(f"{rig.namespace}/image")
+        assert image.qos_profile.reliability == reliability
+
+
 @pytest.mark.parametrize("reliability", list(ReliabilityPolicy)[1:3])
-def test_cameras_of_either_reliability_are_heard(make_rig, bench, reliability):
+def test_cameras_of_either_reliability_are_received(make_rig, bench, reliability):
     rig = make_rig(bench.WallEngine(), qos=QoSProfile(depth=5, reliability=reliability))
     rig.wait_active()
     rig.wait_for_stamp(rig.send_good())
@@ -198,7 +209,7 @@ def test_every_frame_for_replay(make_rig, bench):
     assert rig.report().dropped == 0
 
 
-def test_a_full_queue_is_told(make_rig, bench):
+def test_a_full_queue_is_reported(make_rig, bench):
     engine = bench.WallEngine(gate=threading.Semaphore(0))
     rig = make_rig(engine, parameters={"process_every_frame": True, "queue_size": 2})
     rig.wait_active()
@@ -211,7 +222,7 @@ def test_a_full_queue_is_told(make_rig, bench):
     assert rig.stamps("points") == [first, *stamps[-2:]]
 
 
-def test_nobody_listens_nobody_asks(make_rig, bench):
+def test_without_listeners_the_model_is_not_asked(make_rig, bench):
     engine = bench.WallEngine()
     rig = make_rig(engine, listen=[])
     rig.wait(lambda: rig.image.get_subscription_count(), "subscription")
@@ -221,12 +232,12 @@ def test_nobody_listens_nobody_asks(make_rig, bench):
     rig.wait(lambda: rig.report().skipped == 1, "the skipped frame's count")
     assert not engine.images
     rig.listen("points")
-    rig.wait(rig.node._has_listeners, "discovery of the listener")
+    rig.wait(rig.node.has_listeners, "discovery of the listener")
     rig.wait_for_stamp(rig.send_good())
     assert len(engine.images) == 1
 
 
-def test_answers_for_nobody_if_wanted(make_rig, bench):
+def test_without_listeners_the_model_is_asked_if_not_lazy(make_rig, bench):
     engine = bench.WallEngine()
     rig = make_rig(engine, listen=[], parameters={"lazy": False})
     rig.wait(lambda: rig.image.get_subscription_count(), "subscription")
@@ -247,7 +258,7 @@ def test_dense_depth_only_while_subscribed(make_rig, bench):
     assert rig.stamps("depth_registered/camera_info") == [stamp]
 
 
-def test_adaptive_pixels_are_true_on_every_topic(make_rig, bench):
+def test_adaptive_pixels_on_every_topic(make_rig, bench):
     rig = make_rig(
         bench.WallEngine(), parameters={"grid_columns": 8, "grid_rows": 6, "max_depth": 5.0}
     )
@@ -331,7 +342,7 @@ def test_a_raw_image_is_rectified(make_rig, bench):
     new_K = np.array(info.p).reshape(3, 4)[:, :3]
     expected = cv2.undistort(bench.picture(), K, D, None, new_K)
     seen = engine.images[-1]
-    # The focal length of 240 px enters at 300: 400 x 320 px, to multiples of 32.
+    # The image enters at a focal length of 300 px, not 240: 400 x 320 px, in multiples of 32.
     assert seen.shape == (320, 384, 3) or seen.shape == (320, 416, 3)
     back = cv2.resize(seen, (320, 256), interpolation=cv2.INTER_AREA)
     difference = np.abs(back.astype(int) - expected)[10:-10, 10:-10]
@@ -340,7 +351,7 @@ def test_a_raw_image_is_rectified(make_rig, bench):
     assert camera.fx == pytest.approx(240 * 4 / 320)
 
 
-def test_an_image_that_is_rectified_already_is_left_alone(make_rig, bench):
+def test_a_rectified_image_is_not_rectified_again(make_rig, bench):
     engine = bench.WallEngine()
     rig = make_rig(engine, parameters={"image_is_rectified": True})
     rig.wait_active()
@@ -353,7 +364,7 @@ def test_an_image_that_is_rectified_already_is_left_alone(make_rig, bench):
     np.testing.assert_array_equal(engine.images[-1], bench.picture())
 
 
-def test_what_rectification_leaves_black_is_not_asked(make_rig, bench):
+def test_pixels_that_rectification_leaves_black_are_not_asked(make_rig, bench):
     engine = bench.WallEngine()
     rig = make_rig(engine, parameters={"grid_columns": 20, "grid_rows": 16})
     rig.wait_active()
@@ -373,7 +384,7 @@ def test_what_rectification_leaves_black_is_not_asked(make_rig, bench):
     rig.wait_for_status("answers", OK, f"{len(cloud)} published, .* 0 unanswered")
 
 
-def test_a_change_of_calibration_is_respected(make_rig, bench):
+def test_a_change_of_calibration_takes_effect(make_rig, bench):
     rig = make_rig(bench.WallEngine())
     rig.wait_active()
     rig.wait_for_stamp(rig.send_good())
@@ -403,7 +414,7 @@ def test_diagnostics_of_a_working_node(make_rig, bench):
     assert ("device memory (MB)", "123") in [(pair.key, pair.value) for pair in model.values]
 
 
-def test_old_frames_are_told(make_rig, bench):
+def test_old_frames_are_reported(make_rig, bench):
     rig = make_rig(bench.WallEngine())
     rig.wait_active()
     stamp = round(bench.now() - 3600, 6)
@@ -423,7 +434,7 @@ def test_ages_are_measured_on_simulated_time(make_rig, bench):
     rig.wait_for_status("frames", OK, "Hz")
 
 
-def test_frames_older_than_wanted_are_refused(make_rig, bench):
+def test_frames_older_than_max_frame_age_are_refused(make_rig, bench):
     rig = make_rig(bench.WallEngine(), parameters={"max_frame_age": 60.0})
     rig.wait_active()
     rig.send(bench.rgb_message(round(bench.now() - 3600, 6)))

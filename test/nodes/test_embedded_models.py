@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both nodes in one process with what ships: each takes the embedded checkpoint of its task."""
+"""The depth node and the pose node in one process, each with its embedded checkpoint."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.paths import default_model
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 
 
-def test_each_node_takes_the_checkpoint_of_its_task():
+def test_each_node_loads_the_checkpoint_of_its_task():
     chosen = [chosen_settings({"model": ""}, node.task).model for node in (DepthNode, PoseNode)]
     assert chosen == [str(default_model("depth")), str(default_model("pairs"))]
     assert chosen[0] != chosen[1]
@@ -25,7 +25,7 @@ def test_each_node_takes_the_checkpoint_of_its_task():
 
 
 def test_the_checkpoint_for_pairs_looks_at_both_images():
-    """It answers every question, and turns with the camera."""
+    """It answers every question, and its rotation follows the camera's."""
     engine = load_engine(EngineSettings(str(default_model("pairs")), device="cpu", offline=True))
     turns = []
     for seed in range(24):
@@ -44,7 +44,7 @@ def test_the_checkpoint_for_pairs_looks_at_both_images():
 def test_the_demo_has_depth_and_a_trajectory(tmp_path):
     bag = tmp_path / "drive"
     assert main(["sample-bag", str(bag), "--duration", "3", "--frame-rate", "5"]) == 0
-    # Slowly: a busy machine needs seconds for a pair, and a trajectory needs two.
+    # Play slowly: a busy machine needs seconds per pair, and a trajectory needs two pairs.
     command = ["demo", "--bag", str(bag), "--out", str(tmp_path / "out"), "--rate", "0.2"]
     assert main(command) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

@@ -24,7 +24,7 @@ from vlm3_ros.ros.node import CameraModelNode
 NODES = (DepthNode, PoseNode, QueryNode)
 
 WITH_VISION_MSGS = {"objects/markers"}
-"""Published only where that package is installed."""
+"""Published only if that package is installed."""
 
 SHOWN_BY = {
     "rviz_default_plugins/Image": "Image",
@@ -40,7 +40,7 @@ SHOWN_BY = {
 
 @pytest.fixture
 def nodes(ros, bench) -> Iterator[list[CameraModelNode]]:
-    """All of them, configured."""
+    """All nodes, configured."""
     place = Parameter("base_from_camera", value="0 0 0 0 0 0 1")
     made = [
         node_class(
@@ -63,7 +63,7 @@ def published(nodes) -> dict[str, Publisher]:
 
 @pytest.fixture
 def subscribed(nodes) -> dict[str, str]:
-    """Types by topic of what the nodes hear once they are active."""
+    """Message types by topic of all subscriptions of the active nodes."""
     for node in nodes:
         node.trigger_activate()
     return {
@@ -119,7 +119,7 @@ def test_foxglove_shows_topics_of_the_nodes(published, subscribed, nodes):
             json.loads(panel["value"])
     assert {topic[1:] for topic in shown - known} <= WITH_VISION_MSGS
     keys = FrameReport(latency_p50=0.0, latency_p95=0.0).values()
-    statuses = {node.diagnostic_name(part) for node in nodes for part in ("frames", "questions")}
+    statuses = {node.health.status_name(part) for node in nodes for part in ("frames", "questions")}
     for path in panels["Plot!latency"]["paths"]:
         name, key = re.findall(r'=="([^"]+)"', path["value"])
         assert name in statuses

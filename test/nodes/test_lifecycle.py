@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a node: transitions, what stays responsive, and how it ends."""
+"""The life cycle of a node: transitions, responsiveness, and its end."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_model_that_does_not_load(make_rig, bench):
     assert len(rig.log_lines(text)) == 1
     assert not rig.log_lines("Traceback")
     assert not worker_threads()
-    # What its message says: set the parameters, configure again.
+    # As its message says: set the parameters, and configure again.
     assert rig.set_parameters(model="good").successful
     assert rig.change_state("configure")
     assert rig.change_state("activate")
@@ -130,7 +130,7 @@ def test_topics_follow_the_parameters(make_rig, bench):
         ("subscription", "image", "inactive", "frames"),
     ],
 )
-def test_an_impossible_quality_of_service(make_rig, bench, entity, topic, state, part):
+def test_an_invalid_qos_override(make_rig, bench, entity, topic, state, part):
     rig = make_rig(bench.WallEngine(), qos_overrides={(topic, entity, "reliability"): "sometimes"})
     rig.wait_for_status(part, ERROR, "reliability.*sometimes")
     assert rig.state() == state
@@ -138,7 +138,7 @@ def test_an_impossible_quality_of_service(make_rig, bench, entity, topic, state,
     assert bool(worker_threads()) == (state == "inactive")
 
 
-def test_an_engine_that_does_not_know_its_memory(make_rig, bench):
+def test_an_engine_that_fails_to_report_its_memory(make_rig, bench):
     engine = bench.WallEngine()
 
     def memory_bytes():
@@ -202,7 +202,7 @@ def test_responsive_while_the_model_answers(make_rig, bench):
 
 
 @pytest.mark.parametrize("fault", [None, EngineError("the wall is gone")])
-def test_a_frame_at_hand_is_not_published_after_deactivation(make_rig, bench, fault):
+def test_a_frame_in_work_is_not_published_after_deactivation(make_rig, bench, fault):
     engine = bench.WallEngine(gate=threading.Semaphore(0), fault=fault)
     rig = make_rig(engine)
     rig.wait_active()
@@ -274,7 +274,7 @@ def start(*parameters: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT] * 3])
 def test_signals_end_the_process_quietly(signals):
-    """Several, as a terminal and ros2 launch send them; here to a node whose model is missing."""
+    """A terminal and ros2 launch send several signals; here to a node whose model is missing."""
     process = start("model:=/nowhere/model")
     lines = []
     for line in process.stdout:

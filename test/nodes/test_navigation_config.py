@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sample configurations of Nav2 and robot_localization fit the nodes, and themselves."""
+"""The sample configurations of Nav2 and robot_localization are consistent with the nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
-from vlm3_ros.ros.frame_node import TF_BUFFER
+from vlm3_ros.ros.frame_worker import TF_BUFFER
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -141,22 +141,22 @@ def test_the_layer_listens_to_what_the_node_publishes(make_rig, bench, sources) 
         ]
 
 
-def test_ages_and_rates_fit_each_other(sources: list[dict]) -> None:
+def test_ages_and_rates_are_consistent(sources: list[dict]) -> None:
     depth = DepthParameters(**parameters_of("nav2_vlm3.yaml", "/**/depth_node"))
     for source in sources:
-        # Nav2 takes out what is older, counted from the stamp of the image.
+        # Nav2 removes older observations, by the stamp of the image.
         assert 0 < depth.max_frame_age < source["observation_persistence"]
         assert depth.max_frame_age < source["expected_update_rate"]
     assert source["observation_persistence"] < TF_BUFFER
 
 
-def test_ranges_and_heights_fit_each_other(costmap, layer, sources) -> None:
+def test_ranges_and_heights_are_consistent(costmap, layer, sources) -> None:
     marks, clears = sources
     assert marks["marking"] and not marks["clearing"]
     assert clears["clearing"] and not clears["marking"]
-    # A mark beyond the reach of the rays would stay for ever.
+    # A mark beyond the range of the clearing rays would stay forever.
     assert marks["obstacle_max_range"] < clears["raytrace_max_range"]
-    # Nor is anything cleared before what is far away, if the node withholds it.
+    # Without far answers, which the node would withhold, nothing in front of them is cleared.
     depth = DepthParameters(**parameters_of("nav2_vlm3.yaml", "/**/depth_node"))
     assert depth.max_depth == DepthParameters().max_depth
     assert clears["raytrace_max_range"] * 2 > costmap["width"] == costmap["height"]
@@ -170,7 +170,7 @@ def test_ranges_and_heights_fit_each_other(costmap, layer, sources) -> None:
     assert clears["min_obstacle_height"] < layer["origin_z"] < band[0]
 
 
-def test_the_filter_takes_measured_motions_only(ekf: dict) -> None:
+def test_the_filter_uses_measured_motions_only(ekf: dict) -> None:
     pose, twist, acceleration = (ekf["odom0_config"][i : i + 6] for i in (0, 6, 12))
     assert not any(pose) and all(twist) and not any(acceleration)
     pose_node = PoseParameters(**parameters_of("robot_localization.yaml", "/**/pose_node"))

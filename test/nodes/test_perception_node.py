@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth, odometry and answers of one process with one model, on answers that are the truth."""
+"""Depth, odometry and answers from one process with one model, which answers the truth."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
         start = bench.now()
 
         def send_until(index: int, topic: list) -> None:
-            """A view, until its stamp is answered; who knows it already leaves it out."""
+            """Send a view until its stamp is answered; a node skips a repeated one."""
             stamp = round(start + index * 0.1, 6)
 
             def answered() -> bool:
@@ -83,7 +83,7 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
         truth = views[2].depth[v, u].reshape(12, 16)
         seen = image_to_cvimage(depths[-1])
         np.testing.assert_allclose(seen, np.where(np.isfinite(truth), truth, np.nan), rtol=1e-5)
-        pixel = uniform_grid(CAMERA, 16, 12)[190]  # which the recording has the depth of
+        pixel = uniform_grid(CAMERA, 16, 12)[190]  # the recording has its depth
         click = PointStamped(point=Point(x=pixel[0], y=pixel[1]))
 
         def clicked() -> bool:
@@ -111,7 +111,7 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
     assert log.read_text().count("which is loaded already") == 2
 
 
-def test_a_value_that_a_node_does_not_take_ends_the_process():
+def test_an_invalid_value_of_one_node_ends_the_process():
     command = [*NODES, "-p", "base_from_camera:=1 2 3"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pose node over DDS, asked about drives whose every answer is the truth."""
+"""The pose node over DDS, on drives about which the engine answers the truth."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def mount_text(T_base_camera: np.ndarray) -> str:
 
 
 class Camera:
-    """It sends views to a rig, one after the other."""
+    """Sends views to a rig, one after another."""
 
     def __init__(self, rig, bench, drive: Sequence) -> None:
         self.rig, self.bench, self.drive = rig, bench, drive
@@ -65,7 +65,7 @@ class Camera:
         return round(self.start + index * PERIOD, 6)
 
     def send(self, view: View, index: float, frame_id: str | None = None) -> float:
-        """Send a view as that of a moment; it has been worked on when this returns its stamp."""
+        """Send a view with the stamp of an index, wait until it is processed, return the stamp."""
         rig = self.rig
         stamp = self.stamp(index)
         message = self.bench.rgb_message(stamp, view.image, frame_id or self.bench.FRAME)
@@ -120,7 +120,7 @@ def true_pose(drive: Sequence, index: int, origin: int = 0) -> np.ndarray:
 
 
 def tf_of(rig) -> list:
-    """The transforms of this rig's node: /tf is for all."""
+    """The transforms of this rig's node: all nodes publish to /tf."""
     return [t for message in rig.received["/tf"] for t in message.transforms]
 
 
@@ -160,7 +160,7 @@ def test_a_drive_comes_out_everywhere(make_camera, bench, drive, views):
 
 
 def test_answers_on_file(make_camera, drive, views, tmp_path):
-    """The node asks what the odometry asks that was recorded, and says the same."""
+    """The node publishes what `VisualOdometry` computes from the same recorded answers."""
     file = tmp_path / "drive.jsonl"
     recording = RecordingEngine(TruthEngine(views), file)
     offline = VisualOdometry(
@@ -195,7 +195,7 @@ def test_a_path_is_bounded_and_others_may_publish_tf(make_camera, views):
 
 
 def test_frames_that_were_dropped_do_not_matter(make_camera, drive, views):
-    """Between them the model was busy."""
+    """While the model was busy, images in between were dropped."""
     camera = make_camera()
     for index in (0, 3, 4, 8):
         camera.send(views[index], index)
@@ -281,7 +281,7 @@ def test_a_robot_that_stands_still_stays(make_camera, drive, views):
 
 
 class Babbling(TruthEngine):
-    """It says nothing that could be read, while it is told to."""
+    """Gives unreadable answers while `babbles` is set."""
 
     babbles = False
 
@@ -332,11 +332,11 @@ def test_a_reset_begins_anew(make_camera, drive, views):
     np.testing.assert_allclose(
         pose_of(rig.received["pose"][-1].pose), true_pose(drive, 5, 3), atol=1e-7
     )
-    assert rig.log_lines("reset: a reset was asked for")
+    assert rig.log_lines("reset: a reset was requested")
 
 
 class Slow(TruthEngine):
-    """It answers when it is let."""
+    """Answers once its gate is open."""
 
     def __init__(self, views: list[View]) -> None:
         super().__init__(views)
@@ -349,7 +349,7 @@ class Slow(TruthEngine):
 
 
 def test_an_image_that_waits_when_the_clock_jumps_back_is_left_out(make_camera, bench, views):
-    """Its pose would lie in the future, and TF would take nothing older."""
+    """Its pose would lie in the future, and TF would then reject older ones."""
     engine = Slow(views)
     camera = make_camera(engine, {"use_sim_time": True})
     rig = camera.rig
@@ -397,7 +397,7 @@ def test_a_pose_that_comes_too_late_is_withheld_and_the_chain_goes_on(make_camer
     )
 
 
-def test_a_pose_that_was_in_work_at_a_reset_is_not_published(make_camera, views):
+def test_a_pose_in_work_at_a_reset_is_not_published(make_camera, views):
     engine = Slow(views)
     camera = make_camera(engine)
     rig = camera.rig
@@ -414,7 +414,7 @@ def test_a_pose_that_was_in_work_at_a_reset_is_not_published(make_camera, views)
     np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
 
 
-def test_it_works_without_listeners_and_a_life_cycle_begins_anew(make_camera, views):
+def test_it_works_without_listeners_and_restarts_after_activation(make_camera, views):
     camera = make_camera(listen=["pose"])
     rig = camera.rig
     camera.send_all(views[:2])
@@ -426,7 +426,7 @@ def test_it_works_without_listeners_and_a_life_cycle_begins_anew(make_camera, vi
     np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
     assert step_counts(rig) == {"first": 1}
     assert rig.change_state("deactivate") and rig.change_state("cleanup")
-    assert rig.node._odometry is None and rig.node.engine is None
+    assert rig.node._odometry is None and rig.node.model.engine is None
     assert rig.change_state("configure") and rig.change_state("activate")
 
 
@@ -451,7 +451,7 @@ def test_settings_change_while_it_runs(make_camera, views):
         ("0 0 1 1 1 1 1", "the quaternion .* has a length of 2"),
     ],
 )
-def test_a_place_of_the_camera_that_is_none_is_refused(make_rig, views, value, reason):
+def test_an_invalid_camera_pose_is_refused(make_rig, views, value, reason):
     rig = make_rig(
         TruthEngine(views), make_node=PoseNode, outputs=OUTPUTS, parameters={"autostart": False}
     )
@@ -467,22 +467,22 @@ def test_a_place_of_the_camera_that_is_none_is_refused(make_rig, views, value, r
         ({"odom_frame": ""}, "parameter 'odom_frame' is ''; it must name a frame"),
         ({"base_frame": "/base_link"}, "parameter 'base_frame' is '/base_link'.*leading '/'"),
         ({"base_frame": "odom"}, "'odom_frame' and 'base_frame' are both 'odom'"),
-        ({"match_columns": 2, "match_rows": 3}, "make 6 matches: a check needs 8"),
+        ({"match_columns": 2, "match_rows": 3}, "make 6 matches: a check needs at least 8"),
     ],
 )
-def test_parameters_with_which_nothing_would_come_are_refused(values, reason):
+def test_contradicting_parameters_are_refused(values, reason):
     with pytest.raises(ParameterError, match=reason):
         PoseParameters(**values)
 
 
-def test_without_tf_the_place_of_the_camera_must_be_told(make_rig, views, monkeypatch):
+def test_without_tf2_ros_the_camera_pose_must_be_set(make_rig, views, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     rig = make_rig(TruthEngine(views), make_node=PoseNode, outputs=OUTPUTS)
     rig.wait_for_status("model", ERROR, "tf2_ros is not installed.*set parameter 'base_from_camera")
     assert rig.state() == "unconfigured"
 
 
-def test_the_place_of_the_camera_comes_from_tf(make_camera, bench, drive, views):
+def test_the_camera_pose_comes_from_tf(make_camera, bench, drive, views):
     pytest.importorskip("tf2_ros")
     camera = make_camera(parameters={"base_from_camera": "", "tf_timeout": 0.5})
     rig = camera.rig
@@ -518,8 +518,8 @@ def listens_to_tf(rig) -> bool:
     return any(s.topic_name in ("/tf", "/tf_static") for s in rig.node.subscriptions)
 
 
-def test_a_model_that_learned_no_motion_fails_to_configure(make_rig, views):
-    engine = TruthEngine(views, replace(exact_prompts(), pose=None))
+def test_a_model_without_relative_pose_fails_to_configure(make_rig, views):
+    engine = TruthEngine(views, exact_prompts().without("pose"))
     mount = {"base_from_camera": "0 0 0 0 0 0 1"}
     rig = make_rig(engine, make_node=PoseNode, outputs=OUTPUTS, parameters=mount)
     rig.wait_for_status("model", ERROR, "truth did not learn relative pose")

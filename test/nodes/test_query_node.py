@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The query node over DDS: clicks and questions, and what becomes of those that have no answer."""
+"""The query node over DDS: clicks and questions, answered or refused."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.geometry.lens import LensCamera
+from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.tasks.queries import ObjectQuery, PixelQuery, TextQuery, answer_query
@@ -52,7 +53,8 @@ def test_a_clicked_pixel_becomes_a_point(make_asker, bench):
     assert bench.stamp_of(point) == stamp
     np.testing.assert_allclose(answer.pop("value"), expected, rtol=1e-6)
     assert seconds(answer.pop("stamp")) == stamp
-    assert bench.depth_answer(bench.WallEngine().profile.prompts, depth) == answer.pop("raw")
+    wording = bench.WallEngine().profile.prompts[DepthWording]
+    assert depth_answer(wording, depth) == answer.pop("raw")
     assert answer == {
         "id": None,
         "question": "clicked_pixel (200, 100)",
@@ -86,7 +88,7 @@ def test_a_click_on_an_image_of_the_past(make_asker, bench):
         assert answer["stamp"] == (named if status == "ok" else None)
 
 
-def test_a_click_on_a_raw_image_goes_through_the_lens(make_asker, bench):
+def test_a_click_on_a_raw_image_is_rectified(make_asker, bench):
     asker = make_asker()
     asker.wait_active()
     message = bench.rgb_message(bench.now())
@@ -101,8 +103,8 @@ def test_a_click_on_a_raw_image_goes_through_the_lens(make_asker, bench):
     value = asker.click(*raw)["value"]
     np.testing.assert_allclose(np.array(value) / value[2], ray, atol=1e-6)
     shift = np.abs(ray[:2] - bench.CAMERA.rays(raw)[:2])
-    assert (shift > 0.005).any()  # a lens that does nothing would show nothing
-    # 1/240 of what P leaves out: a raw corner that the rectified image does not hold.
+    assert (shift > 0.005).any()  # otherwise the test would prove nothing
+    # A longer focal length in P: the raw corner is not in the rectified image.
     info.p[0] = info.p[5] = 600.0
     asker.show(bench.rgb_message(bench.now()), info)
     assert "not in the rectified image" in asker.click(2.0, 2.0)["reason"]
@@ -117,7 +119,7 @@ def test_a_click_on_a_raw_image_goes_through_the_lens(make_asker, bench):
         ((1e300, float("inf")), r"pixel (1e+300, inf) lies outside"),
     ],
 )
-def test_a_click_beside_the_image_is_refused(make_asker, bench, pixel, text):
+def test_a_click_outside_the_image_is_refused(make_asker, bench, pixel, text):
     asker = make_asker()
     asker.wait_active()
     asker.show()
@@ -134,13 +136,13 @@ def test_a_click_beside_the_image_is_refused(make_asker, bench, pixel, text):
     assert asker.rig.value("questions refused", "questions") == "1"
 
 
-def test_before_there_is_anything_to_ask_about(make_asker, bench):
+def test_questions_before_the_first_image_and_camera_info(make_asker, bench):
     asker = make_asker()
     asker.wait_active()
     assert "no image has come yet" in asker.ask("What do you see?")["reason"]
     message = bench.rgb_message(bench.now())
     asker.rig.send_until(
-        lambda: asker.rig.image.publish(message), lambda: len(asker.node._images), "an image"
+        lambda: asker.rig.image.publish(message), lambda: len(asker.node.images.recent), "an image"
     )
     answer = asker.ask({"depth": [1, 2], "id": "first"})
     assert "no CameraInfo has come yet" in answer["reason"]
@@ -149,7 +151,7 @@ def test_before_there_is_anything_to_ask_about(make_asker, bench):
     assert asker.ask({"depth": [1, 2]})["status"] == "ok"
 
 
-def test_an_image_that_came_too_long_ago(make_asker, bench):
+def test_an_image_that_arrived_too_long_ago(make_asker, bench):
     asker = make_asker(parameters={"use_sim_time": True, "max_image_age": 5.0})
     asker.wait_active()
     asker.rig.set_clock(1000.0)
@@ -164,7 +166,7 @@ def test_an_image_that_came_too_long_ago(make_asker, bench):
     assert asker.ask({"depth": [1, 2]})["status"] == "ok"
 
 
-def test_questions_wait_in_a_queue_that_says_what_it_drops(make_asker, bench):
+def test_a_full_queue_refuses_the_oldest_question(make_asker, bench):
     engine = bench.WallEngine(gate=threading.Semaphore(0))
     asker = make_asker(engine, parameters={"question_queue": 2})
     asker.wait_active()
@@ -182,7 +184,7 @@ def test_questions_wait_in_a_queue_that_says_what_it_drops(make_asker, bench):
     assert {answer["status"] for answer in asker.answers[3:]} == {"ok"}
 
 
-def test_a_flood_of_questions_gets_as_many_answers(make_asker, bench):
+def test_each_of_many_questions_gets_one_answer(make_asker, bench):
     asker = make_asker()
     asker.wait_active()
     asker.show()
@@ -192,20 +194,20 @@ def test_a_flood_of_questions_gets_as_many_answers(make_asker, bench):
     answers = asker.answers
     assert sorted(answer["id"] for answer in answers) == list(range(100))
     assert {answer["status"] for answer in answers} <= {"ok", "refused"}
-    report = asker.node._statistics.report()
+    report = asker.node.questions.statistics.report()
     assert report.received == 100 == report.answered + report.failed
     assert len(asker.rig.log_lines("question_queue is full")) <= 1
 
 
 @pytest.mark.parametrize("end", ["deactivate", "shutdown"])
-def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
+def test_waiting_questions_are_refused_at_the_end(make_asker, bench, end):
     engine = bench.WallEngine(gate=threading.Semaphore(0))
     asker = make_asker(engine)
     asker.wait_active()
     asker.show()
     for number in range(3):
         asker.send({"depth": [0, 0], "id": number})
-    asker.rig.wait(lambda: len(asker.node._unanswered) == 3, "three questions")
+    asker.rig.wait(lambda: asker.node.questions.unanswered == 3, "three questions")
 
     def let_go() -> None:
         asker.rig.wait(lambda: len(asker.answers) == 3, "three refusals")
@@ -213,12 +215,12 @@ def test_what_waits_at_the_end_is_refused(make_asker, bench, end):
 
     releasing = threading.Thread(target=let_go)
     releasing.start()
-    assert asker.rig.change_state(end)  # a shutdown waits for the one at hand
+    assert asker.rig.change_state(end)  # a shutdown waits for the current question
     releasing.join()
     assert [answer["id"] for answer in asker.answers] == [0, 1, 2]
     assert all("was deactivated" in answer["reason"] for answer in asker.answers)
-    assert not asker.node._unanswered
-    assert not len(asker.node._images)
+    assert not asker.node.questions.unanswered
+    assert not len(asker.node.images.recent)
 
 
 def test_ros_may_end_before_the_answers(bench):
@@ -233,17 +235,17 @@ def test_ros_may_end_before_the_answers(bench):
     node.trigger_configure()
     node.trigger_activate()
     message = bench.rgb_message(bench.now())
-    node.receive(message)
-    node._calibrations.add(camera_info_message(message.header, bench.CAMERA))
-    node._on_question(String(data='{"depth": [1, 2]}'))
+    node.images.receive(message)
+    node.camera.calibrations.add(camera_info_message(message.header, bench.CAMERA))
+    node.questions.receive(String(data='{"depth": [1, 2]}'))
     engine.entered.acquire()
-    node._on_question(String(data="second"))
+    node.questions.receive(String(data="second"))
     workers = node._workers
-    context.handle.shutdown()  # as rclpy's signal handlers do it: under the nodes
+    context.handle.shutdown()  # as rclpy's signal handlers do: while the nodes live
     engine.gate.release(10)
     node.destroy_node()
     context.try_shutdown()
-    assert not any(worker._thread.is_alive() for worker in workers)
+    assert not any(worker.is_alive for worker in workers)
     assert engine.is_closed
 
 
@@ -269,7 +271,7 @@ BAD_QUESTIONS = [
 ]
 
 
-def test_whatever_is_asked_gets_one_answer(make_asker, bench):
+def test_every_bad_question_gets_one_answer(make_asker, bench):
     asker = make_asker()
     asker.wait_active()
     asker.show()
@@ -328,41 +330,42 @@ def test_an_image_that_cannot_be_used(make_asker, bench):
     assert asker.ask({"depth": [1, 2]})["status"] == "ok"
 
 
-def test_images_do_not_pile_up(make_asker, bench):
+def test_only_recent_images_are_kept(make_asker, bench):
     asker = make_asker(parameters={"recent_images": 3})
     asker.wait_active()
     for _ in range(6):
         asker.show()
-    assert len(asker.node._images) == 3
+    assert len(asker.node.images.recent) == 3
     assert asker.rig.set_parameters(recent_images=1).successful
     asker.show()
-    assert len(asker.node._images) == 1
+    assert len(asker.node.images.recent) == 1
     asker.rig.wait(lambda: asker.rig.value("images kept", "images") == "1", "their count")
-    assert asker.rig.value("images received", "images") == "7"
+    # On a busy machine an image may be sent twice before the node has it.
+    assert 7 <= int(asker.rig.value("images received", "images")) <= asker.images_sent
     assert asker.rig.value("memory of them (MB)", "images") == "0.2"  # 320 x 256 x 3 B
 
 
-def test_what_stood_in_for_a_calibration_is_told_only_while_it_does(make_asker, bench):
+def test_fallback_intrinsics_are_reported_only_while_used(make_asker, bench):
     asker = make_asker(parameters={"fallback_intrinsics": "hfov", "camera_info_timeout": 0.0})
     asker.wait_active()
     message = bench.rgb_message(bench.now())
     asker.rig.send_until(
-        lambda: asker.rig.image.publish(message), lambda: len(asker.node._images), "an image"
+        lambda: asker.rig.image.publish(message), lambda: len(asker.node.images.recent), "an image"
     )
     assert asker.ask({"depth": [1, 2]})["status"] == "ok"
     value = asker.rig.value
-    asker.rig.wait(lambda: "hfov" in str(value("intrinsics", "images")), "word of the fallback")
+    asker.rig.wait(lambda: "hfov" in str(value("intrinsics", "images")), "a report of the fallback")
     assert asker.rig.set_parameters(fallback_intrinsics="none").successful
     assert "camera_info: no CameraInfo has come yet" in asker.ask({"depth": [1, 2]})["reason"]
-    asker.rig.wait(lambda: "hfov" not in value("intrinsics", "images"), "silence about it")
+    asker.rig.wait(lambda: "hfov" not in value("intrinsics", "images"), "the end of the report")
 
 
 def test_a_released_node_holds_no_calibrator(make_asker):
     asker = make_asker()
     asker.wait_active()
-    asker.node._fallback._calibrator = lambda image: None
+    asker.node.camera.fallback._calibrator = lambda image: None
     assert asker.rig.change_state("deactivate") and asker.rig.change_state("cleanup")
-    assert asker.node._fallback._calibrator is None
+    assert asker.node.camera.fallback._calibrator is None
 
 
 def test_without_a_camera(make_asker, bench):
@@ -371,7 +374,7 @@ def test_without_a_camera(make_asker, bench):
     asker.rig.wait_for_status("images", WARN, "no image on .* for 0.3 s")
 
 
-def test_what_is_answered_is_what_the_model_says(make_asker, bench):
+def test_answers_are_the_answers_of_the_model(make_asker, bench):
     view = sample_view(np.random.default_rng(5), "room")
     settings = {"device": "cpu", "dtype": "float32", "offline": True}
     asker = make_asker(embedded=True, parameters=settings)

@@ -36,7 +36,7 @@ def view():
 
 
 class Detector(Asker):
-    """Someone who asks about a view and detects its objects."""
+    """A user and an object detector."""
 
     def __init__(self, make_rig, bench, engine, view, **options) -> None:
         super().__init__(make_rig, bench, engine, outputs=OUTPUTS, **options)
@@ -50,13 +50,13 @@ class Detector(Asker):
         self.rig.wait(self.detections.get_subscription_count, "subscription to the detections")
 
     def show_view(self):
-        """The view as an image; its header."""
+        """Send the view as an image; return its header."""
         message = self.bench.rgb_message(self.bench.now(), self.view.image)
         self.show(message, camera_info_message(message.header, self.view.camera))
         return message.header
 
     def detect(self, header, boxes) -> None:
-        """Send boxes as a detector does."""
+        """Send boxes as detections."""
         detected = [
             detection(box, f"thing_{index}", (f"kind {index}", 0.9 - index / 10))
             for index, box in enumerate(boxes)
@@ -64,11 +64,11 @@ class Detector(Asker):
         self.send_detections(header, detected)
 
     def send_detections(self, header, detected) -> None:
-        before = self.node._located.report().received
+        before = self.node.objects.statistics.report().received
         message = vision_msgs.Detection2DArray(header=header, detections=detected)
         self.rig.send_until(
             lambda: self.detections.publish(message),
-            lambda: self.node._located.report().received > before,
+            lambda: self.node.objects.statistics.report().received > before,
             "arrival of the detections",
         )
 
@@ -112,7 +112,7 @@ def test_detected_objects_are_located(make_detector, bench, view):
             for a in (0.25, 0.5, 0.75)
             for b in (0.25, 0.5, 0.75)
         ]
-        answered = sorted(depth for depth in depths if np.isfinite(depth))  # the sky has none
+        answered = sorted(depth for depth in depths if np.isfinite(depth))  # without the sky
         width, height = quantity_of("width", thing), quantity_of("height", thing)
         z = answered[(len(answered) - 1) // 4] + min(width, height) / 2
         camera = view.camera
@@ -151,7 +151,7 @@ def test_questions_about_detections(make_detector, view):
     assert "no detections of a known image have come" in detector.ask(behind)["reason"]
     things = seen_objects(view)
     detector.detect(header, [thing.box for thing in things])
-    detector.show()  # a newer image, of which the detections are not
+    detector.show()  # a newer image, without detections
     for a in range(3):
         for b in range(3):
             truth = relation_holds("behind", things[a], things[b]) if a != b else None
@@ -166,8 +166,8 @@ def test_questions_about_detections(make_detector, view):
     assert 'is "thing_7"' in detector.ask({"width": "thing_7"})["reason"]
     other = {"width": 0, "stamp": {"sec": 1, "nanosec": 2}}
     assert "newest detections are of the image" in detector.ask(other)["reason"]
-    # Nobody subscribes to the objects: no question was asked about them.
-    assert detector.node._located.report().answered == 0
+    # Nobody subscribes to the objects, so they were not located.
+    assert detector.node.objects.statistics.report().answered == 0
     detector.rig.wait_for_status("objects", OK, "idle")
 
 
@@ -185,7 +185,7 @@ def test_a_question_about_detections_of_an_old_image(make_detector, bench, view)
     assert "7.0 s old, older than max_frame_age (5 s)" in answer["reason"]
 
 
-def test_what_is_no_object_stays_out(make_detector, bench, view):
+def test_detections_without_a_usable_box_are_left_out(make_detector, bench, view):
     detector = make_detector(parameters={"max_objects": 2})
     detector.wait_active()
     header = detector.show_view()
@@ -194,9 +194,9 @@ def test_what_is_no_object_stays_out(make_detector, bench, view):
     bad = [
         (nan, 1, 5, 5),
         (0, 0, inf, 5),
-        (5, 5, 1, 1),  # inside out
+        (5, 5, 1, 1),  # negative size
         (900, 900, 950, 950),  # outside of the image
-        (4, 4, 3, 3),  # of no size
+        (4, 4, 3, 3),  # zero size
     ]
     detected = [detection(box, "bad", ("bad", 1.0)) for box in bad]
     detected += [
@@ -219,7 +219,7 @@ def test_what_is_no_object_stays_out(make_detector, bench, view):
     assert len(detector.rig.received["objects/markers"][-1].markers) == 1
 
 
-def test_objects_without_an_answer_stay_out(make_detector, bench, view):
+def test_objects_without_an_answer_are_left_out(make_detector, bench, view):
     class Mute(TruthEngine):
         def _depth_answer(self, *_) -> str:
             return "I cannot tell."
@@ -246,7 +246,7 @@ def test_detections_of_an_unknown_image(make_detector, bench, view):
     detector.rig.wait(lambda: detector.rig.received["objects/detections"], "the objects")
 
 
-def test_a_crowd_does_not_stop_the_node(make_detector, view):
+def test_ten_thousand_detections_do_not_stop_the_node(make_detector, view):
     detector = make_detector(parameters={"max_objects": 3})
     detector.wait_active()
     header = detector.show_view()
@@ -286,7 +286,7 @@ def test_the_newest_detections_win(make_detector, bench, view):
     received = detector.rig.received["objects/detections"]
     detector.rig.wait(lambda: len(received) == 2, "two messages")
     assert [len(message.detections) for message in received] == [1, 3]
-    assert detector.node._located.report().dropped == 1
+    assert detector.node.objects.statistics.report().dropped == 1
 
 
 def test_parameters_change_while_detections_come(make_detector, view):
@@ -294,7 +294,7 @@ def test_parameters_change_while_detections_come(make_detector, view):
     detector.wait_active()
     header = detector.show_view()
     boxes = [thing.box for thing in seen_objects(view)]
-    located = detector.node._located
+    located = detector.node.objects.statistics
     detector.detect(header, boxes)
     detector.rig.wait(lambda: located.report().skipped == 1, "detections that nobody waits for")
     assert detector.rig.set_parameters(lazy=False).successful
@@ -302,7 +302,9 @@ def test_parameters_change_while_detections_come(make_detector, view):
     detector.rig.wait(lambda: located.report().questions == QUESTIONS, "questions about one object")
     assert detector.rig.set_parameters(max_objects=2, marker_lifetime=0.0).successful
     detector.rig.listen("objects/markers")
-    detector.rig.wait(detector.node._markers.get_subscription_count, "discovery of the listener")
+    detector.rig.wait(
+        detector.node.objects.markers.get_subscription_count, "discovery of the listener"
+    )
     detector.detect(header, boxes)
     markers = detector.rig.received["objects/markers"]
     detector.rig.wait(lambda: markers, "the markers")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth node with a real model: the way from image to cloud that a user's frames take."""
+"""The depth node with a real model, from image to cloud."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """The embedded checkpoint; where it is not there yet, one with random weights."""
+    """The embedded checkpoint; if it is missing, one with random weights."""
     if default_model().is_dir():
         return default_model()
     folder = tmp_path_factory.mktemp("models") / "random"
@@ -40,7 +40,7 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
-def test_what_is_published_is_what_the_model_says(make_rig, bench, model):
+def test_published_depths_are_the_answers_of_the_model(make_rig, bench, model):
     view = sample_view(np.random.default_rng(5), "room")
     settings = {"device": "cpu", "dtype": "float32", "offline": True}
     rig = make_rig(parameters={"model": str(model), **settings, "grid_columns": 6, "grid_rows": 4})
@@ -100,7 +100,7 @@ def test_a_model_that_cannot_be_used(make_rig, bench, model, tmp_path, damage):
     (line,) = rig.log_lines("the node stays unconfigured")
     assert str(folder) in line
     assert not rig.log_lines("Traceback")
-    # Its parameters can be set right while it lives.
+    # Its parameters can be corrected while it runs.
     assert rig.set_parameters(model=str(model)).successful
     assert rig.change_state("configure")
     assert rig.change_state("activate")

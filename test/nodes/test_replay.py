@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay has recorded, as answers about a bag."""
+"""The recording of a replay, converted to answers about a bag."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from vlm3_ros.evaluation.bag.tables import frames_json
+from vlm3_ros.evaluation.bag.counts import frames_json
 from vlm3_ros.nodes.replay import DEPTH_NODE, POSE_NODE, Recording, recorded_answers
 
 
-def test_what_the_odometry_refused_and_where_it_began_anew_is_counted() -> None:
+def test_refusals_and_resets_of_the_odometry_are_counted() -> None:
     poses = {stamp: np.eye(4) for stamp in (1, 2, 5)}
     recording = Recording(
         depths={},

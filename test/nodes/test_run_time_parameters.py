@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every parameter that can change at any time is changed while frames come in.
+"""Change every parameter that can change at any time, while frames arrive.
 
-The tables of the nodes say which these are, so that new parameters are covered by themselves.
+The parameters are taken from the tables of the nodes, so new ones are covered automatically.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ VALUES: dict[str, object] = {
     "grid_columns": 6,
     "scan_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5",
 }
-"""New values where `another` would not do."""
+"""New values for parameters for which `another` finds no suitable one."""
 
 TABLES: dict[type[CameraModelNode], type[ParameterTable]] = {
     DepthNode: DepthParameters,
@@ -64,7 +64,7 @@ def run_time_parameters(table: type[ParameterTable]) -> list[str]:
 
 
 def another(value: object, spec: ParameterSpec) -> object:
-    """A value other than this one, within the range."""
+    """Another value within the range."""
     if spec.choices:
         return next((choice for choice in spec.choices if choice != value), value)
     if isinstance(value, bool):
@@ -79,14 +79,14 @@ def another(value: object, spec: ParameterSpec) -> object:
 
 @dataclasses.dataclass
 class Stream:
-    """A rig, and how to send one more frame, which has been worked on when its stamp is there."""
+    """A rig, a function that sends one more frame, and the topic of its answer."""
 
     rig: object
     send: Callable[[], float]
     topic: str
 
     def newest(self, topic: str | None = None) -> object:
-        """What came about a frame that is sent now."""
+        """Send a frame and return its answer."""
         stamp = self.send()
         self.rig.wait_for_stamp(stamp, topic or self.topic)
         received = list(self.rig.received[topic or self.topic])
@@ -168,7 +168,7 @@ def calibration_file(folder) -> str:
 
 
 @pytest.mark.parametrize("node", TABLES)
-def test_each_is_changed_and_frames_go_on(request, tmp_path, node):
+def test_frames_are_answered_after_each_change(request, tmp_path, node):
     stream = request.getfixturevalue(f"{node.__name__.removesuffix('Node').lower()}_stream")
     rig = stream.rig
     values = {**VALUES, "fallback_file": calibration_file(tmp_path)}
@@ -184,7 +184,7 @@ def test_each_is_changed_and_frames_go_on(request, tmp_path, node):
     assert not rig.log_lines("Traceback")
 
 
-def test_a_value_under_which_frames_are_refused(depth_stream):
+def test_frames_are_refused_under_a_small_max_frame_age(depth_stream):
     depth_stream.newest()
     depth_stream.change("max_frame_age", 1e-9)
     depth_stream.send()
@@ -211,15 +211,15 @@ def test_what_changes_in_depth(depth_stream):
     depth_stream.change("max_depth", middle)
     np.testing.assert_array_equal(depth(), np.where(full <= middle, full, np.nan))
     depth_stream.change("max_depth", 1e6)
-    focal = depth_stream.rig.node.engine.profile.focal
-    seen = depth_stream.rig.node.engine.images
+    focal = depth_stream.rig.node.model.engine.profile.focal
+    seen = depth_stream.rig.node.model.engine.images
     depth_stream.change("unified_focal", focal / 2)
     assert depth().shape == (5, 7)
     assert seen[-1].shape[1] < seen[-2].shape[1]
 
 
 def test_a_camera_info_of_a_raw_image_is_used_as_rectified(depth_stream, bench):
-    """What `image_is_rectified` changes: P instead of K describes the image."""
+    """With `image_is_rectified`, P describes the image instead of K."""
     rig = depth_stream.rig
     info = camera_info_message(bench.header(bench.now()), bench.CAMERA)
     info.d = [-0.2, 0.0, 0.0, 0.0, 0.0]
@@ -228,7 +228,7 @@ def test_a_camera_info_of_a_raw_image_is_used_as_rectified(depth_stream, bench):
         stamp = bench.now()
         rig.send(bench.rgb_message(stamp), info)
         rig.wait_for_stamp(stamp, depth_stream.topic)
-        return rig.node.engine.images[-1]
+        return rig.node.model.engine.images[-1]
 
     rectified = pixels_seen()
     depth_stream.change("image_is_rectified", True)
@@ -238,7 +238,7 @@ def test_a_camera_info_of_a_raw_image_is_used_as_rectified(depth_stream, bench):
     assert not np.array_equal(rectified, bench.picture())
 
 
-def test_what_is_no_longer_lazy_works_without_a_listener(make_rig, bench):
+def test_without_lazy_the_model_is_asked_without_listeners(make_rig, bench):
     engine = bench.WallEngine()
     rig = make_rig(engine, listen=[])
     rig.wait(rig.image.get_subscription_count, "subscription")
@@ -249,7 +249,7 @@ def test_what_is_no_longer_lazy_works_without_a_listener(make_rig, bench):
 
 
 @pytest.mark.parametrize(("name", "text"), [("image_timeout", "no image on .* for 0.2 s")])
-def test_a_shorter_patience(depth_stream, name, text):
+def test_a_shorter_image_timeout(depth_stream, name, text):
     depth_stream.newest()
     depth_stream.change(name, 0.2)
     depth_stream.rig.wait_for_status("frames", b"\x01", text)
@@ -268,7 +268,7 @@ def test_what_changes_in_odometry(pose_stream):
     pose_stream.newest()
     pose_stream.change("max_speed", 0.01)
     pose_stream.send()
-    pose_stream.send()  # one of both has moved
+    pose_stream.send()  # in one of both the camera has moved
     assert rig.node._steps["refused"] > 0
     pose_stream.change("max_speed", 100.0)
     pose_stream.newest()
@@ -281,6 +281,6 @@ def test_no_node_is_left_out(ros):
 
 
 def nodes_below(base: type) -> set[type]:
-    """The package's own nodes that nothing is derived from."""
+    """The package's own node classes without derived classes."""
     derived = [n for n in base.__subclasses__() if n.__module__.startswith("vlm3_ros.")]
     return set().union(*map(nodes_below, derived)) if derived else {base}

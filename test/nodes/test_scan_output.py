@@ -22,7 +22,7 @@ OK, WARN = DiagnosticStatus.OK, DiagnosticStatus.WARN
 OUTPUTS = {"points": PointCloud2, "scan": LaserScan}
 
 LEVEL = "0.2 0 0.5 -0.5 0.5 -0.5 0.5"
-"""A camera half a metre up that looks ahead."""
+"""A camera at a height of half a metre that looks forward."""
 
 
 def last(rig, topic):
@@ -53,7 +53,7 @@ def test_the_scan_shows_the_wall(make_rig, bench):
     assert scan.range_max == pytest.approx(10)
     assert scan.angle_max == pytest.approx(beams_of(scan)[-1], abs=1e-4)
     ranges = np.array(scan.ranges)
-    # The wall's four columns, each 80 px wide at its own depth, by the beams' crossing of them.
+    # Intersections of the beams with the wall's four columns, each 80 px wide.
     x, y = ranges * np.cos(beams_of(scan)), ranges * np.sin(beams_of(scan))
     column = np.floor((150.5 - 300 * y / (x - 0.2)) / 80)
     known = np.isfinite(ranges)
@@ -84,14 +84,14 @@ def test_heights_and_ranges_change_at_run_time(make_rig, bench):
         assert value in refused.reason
 
 
-def test_no_scan_for_nobody(make_rig, bench):
+def test_no_scan_without_a_subscriber(make_rig, bench):
     rig = make_rig(bench.WallEngine(), outputs=OUTPUTS, listen=["points"])
     rig.wait_active()
     rig.wait_for_stamp(rig.send_good())
     rig.wait_for_status("scan", OK, "nobody subscribes")
 
 
-def test_points_come_without_a_place_for_the_scan(make_rig, bench, monkeypatch):
+def test_points_are_published_without_a_camera_pose_for_the_scan(make_rig, bench, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     rig = make(make_rig, bench)
     rig.wait_active()
@@ -107,7 +107,7 @@ def test_points_come_without_a_place_for_the_scan(make_rig, bench, monkeypatch):
 
 
 def publish_place(rig, bench):
-    """On /tf_static, as robot_state_publisher does it; returns the publisher, which must live."""
+    """Publish on /tf_static; return the publisher, which must stay alive."""
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     static = rig.peer.create_publisher(TFMessage, "/tf_static", latched)
     T = transform(Rotation.from_quat([-0.5, 0.5, -0.5, 0.5]), [0.2, 0, 0.5])
@@ -124,7 +124,7 @@ def tf_listeners(rig):
     ]
 
 
-def test_a_place_that_tf_knows_is_not_said_to_be_missing(make_rig, bench):
+def test_a_pose_that_tf_knows_is_not_reported_as_missing(make_rig, bench):
     pytest.importorskip("tf2_ros")
     rig = make(make_rig, bench)
     static = publish_place(rig, bench)
@@ -148,7 +148,7 @@ def test_tf_is_listened_to_only_while_it_is_needed(make_rig, bench):
     rig.wait(lambda: not tf_listeners(rig), "end of the listening to /tf")
 
 
-def test_the_place_is_taken_from_tf(make_rig, bench):
+def test_the_camera_pose_for_the_scan_comes_from_tf(make_rig, bench):
     pytest.importorskip("tf2_ros")
     rig = make(make_rig, bench)
     rig.wait_active()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth node with a model on a real server, which dies and comes back; and on file."""
+"""The depth node with a model on a real server, which is killed and restarted; and recorded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_server_that_is_killed_in_mid_stream(
 ):
     expected = answers_in_process(COLUMNS, ROWS)
     # On a busy machine an answer may be older than TF's memory, which would be a warning.
-    monkeypatch.setattr("vlm3_ros.ros.frame_node.TF_BUFFER", bench.PATIENCE)
+    monkeypatch.setattr("vlm3_ros.ros.frame_worker.TF_BUFFER", bench.PATIENCE)
     rig = make_rig(
         parameters={
             "engine": "openai",
@@ -109,7 +109,7 @@ def test_a_server_that_is_killed_in_mid_stream(
     assert not rig.log_lines("Traceback")
 
 
-def test_what_was_recorded_is_published_again_without_a_model(make_rig, bench, tmp_path):
+def test_recorded_answers_are_published_without_a_model(make_rig, bench, tmp_path):
     file = tmp_path / "answers.jsonl"
     frames = []
     for seed, kind in enumerate(("room", "street", "corridor")):

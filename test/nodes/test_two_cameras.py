@@ -30,7 +30,7 @@ PERIOD = 0.1
 
 
 class Side:
-    """A camera with its own drive, its two nodes and what they publish."""
+    """A camera with its own drive, its two nodes and their outputs."""
 
     def __init__(self, name: str, seed: int, peer: Node, start: float) -> None:
         rng = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ class Side:
         self.info = peer.create_publisher(CameraInfo, topics["camera_info"], 50)
 
     def is_connected(self) -> bool:
-        """Both nodes hear the camera, and the peer hears both nodes."""
+        """Whether both nodes receive from the camera, and the peer from both nodes."""
         return (
             self.image.get_subscription_count() == self.info.get_subscription_count() == 2
             and self.depth._outputs
@@ -79,7 +79,9 @@ class Side:
         )
 
     def knows_camera(self) -> bool:
-        return not (self.depth._calibrations.is_empty or self.pose._calibrations.is_empty)
+        return not (
+            self.depth.camera.calibrations.is_empty or self.pose.camera.calibrations.is_empty
+        )
 
 
 def parameters(values: dict[str, object]) -> list[Parameter]:

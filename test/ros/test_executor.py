@@ -29,7 +29,7 @@ def node() -> Iterator[Node]:
     context.try_shutdown()
 
 
-def test_a_slow_callback_keeps_nobody_waiting_but_its_own_group(node: Node) -> None:
+def test_a_slow_callback_blocks_only_its_own_group(node: Node) -> None:
     release, slow, fast, second = (threading.Event() for _ in range(4))
     calls = []
 
@@ -63,7 +63,7 @@ def test_a_slow_callback_keeps_nobody_waiting_but_its_own_group(node: Node) -> N
     assert calls == ["slow", "second"]
 
 
-def test_each_message_is_heard_once_beside_a_thread_that_hogs_python(node: Node) -> None:
+def test_each_message_is_received_once_while_another_thread_holds_the_gil(node: Node) -> None:
     heard: list[int] = []
     everything, is_over = threading.Event(), threading.Event()
 
@@ -95,7 +95,7 @@ def test_each_message_is_heard_once_beside_a_thread_that_hogs_python(node: Node)
 
 
 @pytest.mark.parametrize("group", [None, SlowCallbackGroup()], ids=["fast", "slow"])
-def test_a_callback_that_raises_ends_the_spinning(
+def test_a_callback_that_raises_ends_spinning(
     node: Node, group: SlowCallbackGroup | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     statuses: list[int] = []
@@ -115,7 +115,7 @@ def test_a_callback_that_raises_ends_the_spinning(
     assert "on purpose" in capsys.readouterr().err
 
 
-def test_a_context_that_ends_ends_the_spinning(node: Node) -> None:
+def test_the_end_of_the_context_ends_spinning(node: Node) -> None:
     statuses: list[int] = []
     ended = threading.Event()
     with spinning(node, on_end=lambda status: (statuses.append(status), ended.set())):

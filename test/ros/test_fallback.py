@@ -17,7 +17,7 @@ IMAGE = np.zeros((240, 320, 3), np.uint8)
 
 @pytest.fixture
 def anycalib(monkeypatch) -> CameraModelParameters:
-    """Parameters that choose it, as where the package is installed."""
+    """Parameters with AnyCalib, as if it was installed."""
     monkeypatch.setattr("vlm3_ros.engines.anycalib.is_installed", lambda: True)
     return CameraModelParameters(fallback_intrinsics="anycalib")
 
@@ -26,13 +26,13 @@ def camera(focal: float, width: int = 320) -> PinholeCamera:
     return PinholeCamera(width, 240, focal, focal, 150 + focal / 10, 120.0)
 
 
-def test_a_field_of_view_is_told_with_its_focal_length():
+def test_a_field_of_view_is_reported_with_its_focal_length():
     fallback = FallbackIntrinsics()
     parameters = CameraModelParameters(fallback_intrinsics="hfov", fallback_hfov=90.0)
     assert fallback.lens(parameters, IMAGE, "camera").rectified.fx == pytest.approx(160)
-    assert "(hfov 90 degrees; f = 160 px) are used" in fallback.words
+    assert "(hfov 90 degrees; f = 160 px) are used" in fallback.description
     fallback.clear()
-    assert fallback.words == ""
+    assert fallback.description == ""
 
 
 def test_a_camera_keeps_the_median_of_its_first_images(anycalib):
@@ -40,11 +40,11 @@ def test_a_camera_keeps_the_median_of_its_first_images(anycalib):
     fallback = FallbackIntrinsics(lambda device, offline: lambda image: camera(focals.pop(0)))
     for seen in range(1, CALIBRATION_IMAGES):
         assert fallback.lens(anycalib, IMAGE, "front") is None
-        assert f"{seen} of {CALIBRATION_IMAGES} images" in fallback.words
+        assert f"{seen} of {CALIBRATION_IMAGES} images" in fallback.description
     for _ in range(3):
         found = fallback.lens(anycalib, IMAGE, "front").rectified
         assert (found.fx, found.fy, found.cx) == (305, 305, 180.5)
-    assert "anycalib, 5 images; f = 305 px" in fallback.words
+    assert "anycalib, 5 images; f = 305 px" in fallback.description
     assert focals == [1.0]
 
 
@@ -77,7 +77,7 @@ def test_an_image_without_a_camera_is_not_counted(anycalib):
 
 
 class Calibrator:
-    """Who looks while another one does finds it busy."""
+    """Fails if two threads use it at once."""
 
     def __init__(self) -> None:
         self.busy = threading.Lock()
@@ -89,7 +89,7 @@ class Calibrator:
         return camera(300.0)
 
 
-def test_threads_share_a_calibrator_which_goes_when_it_is_done(anycalib):
+def test_threads_share_a_calibrator_that_is_released_when_done(anycalib):
     loaded: list[weakref.ref] = []
 
     def load(device: str, offline: bool) -> Calibrator:
@@ -105,5 +105,5 @@ def test_threads_share_a_calibrator_which_goes_when_it_is_done(anycalib):
         ]
         found = [future.result() for future in asked]
     assert found[-1].rectified.fx == 300
-    assert "anycalib, 5 images; f = 300 px" in fallback.words
+    assert "anycalib, 5 images; f = 300 px" in fallback.description
     assert [calibrator() for calibrator in loaded] == [None]

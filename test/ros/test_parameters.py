@@ -28,7 +28,7 @@ class Table(ParameterTable):
 
 
 class ParameterNode(Node):
-    """A node with the table, whose parameters change only together."""
+    """A node with the table, whose parameters are judged as a set."""
 
     def __init__(self, *arguments: str, is_configured: bool = False) -> None:
         cli = [part for argument in arguments for part in ("-p", argument)]
@@ -104,7 +104,7 @@ def test_bad_values_at_start(make_node, argument, text):
         make_node(argument)
 
 
-def test_changes_are_judged_as_a_set(make_node):
+def test_several_changes_are_checked_together(make_node):
     node = make_node()
     result = node.change(near=6.0)
     assert not result.successful
@@ -119,7 +119,7 @@ def test_changes_are_judged_as_a_set(make_node):
     ("change", "reason"),
     [({"columns": 0}, "out of range"), ({"mode": "slow"}, "one of"), ({"columns": 2.0}, "type")],
 )
-def test_bad_changes_are_refused_whole(make_node, change, reason):
+def test_bad_changes_are_refused_as_a_whole(make_node, change, reason):
     node = make_node()
     result = node.change(far=7.0, **change)
     assert not result.successful
@@ -127,7 +127,7 @@ def test_bad_changes_are_refused_whole(make_node, change, reason):
     assert node.table == Table()
 
 
-def test_some_change_only_while_unconfigured(make_node):
+def test_some_parameters_change_only_while_unconfigured(make_node):
     assert make_node().change(model="other").successful
     configured = make_node(is_configured=True)
     assert not configured.change(model="other").successful
@@ -136,20 +136,20 @@ def test_some_change_only_while_unconfigured(make_node):
     assert configured.table == Table(columns=3)
 
 
-def test_some_never_change(make_node):
+def test_read_only_parameters_never_change(make_node):
     node = make_node()
     assert not node.change(autostart=False).successful
     assert node.table.autostart
 
 
-def test_parameters_of_others_are_left_alone(make_node):
+def test_parameters_outside_the_table_are_ignored(make_node):
     node = make_node()
     node.declare_parameter("other", 1)
     assert node.change(other=2).successful
     assert node.table == Table()
 
 
-def test_the_table_describes_itself():
+def test_specs_of_a_table():
     specs = parameter_specs(Table)
     assert list(specs) == ["columns", "near", "far", "mode", "model", "autostart"]
     assert (specs["columns"].minimum, specs["columns"].maximum) == (1, 8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user who clicks and asks, beside a query node; see `Rig` in test/nodes/conftest.py."""
+"""A user of a query node who clicks and asks; see `Rig` in test/nodes/conftest.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Asker:
         self, make_rig, bench, engine=None, outputs=None, parameters=None, **options
     ) -> None:
         self.bench = bench
-        # A busy machine may take long from an image to the question about it.
+        # On a busy machine, much time may pass between an image and the question about it.
         options["parameters"] = {"max_image_age": 600.0, **(parameters or {})}
         self.rig = make_rig(
             engine, make_node=QueryNode, outputs={**OUTPUTS, **(outputs or {})}, **options
@@ -30,6 +30,7 @@ class Asker:
         peer = self.rig.peer
         self.clicked_pixel = peer.create_publisher(PointStamped, "clicked_pixel", 1000)
         self.question = peer.create_publisher(String, "question", 1000)
+        self.images_sent = 0
 
     @property
     def node(self) -> QueryNode:
@@ -52,18 +53,23 @@ class Asker:
         )
 
     def show(self, message: Image | None = None, info=None) -> float:
-        """An image that the node has when this returns; returns its stamp."""
+        """Send an image and wait until the node has it; return its stamp."""
         message = message or self.bench.rgb_message(self.bench.now())
         self.rig.send_info(info or camera_info_message(message.header, self.bench.CAMERA))
+
+        def send() -> None:
+            self.images_sent += 1
+            self.rig.image.publish(message)
+
         self.rig.send_until(
-            lambda: self.rig.image.publish(message),
-            lambda: (i := self.node._images.newest) and i.message.header == message.header,
+            send,
+            lambda: (i := self.node.images.recent.newest) and i.message.header == message.header,
             "arrival of the image",
         )
         return self.bench.stamp_of(message)
 
     def click(self, u: float, v: float, stamp: float = 0.0, frame: str = "") -> dict:
-        """Click on a pixel; the answer."""
+        """Click on a pixel; return the answer."""
         message = PointStamped(header=self.bench.header(stamp, frame))
         message.point.x, message.point.y = u, v
         before = len(self.answers)
@@ -71,7 +77,7 @@ class Asker:
         return self.next(before)
 
     def ask(self, question: object) -> dict:
-        """Ask; the answer."""
+        """Ask a question; return the answer."""
         before = len(self.answers)
         self.send(question)
         return self.next(before)
@@ -95,7 +101,7 @@ class Asker:
 
 
 def strict_json(text: str) -> dict:
-    """JSON as others read it: without NaN."""
+    """Parse JSON strictly: NaN is an error."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} in {text}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fuzz tests are made of; see test/fuzz."""
+"""Helpers of the tests in test/fuzz."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 @st.composite
 def damaged(draw: st.DrawFn, *whole: bytes) -> bytes:
-    """One of some contents with a few of its parts replaced, or anything at all."""
+    """One of the given contents with a few parts replaced, or arbitrary bytes."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=200))
     content = draw(st.sampled_from(whole))
@@ -29,7 +29,7 @@ def damaged(draw: st.DrawFn, *whole: bytes) -> bytes:
 
 
 def damaged_text(*whole: str) -> st.SearchStrategy[str]:
-    """The same with characters."""
+    """As `damaged`, decoded to text."""
     contents = [text.encode() for text in whole]
     return damaged(*contents).map(lambda content: content.decode(errors="replace"))
 
@@ -37,7 +37,7 @@ def damaged_text(*whole: str) -> st.SearchStrategy[str]:
 def attempt(
     refusals: tuple[type[Exception], ...], read: Callable[..., Value], *arguments: object
 ) -> tuple[Value | None, str]:
-    """What is read, or the text of a refusal of one of these types; other errors come through."""
+    """The result, or the text of an exception of the given types; others are raised."""
     try:
         return read(*arguments), ""
     except refusals as error:
@@ -45,7 +45,7 @@ def attempt(
 
 
 def scratch_file(name: str, content: bytes) -> Path:
-    """A file of this process, which the next call with the same name overwrites."""
+    """Write a temporary file of this process; a call with the same name overwrites it."""
     path = Path(_scratch().name) / name
     path.write_bytes(content)
     return path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers from the ground truth, in text: what a model would say that makes no mistake.
+"""Text answers from the ground truth, like those of a model without errors.
 
-With it the whole path, from images over questions, texts and parsers to geometry and metrics, must
-come out without any error but that of rounding.
+With these answers the whole path, from images, questions and texts to parsers, geometry and
+metrics, must have no errors except rounding.
 """
 
 from __future__ import annotations
@@ -40,19 +40,14 @@ from vlm3_ros.geometry.camera import (
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import inverse, motion_parts, seen_motion
-from vlm3_ros.language.prompts import (
-    BOX,
-    PromptSet,
-    correspondence_answer,
-    depth_answer,
-    hour_answer,
-    load_prompt_set,
-    metres_answer,
-    pose_answers,
-)
+from vlm3_ros.language.correspondence import CorrespondenceWording, correspondence_answer
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.objects import BOX, ObjectsWording, hour_answer, metres_answer
+from vlm3_ros.language.pose import PoseWording, pose_answers, pose_questions
+from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.objects import length_scale
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 
 UNKNOWN = "I cannot tell."
 SAME_DEPTH = 0.05
@@ -60,7 +55,7 @@ SAME_DEPTH = 0.05
 
 
 class TrueFrame(Protocol):
-    """A picture and what is true of it; `vlm3_lab.scenes.View` is one.
+    """An image and its ground truth; `vlm3_lab.scenes.View` is one.
 
     `image`: rectified RGB, (height, width, 3), uint8. `depth`: (height, width), metres along Z, not
     finite or 0 where unknown, inf in the sky. `T_world_camera`: (4, 4), of the optical frame.
@@ -77,30 +72,25 @@ class TrueFrame(Protocol):
 
 
 def exact_prompts() -> PromptSet:
-    """The wording of vlm3-short with so many digits that rounding does not show."""
+    """The wording of vlm3-short with enough decimals to make rounding negligible."""
     prompts = load_prompt_set("vlm3-short")
-    pose, objects = prompts.pose, prompts.objects
-    return replace(
-        prompts,
-        name="exact",
-        text_range=10**7,
-        depth=replace(prompts.depth, decimals=9),
-        pose=replace(
-            pose,
-            **{
-                part: replace(getattr(pose, part), decimals=9)
-                for part in ("distance", "direction", "rotation")
-            },
+    pose = prompts[PoseWording]
+    wordings = {
+        **prompts.wordings,
+        "depth": replace(prompts[DepthWording], decimals=9),
+        "pose": PoseWording(
+            *(replace(part, decimals=9) for part in (pose.distance, pose.direction, pose.rotation))
         ),
-        objects=replace(objects, decimals=9),
-    )
+        "objects": replace(prompts[ObjectsWording], decimals=9),
+    }
+    return PromptSet("exact", 10**7, wordings)
 
 
 class TruthEngine:
-    """See `vlm3_ros.engines.base.Engine`: it knows the frames, and nothing of other images.
+    """An `vlm3_ros.engines.base.Engine` that knows the true answers about given frames.
 
-    What is unknown (a pixel without depth; one that the second image does not show or hides) is
-    answered by `UNKNOWN`, which nothing can be read from.
+    Unknown values (a pixel without depth; a pixel that the second image hides or does not show)
+    are answered by `UNKNOWN`, which cannot be read.
     """
 
     warning: str | None = None
@@ -145,15 +135,13 @@ class TruthEngine:
             answer = self._object_answer(*known[0], question)
             if answer is not None:
                 return answer
-            return self._depth_answer(*known[0], _point(prompts.depth.question, question))
-        pose = prompts.pose
-        if pose is not None:
-            parts = (pose.distance, pose.direction, pose.rotation)
-            asked = [part.question for part in parts]
+            return self._depth_answer(*known[0], _point(prompts[DepthWording].question, question))
+        if "pose" in prompts.wordings:
+            asked = pose_questions(prompts[PoseWording])
             if question in asked:
                 return self._pose_answers(known)[asked.index(question)]
-        assert prompts.correspondence is not None
-        return self._match_answer(known, _point(prompts.correspondence.question, question))
+        template = prompts[CorrespondenceWording].question
+        return self._match_answer(known, _point(template, question))
 
     def _depth_answer(
         self, frame: TrueFrame, unified: UnifiedCamera, text_xy: NDArray[np.float64]
@@ -161,16 +149,18 @@ class TruthEngine:
         depth = _depth_at(frame, self._pixel(unified, text_xy))
         if not np.isfinite(depth):
             return UNKNOWN
-        return depth_answer(self.profile.prompts, float(depth / unified.metric_depth(1.0)))
+        return depth_answer(
+            self.profile.prompts[DepthWording], float(depth / unified.metric_depth(1.0))
+        )
 
     def _object_answer(self, frame: TrueFrame, unified: UnifiedCamera, question: str) -> str | None:
-        """None where the question is not about objects."""
-        prompts, text_range = self.profile.prompts.objects, self.profile.prompts.text_range
-        if prompts is None:
+        """None if the question is not about objects."""
+        if "objects" not in self.profile.prompts.wordings:
             return None
-        asked = prompts.relations | prompts.quantities | {"direction": prompts.direction}
+        wording, text_range = self.profile.prompts[ObjectsWording], self.profile.prompts.text_range
+        asked = wording.relations | wording.quantities | {"direction": wording.direction}
         for name, template in asked.items():
-            boxes = _boxes(template, prompts.region, question)
+            boxes = _boxes(template, wording.region, question)
             if boxes is None:
                 continue
             assert isinstance(frame, View)
@@ -181,15 +171,15 @@ class TruthEngine:
                 }
             of_box = self._things[id(frame)]
             about = [of_box[box] for box in boxes]
-            if name in prompts.relations:
-                return prompts.yes if relation_holds(name, *about) else prompts.no
-            if name in prompts.quantities:
+            if name in wording.relations:
+                return wording.yes if relation_holds(name, *about) else wording.no
+            if name in wording.quantities:
                 metres = quantity_of(name, *about)
                 assert metres is not None
-                return metres_answer(prompts, metres / length_scale(name, unified))
+                return metres_answer(wording, metres / length_scale(name, unified))
             hour = hour_of(*about)
             assert hour is not None
-            return hour_answer(prompts, hour)
+            return hour_answer(wording, hour)
         return None
 
     def _pose_answers(
@@ -199,9 +189,11 @@ class TruthEngine:
         parts = motion_parts(
             seen_motion(inverse(first.T_world_camera) @ second.T_world_camera, unified)
         )
-        assert self.profile.prompts.pose is not None
         return pose_answers(
-            self.profile.prompts.pose, parts.distance, parts.direction, parts.yaw_pitch_roll_deg
+            self.profile.prompts[PoseWording],
+            parts.distance,
+            parts.direction,
+            parts.yaw_pitch_roll_deg,
         )
 
     def _match_answer(
@@ -223,13 +215,12 @@ class TruthEngine:
             return UNKNOWN
         view, text_range = unified2.view, self.profile.prompts.text_range
         xy = text_coordinates(unified2.to_view(pixel2), view.width, view.height, text_range)
-        assert self.profile.prompts.correspondence is not None
-        return correspondence_answer(self.profile.prompts.correspondence, xy, text_range)
+        return correspondence_answer(self.profile.prompts[CorrespondenceWording], xy, text_range)
 
     def _pixel(self, unified: UnifiedCamera, text_xy: NDArray[np.float64]) -> NDArray[np.float64]:
         view = unified.view
         seen = pixels_from_text(text_xy, view.width, view.height, self.profile.prompts.text_range)
-        # So that half pixels, which grids have, are rounded as they are.
+        # Grids have half pixels: keep them exact, so that they round as in the question.
         return np.round(unified.to_source(seen), 3)
 
 
@@ -241,10 +232,10 @@ def record_truth(
     match_grid: tuple[int, int] = (8, 6),
     furthest: int = 1,
 ) -> None:
-    """Write a recording, for `engine: recorded`.
+    """Write a recording for `engine: recorded`.
 
-    It answers depth on a uniform grid of every frame, and pose and matches of every two frames
-    that are at most `furthest` apart, in both orders, on another uniform grid.
+    It holds depth on a uniform grid of every frame, and pose and matches, on another uniform grid,
+    of every two frames that are at most `furthest` apart, in both orders.
     """
     engine = RecordingEngine(TruthEngine(frames), path)
     for index, frame in enumerate(frames):
@@ -263,7 +254,7 @@ def _depth_at(frame: TrueFrame, pixel: NDArray[np.float64]) -> float:
 
 
 def _point(template: str, question: str) -> NDArray[np.float64]:
-    """The coordinates that a question names."""
+    """Return the coordinates that a question names."""
     pattern = re.escape(template)
     for name in ("x", "y"):
         pattern = pattern.replace(re.escape(f"{{{name}}}"), rf"(?P<{name}>\d+)")
@@ -273,7 +264,7 @@ def _point(template: str, question: str) -> NDArray[np.float64]:
 
 
 def _boxes(template: str, region: str, question: str) -> list[tuple[int, ...]] | None:
-    """The boxes that a question of a template names; None where it is another question."""
+    """Return the boxes that a question names; None if it does not follow the template."""
     where = re.escape(region)
     for name in BOX:
         where = where.replace(re.escape(name), r"(\d+)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth for every pixel: exact on planes, kept apart at edges, absent where nothing supports it."""
+"""Dense depth: exact on planes, separate at edges, absent without support."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def texture(seed):
 
 
 def two_walls():
-    """A near wall before a far one, each of its colour, with an edge between asked pixels."""
+    """A near wall in front of a far one, in two colours, with the edge between asked pixels."""
     is_near = np.arange(120) < 56
     depth = np.broadcast_to(np.where(is_near, 1.0, 4.0), (90, 120))
     colours = np.where(is_near[:, None], (200, 60, 40), (60, 90, 160))
@@ -58,17 +58,17 @@ def test_one_depth_stays_one_depth(distance, seed):
 
 @few_examples
 @given(tilt_u=st.floats(-0.4, 0.4), tilt_v=st.floats(-0.4, 0.4), seed=seeds)
-def test_a_plane_is_a_plane_whatever_is_painted_on_it(tilt_u, tilt_v, seed):
+def test_a_painted_plane_stays_a_plane(tilt_u, tilt_v, seed):
     truth = plane(tilt_u, tilt_v)
     pixels = np.rint(uniform_grid(CAMERA, 8, 6))
     dense = densify(texture(seed), pixels, at(truth, pixels))
     assert np.isfinite(dense).all()
     inside = np.s_[8:82, 8:112]
     np.testing.assert_allclose(dense[inside], truth[inside], rtol=0.01)
-    np.testing.assert_allclose(dense, truth, rtol=0.05)  # beyond the outermost answers, too
+    np.testing.assert_allclose(dense, truth, rtol=0.05)  # also beyond the outermost answers
 
 
-def test_an_edge_of_colour_is_where_depth_jumps():
+def test_depth_jumps_at_an_edge_of_colour():
     image, truth = two_walls()
     pixels = np.rint(uniform_grid(CAMERA, 8, 6))
     dense = densify(image, pixels, at(truth, pixels))
@@ -82,7 +82,7 @@ def test_an_edge_of_colour_is_where_depth_jumps():
 
 @few_examples
 @given(factor=st.floats(0.01, 100))
-def test_depths_of_another_unit_give_a_depth_image_of_that_unit(factor):
+def test_scaled_depths_give_a_scaled_depth_image(factor):
     pixels = np.rint(uniform_grid(VIEW.camera, 8, 6))
     depth = at(VIEW.depth, pixels)
     dense = densify(VIEW.image, pixels, depth)
@@ -104,11 +104,11 @@ def test_the_order_of_answers_does_not_matter(seed):
     )
 
 
-def test_where_an_answer_is_missing_there_is_no_depth():
+def test_missing_answers_leave_no_depth():
     image, truth = two_walls()
     pixels = np.rint(uniform_grid(CAMERA, 8, 6))
     depth = at(truth, pixels).copy()
-    depth[pixels[:, 0] > 56] = [np.nan, np.inf, -1.0, 0.0] * 6  # the far wall, as beyond the range
+    depth[pixels[:, 0] > 56] = [np.nan, np.inf, -1.0, 0.0] * 6  # the far wall is out of range
     dense = densify(image, pixels, depth)
     assert np.isnan(dense[:, 58:]).all()
     np.testing.assert_allclose(dense[:, :54], 1, rtol=1e-3)
@@ -135,7 +135,7 @@ def test_far_from_all_asked_pixels_there_is_no_depth():
 
 
 @pytest.mark.parametrize("pixels", [[[0, 0], [9, 0]], [[0, 0], [5, 5], [9, 9]], np.empty((0, 2))])
-def test_answers_that_span_no_area_make_no_depth_image(pixels):
+def test_answers_that_span_no_area_give_no_depth(pixels):
     dense = densify(GREY[:11, :11], pixels, np.ones(len(pixels)))
     assert dense.shape == (11, 11) and np.isnan(dense).all()
 
@@ -150,12 +150,12 @@ def test_images_of_any_size(size):
     assert dense.min() > 1.5 and dense.max() < 3.5
 
 
-def test_two_answers_to_one_pixel():
+def test_two_answers_at_one_pixel():
     pixels = np.concatenate([uniform_grid(CAMERA, 8, 6)] * 2)
     np.testing.assert_allclose(densify(GREY, pixels, np.full(96, 3.0)), 3, rtol=1e-4)
 
 
-def test_large_images_need_little_more_memory_than_they_are():
+def test_large_images_need_little_extra_memory():
     image = np.full((1500, 2000, 3), 128, np.uint8)
     pixels = uniform_grid(PinholeCamera.from_hfov(2000, 1500, 70), 8, 6)
     tracemalloc.start()

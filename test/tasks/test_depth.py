@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A depth question through geometry and language and back, with an engine that knows the truth."""
+"""Depth questions through geometry and language and back, with an engine that knows the truth."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ PROMPTS = load_prompt_set("vlm3")
 
 
 class OracleEngine:
-    """Answers from a true depth image, as a model that believes its input has the unified focal
-    length would: it sees only the text coordinates and the size of the image."""
+    """Answers from a true depth image, like a model that assumes the unified focal length.
+
+    It sees only the text coordinates and the size of the image.
+    """
 
     name = "oracle"
 
@@ -87,7 +89,7 @@ def test_metric_depth_comes_back_for_any_camera(
         width, height, fx, fx * squeeze, width / 2 + shift[0], height / 2 + shift[1]
     )
 
-    def depth_at(u: float, v: float) -> float:  # a smooth slope, told by source pixels
+    def depth_at(u: float, v: float) -> float:  # a smooth slope over source pixels
         return 2.0 + 0.01 * u + 0.005 * v
 
     limits = ImageLimits(32, 1, 16 * 1024 * 1024)
@@ -101,7 +103,7 @@ def test_metric_depth_comes_back_for_any_camera(
     assert answers.failures == 0
 
 
-def test_answers_that_cannot_be_read_are_nan_and_counted():
+def test_unreadable_answers_are_nan_and_counted():
     camera = PinholeCamera.from_hfov(320, 240, 60)
     limits = ImageLimits(32, 32 * 32, 16 * 1024 * 1024)
     texts = iter(["<answer>2.50</answer>", "far away", "<answer>nan</answer>"])
@@ -119,7 +121,7 @@ def test_answers_that_cannot_be_read_are_nan_and_counted():
     assert answers.texts[1] == "far away"
 
 
-def test_the_estimate_of_a_known_distribution_comes_before_the_greedy_text():
+def test_the_engines_estimate_replaces_the_greedy_text():
     camera = PinholeCamera.from_hfov(320, 240, 60)
     limits = ImageLimits(32, 32 * 32, 16 * 1024 * 1024)
 
@@ -135,7 +137,7 @@ def test_the_estimate_of_a_known_distribution_comes_before_the_greedy_text():
     assert answers.std[0] == pytest.approx(0.5 * effective / 160, rel=1e-3)
 
 
-def test_the_grid_is_the_small_image_of_the_resized_camera():
+def test_the_grid_is_the_pixel_grid_of_the_resized_camera():
     camera = PinholeCamera(641, 479, 500.0, 480.0, 300.0, 250.0)
     small = camera.resized(16, 12)
     pixels = uniform_grid(camera, 16, 12)
@@ -152,7 +154,7 @@ def test_the_grid_is_the_small_image_of_the_resized_camera():
     ),
     st.floats(0.01, 2),
 )
-def test_uncertain_is_what_is_not_known_to_be_certain(answers, limit):
+def test_unknown_uncertainty_counts_as_too_uncertain(answers, limit):
     depth, std = np.array(answers).T
     limits = DepthLimits(max_uncertainty=limit)
     expected = [bool(d == d and not (s == s and s <= limit * d)) for d, s in answers]
@@ -160,7 +162,7 @@ def test_uncertain_is_what_is_not_known_to_be_certain(answers, limit):
     assert not DepthLimits().too_uncertain(depth, std).any()
 
 
-def test_limits_of_depth_are_still_within():
+def test_depth_limits_are_inclusive():
     limits = DepthLimits(1.0, 5.0)
     depth = np.array([0.9, 1.0, 5.0, 5.1, np.nan])
     assert limits.out_of_range(depth).tolist() == [True, False, False, True, False]

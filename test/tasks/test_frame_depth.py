@@ -13,7 +13,8 @@ import pytest
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
 from vlm3_ros.geometry.frame import RectifiedFrame
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthLimits, uniform_grid
 from vlm3_ros.tasks.frame_depth import (
@@ -49,7 +50,9 @@ class SlopeEngine:
         answers = []
         for i, question in enumerate(questions):
             x = int(re.search(r"\((\d+), \d+\)", question).group(1))
-            text = depth_answer(PROMPTS, slope(x)) if i >= self.unread else "over there"
+            text = (
+                depth_answer(PROMPTS[DepthWording], slope(x)) if i >= self.unread else "over there"
+            )
             answers.append(Answer(text, std=self.stds[i % len(self.stds)]))
         return answers
 

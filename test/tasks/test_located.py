@@ -13,26 +13,27 @@ from vlm3_lab.scenes import sample_view
 from vlm3_lab.scenes.objects import seen_objects
 from vlm3_ros.engines.base import Answer
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.language.depth import DepthWording
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.located import locate_objects
 
-# Enters the engine as it is.
+# Enters the engine unchanged.
 CAMERA = PinholeCamera(160, 128, 128.0, 128.0, 70.5, 59.5)
 IMAGE = np.zeros((128, 160, 3), np.uint8)
 
 
 class ListedEngine(TruthEngine):
-    """It answers depths in the order of a list, and one size."""
+    """Answers depths in the order of a list, and one size."""
 
     def __init__(self, depths: list[Answer], size: Answer | None) -> None:
         super().__init__([], load_prompt_set("vlm3-short"), focal=128.0)
         if size is None:
-            prompts = replace(self.profile.prompts, objects=None)
+            prompts = self.profile.prompts.without("objects")
             self.profile = replace(self.profile, prompts=prompts)
         self.depths, self.size = depths, size
 
     def ask(self, images, questions, answer_template=None):
-        if answer_template == self.profile.prompts.depth.answer:
+        if answer_template == self.profile.prompts[DepthWording].answer:
             return self.depths[: len(questions)]
         return [self.size] * len(questions)
 
@@ -47,7 +48,7 @@ def box_at(u: float, v: float, width: float, height: float):
     st.none() | st.floats(0.1, 5),
 )
 def test_boxes_from_depths_and_sizes(box, depths, size) -> None:
-    """By hand: one box, whatever was answered about it."""
+    """Check one box by hand for various answers."""
     left, top, width, height = box
     said = [Answer("", d, None if d is None else d / 10) for d in depths]
     engine = ListedEngine(said, None if size is None else Answer("", size))
@@ -68,8 +69,8 @@ def test_boxes_from_depths_and_sizes(box, depths, size) -> None:
     assert found.distance == pytest.approx(np.sqrt(x * x + y * y + z * z), rel=1e-5)
 
 
-def test_the_truth_comes_back_within_what_is_assumed() -> None:
-    """Sizes exactly; distances but for how deep an object is, and for what stands before it."""
+def test_true_boxes_come_back_within_the_assumptions() -> None:
+    """Sizes exactly; distances except for the size along Z and what is in front of the object."""
     errors = []
     for seed in range(12):
         view = sample_view(np.random.default_rng(seed), "yard")
@@ -84,5 +85,5 @@ def test_the_truth_comes_back_within_what_is_assumed() -> None:
     assert np.median(errors) < 0.05
 
 
-def test_no_objects_no_questions() -> None:
+def test_no_objects_ask_no_questions() -> None:
     assert locate_objects(ListedEngine([], None), IMAGE, CAMERA, []) == []

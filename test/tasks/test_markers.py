@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.markers import (
     COLOUR,
     QUESTION,
@@ -42,8 +43,8 @@ def test_the_tip_is_at_the_pixel_and_only_its_surroundings_change(
 
 
 @given(data=st.data())
-def test_the_whole_arrow_is_in_sight(data: st.DataObject) -> None:
-    """It has about the same size wherever it points."""
+def test_the_whole_arrow_is_visible(data: st.DataObject) -> None:
+    """Its size hardly depends on the pixel."""
     sizes = [
         (draw_marker(np.zeros((120, 160, 3), np.uint8), pixel)[..., 0] > 0).sum()
         for pixel in (
@@ -59,7 +60,7 @@ LIMITS = ImageLimits(32, 1024, 10**7)
 
 @dataclass
 class ArrowReader:
-    """An engine that knows one view's depth and reads the arrow on a grey picture of it."""
+    """Engine that knows one view's depth and reads the arrow on a grey image of it."""
 
     depth: NDArray[np.float64]
     profile: Profile
@@ -80,7 +81,7 @@ class ArrowReader:
         height, width = image.shape[:2]
         outwards = np.sign(points.mean(axis=0) * 2 - (width, height))
         u, v = points[np.argmax(points @ outwards)].astype(int)
-        return [Answer(depth_answer(self.profile.prompts, float(self.depth[v, u])))]
+        return [Answer(depth_answer(self.profile.prompts[DepthWording], float(self.depth[v, u])))]
 
     def memory_bytes(self) -> int | None:
         return None
@@ -89,7 +90,7 @@ class ArrowReader:
         pass
 
 
-def test_depth_is_read_where_the_arrows_point_and_made_metric() -> None:
+def test_depth_at_the_arrows_tips_becomes_metric() -> None:
     camera = PinholeCamera(160, 120, 100.0, 100.0, 79.5, 59.5)
     profile = Profile(200.0, "scale", load_prompt_set("vlm3"))
     unified = unify_focal(camera, 200.0, LIMITS, "scale")

@@ -22,11 +22,11 @@ A, B = (10.0, 20.0, 40.0, 90.0), (60.0, 0.0, 159.0, 159.0)
 
 
 class SpokenEngine(TruthEngine):
-    """It says the same to whatever it is asked, and remembers the questions."""
+    """Gives fixed answers, and records the questions."""
 
     def __init__(self, lengths: Answer, other: Answer) -> None:
         super().__init__([], load_prompt_set("vlm3"), focal=250.0)
-        self.limits = ImageLimits(160, 32, 160 * 160)  # takes nothing but the size of CAMERA
+        self.limits = ImageLimits(160, 32, 160 * 160)  # allows only the size of CAMERA
         self.said = {True: lengths, False: other}
         self.asked: list[tuple[list[str], str | None]] = []
 
@@ -55,7 +55,7 @@ def view() -> View:
 
 
 @pytest.mark.parametrize("fit", ["scale", "pad"])
-def test_the_truth_comes_back_for_all_that_can_be_asked(view: View, fit: str) -> None:
+def test_true_answers_come_back_for_every_question(view: View, fit: str) -> None:
     asked = true_answers(seen_objects(view), np.random.default_rng(0))
     questions = [question for question, _ in asked]
     answers = ask_objects(TruthEngine([view], fit=fit), view.image, view.camera, questions)
@@ -82,8 +82,8 @@ def test_questions_are_worded_as_the_checkpoint_learned_them() -> None:
     assert free is None
 
 
-def test_estimates_and_spreads_of_lengths_become_metres() -> None:
-    """Seen at 200 px instead of 250, depth of a metre looks like 1.25; a width is what it is."""
+def test_estimates_and_stds_of_lengths_become_metres() -> None:
+    """Seen at 200 px instead of 250, a depth of 1 m looks like 1.25 m; a width stays the same."""
     engine = SpokenEngine(Answer("It is 9 meters.", value=0.45, std=0.1), Answer("No."))
     across = (Quantity("height", A), Quantity("width", A), Quantity("vertical_distance", A, B))
     along = (Quantity("direct_distance", A, B), Quantity("horizontal_distance", A, B))
@@ -92,7 +92,7 @@ def test_estimates_and_spreads_of_lengths_become_metres() -> None:
     np.testing.assert_allclose(answers.std, [np.nan, *[0.1] * 3, *[0.08] * 2])
 
 
-def test_unread_answers_are_nan_and_told_with_the_reason() -> None:
+def test_unread_answers_are_nan_and_keep_the_reason() -> None:
     engine = SpokenEngine(Answer("wide"), Answer("", fault="timeout"))
     answers = ask(engine, Quantity("vertical_distance", A, B), Relation("front", A, B))
     assert all(math.isnan(value) for value in answers.values)
@@ -101,7 +101,7 @@ def test_unread_answers_are_nan_and_told_with_the_reason() -> None:
     assert np.isnan(answers.std).all()
 
 
-def test_nothing_asked_is_nothing_answered() -> None:
+def test_no_questions_give_no_answers() -> None:
     engine = SpokenEngine(Answer(""), Answer(""))
     assert ask(engine).values == ()
     assert engine.asked == []
@@ -118,7 +118,7 @@ def test_nothing_asked_is_nothing_answered() -> None:
         ((0.0, 0.0, math.inf, 50.0), "is no box"),
     ],
 )
-def test_what_is_no_box_in_the_image_is_refused(
+def test_boxes_outside_of_the_image_are_refused(
     box: tuple[float, float, float, float], message: str
 ) -> None:
     engine = SpokenEngine(Answer("1 m"), Answer("Yes."))
@@ -127,13 +127,13 @@ def test_what_is_no_box_in_the_image_is_refused(
     assert engine.asked == []
 
 
-def test_what_sticks_out_of_the_image_is_cut_off() -> None:
+def test_boxes_are_clipped_to_the_image() -> None:
     engine = SpokenEngine(Answer("1 m"), Answer("Yes."))
     ask(engine, Quantity("width", (-20.0, -0.5, 1e6, 90.0)))
     assert "(6, 6, 1993, 1131)" in engine.asked[0][0][0]
 
 
-def test_questions_that_there_are_not_are_refused() -> None:
+def test_unknown_questions_are_refused() -> None:
     with pytest.raises(ValueError, match="'beside' is none of the relations below, above"):
         Relation("beside", A, B)
     with pytest.raises(ValueError, match="'depth' is none of direct_distance"):
@@ -144,9 +144,9 @@ def test_questions_that_there_are_not_are_refused() -> None:
         Quantity("width", A, B)
 
 
-def test_a_checkpoint_that_did_not_learn_about_objects_says_so() -> None:
+def test_a_checkpoint_that_did_not_learn_objects_is_named() -> None:
     engine = SpokenEngine(Answer("1 m"), Answer("Yes."))
-    prompts = replace(engine.profile.prompts, objects=None)
+    prompts = engine.profile.prompts.without("objects")
     engine.profile = replace(engine.profile, prompts=prompts)
     with pytest.raises(EngineError, match="truth did not learn about objects: its prompt set"):
         ask(engine, Quantity("width", A))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Odometry on drives whose every question is answered from the truth, so that it must not err."""
+"""Odometry on drives with all questions answered from the truth: it must make no errors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vlm3_ros.tasks.odometry import (
 
 CAMERA = PinholeCamera(240, 180, 170.0, 175.0, 121.0, 88.0)
 PERIOD = 100_000_000
-"""Nanoseconds between two images."""
+"""Time between two images, nanoseconds."""
 START = 1_700_000_000_000_000_000
 
 
 @dataclass(frozen=True)
 class Drive:
-    """Views along a path, and where the base truly was."""
+    """Views along a path, and the true poses of the base."""
 
     sequence: Sequence
     views: list[View]
@@ -74,7 +74,7 @@ def run(odometry: VisualOdometry, views: list[View]) -> list[OdometryStep]:
     ],
     ids=["keyframes", "consecutive", "fused", "unchecked"],
 )
-def test_true_answers_make_a_trajectory_without_error(drive, settings):
+def test_true_answers_give_a_trajectory_without_error(drive, settings):
     steps = run(odometry_of(drive, **settings), drive.views)
     assert len(steps) == 30
     wanted = "fused" if "ask_depth" in settings else "accepted"
@@ -110,7 +110,7 @@ def test_keyframes_keep_the_covariance_smaller_than_a_chain_of_all_images(drive)
     assert np.trace(kept[3:, 3:]) < np.trace(chained[3:, 3:]) / 2
 
 
-def test_what_is_faster_than_the_camera_can_be_is_refused(drive):
+def test_motions_above_max_speed_are_refused(drive):
     fastest = drive.sequence.path.speed[:10].max()
     steps = run(odometry_of(drive, max_speed=0.9 * fastest), drive.views[:10])
     assert {step.status for step in steps[1:]} == {"refused"}
@@ -119,7 +119,7 @@ def test_what_is_faster_than_the_camera_can_be_is_refused(drive):
     assert {step.status for step in steps[1:]} == {"accepted"}
 
 
-def test_motion_is_told_since_the_reference_in_its_axes(drive):
+def test_motion_is_relative_to_the_reference(drive):
     step = run(odometry_of(drive), drive.views[:3])[-1]
     assert step.reference_stamp_ns == START and step.stamp_ns == START + 2 * PERIOD
     truth = inverse(drive.views[0].T_world_camera) @ drive.views[2].T_world_camera
@@ -130,7 +130,7 @@ def test_motion_is_told_since_the_reference_in_its_axes(drive):
 
 @pytest.mark.parametrize("keyframes", [True, False])
 def test_a_robot_that_stands_still_does_not_drift(drive, keyframes):
-    """Noisy images of the same place: the model, which knows none of them, is not asked."""
+    """Noisy images of the same place: the engine, which knows none of them, is not asked."""
     rng = np.random.default_rng(0)
     odometry = odometry_of(drive, keyframes=keyframes)
     before = run(odometry, drive.views[:3])[-1]
@@ -147,8 +147,8 @@ def test_a_robot_that_stands_still_does_not_drift(drive, keyframes):
     assert np.abs(motion_error(moving.T_odom_base, drive.T_first_base(3))).max() < 1e-7
 
 
-def test_what_moves_in_a_corner_of_the_image_is_no_motion_of_the_robot(drive):
-    """Somebody in a checked shirt walks by; of a crowd the model would be asked."""
+def test_motion_in_a_corner_of_the_image_is_not_the_robots(drive):
+    """A person in a checked shirt walks by. A crowd would make odometry ask the model."""
     rng = np.random.default_rng(0)
     odometry = odometry_of(drive)
     run(odometry, drive.views[:3])
@@ -159,8 +159,8 @@ def test_what_moves_in_a_corner_of_the_image_is_no_motion_of_the_robot(drive):
         assert step_of(odometry, view, index).status == "standstill"
 
 
-def test_motion_too_slow_to_see_between_two_images_adds_up(drive):
-    """From 60 images of a single step of the drive most look like a standstill."""
+def test_slow_motion_adds_up_until_it_is_visible(drive):
+    """Most of 60 images within one step of the drive look like a standstill."""
     rng = np.random.default_rng(0)
     sequence = drive.sequence
     start, end = sequence.path.T_world_base[:2]
@@ -177,7 +177,7 @@ def test_motion_too_slow_to_see_between_two_images_adds_up(drive):
     assert max(missed) < 0.02
 
 
-def test_a_tiny_answered_motion_is_a_standstill_of_the_reference(drive):
+def test_a_tiny_answered_motion_is_a_standstill(drive):
     odometry = odometry_of(drive, still_flow=0.0, still_distance=0.1, still_rotation_deg=30.0)
     steps = run(odometry, drive.views[:4])
     assert steps[1].status == "standstill" and "tiny" in steps[1].reason
@@ -188,7 +188,7 @@ def test_a_tiny_answered_motion_is_a_standstill_of_the_reference(drive):
     assert np.abs(error).max() < 1e-7
 
 
-def test_images_out_of_order_are_skipped_and_the_chain_goes_on(drive):
+def test_images_out_of_order_are_skipped(drive):
     odometry = odometry_of(drive)
     run(odometry, drive.views[:3])
     equal = step_of(odometry, drive.views[2], 2)
@@ -201,7 +201,7 @@ def test_images_out_of_order_are_skipped_and_the_chain_goes_on(drive):
     assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(3))).max() < 1e-7
 
 
-def test_shuffled_images_lose_no_chain(drive):
+def test_shuffled_images_keep_the_chain(drive):
     odometry = odometry_of(drive)
     order = [0, 4, 1, 3, 2, 5, 8, 7, 7, 6, 8, 9]
     steps = [step_of(odometry, drive.views[index], index) for index in order]
@@ -212,7 +212,7 @@ def test_shuffled_images_lose_no_chain(drive):
     assert np.abs(motion_error(steps[-1].T_odom_base, drive.T_first_base(9))).max() < 1e-7
 
 
-def test_a_bag_that_loops_starts_anew(drive):
+def test_a_looping_bag_resets_the_chain(drive):
     odometry = odometry_of(drive)
     run(odometry, drive.views)
     steps = run(odometry, drive.views[:5])
@@ -223,13 +223,13 @@ def test_a_bag_that_loops_starts_anew(drive):
     assert steps[4].reference_stamp_ns == steps[3].stamp_ns
 
 
-def test_a_long_jump_back_starts_anew_at_once(drive):
+def test_a_long_jump_back_resets_the_chain_at_once(drive):
     odometry = odometry_of(drive)
     run(odometry, drive.views[:2])
     assert step_of(odometry, drive.views[0], -100).status == "reset"
 
 
-def test_a_gap_of_seconds_starts_anew(drive):
+def test_a_long_gap_resets_the_chain(drive):
     odometry = odometry_of(drive, max_gap=2.0)
     run(odometry, drive.views[:2])
     step = step_of(odometry, drive.views[2], 30)
@@ -240,7 +240,7 @@ def test_a_gap_of_seconds_starts_anew(drive):
 
 
 @pytest.mark.parametrize("change", [{"width": 239}, {"fx": 190.0}])
-def test_another_camera_starts_anew(drive, change):
+def test_another_camera_resets_the_chain(drive, change):
     odometry = odometry_of(drive)
     run(odometry, drive.views[:2])
     camera = replace(CAMERA, **change)
@@ -249,7 +249,7 @@ def test_another_camera_starts_anew(drive, change):
     assert step.status == "reset" and "camera has changed" in step.reason
 
 
-def test_intrinsics_that_breathe_with_autofocus_do_not_matter(drive):
+def test_autofocus_does_not_reset_the_chain(drive):
     views = [
         replace(view, camera=replace(CAMERA, fx=170.0 + index, fy=175.0 + index))
         for index, view in enumerate(drive.views[:3])
@@ -259,7 +259,7 @@ def test_intrinsics_that_breathe_with_autofocus_do_not_matter(drive):
 
 
 class Disturbed(TruthEngine):
-    """It answers pairs whose second image is a certain one as it is told to."""
+    """Changes its answers about pairs with a given second image."""
 
     def disturb(self, view: View, change) -> None:
         self._disturbed, self._change = self._frames_of(view), change
@@ -282,9 +282,7 @@ class Disturbed(TruthEngine):
     ids=["unreadable", "nan", "wrong"],
 )
 @pytest.mark.parametrize("keyframes", [True, False])
-def test_a_refused_motion_has_no_pose_and_the_next_image_has_the_right_one(
-    drive, change, reason, keyframes
-):
+def test_a_refused_motion_has_no_pose_and_the_next_pose_is_right(drive, change, reason, keyframes):
     engine = Disturbed(drive.views)
     engine.disturb(drive.views[3], change)
     steps = run(odometry_of(drive, engine, keyframes=keyframes), drive.views[:6])
@@ -300,9 +298,9 @@ def test_a_refused_motion_has_no_pose_and_the_next_image_has_the_right_one(
         assert np.abs(error).max() < 1e-7
 
 
-def test_where_the_keyframe_fails_the_last_image_is_asked(drive):
+def test_if_the_keyframe_fails_the_last_image_is_asked(drive):
     class Forgetful(TruthEngine):
-        """Of view 0 it knows nothing any more when it sees view 3."""
+        """Does not know view 0 any more when it sees view 3."""
 
         def _answer(self, known, question):
             seen = [frame for frame, _ in known]
@@ -333,7 +331,7 @@ def test_a_pair_without_overlap_is_refused(drive):
     assert steps[1].status == "refused" and "0 matches could be read" in steps[1].reason
 
 
-def test_refusals_for_seconds_lose_the_chain(drive):
+def test_refusals_beyond_max_gap_reset_the_chain(drive):
     engine = Disturbed(drive.views)
     engine.disturb(drive.views[2], lambda text: "")
     odometry = odometry_of(drive, engine, max_gap=1.0)
@@ -342,7 +340,7 @@ def test_refusals_for_seconds_lose_the_chain(drive):
     assert statuses == ["refused"] * 10 + ["reset", "standstill"]
 
 
-def test_an_engine_that_fails_leaves_the_chain_as_it_was(drive):
+def test_a_failing_engine_leaves_the_chain_unchanged(drive):
     class Failing(TruthEngine):
         def ask(self, images, questions, answer_template=None) -> list[Answer]:
             if self.is_down:
@@ -363,7 +361,7 @@ def test_an_engine_that_fails_leaves_the_chain_as_it_was(drive):
     assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(3))).max() < 1e-7
 
 
-def test_an_image_that_could_not_be_asked_about_becomes_no_reference(drive):
+def test_an_image_that_does_not_fit_does_not_become_a_reference(drive):
     odometry = odometry_of(drive)
     with pytest.raises(GeometryError, match="its camera is 240x180"):
         odometry.update(drive.views[0].image[:9], CAMERA, START)
@@ -373,7 +371,7 @@ def test_an_image_that_could_not_be_asked_about_becomes_no_reference(drive):
     assert [step.status for step in steps] == ["first", "accepted"]
 
 
-def test_pixels_that_show_nothing_are_not_asked(drive):
+def test_invisible_pixels_are_not_asked(drive):
     odometry = odometry_of(drive)
     visible = np.zeros((180, 240), bool)
     visible[:, :120] = True
@@ -382,8 +380,8 @@ def test_pixels_that_show_nothing_are_not_asked(drive):
     assert len(step.matches.pixels1) == 24 and step.matches.pixels1[:, 0].max() < 120
 
 
-def test_another_grid_of_matches_counts_from_the_next_image_on(drive):
-    """The keyframe, which is kept, was chosen with another one, or with none."""
+def test_a_new_grid_of_matches_applies_to_the_next_image(drive):
+    """The keyframe was chosen with another grid, or without one, and is kept."""
     odometry = odometry_of(drive, match_rows=0, ask_depth=True)
     steps = run(odometry, drive.views[:2])
     for index, rows in enumerate((6, 4, 0, 6), 2):
@@ -413,17 +411,17 @@ def test_a_reset_forgets_the_chain(drive):
     assert after.status == "accepted" and after.reference_stamp_ns == step.stamp_ns
 
 
-def test_a_model_that_learned_no_motion_or_matches_is_named_at_the_start(drive):
-    prompts = replace(exact_prompts(), correspondence=None)
+def test_a_model_that_did_not_learn_what_is_asked_is_named_at_the_start(drive):
+    prompts = exact_prompts().without("correspondence")
     engine = TruthEngine(drive.views, prompts)
     with pytest.raises(EngineError, match=r"did not learn correspondence.*match_rows: 0"):
         odometry_of(drive, engine)
     run(odometry_of(drive, engine, match_columns=0), drive.views[:2])
     with pytest.raises(EngineError, match="did not learn relative pose"):
-        odometry_of(drive, TruthEngine(drive.views, replace(prompts, pose=None)))
+        odometry_of(drive, TruthEngine(drive.views, prompts.without("pose")))
 
 
-def test_what_was_recorded_is_replayed(drive, tmp_path):
+def test_a_recorded_drive_is_replayed(drive, tmp_path):
     file = tmp_path / "drive.jsonl"
     recording = RecordingEngine(TruthEngine(drive.views), file)
     recorded = run(odometry_of(drive, recording, ask_depth=True), drive.views[:5])

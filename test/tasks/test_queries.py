@@ -17,25 +17,23 @@ from vlm3_lab.scenes.objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.prompts import RELATIONS, load_prompt_set
+from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 from vlm3_ros.tasks.queries import (
-    MAX_CHARACTERS,
-    AskedQuery,
     ObjectQuery,
     PixelQuery,
     Query,
     QueryAnswer,
     QueryError,
     TextQuery,
-    answer_json,
     answer_query,
-    parse_question,
     rectified_box,
     rectified_pixel,
     refused,
     resolved,
 )
+from vlm3_ros.tasks.query_json import MAX_CHARACTERS, AskedQuery, answer_json, parse_question
 
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)
 BARREL = LensCamera(
@@ -69,7 +67,7 @@ def test_questions(text: str) -> None:
     assert parse_question(text) == AskedQuery(QUESTIONS[text])
 
 
-def test_what_comes_with_a_question() -> None:
+def test_ids_and_stamps_of_questions() -> None:
     stamp = {"sec": 12, "nanosec": 345}
     asked = parse_question(json.dumps({"depth": [1, 2], "id": "x", "stamp": stamp}))
     assert asked == AskedQuery(PixelQuery("depth", (1.0, 2.0)), "x", (12, 345))
@@ -80,12 +78,12 @@ def test_what_comes_with_a_question() -> None:
 BAD_QUESTIONS = {
     "": "is empty",
     " \n": "is empty",
-    "{": "begins like JSON, but is none",
-    '{"depth": [1, 2]} and more': "begins like JSON, but is none",
-    '{"a":' * 700: "begins like JSON, but is none",
+    "{": "begins like JSON, but is not valid JSON",
+    '{"depth": [1, 2]} and more': "begins like JSON, but is not valid JSON",
+    '{"a":' * 700: "begins like JSON, but is not valid JSON",
     "x" * (MAX_CHARACTERS + 1): f"has {MAX_CHARACTERS + 1} characters",
-    "{}": "there is none",
-    '{"depth": [1, 2], "width": [1, 2, 3, 4]}': 'there is "depth", "width"',
+    "{}": "asks nothing",
+    '{"depth": [1, 2], "width": [1, 2, 3, 4]}': 'this one asks "depth", "width"',
     '{"colour": [1, 2]}': '"colour" needs "objects": [A, B]',
     '{"colour": "red", "objects": [0, 1]}': '"colour" is none of "relation", "distance"',
     '{"\\ud800": "red", "objects": [0, 1]}': r'"\ud800" is none of',
@@ -100,7 +98,7 @@ BAD_QUESTIONS = {
     '{"width": null}': "an object must be a box [xmin, ymin, xmax, ymax]",
     '{"width": true}': "an object must be a box",
     '{"width": [1, 2, 3]}': "an object must be a box",
-    '{"width": [30, 2, 3, 40]}': "the box [30, 2, 3, 40] is inside out",
+    '{"width": [30, 2, 3, 40]}': "the box [30, 2, 3, 40] is inverted",
     '{"relation": "behind"}': '"relation" needs "objects": [A, B]',
     '{"relation": "behind", "objects": [0]}': '"relation" needs "objects": [A, B]',
     '{"relation": "inside", "objects": [0, 1]}': '"relation" must be one of "below", "above"',
@@ -188,7 +186,7 @@ def test_answers_are_json(answer: QueryAnswer, question: str, id: str | int | No
     assert content["stamp"] == {"sec": 5, "nanosec": 6}
 
 
-def test_a_long_question_is_not_sent_back() -> None:
+def test_a_long_question_is_cut_off_in_the_answer() -> None:
     text = answer_json(refused("too long"), "x" * 10**6)
     assert len(text) < 2000
     assert json.loads(text)["stamp"] is None
@@ -203,7 +201,7 @@ def view() -> View:
     )
 
 
-def test_the_truth_comes_back(view: View) -> None:
+def test_true_answers_come_back(view: View) -> None:
     engine = TruthEngine([view])
     u, v = 100, view.camera.height - 20
     depth = float(view.depth[v, u])
@@ -230,7 +228,7 @@ def test_the_truth_comes_back(view: View) -> None:
 
 
 class SpokenEngine(TruthEngine):
-    """It says the same to everything."""
+    """Gives the same answer to everything."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__([], load_prompt_set("vlm3"), focal=110.0)
@@ -247,7 +245,7 @@ def said(answer: Answer, query: Query) -> QueryAnswer:
     return answer_query(SpokenEngine(answer), image, CAMERA, query)
 
 
-def test_free_text_goes_to_the_model_as_it_is() -> None:
+def test_free_text_goes_to_the_model_unchanged() -> None:
     engine = SpokenEngine(Answer("Two <b>chairs</b>."))
     image = np.zeros((120, 160, 3), np.uint8)
     answer = answer_query(engine, image, CAMERA, TextQuery("How many? {x}"))
@@ -258,13 +256,13 @@ def test_free_text_goes_to_the_model_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("query", [PixelQuery("depth", (1, 2)), ObjectQuery("behind", A, B)])
-def test_what_cannot_be_read_has_no_value(query: Query) -> None:
+def test_unreadable_answers_have_no_value(query: Query) -> None:
     answer = said(Answer("over there"), query)
     assert (answer.value, answer.status, answer.raw) == (None, "unread", "over there")
     assert answer.reason
 
 
-def test_the_uncertainty_comes_along() -> None:
+def test_answers_have_their_uncertainty() -> None:
     answer = said(Answer("", value=2.0, std=0.5), PixelQuery("depth", (1, 2)))
     assert (answer.value, answer.uncertainty) == (
         pytest.approx(2.0, rel=0.1),
@@ -274,7 +272,7 @@ def test_the_uncertainty_comes_along() -> None:
 
 def test_a_model_that_did_not_learn_objects() -> None:
     engine = SpokenEngine(Answer("Yes"))
-    engine.profile = replace(engine.profile, prompts=replace(engine.profile.prompts, objects=None))
+    engine.profile = replace(engine.profile, prompts=engine.profile.prompts.without("objects"))
     with pytest.raises(EngineError, match="did not learn about objects"):
         answer_query(engine, np.zeros((120, 160, 3), np.uint8), CAMERA, ObjectQuery("width", A))
 
@@ -298,7 +296,7 @@ def test_pixels_of_raw_images(pixel: tuple[float, float], lens: LensCamera | Non
     ),
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20),
 )
-def test_the_rectified_box_holds_what_the_raw_one_does(box, places) -> None:
+def test_the_rectified_box_encloses_the_raw_one(box, places) -> None:
     camera = BARREL.rectified
     try:
         left, top, right, bottom = rectified_box(box, camera, BARREL)
@@ -309,7 +307,7 @@ def test_the_rectified_box_holds_what_the_raw_one_does(box, places) -> None:
     high = np.minimum(box[2:], (159, 119))
     inside = BARREL.rectify_pixels(low + np.array(places) * (high - low))
     seen = ((inside >= 0) & (inside <= (159, 119))).all(axis=1)
-    slack = 0.3  # of sides that bend between the points that were looked at
+    slack = 0.3  # sides bend between the tested points
     assert (inside[seen] >= np.array((left, top)) - slack).all()
     assert (inside[seen] <= np.array((right, bottom)) + slack).all()
 
@@ -322,14 +320,14 @@ def test_the_rectified_box_holds_what_the_raw_one_does(box, places) -> None:
         ((161.0, 2.0, 170.0, 8.0), "lies outside of the image of 160x120 px"),
     ],
 )
-def test_boxes_that_are_none(box, text: str) -> None:
+def test_wrong_boxes_are_refused(box, text: str) -> None:
     for lens in (None, BARREL):
         with pytest.raises(GeometryError) as caught:
             rectified_box(box, CAMERA, lens)
         assert text in str(caught.value)
 
 
-def test_a_lens_may_leave_a_corner_out() -> None:
+def test_a_box_keeps_what_the_lens_rectifies() -> None:
     narrow = LensCamera(
         160,
         120,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels that are worth a question: as many as wanted, everywhere, and more where much is shown."""
+"""Adaptive pixels: the wanted number, everywhere, and more of them near edges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def wall(width=320, height=240):
     count=st.integers(1, 250),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_as_many_whole_pixels_of_the_image_as_are_wanted(width, height, count, seed):
+def test_the_wanted_number_of_whole_pixels(width, height, count, seed):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 9 + 1, width // 9 + 1, 3))
     image = np.kron(coarse, np.ones((9, 9, 1)))[:height, :width].astype(np.uint8)
@@ -48,7 +48,7 @@ def test_a_blank_wall_is_asked_evenly():
     assert np.bincount(nearest, minlength=192).max() < 3 * 20 * 20
 
 
-def test_a_small_thing_between_the_cells_of_a_grid_is_asked_about():
+def test_a_small_object_between_the_cells_of_a_grid_is_asked_about():
     image = wall()
     image[84:96, 44:56] = (40, 60, 160)  # 12 px wide, at a corner of four cells of 20 px
 
@@ -61,7 +61,7 @@ def test_a_small_thing_between_the_cells_of_a_grid_is_asked_about():
     assert on_it(adaptive_pixels(image, 48)) >= 1
 
 
-def test_more_questions_where_edges_are():
+def test_more_questions_near_edges():
     image = wall()
     blocks = np.random.default_rng(1).integers(0, 256, (24, 16, 3))
     image[:, 160:] = np.kron(blocks, np.ones((10, 10, 1)))
@@ -69,7 +69,7 @@ def test_more_questions_where_edges_are():
     assert (pixels[:, 0] >= 160).sum() > 1.3 * (pixels[:, 0] < 160).sum()
 
 
-def test_what_the_image_does_not_show_is_not_asked():
+def test_invisible_parts_of_the_image_are_not_asked():
     image = wall()
     image[:, :80] = 0
     visible = np.zeros((240, 320), bool)
@@ -82,7 +82,7 @@ def test_what_the_image_does_not_show_is_not_asked():
 @pytest.mark.parametrize(
     "size", [(1241, 376), (500, 375), (641, 481), (752, 480), (1000, 700), (4000, 300)]
 )
-def test_an_image_that_shows_everything_is_asked_everywhere(size):
+def test_a_fully_visible_image_is_asked_everywhere(size):
     image = wall(*size)
     everything = np.ones(size[::-1], bool)
     np.testing.assert_array_equal(
@@ -90,12 +90,12 @@ def test_an_image_that_shows_everything_is_asked_everywhere(size):
     )
 
 
-def test_an_image_that_shows_nothing_is_asked_all_the_same():
+def test_an_invisible_image_is_still_asked():
     assert adaptive_pixels(wall(), 12, np.zeros((240, 320), bool)).shape == (12, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_as_many_true_depths_make_a_better_depth_image_than_those_of_a_grid(kind):
+def test_adaptive_pixels_give_a_better_depth_image_than_a_grid(kind):
     errors = []
     for seed in range(4):
         view = sample_view(np.random.default_rng([7, seed]), kind)

@@ -17,7 +17,7 @@ from vlm3_ros.tasks.scan import PlanarScan, ScanLimits, planar_scan
 
 COLUMNS, ROWS = 16, 12
 OPTICAL = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-"""Takes optical axes to x forward, y left, z up."""
+"""Rotation from optical axes to x forward, y left, z up."""
 
 ALL = ScanLimits(-1e3, 1e3, 0.0, 1e3)
 
@@ -46,8 +46,8 @@ def scan_of(camera, depth, T_scan_camera, limits=ALL) -> PlanarScan:
 
 @given(cameras, places, angles, st.floats(1, 20))
 @settings(deadline=None, max_examples=40)
-def test_a_wall_is_where_a_ray_meets_it(camera, place, yaw, distance):
-    """By rays in the camera's own frame, where the wall is a plane of constant Z."""
+def test_ranges_of_a_wall_are_where_rays_meet_it(camera, place, yaw, distance):
+    """Compare with rays in the camera's frame, where the wall is a plane of constant Z."""
     T_scan_camera = mount(place, yaw)
     scan = scan_of(camera, distance, T_scan_camera)
     beams = beam_angles(scan)
@@ -55,7 +55,7 @@ def test_a_wall_is_where_a_ray_meets_it(camera, place, yaw, distance):
     start = T_camera_scan[:3, 3]
 
     def met(angles):
-        """Ranges at which rays of these angles meet the wall, and u of these places."""
+        """Ranges at which rays of these angles meet the wall, and u of these points."""
         rays = np.stack([np.cos(angles), np.sin(angles), 0 * angles], 1) @ T_camera_scan[:3, :3].T
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             ranges = (distance - start[2]) / rays[:, 2]
@@ -69,7 +69,7 @@ def test_a_wall_is_where_a_ray_meets_it(camera, place, yaw, distance):
     assert known[sure & shown].all()
     assert not known[sure & ~(shown | np.roll(shown, 1) | np.roll(shown, -1))].any()
     seen = sure & shown
-    # A cell between two beams is told by the nearest of them: half a beam beside it at most.
+    # The nearest beam represents a cell between two beams: it is at most half a beam off.
     half = scan.angle_increment / 2
     least = np.minimum(np.minimum(met(beams - half)[0], met(beams + half)[0]), ranges)
     assert (scan.ranges[seen] <= ranges[seen] * (1 + 1e-5)).all()
@@ -81,7 +81,7 @@ def test_a_wall_is_where_a_ray_meets_it(camera, place, yaw, distance):
 
 @given(cameras, places, angles, tilts, tilts, st.integers(0, 1000))
 @settings(deadline=None, max_examples=40)
-def test_nothing_is_missed_and_nothing_invented(camera, place, yaw, pitch, roll, seed):
+def test_every_cell_is_in_the_scan_and_nothing_else(camera, place, yaw, pitch, roll, seed):
     T_scan_camera = mount(place, yaw, pitch, roll)
     rng = np.random.default_rng(seed)
     pixels = uniform_grid(camera, COLUMNS, ROWS)
@@ -95,10 +95,10 @@ def test_nothing_is_missed_and_nothing_invented(camera, place, yaw, pitch, roll,
 
     nearest = np.rint((np.arctan2(points[:, 1], points[:, 0]) + math.pi) / scan.angle_increment)
     for i in np.flatnonzero(in_band):
-        # A cell's own beam may be the one beside the nearest to its middle.
+        # The cell's beam may be next to the one nearest to its centre.
         near = (int(nearest[i]) + np.array([-1, 0, 1])) % len(beams)
-        told = np.fmin.reduce(scan.ranges[near])
-        assert told <= math.hypot(*points[i, :2]) + 1.01 * half_cell[i]
+        shortest = np.fmin.reduce(scan.ranges[near])
+        assert shortest <= math.hypot(*points[i, :2]) + 1.01 * half_cell[i]
 
     known = np.isfinite(scan.ranges)
     ends = scan.ranges[known, None] * np.stack([np.cos(beams), np.sin(beams)], 1)[known]
@@ -111,7 +111,7 @@ def test_nothing_is_missed_and_nothing_invented(camera, place, yaw, pitch, roll,
 
 @given(cameras, places, angles, tilts)
 @settings(deadline=None, max_examples=40)
-def test_the_number_of_beams_is_the_camera_s(camera, place, yaw, pitch):
+def test_the_number_of_beams_depends_only_on_the_camera(camera, place, yaw, pitch):
     one = scan_of(camera, 2.0, mount(place, yaw, pitch))
     other = scan_of(camera, np.nan, mount())
     assert len(one.ranges) == len(other.ranges)
@@ -132,7 +132,7 @@ def test_a_camera_on_its_side_leaves_no_direction_open(roll):
     np.testing.assert_allclose(x[inside], 3.0, rtol=1e-5)
 
 
-def test_the_nearest_of_a_direction_counts():
+def test_the_nearest_depth_of_a_direction_counts():
     depth = np.full((ROWS, COLUMNS), 4.0)
     depth[3, 8] = 2.0
     scan = scan_of(CAMERA, depth, mount())
@@ -151,7 +151,7 @@ def test_the_nearest_of_a_direction_counts():
         (50.0, ScanLimits(-90, 90, 0.5, 10.0), np.inf),
     ],
 )
-def test_what_is_not_a_range(depth, limits, expected):
+def test_depths_out_of_range_are_infinite_or_nan(depth, limits, expected):
     """REP-117."""
     scan = scan_of(CAMERA, depth, mount(), limits)
     assert not np.isfinite(scan.ranges).any()
@@ -161,19 +161,19 @@ def test_what_is_not_a_range(depth, limits, expected):
     assert np.isnan(scan.ranges[behind]).all()
 
 
-def test_a_scan_of_no_pixels_knows_nothing():
+def test_a_scan_without_pixels_is_nan():
     scan = planar_scan(CAMERA, np.empty((0, 2)), np.empty(0), COLUMNS, ROWS, mount(), ALL)
     assert np.isnan(scan.ranges).all()
 
 
-def test_near_things_hide_what_is_too_far():
+def test_near_objects_hide_what_is_too_far():
     depth = np.full((ROWS, COLUMNS), 50.0)
     depth[6] = 3.0
     scan = scan_of(CAMERA, depth, mount(), ScanLimits(-9, 9, 0.1, 10.0))
     np.testing.assert_allclose(scan.ranges[np.abs(beam_angles(scan)) < 0.1], 3.0, rtol=0.01)
 
 
-def test_the_floor_is_not_in_the_scan_and_does_not_free_it():
+def test_the_floor_is_neither_an_obstacle_nor_free_space():
     camera_height = 0.8
     T_scan_camera = mount((0.1, 0, camera_height), pitch=math.radians(5))
     pixels = uniform_grid(CAMERA, COLUMNS, ROWS)
@@ -182,7 +182,7 @@ def test_the_floor_is_not_in_the_scan_and_does_not_free_it():
     floor = np.where(falling < 0, camera_height / -np.minimum(falling, -1e-9), np.nan)
     scan = scan_of(CAMERA, floor, T_scan_camera, ScanLimits(0.1, 2.0, 0.1, 10.0))
     assert np.isnan(scan.ranges).all()
-    # The least height keeps it out up to an error of this share of the camera's height.
+    # The minimum height excludes it up to an error of this share of the camera's height.
     scan = scan_of(CAMERA, 0.8 * floor, T_scan_camera, ScanLimits(0.17, 2.0, 0.1, 10.0))
     assert np.isnan(scan.ranges).all()
     scan = scan_of(CAMERA, 0.8 * floor, T_scan_camera, ScanLimits(0.15, 2.0, 0.1, 10.0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that says the truth becomes the truth again: images, questions, parsers and geometry."""
+"""True answers in text give the truth back: images, questions, parsers and geometry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import inverse
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 
 
 @pytest.fixture(scope="module")

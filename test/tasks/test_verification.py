@@ -38,7 +38,7 @@ def said(T: np.ndarray, distance_std: float = math.nan) -> RelativePose:
 
 
 def seen(T: np.ndarray, noise_px: float = 0.0, count: int = 40, seed: int = 0):
-    """Matches of a scene, and its depths."""
+    """Matches of a scene and its depths."""
     rng = np.random.default_rng(seed)
     pixels1 = rng.uniform((0, 0), (320, 240), (count, 2))
     depth1 = rng.uniform(2, 6, count)
@@ -55,12 +55,12 @@ def test_a_true_motion_is_accepted_and_confirmed_by_depth():
     fused = verify_motion(said(TRUE), matches, CAMERAS, depth1, backward=said(inverse(TRUE)))
     assert fused.status == "fused" and fused.reason == "40 of 40 matches agree"
     assert np.abs(motion_error(fused.T_cam1_cam2, TRUE)).max() < 0.03
-    # To know more makes nothing less certain.
+    # More information makes nothing less certain.
     assert np.linalg.eigvalsh(accepted.covariance - fused.covariance).min() > -1e-12
     assert np.linalg.eigvalsh(fused.covariance).min() > 0
 
 
-def test_a_small_error_is_put_right_by_geometry():
+def test_geometry_corrects_a_small_error():
     matches, depth1 = seen(TRUE)
     wrong = perturbed(TRUE, [0.03, 0, -0.03, 0, math.radians(1.5), 0])
     fused = verify_motion(said(wrong), matches, CAMERAS, depth1)
@@ -75,8 +75,8 @@ def test_a_small_error_is_put_right_by_geometry():
     [
         ([0, 0, 0, math.radians(8), 0, 0], False, "off the motion's epipolar lines"),
         ([0, 0.4, 0, 0, 0, 0], False, "off the motion's epipolar lines"),
-        ([*(4 * TRUE[:3, 3]), 0, 0, 0], True, "that matches and depth tell is 1.6"),
-        ([-0.48, 0, -0.64, 0, 0, 0], True, "that matches and depth tell is 0.8"),  # backwards
+        ([*(4 * TRUE[:3, 3]), 0, 0, 0], True, "from matches and depth is 1.6"),
+        ([-0.48, 0, -0.64, 0, 0, 0], True, "from matches and depth is 0.8"),  # backwards
     ],
 )
 def test_a_wrong_motion_is_refused(error, with_depth, reason):
@@ -90,8 +90,8 @@ def test_a_wrong_motion_is_refused(error, with_depth, reason):
 
 @pytest.mark.parametrize("direction", [(0.6, 0, 0.8), (1, 0, 0), (0, -0.6, -0.8)])
 @pytest.mark.parametrize("length", [0.1, 1.0])
-def test_the_way_round_is_told_where_the_matches_show_it(direction, length):
-    """Its epipolar lines are the same; where it is short, a turn could explain the matches."""
+def test_a_reversed_motion_is_refused_if_the_matches_show_it(direction, length):
+    """It has the same epipolar lines; if it is short, a turn could explain the matches."""
     T = motion_from_parts(length, direction, (6, -2, 1))
     matches, _ = seen(T, noise_px=1)
     assert verify_motion(said(T), matches, CAMERAS).status == "accepted"
@@ -103,14 +103,14 @@ def test_the_way_round_is_told_where_the_matches_show_it(direction, length):
         assert verdict.status == "refused" and "meet behind the cameras" in verdict.reason
 
 
-def test_matches_at_random_refuse_any_motion():
+def test_random_matches_refuse_any_motion():
     rng = np.random.default_rng(0)
     pixels = rng.uniform((0, 0), (320, 240), (2, 60, 2))
     verdict = verify_motion(said(TRUE), Matches(*pixels, ("",) * 60), CAMERAS)
     assert verdict.status == "refused"
 
 
-def test_a_way_back_that_misses_is_refused_and_one_that_nearly_meets_widens_the_covariance():
+def test_a_wrong_backward_motion_is_refused_and_a_near_one_widens_the_covariance():
     matches, _ = seen(TRUE)
     far = said(inverse(perturbed(TRUE, [0, 0, 0, 0, math.radians(20), 0])))
     refused = verify_motion(said(TRUE), matches, CAMERAS, backward=far)
@@ -122,7 +122,7 @@ def test_a_way_back_that_misses_is_refused_and_one_that_nearly_meets_widens_the_
     assert both[4, 4] - alone[4, 4] == pytest.approx(math.radians(2) ** 2 / 2)
 
 
-def test_what_cannot_be_read_or_checked_is_refused():
+def test_unreadable_or_uncheckable_motions_are_refused():
     matches, _ = seen(TRUE)
     unreadable = RelativePose(
         np.full((4, 4), np.nan), math.nan, ("?", "", ""), (AnswerError("?", "no answer"),)
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_or_checked_is_refused():
     assert "7 matches could be read" in verify_motion(said(TRUE), few, CAMERAS).reason
     blind = Matches(matches.pixels1, np.full((40, 2), np.nan), ("",) * 40)
     assert "0 matches could be read" in verify_motion(said(TRUE), blind, CAMERAS).reason
-    # An unreadable way back checks nothing, and no depth fuses nothing.
+    # An unreadable backward motion checks nothing, and without depth nothing is fused.
     assert verify_motion(said(TRUE), matches, CAMERAS, backward=unreadable).status == "accepted"
     unknown = verify_motion(said(TRUE), matches, CAMERAS, np.full(40, np.nan))
     assert unknown.status == "accepted" and "0 of 0 with depth" in unknown.reason
@@ -160,8 +160,8 @@ def test_the_covariance_of_an_answer_lies_along_and_across_its_direction():
     assert across @ C[:3, :3] @ across == pytest.approx((2 * math.radians(5)) ** 2)
     assert along @ C[:3, :3] @ across == pytest.approx(0)
     np.testing.assert_allclose(C[3:, 3:], np.eye(3) * math.radians(3) ** 2)
-    told = answered_covariance(T, 0.05, about)
-    assert along @ told[:3, :3] @ along == pytest.approx(0.05**2)
+    stated = answered_covariance(T, 0.05, about)
+    assert along @ stated[:3, :3] @ along == pytest.approx(0.05**2)
     standing = answered_covariance(np.eye(4), math.nan)
     assert np.linalg.eigvalsh(standing).min() > 0
 
@@ -169,7 +169,7 @@ def test_the_covariance_of_an_answer_lies_along_and_across_its_direction():
 @settings(max_examples=25)
 @given(st.integers(0, 2**32))
 def test_fusing_is_the_information_weighted_mean(seed):
-    """In the tangent, where it is linear: weights are inverse covariances."""
+    """In the tangent space, where it is linear: weights are inverse covariances."""
     rng = np.random.default_rng(seed)
     C1, C2 = (root @ root.T + 0.1 * np.eye(6) for root in rng.normal(size=(2, 6, 6)))
     error = 1e-4 * rng.normal(size=6)
@@ -181,7 +181,7 @@ def test_fusing_is_the_information_weighted_mean(seed):
 
 
 def test_stated_covariances_are_those_of_the_errors():
-    """Answers and depths with the stated errors: the mean NEES of 6 dimensions is 6."""
+    """Answers and depths have the stated errors: the mean NEES of 6 dimensions is 6."""
     rng = np.random.default_rng(1)
     about = AnswerUncertainty(0.1, 0.01, 5.0, 1.0)
     nees = []
@@ -200,7 +200,7 @@ def test_stated_covariances_are_those_of_the_errors():
     assert 4 < np.mean(nees) < 7.5
 
 
-def test_without_matches_a_motion_is_believed_unless_the_way_back_contradicts_it():
+def test_without_matches_only_the_backward_motion_can_refuse():
     alone = verify_motion(said(TRUE), None, CAMERAS)
     assert (alone.status, alone.reason) == ("accepted", "no matches were asked")
     np.testing.assert_array_equal(alone.T_cam1_cam2, TRUE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make soak`: prints its tables, and fails on any loss."""
+"""`make soak`: print the tables; fail on any loss."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 from vlm3_ros.cli.arguments import natural_number
 from vlm3_ros.cli.progress import progress_bar
 
-# Before the first rclpy.init: nobody outside of this run is heard or disturbed. Linux leaves the
-# ports of domains 1 to 101 free.
+# Before the first rclpy.init, to be isolated from other ROS nodes. Linux leaves the ports of
+# domains 1 to 101 free.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
 def main() -> int:
-    """Run the suite; 1 on any loss."""
+    """Run the suite; return 1 on any loss."""
     from soak.report import SoakReport, markdown, write_report
     from soak.run import run_faults, run_load
     from soak.server_faults import ModelServer
     from soak.table import FULL, SHORT, groups
 
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of results and logs")
-    parser.add_argument("--short", action="store_true", help="the short form of CI")
-    parser.add_argument("--images", type=natural_number, help="of the load; 0 for faults only")
-    parser.add_argument("--only", default="", help="faults whose group or name holds this text")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results and logs")
+    parser.add_argument("--short", action="store_true", help="the short form for CI")
+    parser.add_argument("--images", type=natural_number, help="images under load; 0: only faults")
+    parser.add_argument("--only", default="", help="only faults whose group or name contains this")
     options = parser.parse_args()
     extent = SHORT if options.short else FULL
     images = extent.images if options.images is None else options.images

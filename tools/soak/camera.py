@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera that publishes good frames, or what faults make of them."""
+"""A camera that publishes good frames, or frames changed by faults."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FRAME = "camera_optical_frame"
 
 Picture: TypeAlias = Image | CompressedImage
 Change = Callable[[Picture, CameraInfo], "tuple[Picture | None, CameraInfo | None]"]
-"""What becomes of a frame on its way; None is not published."""
+"""Changes a frame before it is published; None is not published."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A frame on its way: its number, when it left (monotonic clock), whether it can be answered.
+    """A frame that was sent: its number, when (monotonic clock), whether it can be answered.
 
-    A number of None has no place in the order.
+    The number is None if the order of the frame is unknown.
     """
 
     number: int | None
@@ -48,7 +48,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class View:
-    """RGB, shape (height, width, 3), uint8, with its camera, and both as they travel."""
+    """A camera, and the data of its image as messages hold them: raw RGB, and PNG."""
 
     camera: PinholeCamera
     raw: array[int]
@@ -56,7 +56,7 @@ class View:
 
 
 def drive_views(width: int, height: int, count: int = 12) -> list[View]:
-    """What a robot's camera sees on a slow drive there and back."""
+    """Images of a robot's camera on a slow drive back and forth."""
     rng = np.random.default_rng(3)
     camera = PinholeCamera.from_hfov(width, height, 70.0)
     drive = sample_sequence(rng, camera, kind="room", duration=count / 10, rate=10.0)
@@ -71,17 +71,17 @@ def _view(image: NDArray[np.uint8], camera: PinholeCamera) -> View:
 
 
 class CameraClock:
-    """The time that the camera stamps with: of this computer, or simulated, and then on /clock."""
+    """The clock of the camera's stamps: the computer's, or a simulated one on /clock."""
 
     def __init__(self, node: Node, is_simulated: bool) -> None:
         self.offset = 0.0
-        """Seconds that it is ahead."""
+        """Seconds ahead of the computer's clock."""
         self.stands_at: int | None = None
-        """Where it stands still, nanoseconds."""
+        """The time at which it stands still, nanoseconds; None while it runs."""
         self._output = node.create_publisher(Clock, "/clock", 10) if is_simulated else None
 
     def now(self) -> int:
-        """Nanoseconds; listeners are told where it is simulated."""
+        """Return the time in nanoseconds; publish it if the clock is simulated."""
         now = (
             time.time_ns() + round(self.offset * 1e9) if self.stands_at is None else self.stands_at
         )
@@ -93,7 +93,7 @@ class CameraClock:
 
 
 class Camera:
-    """Publishes in a thread of its own; what it sent is known by stamp."""
+    """Publishes in a thread of its own; `sent` holds all frames by stamp in nanoseconds."""
 
     def __init__(
         self,
@@ -124,11 +124,11 @@ class Camera:
 
     @property
     def count(self) -> int:
-        """Frames sent so far."""
+        """Number of frames sent so far."""
         return self._count
 
     def open(self, qos: QoSProfile) -> None:
-        """Create the publishers, as a camera driver does at its start."""
+        """Create the publishers again, as a restarted camera driver does."""
         with self._lock:
             for publisher in filter(None, (self.image, self.camera_info)):
                 self._node.destroy_publisher(publisher)
@@ -141,7 +141,7 @@ class Camera:
 
     @contextmanager
     def changed(self, change: Change, *, is_good: bool = False) -> Iterator[None]:
-        """While the body runs, frames are changed; `is_good` if they can still be answered."""
+        """Change all frames while the body runs; `is_good` if they can still be answered."""
         entry = (change, is_good)
         with self._lock:
             self._changes.append(entry)
@@ -180,7 +180,7 @@ class Camera:
         if picture is not None:
             sent_header = picture.header
             key = sent_header.stamp.sec * 10**9 + sent_header.stamp.nanosec
-            # Of several with one stamp nobody can tell which was answered.
+            # Of frames with equal stamps it is unknown which one was answered.
             number = None if key in self.sent else self._count
             self.sent[key] = Sent(number, time.monotonic(), sent_header.frame_id, is_good)
         self._count += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a camera can do wrong."""
+"""Faults of a camera."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vlm3_ros.messages.cameras import camera_info_message
 NAN = math.nan
 
 IDLE_LOAD = 0.3
-"""Share of a processor that a node without images may take."""
+"""Largest share of a processor that a node without images may use."""
 
 
 def _changed(change: Change, *, is_good: bool = False) -> Provocation:
@@ -39,7 +39,7 @@ def _changed(change: Change, *, is_good: bool = False) -> Provocation:
 
 
 def _image(**fields: object) -> Provocation:
-    """Every image has these values."""
+    """Set fields of every image."""
 
     def change(picture: Picture, info: CameraInfo) -> tuple[Picture, CameraInfo]:
         for name, value in fields.items():
@@ -50,14 +50,14 @@ def _image(**fields: object) -> Provocation:
 
 
 def _info(**fields: object) -> Provocation:
-    """Every CameraInfo has these values."""
+    """Set fields of every CameraInfo."""
 
     def change(picture: Picture, info: CameraInfo) -> tuple[Picture, CameraInfo]:
         for name, value in fields.items():
             setattr(info, name, value)
         return picture, info
 
-    # Images overtake it: they are answered with the calibration before.
+    # Images overtake it, and are answered with the previous calibration.
     return _changed(change, is_good=True)
 
 
@@ -74,15 +74,15 @@ def _no_camera_info(stage: Stage) -> Iterator[None]:
     """The camera sends none. On activation the node forgets earlier ones."""
     # First: an active node would answer a frame without CameraInfo from the one before.
     if not stage.change_state("deactivate"):
-        raise Loss("it cannot be deactivated")
+        raise Loss("the node cannot be deactivated")
     with stage.camera.changed(lambda picture, info: (picture, None)):
         if not stage.change_state("activate"):
-            raise Loss("it cannot be activated again")
+            raise Loss("the node cannot be activated again")
         yield
 
 
 def _stamps(offsets: Callable[[int], float]) -> Provocation:
-    """Stamps are ahead by some seconds, which depend on the number of the frame."""
+    """Shift the stamps by a number of seconds that depends on the number of the frame."""
 
     @contextmanager
     def provoke(stage: Stage) -> Iterator[None]:
@@ -112,9 +112,9 @@ def _clock_stands(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _silent(stage: Stage) -> Iterator[None]:
-    """Then the node has nothing to do."""
+    """Stop the camera; the node must then be idle."""
     stage.camera.is_silent = True
-    time.sleep(1)  # the last image is answered
+    time.sleep(1)  # for the answer to the last image
     begin, worked = time.monotonic(), stage.node.processor_seconds()
     try:
         yield
@@ -122,12 +122,12 @@ def _silent(stage: Stage) -> Iterator[None]:
         stage.camera.is_silent = False
     load = (stage.node.processor_seconds() - worked) / (time.monotonic() - begin)
     if load > IDLE_LOAD:
-        raise Loss(f"without images it keeps a processor busy for {load:.0%} of the time")
+        raise Loss(f"the node uses {load:.0%} of a processor without images")
 
 
 @contextmanager
 def _another_size(stage: Stage) -> Iterator[None]:
-    """The driver ends and starts with another size, and so again at the end."""
+    """Restart the driver with another image size, and with the old one at the end."""
     before = stage.camera.views
     stage.camera.views = drive_views(320, 240, count=3)
     stage.camera.open(QoSProfile(depth=5))
@@ -160,7 +160,7 @@ def _camera_qos(qos: QoSProfile) -> Provocation:
 
 @contextmanager
 def _listener_of_odd_qos(stage: Stage) -> Iterator[None]:
-    """It wants what was published before it came, which nobody keeps."""
+    """A subscriber that asks for earlier messages, which no publisher keeps."""
     topic, kind = next(iter(stage.setup.outputs.items()))
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     subscription = stage.peer.create_subscription(kind, topic, lambda message: None, latched)
@@ -172,7 +172,7 @@ def _listener_of_odd_qos(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _two_cameras_on_a_topic(stage: Stage) -> Iterator[None]:
-    """Another driver publishes rubbish beside the camera, forty times a second."""
+    """A second driver publishes empty images on the same topic, forty times per second."""
     publisher = stage.peer.create_publisher(Image, "image", 5)
     rubbish = Image(header=Header(frame_id="elsewhere"))
     timer = stage.peer.create_timer(0.025, lambda: publisher.publish(rubbish))
@@ -185,7 +185,7 @@ def _two_cameras_on_a_topic(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _huge_images(stage: Stage) -> Iterator[None]:
-    """12 megapixels of grey at the same rate, with their calibration."""
+    """Grey images of 12 megapixels with their calibration, at 2 Hz."""
     width, height = 4000, 3000
     data = array("B", bytes(width * height))
     camera = PinholeCamera.from_hfov(width, height, 70.0)
@@ -221,7 +221,7 @@ def _cut_off(stage: Stage) -> AbstractContextManager[None]:
 
 
 def _png_bomb() -> bytes:
-    """A few bytes that unpack to 60,000 x 60,000 px."""
+    """A few bytes that decode to 60,000 x 60,000 px."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + content))
@@ -232,7 +232,7 @@ def _png_bomb() -> bytes:
 
 
 def _padded_rows(stage: Stage) -> AbstractContextManager[None]:
-    """Rows that are longer than their pixels, as of drivers with aligned memory."""
+    """Rows longer than their pixels, as from drivers with aligned memory."""
 
     def change(picture: Picture, info: CameraInfo) -> tuple[Picture, CameraInfo]:
         rows = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.step)

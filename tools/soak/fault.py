@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One fault at a time: what was published meanwhile, what was said, when answers were back."""
+"""Run one fault: what the node published and reported, and when it answered again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from soak.stage import Stage
 from soak.waiting import Loss, wait_for
 
 Provocation = Callable[[Stage], AbstractContextManager[None]]
-"""Makes a context manager in whose body something is wrong.
+"""Makes a context manager; the fault lasts while its body runs.
 
-It raises Loss where the node does not take it as it should.
+It raises Loss if the node reacts in a wrong way.
 """
 
 
@@ -23,12 +23,12 @@ class Fault:
     """Something that goes wrong.
 
     Attributes:
-        name: what.
-        provoke: makes it so.
-        says: a pattern of what must be read meanwhile, on /diagnostics or in the log; empty if
-            nothing has to be said.
-        answers: whether frames must go on being answered; False: none that comes after the words
-            may be, None: either.
+        name: for the table.
+        provoke: causes the fault.
+        says: pattern of a message that the node must report meanwhile, on /diagnostics or in the
+            log; empty if none is required.
+        answers: True: frames must still be answered; False: no frame sent after the message may
+            be answered; None: either.
     """
 
     name: str
@@ -39,15 +39,15 @@ class Fault:
 
 @dataclass
 class Row:
-    """What came of a fault.
+    """The result of a fault.
 
     Attributes:
         node: under test.
         fault: its name.
-        images, answers: sent, and published, while it lasted.
-        said: the first line that told of it.
+        images, answers: numbers sent and published during the fault.
+        said: the first message that reported it.
         back: seconds from its end to the first answer about a later image.
-        losses: what must not have happened.
+        losses: everything that must not happen and did.
     """
 
     node: str
@@ -59,8 +59,8 @@ class Row:
     losses: list[str] = field(default_factory=list)
 
 
-def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
-    """Let a fault last for some seconds, and until it has been told; then wait for answers.
+def run_fault(stage: Stage, fault: Fault, seconds: float) -> Row:
+    """Cause a fault until it is reported, and for some seconds more; then wait for answers.
 
     After a loss the stage gets a new node.
     """
@@ -70,7 +70,7 @@ def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
     node, begin = stage.node, time.monotonic()
     try:
         with fault.provoke(stage):
-            row.said = _while_it_lasts(stage, fault, seconds, begin, line)
+            row.said = _watch(stage, fault, seconds, begin, line)
             row.images = stage.camera.count - sent
             row.answers = len(stage.listener.answers) - answered
         row.back = stage.wait_for_answer(time.monotonic())
@@ -78,29 +78,29 @@ def suffer(stage: Stage, fault: Fault, seconds: float) -> Row:
         row.losses.append(str(loss))
         stage.renew_node()
     row.losses += stage.listener.wrong[wrong:]
-    # A node that was killed and started anew has a log of its own.
+    # A restarted node has a log of its own.
     lines = [*node.lines[line:], *(stage.node.lines if stage.node is not node else ())]
     row.losses += [f"log: {text}" for text in lines if "Traceback" in text]
     return row
 
 
-def _while_it_lasts(stage: Stage, fault: Fault, seconds: float, begin: float, line: int) -> str:
-    """Wait until it has been told, and on. Returns the words."""
-    said = ""
+def _watch(stage: Stage, fault: Fault, seconds: float, begin: float, line: int) -> str:
+    """Wait until the fault is reported, and some seconds more. Return the message."""
+    message = ""
     if fault.says:
 
-        def is_told() -> bool:
-            nonlocal said
-            said = stage.said(fault.says, begin, line)
-            return bool(said)
+        def is_reported() -> bool:
+            nonlocal message
+            message = stage.reported(fault.says, begin, line)
+            return bool(message)
 
-        wait_for(is_told, f"a word about it ({fault.says!r})")
+        wait_for(is_reported, f"a message with {fault.says!r}")
     answers = stage.listener.answers
-    told, told_at = len(answers), time.monotonic()
+    count, reported_at = len(answers), time.monotonic()
     time.sleep(seconds)
     if fault.answers:
         stage.wait_for_answer(begin)
-    late = [answer for answer in answers[told:] if answer.sent.at > told_at]
+    late = [answer for answer in answers[count:] if answer.sent.at > reported_at]
     if fault.answers is False and late:
-        raise Loss(f"{len(late)} frames were answered nevertheless")
-    return said
+        raise Loss(f"{len(late)} frames were answered despite the fault")
+    return message

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who listens to a node: its answers, checked as they come in, and its words."""
+"""Listens to a node: checks its answers as they arrive, and keeps its diagnostics."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ from soak.camera import Sent
 
 @dataclass(frozen=True)
 class Answer:
-    """A message of the node: about which frame, when it came in (monotonic clock)."""
+    """An answer of the node: its frame, and when it arrived (monotonic clock)."""
 
     sent: Sent
     at: float
 
 
 class Listener:
-    """Every answer must be about a good frame, with its frame id, and none older than the last."""
+    """Checks that every answer is about a good frame, has its frame id, and keeps the order.
+
+    Attributes:
+        answers: on the first output.
+        wrong: descriptions of wrong answers.
+        problems: diagnostics other than OK: when they arrived (monotonic clock), and their texts.
+        values: the newest diagnostic values by part of the node.
+    """
 
     def __init__(
         self,
@@ -41,14 +48,14 @@ class Listener:
         Args:
             node: with which to subscribe.
             node_name: of the node under test.
-            outputs: topics of answers and their types; the first is the one that counts.
+            outputs: topics of answers and their types; answers on the first one are kept.
             sent: all frames by their stamps, ns.
             frame_id: of the answers; None for that of the frames.
             repeats: whether a frame may be answered several times.
         """
         self.answers: list[Answer] = []
         self.wrong: list[str] = []
-        self.words: list[tuple[float, str]] = []
+        self.problems: list[tuple[float, str]] = []
         self.values: dict[str, dict[str, str]] = {}
         self._sent = sent
         self._frame_id = frame_id
@@ -65,9 +72,10 @@ class Listener:
             )
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
 
-    def said(self, pattern: str, since: float) -> str | None:
-        """The first diagnostic text with a pattern, that came since a moment."""
-        return next((t for at, t in list(self.words) if at > since and re.search(pattern, t)), None)
+    def reported(self, pattern: str, since: float) -> str | None:
+        """Return the first diagnostic text with a pattern since a moment (monotonic clock)."""
+        problems = list(self.problems)
+        return next((t for at, t in problems if at > since and re.search(pattern, t)), None)
 
     def _on_answer(self, topic: str, message: Any) -> None:
         header, at = message.header, time.monotonic()
@@ -96,4 +104,4 @@ class Listener:
             part = status.name.removeprefix(self._name)
             self.values[part] = {pair.key: pair.value for pair in status.values}
             if status.level != DiagnosticStatus.OK:
-                self.words.append((now, status.message))
+                self.problems.append((now, status.message))

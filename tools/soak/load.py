@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera that is much faster than the model: what memory, threads and answers do meanwhile."""
+"""A camera that is much faster than the model: memory, threads, and the age of answers."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from soak.stage import Stage
 from soak.waiting import Loss, wait_for
 
 PARTS = 5
-"""Of the run, to compare memory in; the first is the warm-up."""
+"""Parts of the run between which memory is compared; the first one is the warm-up."""
 
 MAX_RISE = 16e6
-"""Bytes by which the median of the last part may lie over that of the second. Allocators keep what
-they needed once, so memory goes up in steps and stays; of 20,000 images it is 1 in 110 that may
-stay."""
+"""Bytes by which the median of the last part may exceed that of the second. Allocators keep what
+they needed once, so memory rises in steps and stays; this allows 1 of 110 images (of 20,000) to
+leak."""
 
 FEWEST = 10
-"""Answers to judge from: a short run goes on until they are there."""
+"""Least number of answers to judge from: a short run continues until they have arrived."""
 
 STALE_FRAMES = 3
-"""Images that may have come in between the answered one and the answer before, in 19 of 20: one is
-on its way, one waits for the thread, one for the other processes of a busy machine."""
+"""Images that may be newer than the answered one when the model becomes free, in 19 of 20 cases:
+one is on its way, one waits for the thread, one for other processes of a busy machine."""
 
 STALE_FRAMES_EVER = 30
-"""The same without exception: a second."""
+"""The same in all cases: one second."""
 
 
 @dataclass
 class LoadReport:
-    """What came of it.
+    """The result of a run under load.
 
     Attributes:
-        seconds: that it took.
+        seconds: duration.
         images: sent.
-        received, answered, failed, dropped, skipped: as the node counts.
-        answers: that came in here.
+        received, answered, failed, dropped, skipped: the node's own counts.
+        answers: received here.
         memory: of the node: seconds, MB; shape (n, 2).
-        medians: of it, MB, in equal parts of the run.
-        threads: of the unconfigured node before and after.
-        stale_p95, stale_max: images that were newer than the answered one when the answer before
-            went out.
+        medians: of the memory, MB, in equal parts of the run.
+        threads: of the unconfigured node, before and after.
+        stale_p95, stale_max: number of images newer than the answered one when the previous answer
+            was published.
         age_p50, age_p95: seconds from an image to its answer.
-        ended_in: seconds from SIGINT to the end.
-        losses: what must not have happened.
+        ended_in: seconds from SIGINT to the end of the process.
+        losses: everything that must not happen and did.
     """
 
     seconds: float = 0.0
@@ -74,12 +74,12 @@ class LoadReport:
 def put_under_load(
     stage: Stage, images: int, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> LoadReport:
-    """Let the camera run for a number of images, then end the node.
+    """Run the camera for a number of images, then stop the node.
 
     Args:
         stage: with an active node.
         images: of the camera.
-        progress: takes the number of images sent, and of all.
+        progress: is called with the number of images sent so far, and in total.
     """
     report = LoadReport()
     with _noted(report):
@@ -110,11 +110,11 @@ def _noted(report: LoadReport) -> Iterator[None]:
 
 
 def _threads_at_rest(stage: Stage) -> int:
-    """Of the unconfigured node, which is then configured and activated again."""
+    """Count the threads of the unconfigured node, then configure and activate it again."""
     for label in ("deactivate", "cleanup"):
         if not stage.change_state(label):
             raise Loss(f"{label} fails")
-    time.sleep(1)  # a thread that was told to end has a moment for it
+    time.sleep(1)  # for threads that are about to end
     threads = stage.node.threads()
     for label in ("configure", "activate"):
         if not stage.change_state(label):
@@ -126,7 +126,7 @@ def _threads_at_rest(stage: Stage) -> int:
 def _run(
     stage: Stage, images: int, report: LoadReport, progress: Callable[[int, int], None]
 ) -> list[Answer]:
-    """Returns what was answered."""
+    """Run the camera; return the answers."""
     begin, first = time.monotonic(), stage.camera.count
     answers = stage.listener.answers
     answers_before = len(answers)
@@ -143,7 +143,7 @@ def _run(
 
 
 def _count(stage: Stage, report: LoadReport) -> None:
-    """What the node says of its frames, when all that it received are accounted for."""
+    """Read the node's counts once they account for all received frames."""
     names = ("received", "answered", "failed", "dropped", "skipped")
     stage.camera.is_silent = True
 
@@ -171,7 +171,7 @@ def _check_memory(report: LoadReport) -> None:
 
 
 def _check_freshness(stage: Stage, answers: list[Answer], report: LoadReport) -> None:
-    """When the model is free, it must get the newest image."""
+    """Check that the free model got the newest image."""
     sent_at = np.sort([sent.at for sent in list(stage.camera.sent.values())])
     free = np.array([answer.at for answer in answers[:-1]])
     taken = np.array([answer.sent.at for answer in answers[1:]])
@@ -181,6 +181,6 @@ def _check_freshness(stage: Stage, answers: list[Answer], report: LoadReport) ->
     report.age_p50, report.age_p95 = (float(np.percentile(ages, p)) for p in (50, 95))
     if report.stale_p95 > STALE_FRAMES or report.stale_max > STALE_FRAMES_EVER:
         raise Loss(
-            f"old images are answered: {report.stale_p95:.0f} (p95), {report.stale_max} (at most) "
-            "newer ones had come in"
+            f"old images are answered: {report.stale_p95:.0f} (p95), {report.stale_max} (max) "
+            "newer ones had arrived"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators and other nodes can do to a node."""
+"""Faults that operators and other nodes cause."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ NONSENSE = (
     [True],
     None,
 )
-"""Values to set every parameter to."""
+"""Values to which every parameter is set."""
 
 CONTRADICTIONS = (
     {"min_depth": 5.0, "max_depth": 2.0},
@@ -71,7 +71,7 @@ CONTRADICTIONS = (
     {"fallback_intrinsics": "file", "fallback_file": __file__},
     {"match_columns": 1, "match_rows": 1},
 )
-"""Values that do not go together; those of parameters that a node has must be refused."""
+"""Values that contradict each other; a node that has these parameters must refuse them."""
 
 _TYPES = {
     bool: ParameterType.PARAMETER_BOOL,
@@ -86,12 +86,12 @@ NEXT_STATE = {
     ("active", "deactivate"): "inactive",
     ("inactive", "cleanup"): "unconfigured",
 }
-"""What the transitions of a life cycle lead to; all others are refused."""
+"""The state after a transition; all other transitions are refused."""
 
 
 @contextmanager
 def _nonsense_parameters(stage: Stage) -> Iterator[None]:
-    """Every parameter is set to everything; what cannot be is refused with a reason."""
+    """Set every parameter to every value; wrong values must be refused with a reason."""
     listed = stage.call("list_parameters", ListParameters, ListParameters.Request())
     names = listed.result.names
     asked = DescribeParameters.Request(names=names)
@@ -105,7 +105,7 @@ def _nonsense_parameters(stage: Stage) -> Iterator[None]:
             _must_refuse(stage, messages, str(values)[:100])
     undeclared = [Parameter("no_such_parameter", value=1).to_parameter_msg()]
     _must_refuse(stage, undeclared, "a parameter that does not exist")
-    # Some nonsense is a value all the same, such as any text of a file's name.
+    # Some of these values are valid: any text can be a file name.
     restored = [
         ParameterMessage(name=descriptor.name, value=value)
         for descriptor, value in zip(descriptors, before, strict=True)
@@ -130,14 +130,14 @@ def _try_nonsense(stage: Stage, descriptor: ParameterDescriptor) -> None:
     results = stage.call("set_parameters", SetParameters, request).results
     for value, result in zip(NONSENSE, results, strict=True):
         if result.successful and not _is_value(value, descriptor):
-            raise Loss(f"parameter {name} takes {value!r}")
+            raise Loss(f"parameter {name} accepts {value!r}")
         if not result.successful and not result.reason:
             raise Loss(f"parameter {name} refuses {value!r} without a reason")
 
 
 def _message(name: str, value: Any) -> ParameterMessage:
     if value is None:
-        return ParameterMessage(name=name)  # to be deleted
+        return ParameterMessage(name=name)  # a request to delete it
     return Parameter(name, value=value).to_parameter_msg()
 
 
@@ -169,7 +169,7 @@ def _transitions(length: int) -> Provocation:
         for label in itertools.chain(*itertools.product(labels, repeat=length)):
             _transit(stage, label)
             if stage.change_state("fly") or stage.change_state("", 200):
-                raise Loss("a transition that does not exist is made")
+                raise Loss("a transition that does not exist succeeds")
         for label in ("deactivate", "cleanup", "configure", "activate"):
             _transit(stage, label)
         yield
@@ -187,14 +187,14 @@ def _transit(stage: Stage, label: str) -> None:
 
 @contextmanager
 def _shut_down(stage: Stage) -> Iterator[None]:
-    """For ever, in the middle of a frame; then the process is ended and started anew."""
+    """Shut the node down in the middle of a frame; then restart the process."""
     if not (stage.change_state("shutdown") or stage.change_state("active_shutdown")):
-        raise Loss("it cannot be shut down")
+        raise Loss("the node cannot be shut down")
     if stage.state() != "finalized":
-        raise Loss(f"it is {stage.state()}, not finalized")
+        raise Loss(f"the node is {stage.state()}, not finalized")
     for label in ("configure", "activate", "deactivate", "cleanup"):
         if stage.change_state(label):
-            raise Loss(f"the finalized node lets {label} happen")
+            raise Loss(f"{label} of the finalized node succeeds")
     yield
     stage.node.stop()
     stage.start_node()
@@ -216,7 +216,7 @@ def _ended(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _frozen(stage: Stage) -> Iterator[None]:
-    """The process gets no time at all, as on a machine that swaps."""
+    """Stop the process, as a machine that swaps does."""
     stage.node.send(signal.SIGSTOP)
     try:
         yield
@@ -230,12 +230,12 @@ def _subscribers(count: int) -> Provocation:
         outputs = itertools.cycle(stage.setup.outputs.items())
         latest = QoSProfile(depth=1)
         for _ in range(count // 20):
-            some = [
+            subscriptions = [
                 stage.peer.create_subscription(kind, topic, lambda message: None, latest)
                 for topic, kind in itertools.islice(outputs, 20)
             ]
             time.sleep(0.05)
-            for subscription in some:
+            for subscription in subscriptions:
                 stage.peer.destroy_subscription(subscription)
         yield
 
@@ -254,7 +254,7 @@ def _resets(count: int) -> Provocation:
 
 
 def full_disk(recording: Path) -> Fault:
-    """The disk is full while the answers are recorded; afterwards there is room again."""
+    """Fill the disk while answers are recorded; then make room again."""
 
     @contextmanager
     def provoke(stage: Stage) -> Iterator[None]:
@@ -267,11 +267,11 @@ def full_disk(recording: Path) -> Fault:
         full = recording.stat().st_size
         for label in ("deactivate", "cleanup", "configure", "activate"):
             _transit(stage, label)
-        wait_for(lambda: recording.stat().st_size > full, "the recording to go on")
+        wait_for(lambda: recording.stat().st_size > full, "more of the recording")
         try:
             RecordedEngine(recording)
         except EngineError as error:
-            raise Loss(f"the recording cannot be read any more: {error}") from error
+            raise Loss(f"the recording cannot be read: {error}") from error
 
     return Fault(
         "disk full while recording (RLIMIT_FSIZE)", provoke, "recording to .* has ended", True
@@ -279,7 +279,7 @@ def full_disk(recording: Path) -> Fault:
 
 
 def looping_bag(log: Path, loops: int) -> Fault:
-    """Instead of the camera, the sample bag in a loop, faster than it was."""
+    """Play the sample bag in a loop, faster than real time, instead of the camera."""
 
     @contextmanager
     def provoke(stage: Stage) -> Iterator[None]:
@@ -307,12 +307,12 @@ def looping_bag(log: Path, loops: int) -> Fault:
 
 
 def _wait_for_loop(stage: Stage, name: str) -> None:
-    """Answers come, and then the bag begins again."""
+    """Wait for answers, then for the restart of the bag."""
     answers = stage.listener.answers
     enough = len(answers) + 3
     wait_for(lambda: len(answers) >= enough, f"answers in {name}")
     since = time.monotonic()
-    wait_for(lambda: stage.said("clock has jumped back", since, 0), f"the end of {name}")
+    wait_for(lambda: stage.reported("clock has jumped back", since, 0), f"the end of {name}")
 
 
 PARAMETERS = Fault("every parameter set to nonsense", _nonsense_parameters, answers=True)
@@ -325,15 +325,15 @@ ENDS = (
 
 
 def transitions(length: int) -> Fault:
-    """Every sequence of that many transitions, possible or not, while images come in."""
+    """All sequences of a number of transitions, allowed or not, while images arrive."""
     return Fault(f"all sequences of {length} transitions", _transitions(length), answers=None)
 
 
 def subscribers(count: int) -> Fault:
-    """They come and go, twenty at a time."""
+    """Subscribers that come and go, twenty at a time."""
     return Fault(f"{count} subscribers come and go", _subscribers(count), answers=True)
 
 
 def resets(count: int) -> Fault:
-    """One after the other."""
-    return Fault(f"{count} resets", _resets(count), "a reset was asked for", answers=None)
+    """Resets one after another."""
+    return Fault(f"{count} resets", _resets(count), "a reset was requested", answers=None)

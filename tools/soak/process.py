@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program in a process of its own, as an operator sees it: output, memory, threads, signals."""
+"""A child process: its output, memory, threads, and signals."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pathlib import Path
 from soak.waiting import Loss
 
 END_PATIENCE = 30.0
-"""Seconds that a process may take to end: those that launch files give it."""
+"""Seconds within which a process must end, as in the launch files."""
 
 
 class Process:
-    """Runs from construction on."""
+    """A process that starts when it is constructed."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         """Start it.
 
         Args:
-            name: as losses call it.
+            name: for the texts of losses.
             command: program and arguments.
-            log: file to which its output is added.
+            log: file to which its output is appended.
         """
         self.name = name
         self._log = log
@@ -48,30 +48,30 @@ class Process:
 
     @property
     def lines(self) -> Sequence[str]:
-        """What it has printed."""
+        """The lines printed so far."""
         return self._lines
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def resident_bytes(self) -> int:
-        """Memory that it occupies (RSS)."""
+        """Resident memory (RSS)."""
         return self._status("VmRSS") * 1024
 
     def threads(self) -> int:
-        """How many threads it has."""
+        """Number of threads."""
         return self._status("Threads")
 
     def processor_seconds(self) -> float:
-        """Time that it has been working."""
-        # Behind the name, which may hold spaces; fields 14 and 15 of proc(5).
+        """Processor time used so far."""
+        # After the name, which may contain spaces; fields 14 and 15 of proc(5).
         fields = self._proc("stat").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def limit_file_size(self, limit: int | None) -> None:
-        """Let it write no file beyond a number of bytes, as on a full disk; None lifts that."""
+        """Limit the size of files that it writes, in bytes, as a full disk does; None: no limit."""
         _, hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
         soft = hard if limit is None else limit
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (soft, hard))
@@ -81,17 +81,17 @@ class Process:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """As if somebody had pulled the plug."""
+        """Kill it (SIGKILL)."""
         if self.is_running:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join()
 
     def stop(self) -> float:
-        """What Ctrl-C does. Returns the seconds that it took.
+        """Stop it as Ctrl-C does (SIGINT). Return the seconds until its end.
 
         Raises:
-            Loss: when it does not end in time, or not well.
+            Loss: if it does not end in time, or ends with an error.
         """
         begin = time.monotonic()
         if self.is_running:
@@ -131,10 +131,10 @@ class Process:
 def node_command(
     module: str, parameters: Mapping[str, object], remaps: Mapping[str, str]
 ) -> list[str]:
-    """Run a module of `vlm3_ros.nodes`."""
+    """Return the command that runs a module of `vlm3_ros.nodes`."""
     command = [sys.executable, "-m", f"vlm3_ros.nodes.{module}", "--ros-args"]
     for name, value in parameters.items():
-        command += ["-p", f"{name}:={json.dumps(value)}"]  # JSON is YAML, and keeps a text a text
+        command += ["-p", f"{name}:={json.dumps(value)}"]  # JSON is YAML, and quotes strings
     for name, topic in remaps.items():
         command += ["-r", f"{name}:={topic}"]
     return command

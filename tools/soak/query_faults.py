@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users can ask a query node, while a camera runs."""
+"""Faulty questions and clicks, sent to a query node while a camera runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from soak.stage import Stage
 from soak.waiting import Loss, wait_for
 
 DEPTH = 1000
-"""Messages that may wait: all questions are asked at once."""
+"""Queue depth: all questions are sent at once."""
 
 QUESTIONS = (
     "",
@@ -43,7 +43,7 @@ QUESTIONS = (
     "x" * 100_000,
     "\N{SNOWMAN}\U0001f916" * 10,
 )
-"""Of which none has an answer but that it is refused, or whatever the model says to it."""
+"""Each one must be refused, or be answered in free text."""
 
 CLICKS = ((-1.0, -1.0), (1e9, 1e9), (math.nan, 0.0), (math.inf, -math.inf), (255.6, 191.6))
 """Pixels outside of the image."""
@@ -77,7 +77,7 @@ def _clicked_outside(stage: Stage) -> Iterator[None]:
 
 
 def many_questions(count: int) -> Fault:
-    """At once: each is answered, or refused because too many wait."""
+    """Many questions at once: each one is answered, or refused because the queue is full."""
 
     @contextmanager
     def provoke(stage: Stage) -> Iterator[None]:
@@ -95,13 +95,13 @@ def many_questions(count: int) -> Fault:
 
 @contextmanager
 def _answers(stage: Stage) -> Iterator[list[dict]]:
-    """What comes on `answer` meanwhile."""
+    """Collect the messages on `answer` while the body runs."""
     received: list[dict] = []
     subscription = stage.peer.create_subscription(
         String, "answer", lambda m: received.append(json.loads(m.data)), QoSProfile(depth=DEPTH)
     )
     wait_for(lambda: stage.peer.count_publishers("answer"), "the answers' publisher")
-    time.sleep(0.5)  # until the node knows the listener, too
+    time.sleep(0.5)  # until the node has discovered this subscription
     try:
         yield received
     finally:
@@ -118,7 +118,7 @@ def _publish(stage: Stage, topic: str, kind: type, messages: list) -> None:
 
 
 def _of(answers: list[dict], questions: list[str] | tuple[str, ...]) -> list[dict]:
-    """Those to some questions, of which long ones are shown cut off."""
+    """The answers to given questions; answers repeat long questions cut off."""
     shown = {text if len(text) <= 1000 else f"{text[:1000]}..." for text in questions}
     return [answer for answer in answers if answer["question"] in shown]
 

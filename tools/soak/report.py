@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of a run: a table to read, and a file for programs."""
+"""The report of a run: a table to read, and a file for programs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SHOWN = 90
 
 @dataclass(frozen=True)
 class SoakReport:
-    """The long run, if there was one, and all faults."""
+    """The run under load, None if it was left out, and the results of all faults."""
 
     load: LoadReport | None
     rows: Sequence[Row]
 
     @property
     def losses(self) -> list[str]:
-        """What must not have happened."""
+        """All losses, with their load or fault."""
         load = [f"load: {loss}" for loss in self.load.losses] if self.load else []
         return load + [
             f"{row.node}, {row.fault}: {loss}" for row in self.rows for loss in row.losses
@@ -34,7 +34,7 @@ class SoakReport:
 
 
 def write_report(report: SoakReport, folder: Path) -> list[str]:
-    """Write soak.md, soak.json and, of a long run, memory.png. Returns their names."""
+    """Write soak.md, soak.json and, after a run under load, memory.png. Return their names."""
     wrote = ["soak.md", "soak.json"]
     (folder / "soak.md").write_text(markdown(report))
     (folder / "soak.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
@@ -45,7 +45,7 @@ def write_report(report: SoakReport, folder: Path) -> list[str]:
 
 
 def markdown(report: SoakReport) -> str:
-    """Both tables, and the losses."""
+    """Return both tables and the losses."""
     parts = [_load_table(report.load)] if report.load else []
     if report.rows:
         parts.append(_fault_table(report.rows))
@@ -60,13 +60,13 @@ def _load_table(load: LoadReport) -> str:
     values = {
         "images sent": f"{load.images:,} in {load.seconds:.0f} s ({rate:.1f} Hz)",
         "received by the node": f"{load.received:,}",
-        "answered, left out for a newer one, failed": f"{load.answered:,}, {load.dropped:,}, "
+        "answered, dropped for a newer one, failed": f"{load.answered:,}, {load.dropped:,}, "
         f"{load.failed:,}",
         "answers received": f"{load.answers:,}",
         "from an image to its answer": f"{load.age_p50:.2f} s (median), {load.age_p95:.2f} s (p95)",
-        "newer images at the time of the choice": f"{load.stale_p95:.0f} (p95), {load.stale_max} "
-        "(at most)",
-        "memory (RSS), medians of the fifths of the run": f"{medians} MB",
+        "newer images when the next one was chosen": f"{load.stale_p95:.0f} (p95), "
+        f"{load.stale_max} (maximum)",
+        "memory (RSS), median of each fifth of the run": f"{medians} MB",
         "threads of the unconfigured node": f"{load.threads[0]} before, {load.threads[1]} after",
         "from SIGINT to the end": f"{load.ended_in:.1f} s",
     }
@@ -76,7 +76,7 @@ def _load_table(load: LoadReport) -> str:
 
 def _fault_table(rows: Sequence[Row]) -> str:
     heading = [
-        "| node | fault | images sent | answers | what was said | back after |",
+        "| node | fault | images sent | answers | message | back after |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join([*heading, *map(_fault_row, rows)])

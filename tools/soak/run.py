@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All of it, one node after the other."""
+"""Run the load and the faults, one node after another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from soak.fault import Row, suffer
+from soak.fault import Row, run_fault
 from soak.load import LoadReport, put_under_load
 from soak.stage import staged
 from soak.table import Group, load_setup
 from soak.waiting import Loss
 
 Progress = Callable[[int, int], None]
-"""Takes the number of steps done, and of all."""
+"""Is called with the number of steps done so far, and in total."""
 
 
 def run_load(images: int, folder: Path, progress: Progress) -> LoadReport:
-    """The long run, of a number of images; logs go to the folder."""
+    """Run a node under load for a number of images; logs go to the folder."""
     with staged(load_setup(), folder, "load") as stage:
         return put_under_load(stage, images, progress)
 
@@ -25,13 +25,13 @@ def run_load(images: int, folder: Path, progress: Progress) -> LoadReport:
 def run_faults(
     groups: Sequence[Group], seconds: float, folder: Path, progress: Progress
 ) -> list[Row]:
-    """Each group's node through all of its faults.
+    """Run each group's node through all faults of the group.
 
     Args:
         groups: of faults.
-        seconds: of each fault, beyond the time until it has been told.
-        folder: of the logs.
-        progress: takes the number of faults done, and of all.
+        seconds: duration of each fault after it was reported.
+        folder: for the logs.
+        progress: is called with the number of faults done so far, and in total.
     """
     rows: list[Row] = []
     total = sum(len(group.faults) for group in groups)
@@ -40,7 +40,7 @@ def run_faults(
             with staged(group.setup, folder, group.name) as stage:
                 for fault in group.faults:
                     progress(len(rows), total)
-                    rows.append(suffer(stage, fault, seconds))
+                    rows.append(run_fault(stage, fault, seconds))
                     if not stage.node.is_running:
                         raise Loss("the node has ended")
                 stage.close()

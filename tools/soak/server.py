@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model server that can be told to be ill: `python server.py PORT`.
+"""A model server with faults on demand: `python server.py PORT`.
 
-It has OpenAI's chat completions, and answers every question with the same depth. POST /mode with
-the name of an illness, or "well".
+It offers OpenAI's chat completions, and answers every question with the same depth. POST the name
+of a fault, or "well", to /mode.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 
 PROMPTS = "vlm3-short"
 SLOW = 30.0
-"""Seconds that a slow answer takes."""
+"""Duration of a slow answer, seconds."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -55,7 +56,7 @@ def _completion(text: object) -> bytes:
     return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
 
-_GOOD = _completion(depth_answer(load_prompt_set(PROMPTS), 2.5))
+_GOOD = _completion(depth_answer(load_prompt_set(PROMPTS)[DepthWording], 2.5))
 
 
 def _close(handler: _Handler) -> None:

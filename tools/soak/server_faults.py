@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model server can do wrong, under engine openai."""
+"""Faults of a model server, under engine openai."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from vlm3_ros.language.prompts import load_prompt_set
 
 
 class ModelServer:
-    """A server that can be told to be ill, in a process of its own."""
+    """A server with faults on demand, in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
         """Start it.
 
         Args:
-            folder: of its log, and of the profile of its model.
+            folder: for its log, and the profile of its model.
         """
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
@@ -39,7 +39,7 @@ class ModelServer:
         self.start()
 
     def parameters(self) -> dict[str, object]:
-        """Of a node that asks it."""
+        """Parameters of a node that uses the server."""
         return {
             "engine": "openai",
             "base_url": f"{self._address}/v1",
@@ -50,18 +50,18 @@ class ModelServer:
         }
 
     def start(self) -> None:
-        """Returns when it answers."""
-        # By its file: other processes need not find this package.
+        """Start the server, and wait until it answers."""
+        # By its file: other processes may not find this package.
         command = [sys.executable, str(Path(__file__).with_name("server.py")), str(self._port)]
         self._process = Process("server", command, self._log)
         wait_for(self._is_up, "the server to answer")
 
     def kill(self) -> None:
-        """As if somebody had pulled the plug."""
+        """Kill the server (SIGKILL)."""
         self._process.kill()
 
-    def be(self, mode: str) -> None:
-        """Make it well or ill."""
+    def set_mode(self, mode: str) -> None:
+        """Set a fault, or "well"."""
         httpx.post(f"{self._address}/mode", content=mode).raise_for_status()
 
     def _is_up(self) -> bool:
@@ -74,16 +74,16 @@ class ModelServer:
 
 
 def server_faults(server: ModelServer) -> list[Fault]:
-    """All illnesses of a server, and its death."""
+    """Return all faults of a server, its end included."""
 
-    def ill(mode: str) -> Provocation:
+    def faulty(mode: str) -> Provocation:
         @contextmanager
         def provoke(stage: Stage) -> Iterator[None]:
-            server.be(mode)
+            server.set_mode(mode)
             try:
                 yield
             finally:
-                server.be("well")
+                server.set_mode("well")
 
         return provoke
 
@@ -98,19 +98,19 @@ def server_faults(server: ModelServer) -> list[Fault]:
     unread, nonsense = "answers about the last frame cannot be read", "does not answer as OpenAI"
     return [
         Fault("server: kill -9 and restart", killed, "cannot be reached"),
-        Fault("server: takes 30 s", ill("slow"), "did not answer within request_timeout"),
-        Fault("server: status 500", ill("status 500"), "answers 500"),
-        Fault("server: status 429", ill("status 429"), "answers 429"),
-        Fault("server: status 401", ill("status 401"), "VLM3_API_KEY"),
-        Fault("server: status 404", ill("status 404"), "answers 404"),
-        Fault("server: HTML", ill("no JSON"), nonsense),
-        Fault("server: bytes", ill("bytes"), nonsense),
-        Fault("server: other JSON", ill("other JSON"), nonsense),
-        Fault("server: 100,000 brackets", ill("JSON in JSON"), nonsense),
-        Fault("server: no body", ill("no body"), nonsense),
-        Fault("server: answers without text", ill("no text"), unread, answers=True),
-        Fault("server: idle talk", ill("idle talk"), unread, answers=True),
-        Fault("server: closes connections", ill("closed connections"), "cannot be reached"),
-        Fault("server: breaks answers off", ill("broken off"), "cannot be reached"),
-        Fault("server: answers without end", ill("no end"), "did not answer within"),
+        Fault("server: takes 30 s", faulty("slow"), "did not answer within request_timeout"),
+        Fault("server: status 500", faulty("status 500"), "answers 500"),
+        Fault("server: status 429", faulty("status 429"), "answers 429"),
+        Fault("server: status 401", faulty("status 401"), "VLM3_API_KEY"),
+        Fault("server: status 404", faulty("status 404"), "answers 404"),
+        Fault("server: HTML", faulty("no JSON"), nonsense),
+        Fault("server: bytes", faulty("bytes"), nonsense),
+        Fault("server: other JSON", faulty("other JSON"), nonsense),
+        Fault("server: 100,000 brackets", faulty("JSON in JSON"), nonsense),
+        Fault("server: no body", faulty("no body"), nonsense),
+        Fault("server: answers without text", faulty("no text"), unread, answers=True),
+        Fault("server: idle talk", faulty("idle talk"), unread, answers=True),
+        Fault("server: closes connections", faulty("closed connections"), "cannot be reached"),
+        Fault("server: breaks answers off", faulty("broken off"), "cannot be reached"),
+        Fault("server: answers without end", faulty("no end"), "did not answer within"),
     ]

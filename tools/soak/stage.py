@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node in a process of its own, with a camera before it and a listener behind it."""
+"""A node in a process of its own, between a camera and a listener."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _LOG_HEAD = re.compile(r"^\[\w+\] \[[\d.]+\] \[[\w.]+\]: ")
 
 @dataclass(frozen=True)
 class Setup:
-    """Which node, and how.
+    """The node under test, and its camera.
 
     Attributes:
         node: executable, and name of the node.
-        outputs: topics of answers and their types; the first is the one that counts.
+        outputs: topics of answers and their types; answers on the first one are counted.
         parameters: of the node.
-        frame_id: of the answers; None for that of the images.
+        frame_id: of the answers; None for the frame id of the images.
         rate: of the camera, Hz.
-        is_compressed: whether the camera compresses.
-        is_simulated: whether the camera's clock is that of the node (use_sim_time).
-        is_clicked: whether somebody clicks on the newest image, as often as there is one.
+        is_compressed: whether the camera sends compressed images.
+        is_simulated: whether the node uses the camera's clock (use_sim_time).
+        is_clicked: whether a user clicks on the newest image, at the rate of the camera.
     """
 
     node: str
@@ -57,7 +57,7 @@ class Setup:
 
 
 class Stage:
-    """What faults act on. See `staged`."""
+    """A node with its camera and its listener, for faults to act on. See `staged`."""
 
     def __init__(self, setup: Setup, peer: Node, log: Path) -> None:
         self.setup = setup
@@ -86,44 +86,51 @@ class Stage:
         self.node = self.start_node()
 
     def start_node(self) -> Process:
-        """Start the node, which must not run."""
+        """Start the node; it must not be running."""
         parameters = {
             "use_sim_time": self.setup.is_simulated,
             "image_transport": "compressed" if self.setup.is_compressed else "raw",
             **self.setup.parameters,
         }
         command = node_command(self.setup.node, parameters, {"__ns": self.namespace})
-        # Its log files would count as files of a full disk.
+        # Its log files would hit the limit on file sizes, too.
         command += ["--disable-external-lib-logs"]
         self.node = Process(self.setup.node, command, self.log)
         return self.node
 
     def renew_node(self) -> None:
-        """Another process, in whatever state this one is; returns when it answers."""
+        """Replace the node, in any state, by a new process, and wait until it answers."""
         self.node.kill()
         self.start_node()
         self.wait_for_answer(time.monotonic())
 
     def wait_for_answer(self, since: float) -> float:
-        """Seconds from a moment (monotonic clock) to the first answer about a later frame."""
-        answers, found = self.listener.answers, 0.0
+        """Return the seconds from a moment to the first answer about a later frame.
+
+        Args:
+            since: the moment (monotonic clock).
+
+        Raises:
+            Loss: if the node ends, or does not answer in time.
+        """
+        answers, answered_at = self.listener.answers, 0.0
 
         def answered() -> bool:
-            nonlocal found
+            nonlocal answered_at
             for answer in reversed(answers):
                 if answer.at <= since:
                     break
                 if answer.sent.at > since:
-                    found = answer.at
+                    answered_at = answer.at
             if not self.node.is_running:
                 raise Loss(f"{self.node.name} has ended")
-            return bool(found)
+            return bool(answered_at)
 
         wait_for(answered, "an answer")
-        return found - since
+        return answered_at - since
 
-    def said(self, pattern: str, since: float, first_line: int) -> str:
-        """What was said with a pattern since a moment, on /diagnostics or in the log; or nothing.
+    def reported(self, pattern: str, since: float, first_line: int) -> str:
+        """Return the first message with a pattern, on /diagnostics or in the log; empty if none.
 
         Args:
             pattern: of the text.
@@ -131,14 +138,14 @@ class Stage:
             first_line: of the log, counted from 0.
         """
         lines = (_LOG_HEAD.sub("", line) for line in self.node.lines[first_line:])
-        told = (line for line in lines if re.search(pattern, line))
-        return self.listener.said(pattern, since) or next(told, "")
+        logged = (line for line in lines if re.search(pattern, line))
+        return self.listener.reported(pattern, since) or next(logged, "")
 
     def call(self, service: str, kind: Any, request: Any) -> Any:
         """Call a service of the node.
 
         Raises:
-            Loss: when it does not answer.
+            Loss: if it does not answer.
         """
         client: Client[Any, Any] = self.peer.create_client(kind, f"{self.setup.node}/{service}")
         try:
@@ -150,20 +157,20 @@ class Stage:
             self.peer.destroy_client(client)
 
     def change_state(self, label: str, number: int = 0) -> bool:
-        """Ask for a transition; whether it was made."""
+        """Request a transition; return whether it succeeded."""
         request = ChangeState.Request()
         request.transition.label, request.transition.id = label, number
         return bool(self.call("change_state", ChangeState, request).success)
 
     def state(self) -> str:
-        """The node's state of life."""
+        """Return the node's lifecycle state."""
         return str(self.call("get_state", GetState, GetState.Request()).current_state.label)
 
     def close(self) -> float:
-        """End the node and the camera; the seconds that the node took.
+        """Stop the camera and the node; return the seconds that the node needed.
 
         Raises:
-            Loss: when the node does not end well.
+            Loss: if the node does not end, or ends with an error.
         """
         self.camera.stop()
         return self.node.stop()
@@ -171,11 +178,11 @@ class Stage:
 
 @contextmanager
 def staged(setup: Setup, logs: Path, name: str) -> Iterator[Stage]:
-    """A stage; whatever happens, no process is left.
+    """Set up a stage; no process is left at the end, even after an error.
 
     Args:
         setup: of the node.
-        logs: folder.
+        logs: folder for the log.
         name: of the log.
     """
     with ExitStack() as cleanup:

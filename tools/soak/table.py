@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of what is done to which node."""
+"""The table of faults, by node."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _MOUNT = {"base_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5"}
 
 @dataclass(frozen=True)
 class Extent:
-    """How long and how often.
+    """The extent of a run.
 
     Attributes:
         images: of the camera under load.
-        seconds: of each fault, beyond the time until it has been told.
-        transitions: how long the sequences of transitions are.
-        subscribers, resets, loops, questions: how many.
-        all_nodes: whether operators do everything to every node; else to the depth node only.
+        seconds: duration of each fault after it was reported.
+        transitions: length of the sequences of transitions.
+        subscribers, resets, loops, questions: numbers.
+        all_nodes: whether every node gets all faults of operators; otherwise only the depth node.
     """
 
     images: int
@@ -86,7 +86,7 @@ SHORT = Extent(
 
 @dataclass(frozen=True)
 class Group:
-    """Faults that one node goes through, one after the other; its name is that of a log."""
+    """Faults that one node gets, one after another; `name` is the name of its log."""
 
     name: str
     setup: Setup
@@ -94,17 +94,17 @@ class Group:
 
 
 def load_setup() -> Setup:
-    """A model that takes several images' time for each."""
+    """The node under load: its model is several times slower than the camera."""
     return Setup("depth_node", DEPTH, {"offline": True, "device": "cpu"}, rate=30.0)
 
 
 def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:
-    """All faults.
+    """Return all faults.
 
     Args:
-        extent: how long and how often.
-        folder: for what the nodes write.
-        server: that engine openai asks.
+        extent: of the run.
+        folder: for files of the nodes.
+        server: of engine openai.
     """
     recording = folder / "recording.jsonl"
     recording.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for things that should happen, and what it is called when they do not."""
+"""Wait for events, and raise an error if they do not happen."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ PATIENCE = 600.0
 
 
 class Loss(Exception):
-    """Something happened that must not, or did not happen that must; the text says what."""
+    """Something happened that must not, or did not happen though it must; the text says what."""
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Until something happens.
+    """Wait until a condition holds.
 
     Raises:
-        Loss: when it does not in time, or the condition raises it.
+        Loss: if it does not hold in time; or from the condition.
     """
     end = time.monotonic() + PATIENCE
     while not condition():

@@ -132,7 +132,7 @@ def _changed(config: TrainConfig, model: str | None, steps: int | None) -> Train
 
 def _write(findings: list[Finding], scores: list[ArmScore], arms: list[Arm], folder: Path) -> None:
     from vlm3_lab.studies.ablation import ablation_json, ablation_markdown, draw_ablation
-    from vlm3_ros.evaluation.report import write_json
+    from vlm3_ros.evaluation.json_file import write_json
 
     words = {arm.name: arm.words for arm in arms}
     (folder / "ablation.md").write_text(

@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
 
     from vlm3_lab.studies.cost import cost_json, cost_rows, draw_cost
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.report import write_json
+    from vlm3_ros.evaluation.json_file import write_json
 
     if options.shape and options.model:
         raise CommandError("--shape is in place of --model: give one of them")
@@ -197,7 +197,7 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     from vlm3_lab.scenes import sample_view
     from vlm3_lab.studies.benchmark import Workload
     from vlm3_ros.engines.processor import image_limits
-    from vlm3_ros.language.prompts import depth_question
+    from vlm3_ros.language.depth import DepthWording, depth_question
 
     rows = max(1, round((subject.visual_tokens * 3 / 4) ** 0.5))
     columns = max(1, round(subject.visual_tokens / rows))
@@ -207,8 +207,10 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     rng = np.random.default_rng(0)
     prompts = loaded.profile.prompts
+    wording = prompts[DepthWording]
     questions = [
-        depth_question(prompts, rng.integers(0, prompts.text_range, 2)) for _ in range(count)
+        depth_question(wording, rng.integers(0, prompts.text_range, 2), prompts.text_range)
+        for _ in range(count)
     ]
     return Workload(image, questions)
 

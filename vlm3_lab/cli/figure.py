@@ -121,12 +121,12 @@ def _of_bag(engine: Engine, pair_engine: Engine, options: argparse.Namespace) ->
 
 def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
     from vlm3_lab.studies.figure import asked_pair, cloud_frame
-    from vlm3_lab.studies.synthetic_pairs import knows_pairs
     from vlm3_ros.cli.ask_objects import questions_about, rectified_box
     from vlm3_ros.cli.photos import read_shot
     from vlm3_ros.evaluation.metrics.objects import Asked
     from vlm3_ros.evaluation.pictures.object import ObjectFrame
-    from vlm3_ros.language.prompts import RELATIONS
+    from vlm3_ros.evaluation.scores.pairs import knows_pairs
+    from vlm3_ros.language.objects import RELATIONS
     from vlm3_ros.tasks.objects import ask_objects
 
     shots = [read_shot(path, options) for path in options.data]

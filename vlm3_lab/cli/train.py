@@ -118,11 +118,12 @@ def score_checkpoint(
                 own = evaluate_dataset(engine, held_out)
                 scores |= _depth_scores(own.model, "held_out_")
         if config.learns_pairs:
-            pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED).overall
+            pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED)
+            motion, matches = pairs.motion.overall.model, pairs.matches.overall.model
             scores |= {
-                "auc30": pairs.pose.auc[30],
-                "auc5": pairs.pose.auc[5],
-                "epe_share": pairs.matches.epe_share,
+                "auc30": motion.auc[30],
+                "auc5": motion.auc[5],
+                "epe_share": matches.epe_share,
             }
         if config.learns_objects:
             objects = evaluate_objects(engine, config.evaluation_views, VALIDATION_SEED).overall

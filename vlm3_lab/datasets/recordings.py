@@ -17,8 +17,9 @@ from vlm3_lab.datasets.boxes import BOXES_TYPE, boxes_from_message
 from vlm3_lab.datasets.lidar import SCAN_SECONDS, projected_depth
 from vlm3_lab.scenes.scene import SceneObject
 from vlm3_ros.bags.nearest import NearestMessages
-from vlm3_ros.bags.poses import TruePoses, static_transform
+from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
+from vlm3_ros.bags.tf_tree import static_transform
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.bag.evaluate import bag_source
 from vlm3_ros.evaluation.bag.frames import BagFrames, camera_frame

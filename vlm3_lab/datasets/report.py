@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 from vlm3_lab.datasets.pairs import matches
 from vlm3_lab.datasets.reading import Dataset, read_view
 from vlm3_lab.datasets.selection import evenly_spread, told
-from vlm3_ros.evaluation.html import (
-    facts_html,
-    picture_html,
-    png_source,
-    svg_source,
-    table_html,
-    write_page,
-)
+from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
+from vlm3_ros.evaluation.pictures.figures import png_source, svg_source
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 from vlm3_ros.evaluation.tables import TextTable
 
@@ -55,19 +49,22 @@ def write_report(dataset: Dataset) -> list[str]:
         )
     figure = plot_distributions(dataset)
     figure.savefig(pictures / "distributions.png", dpi=110)
+    counts = dataset.description["counts"]
+    made = " and ".join(
+        f"{counts[split]['frames']:,} frames {words}"
+        for split, words in (("train", "to train on"), ("held_out", "held out"))
+    )
     write_page(
         dataset.folder / "report.html",
         f"Training set of {len(dataset.description['bags'])} recordings",
-        (),
+        f"{made}; {sum(counts[split]['pairs'] for split in _SPLITS):,} pairs.",
         [
-            *(table_html(table) for table in dataset_tables(dataset)),
-            facts_html("What was left out, and what is to be known", left_out_facts(dataset)),
-            picture_html("Distributions", svg_source(figure)),
-            *(
-                picture_html(title, png_source((pictures / name).read_bytes()))
-                for name, title in drawn.items()
-            ),
+            *((title, png_source((pictures / name).read_bytes())) for name, title in drawn.items()),
+            ("Distributions", svg_source(figure)),
         ],
+        None,
+        dataset_tables(dataset),
+        left_out_facts(dataset),
     )
     return ["report.html", *(f"pictures/{name}" for name in ("distributions.png", *drawn))]
 

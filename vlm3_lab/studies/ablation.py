@@ -14,15 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.studies.by_kind import of_kinds
-from vlm3_lab.studies.synthetic import ScoredView
+from vlm3_ros.evaluation.json_file import write_json
 from vlm3_ros.evaluation.metrics.depth import (
     constant_baseline,
     depth_metrics,
     row_baseline,
     within_delta,
 )
-from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.evaluation.scores.base import by_group
+from vlm3_ros.evaluation.scores.depth import ScoredView
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -248,7 +248,7 @@ def write_score(score: ArmScore, path: Path | str) -> None:
             "views": [
                 {
                     "index": view.index,
-                    "kind": view.kind,
+                    "kind": view.group,
                     **{
                         name: getattr(view, name).tolist()
                         for name in ("predicted", "std", "truth", "rows")
@@ -302,7 +302,7 @@ def _row(
         by_seed=tuple((hits.sum(axis=1) / counts.sum(axis=1)).tolist()),
         by_kind={
             kind: depth_metrics([v.predicted for v in some], [v.truth for v in some]).delta1
-            for kind, some in of_kinds(views).items()
+            for kind, some in by_group(views).items()
         },
         warmup_seconds=sum(score.warmup_seconds for score in scores) / len(scores),
         seconds=seconds / len(scores),

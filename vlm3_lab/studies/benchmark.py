@@ -22,6 +22,7 @@ from vlm3_lab.studies.stock import ask_batched, ask_naive, ask_packed
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
+from vlm3_ros.language.depth import DepthWording
 
 Method = Literal["naive", "batched", "packed", "engine", "engine-forced"]
 
@@ -174,7 +175,7 @@ def _asking(
         ask = STOCK[method]
         return lambda questions: ask(loaded, workload.image, questions, settings.max_new_tokens)
     engine = TransformersEngine(loaded, settings)
-    template = loaded.profile.prompts.depth.answer if method == "engine-forced" else None
+    template = loaded.profile.prompts[DepthWording].answer if method == "engine-forced" else None
     if template is not None:
         engine.force(template)
     return lambda questions: [
@@ -184,11 +185,11 @@ def _asking(
 
 def _number(loaded: LoadedModel) -> str:
     """A number as answers hold it, of a length that indoor depths have."""
-    return f"{2.345678:.{loaded.profile.prompts.depth.decimals}f}"
+    return f"{2.345678:.{loaded.profile.prompts[DepthWording].decimals}f}"
 
 
 def _answer_tokens(loaded: LoadedModel) -> int:
-    answer = loaded.profile.prompts.depth.answer.replace("{value}", _number(loaded))
+    answer = loaded.profile.prompts[DepthWording].answer.replace("{value}", _number(loaded))
     return len(loaded.processor.tokenizer(answer, add_special_tokens=False)["input_ids"]) + 1
 
 

@@ -15,21 +15,24 @@ from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.studies.synthetic import evaluation_view
-from vlm3_lab.studies.synthetic_objects import evaluate_objects, knows_objects, object_frame
-from vlm3_lab.studies.synthetic_pairs import evaluate_pairs, knows_pairs, pair_frame
+from vlm3_lab.studies.synthetic_objects import evaluate_objects, object_frame
+from vlm3_lab.studies.synthetic_pairs import evaluate_pairs, pair_frame
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import BagError
-from vlm3_ros.evaluation.bag.evaluate import BagSource, evenly
+from vlm3_ros.evaluation.bag.evaluate import BagSource
 from vlm3_ros.evaluation.bag.frames import BagFrame
+from vlm3_ros.evaluation.bag.output import evenly
 from vlm3_ros.evaluation.bag.truth import true_matches, true_motions
 from vlm3_ros.evaluation.metrics.depth import abs_rel, within_delta
 from vlm3_ros.evaluation.pictures.cloud import CloudFrame, draw_clouds
 from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
+from vlm3_ros.evaluation.scores.objects import knows_objects
+from vlm3_ros.evaluation.scores.pairs import knows_pairs
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
-from vlm3_ros.tasks.pairs import ask_pair
+from vlm3_ros.tasks.two_view import ask_pair
 
 GRID = (32, 24)
 """Columns and rows of the pixels whose depth is asked."""
@@ -151,7 +154,7 @@ def synthetic_figure(
         scored = evaluate_pairs(pair_engine, count, seed).pairs
         pairs = [pair_frame(seed, f"seed {seed}", scored[index]) for index in shown]
     if knows_objects(engine):
-        views = evaluate_objects(engine, count, seed, _QUESTIONS).views
+        views = evaluate_objects(engine, count, seed, _QUESTIONS).overall.views
         objects = [object_frame(seed, f"seed {seed}", views[index]) for index in shown]
     return clouds, pairs, objects
 

@@ -28,7 +28,9 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from vlm3_ros.engines.base import Profile, write_profile
 from vlm3_ros.engines.processor import ImageOnlyQwen3VLProcessor
-from vlm3_ros.language.prompts import COARSE_WORDS, PromptSet
+from vlm3_ros.language.depth import DepthWording
+from vlm3_ros.language.pose import COARSE_WORDS
+from vlm3_ros.language.prompts import PromptSet
 
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 16, 2, 2
 # One merged patch: an image as small as a question can be about enters without resizing.
@@ -58,6 +60,9 @@ _CONFIG_TOKENS: dict[str, str] = {
     "vision_start_token_id": "<|vision_start|>",
     "vision_end_token_id": "<|vision_end|>",
 }
+# The order of texts numbers the tokens of a new checkpoint: it must not change.
+_FIRST_WORDED = ("depth", "correspondence", "pose")
+
 # Added, yet part of what decoding with skip_special_tokens keeps, as in Qwen3's own tokenizer.
 PLAIN_ADDED_TOKENS = ("<think>", "</think>")
 
@@ -145,7 +150,7 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
     templates = prompt_templates(prompts)
     if constants_are_tokens:
         # What is no constant is left: the words of the chat.
-        texts, size = [prompts.depth.question, prompts.depth.answer], 448
+        texts, size = prompts[DepthWording].templates(), 448
     else:
         texts, size = templates, 2048  # more than there are words
     trained = _train_bpe([*texts, "system\nuser\nassistant\n"], size)
@@ -164,7 +169,7 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
     added = dict.fromkeys(PLAIN_ADDED_TOKENS)
     if constants_are_tokens:
         added |= dict.fromkeys(part for text in templates for part in constant_parts(text))
-        if prompts.pose is not None:
+        if "pose" in prompts.wordings:
             added |= dict.fromkeys(word for words in COARSE_WORDS for word in words)
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
     tokenizer.chat_template = CHAT_TEMPLATE
@@ -172,16 +177,10 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
 
 
 def prompt_templates(prompts: PromptSet) -> list[str]:
-    """All questions and answers of a prompt set."""
-    pose = prompts.pose
-    of_pose = (pose.distance, pose.direction, pose.rotation) if pose is not None else ()
-    wordings = prompts.depth, prompts.correspondence, *of_pose
-    texts = [text for w in wordings if w is not None for text in (w.question, w.answer)]
-    if (objects := prompts.objects) is not None:
-        asked = *objects.relations.values(), *objects.quantities.values(), objects.direction
-        texts += [re.sub(r"\{[ab]\}", lambda _: objects.region, question) for question in asked]
-        texts += [objects.yes, objects.no, objects.metres, objects.hour]
-    return texts
+    """Return all questions and answers of a prompt set."""
+    names = dict.fromkeys((*_FIRST_WORDED, *prompts.wordings))
+    wordings = (prompts.wordings[name] for name in names if name in prompts.wordings)
+    return [text for wording in wordings for text in wording.templates()]
 
 
 def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) -> None:
@@ -219,7 +218,7 @@ def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) 
 def has_own_words(folder: Path | str, profile: Profile) -> bool:
     """Whether a checkpoint's tokenizer was made for its prompts, as `build_tokenizer` does."""
     known = Qwen2Tokenizer.from_pretrained(folder).get_vocab()
-    return all(part in known for part in constant_parts(profile.prompts.depth.question))
+    return all(part in known for part in constant_parts(profile.prompts[DepthWording].question))
 
 
 def constant_parts(template: str) -> list[str]:

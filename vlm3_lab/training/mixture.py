@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stream that a run learns from: batches of several tasks, mixed."""
+"""Training batches of several tasks, mixed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ STREAMS: dict[str, type[SampleStream[Any, PackedSample]]] = {
     "pairs": PairQuestions,
     "objects": ObjectQuestions,
 }
-"""What asks the questions of each of `config.TASKS`."""
+"""Stream of each of `config.TASKS`."""
 
 
 class MixedQuestions(IterableDataset[PackedSample]):
-    """Batches of the tasks of `data`, each of one task, in the shares that are asked for."""
+    """Batches of the tasks of `data`, one task per batch, in their configured shares."""
 
     streams: ClassVar[Mapping[str, type[SampleStream[Any, PackedSample]]]] = STREAMS
 
@@ -50,7 +50,7 @@ class MixedQuestions(IterableDataset[PackedSample]):
         self._done = start // batch_size
 
     def __iter__(self) -> Iterator[PackedSample]:
-        """The samples of one worker."""
+        """Yield the samples of one worker."""
         share = worker_share(self._done)
         tasks = islice(task_order(self._shares), share.number, None, share.workers)
         had = list(islice(tasks, len(range(share.number, share.done, share.workers))))
@@ -62,14 +62,14 @@ class MixedQuestions(IterableDataset[PackedSample]):
 
 
 def task_order(shares: Mapping[str, float]) -> Iterator[str]:
-    """Tasks of batches, spread evenly.
+    """Yield the task of each batch, spread evenly.
 
     Args:
-        shares: of the tasks, three at most; they add up to 1.
+        shares: of at most three tasks; they add up to 1.
 
     Yields:
-        The task that is most behind. After any number of batches each one has had its share of
-        them, give or take less than one batch.
+        The task that is most behind its share. After any number of batches each task is within one
+        batch of its share.
     """
     had = dict.fromkeys(shares, 0)
     for number in count(1):

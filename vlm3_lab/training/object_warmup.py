@@ -22,14 +22,22 @@ from torch import Tensor, nn
 from vlm3_lab.scenes import View
 from vlm3_lab.scenes.objects import SeenObject, seen_objects, true_answers
 from vlm3_lab.training.mixture import MixedQuestions
-from vlm3_lab.training.objects import ObjectQuestions, object_pair
+from vlm3_lab.training.objects import ObjectQuestions
 from vlm3_lab.training.packing import IGNORE, PackedSample, Packer, answer_losses, packed_hidden
 from vlm3_lab.training.samples import DepthQuestions
 from vlm3_lab.training.warmup import known_error
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.prompts import PromptSet, object_question
-from vlm3_ros.tasks.objects import Question, Relation, question_boxes, question_template
+from vlm3_ros.language.objects import ObjectsWording, object_question
+from vlm3_ros.language.prompts import PromptSet
+from vlm3_ros.tasks.objects import (
+    OBJECTS,
+    Question,
+    Relation,
+    question_boxes,
+    question_template,
+)
+from vlm3_ros.tasks.task import ModelViews, true_pairs
 
 FACTS = 7
 """See `object_facts`."""
@@ -66,15 +74,14 @@ def object_facts(thing: SeenObject, unified: UnifiedCamera) -> NDArray[np.float6
     return np.array([far, right / ahead, up / ahead, *others])
 
 
-def region_ends(question: Question, unified: UnifiedCamera, prompts: PromptSet) -> list[int]:
+def region_ends(question: Question, views: ModelViews, prompts: PromptSet) -> list[int]:
     """Behind how many characters of a question the region of each of its objects ends, a first."""
-    assert prompts.objects is not None
-    wording, text_range = prompts.objects, prompts.text_range
+    wording = prompts[ObjectsWording]
     template = question_template(question, wording)
-    boxes = question_boxes(question, unified, text_range)
+    boxes = question_boxes(question, views)
     # The question as far as the region: the other one may stand before it.
     starts = [template[: template.index(name) + len(name)] for name in ("{a}", "{b}")[: len(boxes)]]
-    return [len(object_question(wording, start, boxes, text_range)) for start in starts]
+    return [len(object_question(wording, start, boxes, prompts.text_range)) for start in starts]
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,12 @@ class ObjectFacts(ObjectQuestions):
 
     def sample(self, scene: View, rng: np.random.Generator) -> ObjectSample:
         """See the base class."""
-        unified, prompts = self.unified(scene), self._profile.prompts
+        views, prompts = self.model_views(scene), self._profile.prompts
+        (unified,) = views.cameras
         things = seen_objects(scene)
         asked = true_answers(things, rng)[: self._data.object_questions]
-        pairs = [object_pair(question, truth, unified, prompts) for question, truth in asked]
+        questions, truths = [question for question, _ in asked], [truth for _, truth in asked]
+        pairs = true_pairs(OBJECTS, prompts, views, questions, truths)
         packer = Packer(self._processor)
         packed = packer.pack([unify_image(scene.image, unified)], pairs)
         facts = {tuple(thing.box.tolist()): object_facts(thing, unified) for thing in things}
@@ -112,7 +121,7 @@ class ObjectFacts(ObjectQuestions):
         ):
             own = int((labels == IGNORE).sum())
             token_ends = packer.token_ends(text)
-            tokens = np.searchsorted(token_ends, region_ends(question, unified, prompts))
+            tokens = np.searchsorted(token_ends, region_ends(question, views, prompts))
             ends += [(index, own - len(token_ends) + token) for token in tokens]
             told += [facts[box] for box in (question.a, question.b) if box is not None]
             if isinstance(question, Relation):
@@ -127,8 +136,8 @@ class ObjectFacts(ObjectQuestions):
 
 def _decisive_token(packer: Packer, prompts: PromptSet) -> int:
     """The first token of an answer that tells yes from no."""
-    assert prompts.objects is not None
-    answers = (packer.answer_tokens(text) for text in (prompts.objects.yes, prompts.objects.no))
+    wording = prompts[ObjectsWording]
+    answers = (packer.answer_tokens(text) for text in (wording.yes, wording.no))
     return next(i for i, (yes, no) in enumerate(zip(*answers, strict=False)) if yes != no)
 
 

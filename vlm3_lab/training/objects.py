@@ -4,75 +4,56 @@
 from __future__ import annotations
 
 import numpy as np
+from typing_extensions import override
 
 from vlm3_lab.scenes import View
 from vlm3_lab.scenes.objects import SeenObject, seen_objects, true_answers
 from vlm3_lab.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_lab.training.samples import ViewStream
-from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.prompts import PromptSet, hour_answer, metres_answer
-from vlm3_ros.tasks.objects import Quantity, Question, Value, length_scale, question_text
+from vlm3_ros.language.prompts import PromptSet
+from vlm3_ros.tasks.objects import OBJECTS
+from vlm3_ros.tasks.task import ModelViews, true_pairs
 
 
 class ObjectQuestions(ViewStream[PackedSample]):
-    """Packed questions about the objects of views that show two of them or more."""
+    """Packed questions about the objects of views that show at least two of them."""
 
     task = "objects"
 
     def is_enough(self, scene: View) -> bool:
-        """Whether it shows two objects, which have relations."""
+        """Whether it shows two objects: one has no relations."""
         return len(seen_objects(scene)) >= 2
 
+    @override
     def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
-        """See the base class."""
-        unified = self.unified(scene)
-        things = seen_objects(scene)
-        count, prompts = self._data.object_questions, self._profile.prompts
-        questions = object_pairs(things, unified, prompts, count, rng)
-        return Packer(self._processor).pack([unify_image(scene.image, unified)], questions)
-
-    def length(self, sample: PackedSample) -> int:
-        """Tokens of the prefix, nearly all of them of the image."""
-        return len(sample.prefix_ids)
+        views = self.model_views(scene)
+        questions = object_pairs(
+            seen_objects(scene), views, self._profile.prompts, self._data.object_questions, rng
+        )
+        image = unify_image(scene.image, views.cameras[0])
+        return Packer(self._processor).pack([image], questions)
 
 
 def object_pairs(
     things: list[SeenObject],
-    unified: UnifiedCamera,
+    views: ModelViews,
     prompts: PromptSet,
     count: int,
     rng: np.random.Generator,
 ) -> list[QuestionAnswer]:
-    """Questions about objects in words, with true answers.
+    """Return questions about objects with true answers.
 
     Args:
         things: of one view.
-        unified: how the view enters the model.
-        prompts: of the checkpoint, which knows objects.
-        count: at most so many.
+        views: how the view enters the model.
+        prompts: of the checkpoint, which must know objects.
+        count: maximum number of questions.
         rng: draws them.
 
     Returns:
         The first of `true_answers`, in which the kinds of question take turns.
     """
-    return [
-        object_pair(question, truth, unified, prompts)
-        for question, truth in true_answers(things, rng)[:count]
-    ]
-
-
-def object_pair(
-    question: Question, truth: Value, unified: UnifiedCamera, prompts: PromptSet
-) -> QuestionAnswer:
-    """A question about objects in words, and the answer with what is true."""
-    assert prompts.objects is not None
-    wording = prompts.objects
-    if isinstance(question, Quantity):
-        # What `tasks.objects` undoes.
-        answer = metres_answer(wording, truth / length_scale(question.quantity, unified))
-    elif isinstance(truth, bool):
-        answer = wording.yes if truth else wording.no
-    else:
-        answer = hour_answer(wording, int(truth))
-    return question_text(question, wording, unified, prompts.text_range), answer
+    asked = true_answers(things, rng)[:count]
+    questions, truths = [question for question, _ in asked], [truth for _, truth in asked]
+    return true_pairs(OBJECTS, prompts, views, questions, truths)

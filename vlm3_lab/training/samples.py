@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training samples from scenes: an endless stream that any worker can start anywhere."""
+"""Training samples from scenes: an endless stream that any worker can start at any batch."""
 
 from __future__ import annotations
 
@@ -13,58 +13,52 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
+from typing_extensions import override
 
 from vlm3_lab.scenes import View
 from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.packing import PackedSample, Packer, QuestionAnswer
 from vlm3_lab.training.sources import MixedScenes, Scene, Sources
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera, text_coordinates, unify_focal
+from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.prompts import depth_answer, depth_question
+from vlm3_ros.tasks.depth import DEPTH
+from vlm3_ros.tasks.task import ModelViews, model_views, true_pairs
 
 TRAINING_STREAM = 0x7A11
-"""First word of every training seed; evaluations start theirs with another one."""
+"""First word of every training seed; evaluations use other words."""
 
 Sample = TypeVar("Sample")
 
 _MIRROR_WORLD, _MIRROR_CAMERA = np.diag([1.0, -1, 1, 1]), np.diag([-1.0, 1, 1, 1])
 
 WINDOW = 4
-"""Batches whose scenes are drawn together and sorted by length, so that padding costs little."""
+"""Batches per window: scenes are drawn per window and sorted by length, to save padding."""
 
 
 def depth_pairs(
     view: View, pixels: NDArray[np.float64], profile: Profile, limits: ImageLimits
 ) -> tuple[NDArray[np.uint8], list[QuestionAnswer]]:
-    """The picture that the model sees of a view, and depth questions with true answers.
+    """Return the image that the model sees of a view, and depth questions with true answers.
 
     Args:
         pixels: (u, v) whole numbers, shape (n, 2), at which the view's depth is finite.
     """
-    unified = unify_focal(view.camera, profile.focal, limits, profile.fit)
-    coordinates = text_coordinates(
-        unified.to_view(pixels), unified.view.width, unified.view.height, profile.prompts.text_range
-    )
+    views = model_views(profile, limits, [view.camera])
     columns, rows = pixels.astype(int).T
-    # The inverse of `metric_depth`: what the view looks like at the unified focal length.
-    answers = view.depth[rows, columns] / unified.metric_depth(1.0)
-    pairs = [
-        (depth_question(profile.prompts, xy), depth_answer(profile.prompts, float(z)))
-        for xy, z in zip(coordinates, answers, strict=True)
-    ]
-    return unify_image(view.image, unified), pairs
+    pairs = true_pairs(DEPTH, profile.prompts, views, pixels, view.depth[rows, columns])
+    return unify_image(view.image, views.cameras[0]), pairs
 
 
 def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random pixels with a finite depth, shape (count, 2); fewer rows where there are fewer."""
+    """Draw random pixels with a finite depth, shape (count, 2); fewer if the view has fewer."""
     rows, columns = np.nonzero(np.isfinite(view.depth))
     chosen = rng.choice(len(rows), min(count, len(rows)), replace=False)
     return np.stack([columns[chosen], rows[chosen]], -1).astype(float)
 
 
 def mirrored(view: View) -> View:
-    """What the camera would see of the world in a mirror, left and right exchanged."""
+    """Mirror the view and the world, left and right exchanged."""
     camera = view.camera
     objects = tuple(
         dataclasses.replace(
@@ -85,9 +79,9 @@ def mirrored(view: View) -> View:
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """Which batches a worker makes: batch i if i % workers == number, over all processes.
+    """Batches that a worker makes: batch i if i % workers == number, over all processes.
 
-    `done`: batches that a run which resumes has had.
+    `done`: batches that a resumed run has already used.
     """
 
     number: int
@@ -96,25 +90,25 @@ class WorkerShare:
 
 
 def worker_share(done: int) -> WorkerShare:
-    """The share of this worker of this process.
+    """Return the share of this worker of this process.
 
-    Which of how many training processes this is stands in the environment, where launchers of
-    torch put it and workers find it, too.
+    The environment variables of torch launchers, which workers inherit, give the rank and the
+    number of processes.
     """
     worker = get_worker_info()
     number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    # Batches come from the workers in turn; after `done` of them it is another one's turn.
+    # Workers deliver batches in turn; after `done` batches it is another worker's turn.
     turn = (number + done // processes) % workers
     return WorkerShare(turn * processes + rank, workers * processes, done)
 
 
 class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
-    """Samples of the scenes that `sources` draw, those of `data` unless given.
+    """Samples of scenes from `sources`, by default those of `data`.
 
-    Scene i of a seed is always the same, whoever draws it. It gives `data.repeats` samples, which
-    are shuffled among those of its window: rendering costs a CPU as much as training on the
-    picture. `start` skips samples without drawing them, for a run that resumes.
+    Scene i of a seed is always the same, in any worker. It gives `data.repeats` samples, shuffled
+    among those of its window: rendering costs a CPU as much as training on the image. `start`
+    skips samples without drawing them, for a resumed run.
     """
 
     def __init__(
@@ -134,49 +128,55 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
 
     @abstractmethod
     def scenes(self, sources: Sources) -> MixedScenes[Scene]:
-        """The scenes that this stream asks about."""
+        """Return the scenes that this stream asks about."""
 
     @abstractmethod
     def is_enough(self, scene: Scene) -> bool:
-        """Whether a scene shows enough to ask about; if not, another one is drawn."""
+        """Whether a scene shows enough to ask about; otherwise another one is drawn."""
 
     @abstractmethod
     def variant(self, scene: Scene, repeat: int) -> Scene:
-        """What sample number `repeat` of a scene is made from: mirrored, say."""
+        """Return the scene that sample number `repeat` is made from, such as its mirror image."""
 
     @abstractmethod
     def sample(self, scene: Scene, rng: np.random.Generator) -> Sample:
-        """One sample."""
+        """Make one sample."""
 
-    @abstractmethod
-    def length(self, sample: Sample) -> int:
-        """What makes a sample costly: batches are made of samples of similar length."""
+    def length(self, sample: Any) -> int:
+        """Cost of a sample: batches are made of samples of similar length.
+
+        For packed samples, the tokens of the prefix, nearly all of them of the images.
+        """
+        return len(sample.prefix_ids)
+
+    def model_views(self, *views: View) -> ModelViews:
+        """Return how views enter the model."""
+        return model_views(self._profile, self._limits, [view.camera for view in views])
 
     def unified(self, view: View) -> UnifiedCamera:
-        """How a view enters the model."""
-        profile = self._profile
-        return unify_focal(view.camera, profile.focal, self._limits, profile.fit)
+        """Return how one view enters the model."""
+        return self.model_views(view).cameras[0]
 
     def scene(self, index: int) -> Scene:
-        """Number `index` of this seed."""
+        """Draw scene number `index` of this seed."""
         return self._scenes.draw(self._rng(index), self.is_enough)
 
     def samples_of(self, index: int) -> Iterator[Sample]:
-        """The samples that scene number `index` gives."""
+        """Make the samples of scene number `index`."""
         scene = self.scene(index)
         for repeat in range(self._data.repeats):
-            # Zeros at the end of a seed do not count: 0 would be the scene's own numbers again,
-            # and some pixels the same whenever a source draws that scene.
+            # Zeros at the end of a seed have no effect: repeat 0 would get the scene's own random
+            # numbers again, and the same pixels whenever a source draws that scene.
             yield self.sample(self.variant(scene, repeat), self._rng(index, repeat + 1))
 
     def __iter__(self) -> Iterator[Sample]:
-        """The samples of one worker."""
+        """Yield the samples of one worker."""
         share = worker_share(self._start // self._batch_size)
         for batch in self.batches(share, len(range(share.number, share.done, share.workers))):
             yield from batch
 
     def batches(self, share: WorkerShare, skip: int) -> Iterator[list[Sample]]:
-        """Every n-th window of n workers, after the first `skip` batches of them."""
+        """Yield the batches of every n-th window for n workers, after the first `skip`."""
         windows, skipped = divmod(skip, WINDOW * self._data.repeats)
         number = share.number + windows * share.workers
         while True:
@@ -184,7 +184,7 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
             number, skipped = number + share.workers, 0
 
     def _window(self, number: int) -> list[list[Sample]]:
-        """Batches of samples of similar length each, in random order."""
+        """Make the batches of a window, in random order, each of samples of similar length."""
         scenes = WINDOW * self._batch_size
         samples = [
             sample
@@ -192,7 +192,7 @@ class SampleStream(IterableDataset[Sample], ABC, Generic[Scene, Sample]):
             for sample in self.samples_of(index)
         ]
         rng = self._rng(number)
-        rng.shuffle(samples)  # or the repeats of a scene would stay together
+        rng.shuffle(samples)  # otherwise the repeats of a scene would stay together
         samples.sort(key=self.length)
         size = self._batch_size
         order = rng.permutation(WINDOW * self._data.repeats)
@@ -207,28 +207,24 @@ class ViewStream(SampleStream[View, Sample]):
 
     task = "depth"
 
+    @override
     def scenes(self, sources: Sources) -> MixedScenes[View]:
-        """See the base class."""
         return sources.views(self.task)
 
     def is_enough(self, scene: View) -> bool:
-        """Whether as many pixels have a depth as are asked for."""
+        """Whether enough pixels have a depth."""
         return bool(np.isfinite(scene.depth).sum() >= self._data.questions)
 
+    @override
     def variant(self, scene: View, repeat: int) -> View:
-        """See the base class."""
         return mirrored(scene) if repeat % 2 else scene
 
 
 class DepthQuestions(ViewStream[PackedSample]):
-    """Packed depth questions, `data.questions` random pixels of every view."""
+    """Packed depth questions about `data.questions` random pixels of every view."""
 
     def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
-        """Questions about random pixels of the view."""
+        """Ask about random pixels of the view."""
         pixels = sample_pixels(scene, self._data.questions, rng)
         image, pairs = depth_pairs(scene, pixels, self._profile, self._limits)
         return Packer(self._processor).pack([image], pairs)
-
-    def length(self, sample: PackedSample) -> int:
-        """Tokens of the prefix, nearly all of them of the image."""
-        return len(sample.prefix_ids)

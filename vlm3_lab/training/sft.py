@@ -472,8 +472,8 @@ def _unwarmed_checkpoint(config: TrainConfig, folder: Path) -> _Start:
         return _Start(source, _taught_profile(config))
     profile = load_profile(source)
     prompts = profile.prompts
-    if (prompts.pose is not None or not config.learns_pairs) and (
-        prompts.objects is not None or not config.learns_objects
+    if ("pose" in prompts.wordings or not config.learns_pairs) and (
+        "objects" in prompts.wordings or not config.learns_objects
     ):
         return _Start(source, profile)
     known, profile = profile, replace(profile, prompts=_taught_prompts(config, prompts))
@@ -496,10 +496,11 @@ def _taught_profile(config: TrainConfig) -> Profile:
 def _taught_prompts(config: TrainConfig, known: PromptSet | None = None) -> PromptSet:
     """The configured ones; they claim no more than the run teaches or a checkpoint knows."""
     prompts = load_prompt_set(config.profile.prompts)
-    if not config.learns_pairs and (known is None or known.pose is None):
-        prompts = replace(prompts, pose=None, correspondence=None)
-    if not config.learns_objects and (known is None or known.objects is None):
-        prompts = replace(prompts, objects=None)
+    known_tasks = () if known is None else known.wordings
+    if not config.learns_pairs and "pose" not in known_tasks:
+        prompts = prompts.without("pose", "correspondence")
+    if not config.learns_objects and "objects" not in known_tasks:
+        prompts = prompts.without("objects")
     return prompts
 
 

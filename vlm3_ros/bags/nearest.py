@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a topic of a bag held at a time."""
+"""The message of a topic that is nearest in time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vlm3_ros.messages.classes import stamp_nanoseconds
 
 
 class NearestMessages:
-    """The message of a topic that is nearest in time, for times that ascend.
+    """Finds the messages of a topic that are nearest to ascending times.
 
     Args:
-        bag: an open bag, which nothing else reads meanwhile.
-        topic: its messages have a header; None for none.
-        damage: is told where the bag is damaged; messages before count.
+        bag: an open bag that nothing else reads in the meantime.
+        topic: of messages with a header; None finds nothing.
+        damage: gets a text if the bag is damaged; messages before count.
     """
 
     def __init__(self, bag: Bag, topic: str | None, damage: list[str]) -> None:
@@ -27,7 +27,7 @@ class NearestMessages:
         self._around: list[Any] = []
 
     def at(self, stamp_ns: int, seconds: float) -> Any | None:
-        """The nearest one by its header's stamp; None where it is more than `seconds` off."""
+        """The message with the nearest header stamp; None if it is more than `seconds` away."""
         while not self._around or stamp_nanoseconds(self._around[-1].header) < stamp_ns:
             following = next(self._messages, None)
             if following is None:

@@ -21,15 +21,15 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 _RENAMED = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
-"""Types that older ROS 1 bags have under another name."""
+"""Older ROS 1 names of types, and their ROS 2 names."""
 
 
 @dataclass(frozen=True)
 class Topic:
     """A topic of a bag.
 
-    `type` is the name of its ROS 2 type, `count` its number of messages; `latched` says that late
-    subscribers get the last message (transient local in ROS 2, latched in ROS 1).
+    `type`: name of the ROS 2 type. `count`: number of messages. `latched`: whether late subscribers
+    get the last message (transient local in ROS 2, latched in ROS 1).
     """
 
     name: str
@@ -39,9 +39,9 @@ class Topic:
 
 
 class SerializedMessage(NamedTuple):
-    """A message as it lies in the bag.
+    """A message in serialized form.
 
-    `cdr` is what rclpy's `deserialize_message` takes, `stamp_ns` the time of the recording.
+    `stamp_ns`: time of recording. `cdr`: the bytes that rclpy's `deserialize_message` takes.
     """
 
     topic: str
@@ -51,7 +51,7 @@ class SerializedMessage(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message as an object with the fields of its ROS 2 definition; arrays are NumPy's."""
+    """A deserialized message: `content` is of rosbags' classes, see `vlm3_ros.messages`."""
 
     topic: str
     type: str
@@ -60,12 +60,12 @@ class Message(NamedTuple):
 
 
 class Bag:
-    """An open bag; `open_bag` makes it.
+    """An open bag; see `open_bag`.
 
     Attributes:
-        path: as given.
+        path: of the bag.
         topics: by name.
-        start_ns, end_ns: recording time of the first and of the last message (0 when empty).
+        start_ns, end_ns: recording times of the first and the last message; 0 if the bag is empty.
     """
 
     def __init__(self, path: Path, reader: AnyReader) -> None:
@@ -85,43 +85,47 @@ class Bag:
         self.end_ns = 0 if empty else reader.end_time - 1
 
     def topic(self, name: str, types: Collection[str] = ()) -> Topic:
-        """A topic that holds messages, of one of these types (any where none is given).
+        """Look up a topic that has messages.
+
+        Args:
+            name: of the topic.
+            types: accepted types; any if empty.
 
         Raises:
-            BagError: when the bag lacks it, it is empty or of another type; lists the topics.
+            BagError: if the topic is missing, empty or of another type; lists the topics.
         """
-        found = self.topics.get(name)
-        if found is None:
+        topic = self.topics.get(name)
+        if topic is None:
             raise BagError(f"{self.path}: no topic '{name}'; {self.contents()}")
-        if types and found.type not in types:
+        if types and topic.type not in types:
             raise BagError(
-                f"{self.path}: topic '{name}' is of type {found.type}, not {' or '.join(types)}"
+                f"{self.path}: topic '{name}' is of type {topic.type}, not {' or '.join(types)}"
             )
-        if not found.count:
+        if not topic.count:
             raise BagError(f"{self.path}: topic '{name}' has no messages; {self.contents()}")
-        return found
+        return topic
 
     def topics_of_type(self, *types: str) -> list[Topic]:
-        """The topics of these types that hold messages, in order of their names."""
+        """Topics of these types that have messages, sorted by name."""
         return [
             topic for _, topic in sorted(self.topics.items()) if topic.type in types and topic.count
         ]
 
     def contents(self) -> str:
-        """One line that says what the bag has."""
+        """List the topics in one line, for error messages."""
         if not self.topics:
             return "the bag has no topics"
         listed = (f"{t.name} ({t.type}, {t.count})" for _, t in sorted(self.topics.items()))
         return "the bag has " + ", ".join(listed)
 
     def serialized(self, topics: Collection[str] = ()) -> Iterator[SerializedMessage]:
-        """Messages of these topics (all where none is given) in the order of recording.
+        """Iterate over the messages of these topics (all if empty) in the order of recording.
 
-        Messages of a ROS 1 bag come in the layout of the ROS 2 type of the same name.
+        ROS 1 messages are converted to the ROS 2 type of the same name.
 
         Raises:
-            BagError: when a topic is missing, when a ROS 1 type has no ROS 2 counterpart, or
-                where the file is damaged: says after how many messages.
+            BagError: if a topic is missing, if a ROS 1 type has no ROS 2 counterpart, or if the
+                file is damaged; then it gives the number of messages before the damage.
         """
         for name in topics:
             self.topic(name)
@@ -134,7 +138,7 @@ class Bag:
         count = 0
         messages = self._reader.messages(connections)
         while True:
-            # A damaged file makes the parsers underneath raise nearly anything.
+            # On a damaged file the parsers raise almost any exception.
             try:
                 connection, stamp_ns, raw = next(messages)
                 type_name = _ros2_name(connection.msgtype)
@@ -149,10 +153,10 @@ class Bag:
             count += 1
 
     def messages(self, topics: Collection[str] = ()) -> Iterator[Message]:
-        """As `serialized`, with the messages taken apart.
+        """As `serialized`, with deserialized messages.
 
         Raises:
-            BagError: as `serialized`, or when the bytes do not fit the type.
+            BagError: as `serialized`, or if the bytes do not fit the type.
         """
         types = self._reader.typestore if self._reader.is2 else ros2_types()
         for topic, type_name, stamp_ns, cdr in self.serialized(topics):
@@ -185,25 +189,25 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
         path: a rosbag2 folder, an .mcap or .db3 file, or a ROS 1 .bag file.
 
     Raises:
-        BagError: when it is missing, truncated, damaged or no bag; for a truncated mcap the
-            message says how much of it could be read.
+        BagError: if it is missing, truncated, damaged or not a bag; for a truncated mcap the
+            message says how much of it can be read.
     """
     path = Path(path)
     if not path.exists():
         raise BagError(f"{path}: there is no such bag")
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         raise BagError(
-            f"{path}: the folder has no metadata.yaml, so it is no finished rosbag2; "
+            f"{path}: the folder has no metadata.yaml, so it is not a finished rosbag2; "
             "`ros2 bag reindex` restores it, or give the .mcap or .db3 file itself"
         )
     if path.is_dir() and path.suffix == ".bag":
         raise BagError(
-            f"{path}: a folder whose name ends in .bag: rename it, only ROS 1 bags are called so"
+            f"{path}: a folder whose name ends in .bag: rename it, .bag is the suffix of ROS 1 bags"
         )
     try:
         reader = AnyReader([path], default_typestore=ros2_types())
         reader.open()
-    except Exception as error:  # damaged files raise nearly anything
+    except Exception as error:  # damaged files raise almost any exception
         raise BagError(_why_not_readable(path, error)) from error
     try:
         yield Bag(path, reader)
@@ -212,9 +216,10 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
 
 
 def up_to_damage(messages: Iterator[Message], damage: list[str]) -> Iterator[Message]:
-    """Messages up to where the bag is damaged, which is added to `damage` if nothing was before.
+    """Iterate over messages and stop at the first damage of the bag.
 
-    Each topic ends there after another number of messages; one of them says it.
+    The damage is appended to `damage` if that is empty: each topic reports it with another number
+    of messages, and one report is enough.
     """
     try:
         yield from messages

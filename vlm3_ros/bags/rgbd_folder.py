@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.images import compressed_image_message
 
-_FORMATS: dict[str, Literal["jpeg", "png"]] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 
 _T_base_camera = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype=float)
 """The base is at the camera: x forward, y left, z up (REP-103)."""

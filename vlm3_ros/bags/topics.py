@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which topics of a bag hold colour, depth and calibration."""
+"""Finds the topics of a bag that hold colour, depth and calibration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRANSPORTS = ("compressed", "compressedDepth")
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """Names of the topics of a camera, and of its registered depth, where there is any."""
+    """Topic names of a camera; `depth`, registered to the image, is None if the bag has none."""
 
     image: str
     camera_info: str
@@ -24,13 +24,13 @@ class CameraTopics:
 def find_camera_topics(
     bag: Bag, image: str | None = None, camera_info: str | None = None, depth: str | None = None
 ) -> CameraTopics:
-    """The topics given, checked, and what is not given found by type and content.
+    """Check the given topics and find the others by type and content.
 
-    Depth is told from colour by the encoding of a topic's first message; the calibration is the
-    `camera_info` beside the image, as image_transport has it.
+    The encoding of a topic's first message separates depth from colour. The calibration is the
+    `camera_info` next to the image, as image_transport names it, else the only CameraInfo topic.
 
     Raises:
-        BagError: when a topic is missing, or when several would do; lists what the bag has.
+        BagError: if a topic is missing or several are possible; lists the topics.
     """
     colours, depths = _image_topics(bag)
     image = _choose(bag, "image", colours, image)
@@ -45,13 +45,13 @@ def find_camera_topics(
 
 
 def base_topic(topic: str) -> str:
-    """The topic without the suffix of its image_transport."""
+    """The topic without its image_transport suffix."""
     base, _, last = topic.rpartition("/")
     return base if last in _TRANSPORTS else topic
 
 
 def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
-    """Topics of colour images and of depth images, one of each base topic, raw ones first."""
+    """Topics of colour and of depth images: one per base topic, uncompressed if possible."""
     colours: dict[str, str] = {}
     depths: dict[str, str] = {}
     for topic in bag.topics_of_type(*IMAGE_TYPES):

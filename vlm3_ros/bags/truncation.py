@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of an interrupted mcap recording is whole.
+"""Truncated mcap recordings: how much is complete, and how to read it.
 
-An mcap file is a list of records: one byte of type, eight of length, then the content. A
-recording that was cut off lacks the index at its end, and its last record; what stands before is
-whole (https://mcap.dev/spec).
+An mcap file is a list of records: one byte of type, eight bytes of length, then the content. A
+recording that was cut off lacks the index at the end and the end of its last record; the records
+before are complete (https://mcap.dev/spec).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _MAGIC = b"\x89MCAP0\r\n"
 _RECORD_HEAD = struct.Struct("<BQ")
 _FOOTER, _MESSAGE, _CHUNK, _MESSAGE_INDEX = 0x02, 0x05, 0x06, 0x07
 _NO_SUMMARY = _RECORD_HEAD.pack(_FOOTER, 20) + bytes(20)
-"""The footer of a file that has no index: readers look through the records."""
+"""The footer of a file without an index; readers then scan the records."""
 
 
 @dataclass(frozen=True)
 class WholePart:
-    """The whole records at the start of a file.
+    """The complete records at the start of a file.
 
-    `messages` counts those whose index or own record is whole, `start_ns` and `end_ns` (0 where
-    there is none) are the recording times of the chunks and messages among them.
+    `messages`: number of messages whose record or index is complete. `start_ns`, `end_ns`: first
+    and last recording time of the chunks and messages among them, 0 without any.
     """
 
     file_bytes: int
@@ -47,16 +47,16 @@ class WholePart:
     def __str__(self) -> str:
         seconds = (self.end_ns - self.start_ns) / 1e9
         return (
-            f"{self.whole_bytes:,} of its {self.file_bytes:,} bytes are whole records, "
+            f"{self.whole_bytes:,} of its {self.file_bytes:,} bytes are complete records, "
             f"with {self.messages} messages over {seconds:.1f} s"
         )
 
 
 def whole_part(path: Path) -> WholePart:
-    """Measure how much of an mcap file can still be read.
+    """Measure how much of an mcap file can be read.
 
     Raises:
-        OSError: when the file cannot be opened.
+        OSError: if the file cannot be opened.
     """
     size = path.stat().st_size
     messages, whole, footer = 0, 0, False
@@ -80,7 +80,7 @@ def whole_part(path: Path) -> WholePart:
 
 
 def mcap_files(path: Path) -> list[Path]:
-    """The mcap files of a bag: of a folder, or the file itself."""
+    """The mcap files of a bag folder, or the file itself."""
     if path.is_dir():
         return sorted(path.glob("*.mcap"))
     return [path] if path.suffix == ".mcap" and path.is_file() else []
@@ -88,10 +88,10 @@ def mcap_files(path: Path) -> list[Path]:
 
 @contextmanager
 def readable_bag(path: Path) -> Iterator[tuple[Path, str | None]]:
-    """A bag that opens: this one, or what is whole of a recording in one mcap that was cut off.
+    """A bag to open: the bag itself, or a copy of the complete part of one truncated mcap.
 
     Yields:
-        Its path, and what is missing in words; None where nothing is, or nothing can be done.
+        The path and a description of the damage; None if nothing is missing or cannot be repaired.
     """
     files = mcap_files(path)
     part = whole_part(files[0]) if len(files) == 1 else None
@@ -109,7 +109,7 @@ def readable_bag(path: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def _next_record(file: BinaryIO, size: int) -> tuple[int, int] | None:
-    """Type and content length of the next record, None where it is not whole."""
+    """Type and content length of the next record; None if it is incomplete."""
     head = file.read(_RECORD_HEAD.size)
     if len(head) < _RECORD_HEAD.size:
         return None

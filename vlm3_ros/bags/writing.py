@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing rosbag2."""
+"""Writing bags: rosbag2 with mcap."""
 
 from __future__ import annotations
 
@@ -24,23 +24,28 @@ from vlm3_ros.errors import BagError
 from vlm3_ros.messages.classes import ros2_types
 
 _VERSION: Literal[8] = 8
-"""Of the metadata, as Iron wrote it: every later release reads it."""
+"""Version of the metadata. Iron wrote it, and every later release reads it."""
 
 
 class BagWriter:
-    """An open bag to write to; `write_bag` makes it."""
+    """A bag open for writing; see `write_bag`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._connections: dict[str, Connection] = {}
 
     def write(self, topic: str, message: Any, stamp_ns: int) -> None:
-        """Append a message of `vlm3_ros.messages.recorded`, recorded at this time.
+        """Append a message.
 
-        Latched for late subscribers (transient local) where the topic is /tf_static.
+        /tf_static is latched for late subscribers (transient local).
+
+        Args:
+            topic: name of the topic.
+            message: of rosbags' classes, see `vlm3_ros.messages.classes`.
+            stamp_ns: time of recording.
 
         Raises:
-            BagError: when the topic had messages of another type before.
+            BagError: if the topic has messages of another type.
         """
         connection = self._connections.get(topic)
         if connection is None:
@@ -62,18 +67,18 @@ class BagWriter:
 
 @contextmanager
 def write_bag(path: Path | str) -> Iterator[BagWriter]:
-    """Make a new rosbag2 folder: mcap, its chunks compressed with zstd.
+    """Create a rosbag2 folder with an mcap file, its chunks compressed with zstd.
 
-    Where the body of the `with` raises, the unfinished bag is removed.
+    The unfinished bag is removed if the body of the `with` raises.
 
     Raises:
-        BagError: when something lies at `path` already, or it cannot be written.
+        BagError: if `path` exists or cannot be written.
     """
     path = Path(path)
     if path.exists():
         raise BagError(f"{path}: exists already; remove it or choose another name")
     if path.suffix == ".bag":
-        raise BagError(f"{path}: a name that ends in .bag is that of a ROS 1 bag; choose another")
+        raise BagError(f"{path}: .bag is the suffix of ROS 1 bags; choose another name")
     writer = Writer(path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     try:
@@ -92,7 +97,7 @@ def write_bag(path: Path | str) -> Iterator[BagWriter]:
 
 
 def _offered_qos(latched: bool) -> Qos:
-    forever = QosTime(9223372036, 854775807)  # rmw's RMW_DURATION_INFINITE
+    forever = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE
     return Qos(
         history=QosHistory.KEEP_LAST,
         depth=1 if latched else 10,

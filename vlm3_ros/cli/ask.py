@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 ask`: metric depth of pixels of a photo.
+"""`vlm3 ask`: metric depth of pixels in a photo.
 
-For objects in it see `vlm3_ros.cli.ask_objects`, for two photos `vlm3_ros.cli.ask_pair`.
+For objects see `vlm3_ros.cli.ask_objects`, for two photos `vlm3_ros.cli.ask_pair`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from vlm3_ros.cli.model_options import add_focal_option, add_model_options, load
 from vlm3_ros.cli.photos import add_camera_options, read_shot
 from vlm3_ros.errors import CommandError
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.prompts import RELATIONS
+from vlm3_ros.language.objects import RELATIONS
 
 if TYPE_CHECKING:
     from vlm3_ros.tasks.depth import DepthAnswers
 
 _PICTURE_WIDTH = 640
-"""Larger photos are shrunk to this width for the picture and the dense cloud."""
+"""Maximum width in pixels of the picture and the dense cloud."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,20 +32,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "ask",
         help="measure depth and objects in a photo, or the motion between two",
-        description="Ask a model how far away pixels of a photo are. Prints the depth along the "
-        "camera's axis, the point in the camera's optical frame (x right, y down, z forward, "
-        "metres) and the model's own words. Or ask about objects by their boxes: how large they "
-        "are, how far apart, where one is from another and in what relation (12 o'clock is away "
-        "from the camera, 3 o'clock to its right). Or ask how the camera moved from one photo to a "
-        "second one (yaw, pitch and roll: positive turns right, looks up, banks right), and where "
-        "the second one shows a pixel of the first.",
+        description="Ask a model for the depth of pixels in a photo. Prints the depth along the "
+        "camera's axis, the point in the camera's optical frame (x right, y down, z forward, in "
+        "metres) and the model's own words. Or ask about objects, given by their boxes: their "
+        "sizes, distances, directions and relations (12 o'clock is away from the camera, 3 o'clock "
+        "to its right). Or ask how the camera moved from one photo to a second one (positive yaw "
+        "turns right, positive pitch looks up, positive roll banks right), and where the second "
+        "photo shows a pixel of the first.",
         epilog="examples: vlm3 ask photo.jpg --hfov 60 --pixel 320 240 --pixel 400 80; "
         "vlm3 ask photo.jpg --hfov 60 --box 10 20 100 200 --box 120 30 180 220 --relation left; "
         "vlm3 ask first.jpg second.jpg --hfov 60 --pose --match 320 240 --out pair.png",
     )
-    parser.add_argument("photo", type=Path, help="JPEG, PNG, ...; turned as its EXIF data say")
     parser.add_argument(
-        "second", type=Path, nargs="?", help="a second photo by the same camera, for motion"
+        "photo", type=Path, help="JPEG, PNG, ...; rotated according to its EXIF data"
+    )
+    parser.add_argument(
+        "second",
+        type=Path,
+        nargs="?",
+        help="a second photo by the same camera, for --pose and --match",
     )
     add_camera_options(parser)
     where = parser.add_mutually_exclusive_group()
@@ -55,10 +60,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs=2,
         action="append",
         metavar=("U", "V"),
-        help="column and row of a pixel of the photo, from 0; may be repeated",
+        help="column and row of a pixel in the photo, from 0; may be repeated",
     )
     where.add_argument(
-        "--grid", type=grid_size, metavar="CxR", help="a grid of C columns and R rows: 16x12"
+        "--grid",
+        type=grid_size,
+        metavar="CxR",
+        help="a grid of C columns and R rows, such as 16x12",
     )
     parser.add_argument(
         "--box",
@@ -66,18 +74,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs=4,
         action="append",
         metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-        help="outermost pixels of an object in the photo; may be repeated",
+        help="box of an object in the photo, by its outermost pixels; may be repeated",
     )
     parser.add_argument(
         "--relation",
         choices=RELATIONS,
         action="append",
         metavar="NAME",
-        help="does it hold between the first and the second box, and so on: one of "
-        f"{', '.join(RELATIONS)}; may be repeated (default: one of each two opposites)",
+        help="relation to ask about for every two boxes: one of "
+        f"{', '.join(RELATIONS)}; may be repeated (default: one of each pair of opposites)",
     )
     parser.add_argument(
-        "--pose", action="store_true", help="how the camera moved from the photo to the second one"
+        "--pose",
+        action="store_true",
+        help="ask how the camera moved from the photo to the second one",
     )
     parser.add_argument(
         "--match",
@@ -85,15 +95,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs=2,
         action="append",
         metavar=("U", "V"),
-        help="where the second photo shows this pixel of the first; may be repeated",
+        help="ask where the second photo shows this pixel of the first; may be repeated",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="PATH",
-        help="of one photo, a folder: write depth.png, points.ply and, for a grid, the "
-        "dense cloud.ply there; of objects, or of two photos, a .png file: write a picture "
-        "of the boxes, or of the matches and the motion",
+        help="where to write results. For depth a folder, for depth.png, points.ply and, with a "
+        "grid, the dense cloud.ply; for objects or two photos a .png file, for a picture of the "
+        "boxes, or of the matches and the motion",
     )
     add_focal_option(parser)
     add_model_options(parser)
@@ -107,11 +117,11 @@ def run(options: argparse.Namespace) -> int:
     asks_objects = bool(options.box)
     if [asks_depth, asks_pair, asks_objects].count(True) != 1:
         raise CommandError(
-            "ask for depth in a photo with --pixel or --grid, about objects in it with --box, or "
-            "about two photos with --pose, --match or both"
+            "ask for depth with --pixel or --grid, about objects with --box, or about two photos "
+            "with --pose, --match or both"
         )
     if options.relation and not asks_objects:
-        raise CommandError("--relation is about objects: name them with --box")
+        raise CommandError("--relation is about objects: give them with --box")
     if asks_pair:
         from vlm3_ros.cli.ask_pair import ask_about_pair
 
@@ -127,7 +137,7 @@ def _ask_depth(options: argparse.Namespace) -> int:
     from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
     if options.second is not None:
-        raise CommandError(f"depth is asked in one photo: what is {options.second} for?")
+        raise CommandError(f"depth is asked about one photo: remove {options.second}")
     shot = read_shot(options.photo, options)
     image, camera = shot.image, shot.camera
     if options.grid:
@@ -147,7 +157,7 @@ def _ask_depth(options: argparse.Namespace) -> int:
 
 
 def answer_lines(answers: DepthAnswers, camera: PinholeCamera) -> list[str]:
-    """For each pixel its depth, its point in the optical frame and the raw answer, in words."""
+    """Format the depth, the point in the optical frame and the raw answer of each pixel."""
     points = camera.unproject(answers.pixels, answers.depth)
     lines = []
     for depth, std, (x, y, z), text in zip(
@@ -165,7 +175,7 @@ def _summary(answers: DepthAnswers) -> str:
     known = answers.depth[np.isfinite(answers.depth)]
     asked = len(answers.depth)
     if not known.size:
-        return f"{asked} pixels, none answered; the first answer is {answers.texts[0]!r}"
+        return f"{asked} pixels, none answered; first answer: {answers.texts[0]!r}"
     near, middle, far = np.percentile(known, [0, 50, 100])
     return (
         f"{asked} pixels, {answers.failures} unanswered: "

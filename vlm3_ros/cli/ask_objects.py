@@ -23,7 +23,7 @@ from vlm3_ros.evaluation.pictures.object import (
     question_words,
     value_words,
 )
-from vlm3_ros.language.prompts import DISTANCES, RELATIONS, SIZES
+from vlm3_ros.language.objects import DISTANCES, RELATIONS, SIZES
 from vlm3_ros.tasks.objects import (
     Box,
     Direction,
@@ -36,14 +36,16 @@ from vlm3_ros.tasks.objects import (
 
 
 def ask_about_objects(options: argparse.Namespace) -> int:
-    """Ask all about the boxed objects of a photo; returns the exit status."""
+    """Ask all questions about the boxed objects in a photo; return the exit status."""
     if options.second is not None:
-        raise CommandError(f"objects are asked about in one photo: what is {options.second} for?")
+        raise CommandError(f"--box is about one photo: remove {options.second}")
     if options.focal is not None:
-        raise CommandError("--focal is for depth only: photos enter as the model learned objects")
+        raise CommandError(
+            "--focal is for depth only: objects are asked at the model's own focal length"
+        )
     out: Path | None = options.out
     if out is not None and out.suffix.lower() != ".png":
-        raise CommandError(f"--out {out}: of objects a picture is written, name a .png")
+        raise CommandError(f"--out {out}: the result is a picture: name a .png file")
     shot = read_shot(options.photo, options)
     boxes = [rectified_box(shot, box) for box in options.box]
     questions = questions_about(boxes, options.relation or RELATIONS[::2])
@@ -61,14 +63,18 @@ def ask_about_objects(options: argparse.Namespace) -> int:
 
 
 def rectified_box(shot: Shot, box: Sequence[float]) -> Box:
-    """The box in the rectified image that holds the corners of one in the photo.
+    """Return the smallest box in the rectified image around the corners of a box in the photo.
+
+    Args:
+        shot: the photo.
+        box: left, top, right and bottom pixel in the photo.
 
     Raises:
-        CommandError: when a corner lies outside.
+        CommandError: if a corner lies outside the image.
     """
     left, top, right, bottom = box
     corners = shot.rectified_pixels([(left, top), (left, bottom), (right, top), (right, bottom)])
-    (left_top, left_bottom, right_top, right_bottom) = corners
+    left_top, left_bottom, right_top, right_bottom = corners
     return (
         float(min(left_top[0], left_bottom[0])),
         float(min(left_top[1], right_top[1])),
@@ -78,7 +84,7 @@ def rectified_box(shot: Shot, box: Sequence[float]) -> Box:
 
 
 def questions_about(boxes: Sequence[Box], relations: Sequence[str]) -> list[Question]:
-    """The sizes of all objects, and of every two of them distances, direction and relations."""
+    """Return questions: sizes of each object; distances, direction, relations of each pair."""
     questions: list[Question] = [Quantity(size, box) for box in boxes for size in SIZES]
     for a, b in itertools.combinations(boxes, 2):
         questions += [Quantity(distance, a, b) for distance in DISTANCES]
@@ -88,7 +94,7 @@ def questions_about(boxes: Sequence[Box], relations: Sequence[str]) -> list[Ques
 
 
 def answer_table(answers: ObjectAnswers, title: str) -> Table:
-    """Questions with their answers, standard deviations, and the model's own words."""
+    """Build a table of questions, answers, standard deviations and the model's own words."""
     letters = box_letters(answers.questions)
     table = Table(
         title=title,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 ask` about two photos: how the camera moved, and where pixels went."""
+"""`vlm3 ask` about two photos: the motion of the camera, and matches of pixels."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 def ask_about_pair(options: argparse.Namespace) -> int:
-    """Ask for the pose, for matches or for both in one pass; returns the exit status."""
+    """Ask for the pose, matches, or both in one pass; return the exit status."""
     if options.second is None:
-        raise CommandError("--pose and --match are about two photos: name a second one")
+        raise CommandError("--pose and --match need a second photo")
     if options.focal is not None:
-        raise CommandError("--focal is for depth only: two photos enter as the model learned them")
+        raise CommandError(
+            "--focal is for depth only: pairs are asked at the model's own focal length"
+        )
     if options.out is not None and options.out.suffix.lower() != ".png":
-        raise CommandError(f"--out {options.out}: of two photos a picture is written, name a .png")
+        raise CommandError(f"--out {options.out}: the result is a picture: name a .png file")
     shots = read_shot(options.photo, options), read_shot(options.second, options)
     pixels = shots[0].rectified_pixels(options.match or [])
     with loaded_engine(options, "pairs") as engine:
@@ -35,8 +37,8 @@ def ask_about_pair(options: argparse.Namespace) -> int:
     if pose is not None:
         print(pose_text(pose))
     if matches is not None:
-        found = shots[1].photo_pixels(matches.pixels2)
-        for line in match_lines(options.match, found, matches.texts):
+        matched = shots[1].photo_pixels(matches.pixels2)
+        for line in match_lines(options.match, matched, matches.texts):
             print(line)
     if options.out is not None:
         _draw(options, shots, pose, matches)
@@ -44,7 +46,7 @@ def ask_about_pair(options: argparse.Namespace) -> int:
 
 
 def pose_text(pose: RelativePose) -> str:
-    """The three answers, and the motion that they make, in words and as a matrix."""
+    """Format the three answers and their motion, in words and as a matrix."""
     from vlm3_ros.evaluation.pictures.pair import motion_words
 
     lines = [
@@ -69,17 +71,17 @@ def pose_text(pose: RelativePose) -> str:
 
 
 def match_lines(
-    asked: list[list[float]], found: NDArray[np.float64], texts: tuple[str, ...]
+    asked: list[list[float]], matched: NDArray[np.float64], texts: tuple[str, ...]
 ) -> list[str]:
-    """For each asked pixel where it is in the second photo, and the raw answer.
+    """Format the match of each pixel, and the raw answer.
 
     Args:
         asked: (u, v) in the first photo.
-        found: (u, v) in the second photo, shape (n, 2), NaN where unanswered.
-        texts: the answers.
+        matched: (u, v) in the second photo, shape (n, 2), NaN if unanswered.
+        texts: the raw answers.
     """
     lines = []
-    for (u, v), (x, y), text in zip(asked, found, texts, strict=True):
+    for (u, v), (x, y), text in zip(asked, matched, texts, strict=True):
         where = (
             f"no pixel of the second photo in the answer {text!r}"
             if np.isnan(x)
@@ -92,10 +94,10 @@ def match_lines(
 def _answers(
     engine: Engine, shots: tuple[Shot, Shot], pixels: NDArray[np.float64], asks_pose: bool
 ) -> tuple[RelativePose | None, Matches | None]:
-    """What was asked for; both in one pass."""
+    """Ask for the pose, the matches, or both in one pass."""
     from vlm3_ros.tasks.correspondence import ask_matches
-    from vlm3_ros.tasks.pairs import ask_pair
     from vlm3_ros.tasks.pose import ask_pose
+    from vlm3_ros.tasks.two_view import ask_pair
 
     first, second = shots
     images, cameras = (first.image, second.image), (first.camera, second.camera)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 bag-from-rgbd`: a folder of RGB-D frames becomes a rosbag2."""
+"""`vlm3 bag-from-rgbd`: convert a folder of RGB-D frames to a rosbag2."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "bag-from-rgbd",
-        help="make a rosbag2 of a folder of RGB-D frames",
-        description="Make a rosbag2 (mcap) of a folder that holds rgb/ID.jpg or .png, depth/ID.png "
-        "(16 bit, 0 for none, registered to the image), intrinsics.json (fx, fy, cx, cy, width, "
-        "height), meta.json (depth_scale: metres per unit) and poses.txt (ID tx ty tz qx qy qz qw, "
-        "camera to world, optical axes, world y up). ID is the frame's number in the recording.",
+        help="convert a folder of RGB-D frames to a rosbag2",
+        description="Convert a folder of RGB-D frames to a rosbag2 (mcap). The folder holds "
+        "rgb/ID.jpg or .png, depth/ID.png (16 bit, 0 for unknown, registered to the image), "
+        "intrinsics.json (fx, fy, cx, cy, width, height), meta.json (depth_scale: metres per unit) "
+        "and poses.txt (ID tx ty tz qx qy qz qw, camera to world, optical axes, world y up). ID is "
+        "the number of the frame in the recording.",
     )
     parser.add_argument("folder", type=Path, help="folder of frames")
     parser.add_argument("bag", type=Path, help="folder of the new bag")
@@ -26,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=positive_number,
         default=30.0,
         metavar="HZ",
-        help="of the recording: the stamp of a frame is ID / HZ (default: 30)",
+        help="of the recording; the stamp of a frame is ID / HZ (default: 30)",
     )
     parser.set_defaults(run=run)
 

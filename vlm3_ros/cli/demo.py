@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 demo`: a bag through the real nodes, and what came out as pictures and numbers."""
+"""`vlm3 demo`: play a bag through the real nodes and show the result as pictures and numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "demo",
         help="play a bag through the nodes and look at the result",
         description="Start depth_node and pose_node with one model, play a bag into them over DDS "
-        "in a ROS domain of its own, and compare what they publish with what is true of the bag. "
+        "in a ROS domain of its own, and compare what they publish with the truth in the bag. "
         "Writes report.html, overview.png, trajectory.png, occupancy.png, cloud.ply, metrics.json, "
         "trajectories (TUM) and the logs of the processes. Needs ROS 2.",
     )
@@ -33,8 +33,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--bag",
         type=Path,
         metavar="BAG",
-        help="a bag with images, their CameraInfo, and where there are any, registered depth and "
-        "poses (default: the sample bag)",
+        help="a bag with images, their CameraInfo, and optionally registered depth and poses "
+        "(default: the sample bag)",
     )
     parser.add_argument(
         "--rate", type=positive_number, default=1.0, help="speed of playing (default: 1, real time)"
@@ -43,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         parser.add_argument(
             f"--{name}-topic",
             metavar="TOPIC",
-            help="of the bag, where it has several (default: found by type and content)",
+            help="of the bag, if it has several (default: found by type and content)",
         )
     add_rerun_option(parser)
     add_model_options(parser)
@@ -54,9 +54,11 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from rich.console import Console
 
-    from vlm3_ros.cli.evaluate_bag import print_evaluation, write_rerun
+    from vlm3_ros.cli.evaluate_bag import write_rerun
     from vlm3_ros.cli.replayed import evaluate_replay
-    from vlm3_ros.evaluation.bag.evaluate import bag_source, write_evaluation
+    from vlm3_ros.evaluation.bag.evaluate import bag_result, bag_source
+    from vlm3_ros.evaluation.bag.output import write_evaluation
+    from vlm3_ros.evaluation.output import print_result
 
     check_rerun(options)
     out = options.out
@@ -70,27 +72,29 @@ def run(options: argparse.Namespace) -> int:
         evaluation = evaluate_replay(source, options, out, options.rate)
         wrote = [*_write_pictures(evaluation, out), *write_evaluation(evaluation, out)]
         write_rerun(evaluation, options)
-    print_evaluation(Console(highlight=False), evaluation)
+    print_result(Console(highlight=False), bag_result(evaluation))
     print(f"wrote {', '.join(wrote)} to {out}")
     return 0
 
 
 def _write_pictures(evaluation: BagEvaluation, out: Path) -> list[str]:
-    """Write what is worth a look by itself; returns the names of the files."""
-    from vlm3_ros.evaluation.bag.evaluate import depth_frames, evenly, trajectory_figure
+    """Write the pictures that users open first; return the names of the files."""
+    from vlm3_ros.evaluation.bag.output import depth_frames, evenly, trajectory_figure
+    from vlm3_ros.evaluation.metrics.declared import headline_text
     from vlm3_ros.evaluation.pictures.depth import draw_depth_frames
+    from vlm3_ros.evaluation.pictures.figures import save_png
 
     wrote = []
     shown = evenly(sorted(evaluation.answers.depths), _SHOWN)
     if frames := depth_frames(evaluation, shown):
         title = f"{evaluation.model} on {evaluation.source.path.name}"
         if depth := evaluation.scores.depth:
-            title += f": δ1 {depth.metrics.delta1:.3f}, AbsRel {depth.metrics.abs_rel:.3f}"
+            title += f": {headline_text(depth.model)}"
         draw_depth_frames(frames, out / "overview.png", title)
         _write_cloud(evaluation, list(shown)[len(shown) // 2], out / "cloud.ply")
         wrote += ["overview.png", "cloud.ply"]
     if figure := trajectory_figure(evaluation):
-        figure.savefig(out / "trajectory.png", dpi=110)
+        save_png(figure, out / "trajectory.png")
         wrote.append("trajectory.png")
     return wrote
 

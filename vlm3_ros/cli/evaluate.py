@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 evaluate`: how good a checkpoint is."""
+"""`vlm3 evaluate`: score a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "evaluate",
         help="score a checkpoint",
-        description="Score a checkpoint's depth, and where it learned them its relative poses, "
-        "correspondences and answers about objects, beside guesses that do not look at the image "
-        "and classical vision. On a "
-        "bag: every frame as the nodes would answer it, with the trajectory; needs no ROS; writes "
-        "metrics.json, report.html, occupancy.png and trajectories (TUM). On a data set in "
-        "DepthLM's format: by its protocol. On procedural scenes that no training "
-        "draws (--synthetic): writes metrics.json, views.png, pairs.png and objects.png (the best, "
-        "the median and the worst) and reliability.png (how often the truth lies in the intervals "
-        "that standard deviations promise).",
+        description="Score a checkpoint's depth and, if it learned them, its relative poses, "
+        "correspondences and answers about objects, next to guesses that do not look at the image "
+        "and to classical vision. Writes metrics.json and report.html. On a bag: every frame as "
+        "the nodes would answer it, with the trajectory; needs no ROS; also writes occupancy.png "
+        "and trajectories (TUM). On a data set in DepthLM's format: by its protocol. On procedural "
+        "scenes that no training draws (--synthetic): also writes views.png, pairs.png and "
+        "objects.png (the best, the median and the worst) and reliability.png (how often the truth "
+        "lies in the intervals that standard deviations promise).",
         epilog="examples: vlm3 evaluate drive.mcap --out out/drive; "
         "vlm3 evaluate --synthetic 500 --seed 1 --out out/evaluation",
     )
@@ -115,14 +114,14 @@ def _add_scene_options(parser: argparse.ArgumentParser) -> list[argparse.Action]
             type=positive_integer,
             default=8,
             metavar="N",
-            help="pixels of each pair that are asked for their match (default: 8)",
+            help="pixels of each pair whose match is asked (default: 8)",
         ),
         group.add_argument(
             "--calibrate",
             action="store_true",
-            help="measure how much answers err, check it on as many views and pairs of seed S + 1, "
-            "and store it in the checkpoint's vlm3.json: a factor on the standard deviations of "
-            "depths, if it does them good (std_scale), and the errors of motions and matches "
+            help="measure the errors of the answers, check them on as many views and pairs of seed "
+            "S + 1, and store them in the checkpoint's vlm3.json: a factor on the standard "
+            "deviations of depth, if it helps (std_scale), and the errors of motions and matches "
             "(uncertainty)",
         ),
     ]

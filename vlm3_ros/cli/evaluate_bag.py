@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 evaluate BAG`: how good a checkpoint is on a recording."""
+"""`vlm3 evaluate BAG`: score a checkpoint on a recording."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from vlm3_ros.cli.model_options import loaded_engines, model_label
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, BagSource
 
 
 def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Add the options that say what in a bag is evaluated, and how."""
+    """Add the options of bags: what is evaluated, and how."""
     group = parser.add_argument_group("bags")
     topics = [
         group.add_argument(
@@ -44,7 +42,7 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         "--rate",
         type=positive_number,
         metavar="HZ",
-        help="frames a second that are evaluated (default: all)",
+        help="frames per second to evaluate (default: all)",
     )
     online = group.add_argument(
         "--online",
@@ -56,10 +54,12 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
-    """Score depth, and motion where the checkpoint learned it; returns the exit status."""
+    """Score depth, and motion if the checkpoint learned it; return the exit status."""
     from rich.console import Console
 
-    from vlm3_ros.evaluation.bag.evaluate import bag_source, write_evaluation
+    from vlm3_ros.evaluation.bag.evaluate import bag_result, bag_source
+    from vlm3_ros.evaluation.bag.output import write_evaluation
+    from vlm3_ros.evaluation.output import print_result
 
     with bag_source(
         options.data,
@@ -73,31 +73,19 @@ def evaluate_on_bag(options: argparse.Namespace) -> int:
         evaluation = (_online if options.online else _offline)(source, options)
         wrote = write_evaluation(evaluation, options.out)
         write_rerun(evaluation, options)
-    print_evaluation(Console(highlight=False), evaluation)
+    print_result(Console(highlight=False), bag_result(evaluation))
     print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
 
 
 def write_rerun(evaluation: BagEvaluation, options: argparse.Namespace) -> None:
-    """Write the recording that --rerun asks for, if it does; the bag is still open."""
+    """Write the recording for --rerun, if given. The bag must still be open."""
     if options.rerun is None:
         return
     from vlm3_ros.evaluation.rerun_log import log_bag
 
     log_bag(evaluation, options.rerun)
     print(f"wrote {options.rerun}: look at it with `rerun {options.rerun}`")
-
-
-def print_evaluation(console: Console, evaluation: BagEvaluation) -> None:
-    """Print the scores as tables, and what else is to be known."""
-    from vlm3_ros.evaluation.bag.evaluate import evaluation_tables
-    from vlm3_ros.evaluation.tables import rich_table
-
-    console.rule(f"{evaluation.model} on {evaluation.source.path.name}, {evaluation.mode}")
-    for table in evaluation_tables(evaluation):
-        console.print(rich_table(table))
-    for name, text in evaluation.notes.items():
-        console.print(f"[bold]{name}[/bold]: {text}")
 
 
 def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
@@ -127,7 +115,9 @@ def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.cli.replayed import evaluate_replay
 
     if options.rate is not None:
-        raise CommandError("--online leaves out what the nodes have no time for: without --rate")
+        raise CommandError(
+            "--online drops the frames that the nodes have no time for: use it without --rate"
+        )
     return evaluate_replay(
         source,
         options,

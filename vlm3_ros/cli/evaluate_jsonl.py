@@ -1,19 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 evaluate data.jsonl`: how good a checkpoint is by DepthLM's protocol."""
+"""`vlm3 evaluate data.jsonl`: score a checkpoint by DepthLM's protocol."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.model_options import loaded_engine, model_name
 from vlm3_ros.errors import CommandError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from vlm3_ros.evaluation.depthlm import DatasetScores
 
 
 def add_jsonl_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -23,18 +17,23 @@ def add_jsonl_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder that the paths of images start from (default: that of the file)",
+        help="folder that image paths start from (default: the folder of the file)",
     )
     return [images]
 
 
 def evaluate_on_jsonl(options: argparse.Namespace) -> int:
-    """Score depth on a data set; returns the exit status."""
+    """Score depth on a data set; return the exit status."""
     from rich.console import Console
 
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.depthlm import DatasetError, evaluate_dataset, read_dataset
-    from vlm3_ros.evaluation.report import guess_json, metrics_json, write_json
+    from vlm3_ros.evaluation.depthlm import (
+        DatasetError,
+        dataset_result,
+        evaluate_dataset,
+        read_dataset,
+    )
+    from vlm3_ros.evaluation.output import print_result, write_result
 
     # The protocol wants greedy answers, not medians of distributions.
     options.force_answers = False
@@ -46,39 +45,9 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
     except DatasetError as error:
         raise CommandError(str(error)) from error
     options.out.mkdir(parents=True, exist_ok=True)
-    content = {
-        "model": name,
-        "data": options.data.name,
-        "protocol": "DepthLM",
-        "images": scores.model.images,
-        "depth": metrics_json(scores.model),
-        "baselines": {"constant": {"depth": guess_json(scores.constant)}},
-    }
-    write_json(options.out / "metrics.json", content)
+    result = dataset_result(name, options.data.name, scores)
+    wrote = write_result(result, options.out)
     console = Console(highlight=False)
-    console.print(_table(name, options.data.name, scores))
-    console.print(f"wrote metrics.json to {options.out}")
+    print_result(console, result)
+    console.print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
-
-
-def _table(name: str, data: str, scores: DatasetScores) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        title=f"{data} by DepthLM's protocol: {scores.model.images} images, "
-        f"{scores.model.pixels} pixels",
-        caption="the best constant is chosen on these very pixels",
-    )
-    table.add_column("who")
-    for column in ("δ1", "AbsRel", "RMSE m", "unanswered"):
-        table.add_column(column, justify="right")
-    constant = f"constant {scores.constant.depths[0]:.2f} m"
-    for who, metrics in ((name, scores.model), (constant, scores.constant.metrics)):
-        table.add_row(
-            who,
-            f"{metrics.delta1:.3f}",
-            f"{metrics.abs_rel:.3f}",
-            f"{metrics.rmse:.2f}",
-            str(metrics.unanswered),
-        )
-    return table

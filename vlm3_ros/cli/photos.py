@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photos from files, and the cameras that took them."""
+"""Photos from files, and their cameras."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shot:
-    """A rectified photo and its camera; `lens` took it, None where the photo has no distortion.
+    """A rectified photo and its camera.
 
-    `image`: RGB, shape (camera.height, camera.width, 3), uint8.
+    Attributes:
+        image: RGB, shape (camera.height, camera.width, 3), uint8.
+        camera: camera of the rectified image.
+        lens: camera of the photo as taken; None if the photo has no distortion.
     """
 
     image: NDArray[np.uint8]
@@ -31,47 +34,50 @@ class Shot:
     lens: LensCamera | None
 
     def rectified_pixels(self, pixels: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-        """Pixels (u, v) of the image, shape (n, 2), from those of the photo.
+        """Convert pixels (u, v) of the photo to pixels of the image, shape (n, 2).
 
         Raises:
-            CommandError: naming the first one that lies outside.
+            CommandError: if a pixel lies outside the image; names the first one.
         """
-        found = np.array(pixels, dtype=float).reshape(-1, 2)
+        rectified = np.array(pixels, dtype=float).reshape(-1, 2)
         if self.lens is not None:
-            found = self.lens.rectify_pixels(found)
+            rectified = self.lens.rectify_pixels(rectified)
         width, height = self.camera.width, self.camera.height
-        for (u, v), (x, y) in zip(pixels, found, strict=True):
+        for (u, v), (x, y) in zip(pixels, rectified, strict=True):
             if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
                 size = f"{width}x{height} image"
                 where = size if self.lens is None else f"rectified {size}"
                 raise CommandError(f"pixel ({u:g}, {v:g}) lies outside of the {where}")
-        return found
+        return rectified
 
     def photo_pixels(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pixels of the photo, shape (n, 2), from those of the image."""
+        """Convert pixels of the image to pixels of the photo, shape (n, 2)."""
         return pixels if self.lens is None else self.lens.distort_pixels(pixels)
 
 
 def add_camera_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the options that say what camera took a photo."""
+    """Add the options that describe the camera of a photo."""
     camera = parser.add_mutually_exclusive_group(required=required)
     camera.add_argument(
-        "--hfov", type=float, metavar="DEG", help="horizontal field of view of a photo, degrees"
+        "--hfov",
+        type=float,
+        metavar="DEG",
+        help="horizontal field of view of the photo, in degrees",
     )
     camera.add_argument(
         "--camera-info",
         type=Path,
         metavar="FILE",
-        help="calibration in the YAML format of camera_calibration; photos are rectified",
+        help="calibration of the camera, in camera_calibration's YAML format; photos are rectified",
     )
 
 
 def read_shot(path: Path, options: argparse.Namespace) -> Shot:
-    """A photo, rectified, with the camera that the options tell.
+    """Read and rectify a photo, with the camera given by the options.
 
     Raises:
-        CommandError: when the photo cannot be read or does not fit its calibration.
-        GeometryError: when the camera is impossible.
+        CommandError: if the photo cannot be read or does not fit its calibration.
+        GeometryError: if the camera is impossible.
     """
     photo = read_photo(path)
     height, width = photo.shape[:2]
@@ -89,15 +95,15 @@ def read_shot(path: Path, options: argparse.Namespace) -> Shot:
 
 
 def read_photo(path: Path | str) -> NDArray[np.uint8]:
-    """A photo as it is meant to be seen: turned as its EXIF orientation says.
+    """Read a photo, rotated according to its EXIF orientation.
 
     Returns:
         RGB, shape (height, width, 3), uint8, C-contiguous.
 
     Raises:
-        CommandError: when the file is missing, empty, no picture or cut off.
+        CommandError: if the file is missing, empty, not a picture or truncated.
     """
-    # Not OpenCV, which makes half a picture of half a JPEG without a word.
+    # Not with OpenCV, which reads half a picture from half a JPEG without an error.
     from PIL import Image, ImageOps
 
     path = Path(path)

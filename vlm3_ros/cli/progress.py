@@ -19,9 +19,9 @@ from rich.progress import (
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; what is yielded takes the number of steps done, and of all.
+    """Open a bar on stderr; the yielded function takes the number of steps done, and of all.
 
-    It appears with the first step: an error before that is all that there is to read.
+    The bar appears with the first step, so that an earlier error stands alone.
     """
     progress = Progress(
         TextColumn("{task.description}"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation of what the nodes publish about a bag, for the commands that want it."""
+"""Evaluation of what the nodes publish about a bag, for `vlm3 demo` and `evaluate --online`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def evaluate_replay(
 
     Args:
         source: the bag.
-        options: of the model that the nodes are to load, see `add_model_options`.
-        out: folder of their logs.
-        speed: of playing, 1 is real time.
-        unified_focal: see depth_node.
+        options: of the model that the nodes load, see `add_model_options`.
+        out: folder for their logs.
+        speed: of playing; 1 is real time.
+        unified_focal: parameter of depth_node.
 
     Raises:
-        CommandError: when ROS is not there, or a node has failed or answered nothing.
+        CommandError: if ROS is missing, or a node failed or answered nothing.
     """
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.bag.answers import GRID
@@ -80,7 +80,7 @@ def evaluate_replay(
 
 
 def _clicked_pixels(source: BagSource) -> tuple[tuple[float, float], ...]:
-    """A few in the lower part of the images, where a robot looks for its way."""
+    """Pixels in the lower part of the image, where a robot finds its way."""
     frame = next(iter(source.frames), None)
     if frame is None:
         return ()

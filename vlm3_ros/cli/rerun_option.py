@@ -21,10 +21,10 @@ def add_rerun_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_rerun(options: argparse.Namespace) -> None:
-    """Refuse --rerun before the work begins, where it must fail in the end.
+    """Check --rerun before the work begins.
 
     Raises:
-        CommandError: when rerun-sdk is missing, or the folder of the file.
+        CommandError: if rerun-sdk or the folder of the file is missing.
     """
     if options.rerun is None:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who answers questions: what every engine offers, and what a checkpoint was trained for."""
+"""The interface of all engines, and the profile of a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import Fit, ImageLimits
-from vlm3_ros.language.prompts import PromptError, PromptSet, load_prompt_set, parse_prompt_set
+from vlm3_ros.language.prompts import PromptSet, load_prompt_set, parse_prompt_set
+from vlm3_ros.language.templates import PromptError
 
 PROFILE_FILE = "vlm3.json"
 AUTHORS_FOCAL = 1000.0
@@ -22,24 +24,25 @@ AUTHORS_PROMPTS = "vlm3"
 
 
 class EngineError(Vlm3Error):
-    """A model that cannot be loaded or asked; the message says what to do about it."""
+    """A model cannot be loaded or asked; the text says what to do."""
 
 
 @dataclass(frozen=True)
 class AnswerUncertainty:
-    """One standard deviation of a model's answers about pairs, measured where truth is known.
+    """Standard deviations of a model's answers about image pairs, measured against ground truth.
 
-    The defaults stand for the authors' checkpoints, whose errors we know from the paper only: an
-    AUC@30 of 0.9 is a mean of 3 degrees of the larger of both errors; twice that in direction, and
-    in rotation, which is the easier part, 3.5 degrees over the three axes.
+    The defaults are for the authors' checkpoints, whose errors are known only from the paper. An
+    AUC@30 of 0.9 means that the larger of the rotation and direction errors is 3 degrees on
+    average. The defaults assume twice that for direction; for rotation, which is easier, they
+    assume 3.5 degrees over the three axes.
 
     Attributes:
-        distance_relative: of the distance, where the engine does not tell it.
-        distance_floor: metres, at least, in every direction: half a step of two decimals.
-        direction_deg: of the direction, across it.
-        rotation_deg: about each axis.
-        match_deg: median angle between an answered match and the true one. The paper's matches
-            err by 15 px (table 1): 1.6 degrees of an image of 640 px that sees 60 degrees.
+        distance_relative: of the distance, as a share of it; used if the engine gives none.
+        distance_floor: minimum in metres, in every direction: half a step of two decimals.
+        direction_deg: of the direction, degrees.
+        rotation_deg: of the rotation about each axis, degrees.
+        match_deg: median angle in degrees between an answered match and the true one. The paper's
+            matches err by 15 px (table 1): 1.6 degrees in an image of 640 px and 60 degrees.
     """
 
     distance_relative: float = 0.2
@@ -55,11 +58,11 @@ class Profile:
 
     Attributes:
         focal: unified focal length, px (paper 3.1).
-        fit: how image sides become multiples of the model's patch, see `unify_focal`.
-        prompts: the wording of its questions and answers.
-        std_scale: what the spread of its distributions over numbers is multiplied by, to be as
-            large as its errors are (see `vlm3 evaluate --calibrate`).
-        uncertainty: of its answers about pairs (ditto).
+        fit: how image sides become multiples of the model's patch; see `unify_focal`.
+        prompts: wording of its questions and answers.
+        std_scale: factor from the spread of its distributions over numbers to the standard
+            deviation of its errors; measured by `vlm3 evaluate --calibrate`.
+        uncertainty: of its answers about pairs; measured by the same command.
     """
 
     focal: float
@@ -71,16 +74,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says to one question.
+    """A model's answer to one question.
 
     Attributes:
-        text: the answer, greedily decoded.
-        value: median of the decode's own distribution over numbers, in the answer's unit, which
-            errs less than the greedy number of `text`; None if that distribution is unknown.
-        std: spread of that distribution, as the standard deviation of a normal one with the same
-            central 68 %, times the profile's `std_scale`; None if it is unknown.
-        fault: why there is no answer, though there may be others; the text is empty then. None
-            where the model has spoken.
+        text: the answer, decoded greedily.
+        value: median of the decoded distribution over numbers, in the unit of the answer. It errs
+            less than the greedy number in `text`. None if the distribution is unknown.
+        std: spread of that distribution: the standard deviation of a normal distribution with the
+            same central 68 %, times the profile's `std_scale`. None if it is unknown.
+        fault: why this question has no answer; `text` is then empty. None if it was answered.
     """
 
     text: str
@@ -94,22 +96,22 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The model, as diagnostics show it."""
+        """Name of the model in diagnostics."""
         ...
 
     @property
     def profile(self) -> Profile:
-        """What the checkpoint was trained for."""
+        """Profile of the checkpoint."""
         ...
 
     @property
     def limits(self) -> ImageLimits:
-        """The image sizes that the engine takes."""
+        """Image sizes that the engine accepts."""
         ...
 
     @property
     def warning(self) -> str | None:
-        """What is wrong with the engine although it answers, in words; None if nothing is."""
+        """What is wrong although the engine may still answer; None if nothing is."""
         ...
 
     def ask(
@@ -118,43 +120,87 @@ class Engine(Protocol):
         questions: Sequence[str],
         answer_template: str | None = None,
     ) -> list[Answer]:
-        """Answer each question about the images as if it were asked alone.
+        """Answer each question about the images as if it were the only one.
 
         Args:
-            images: RGB, shape (height, width, 3) each, in the order in which the chat shows them.
+            images: RGB, shape (height, width, 3) each, uint8, in the order of the chat.
             questions: any number, of any length.
-            answer_template: the form of every answer, with {value} where its non-negative number
-                stands: answers that keep to it come with `value` and `std`. None: free text.
+            answer_template: form of every answer, with {value} in place of its non-negative
+                number. Answers of this form may have `value` and `std`. None: free text.
 
         Returns:
-            One answer per question, in their order. Where one could not be had although others
-            could, it says so in `fault`.
+            One answer per question, in order. If only some questions could be answered, the
+            others have a `fault`.
 
         Raises:
-            EngineError: when an image or a question cannot enter the model, or no question could
+            EngineError: if an image or a question cannot enter the model, or no question could
                 be answered.
         """
         ...
 
     def memory_bytes(self) -> int | None:
-        """Device memory in use, bytes; None where the device has none of its own."""
+        """Return the device memory in use in bytes; None if the device has no memory of its own."""
         ...
 
     def close(self) -> None:
-        """Let go of the model; the engine answers nothing afterwards."""
+        """Release the model. The engine must not be asked afterwards."""
         ...
 
 
+class ForwardingEngine(Engine):
+    """Forwards everything to another engine; derived classes override what they change."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._engine.name
+
+    @property
+    @override
+    def profile(self) -> Profile:
+        return self._engine.profile
+
+    @property
+    @override
+    def limits(self) -> ImageLimits:
+        return self._engine.limits
+
+    @property
+    @override
+    def warning(self) -> str | None:
+        return self._engine.warning
+
+    @override
+    def ask(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        questions: Sequence[str],
+        answer_template: str | None = None,
+    ) -> list[Answer]:
+        return self._engine.ask(images, questions, answer_template)
+
+    @override
+    def memory_bytes(self) -> int | None:
+        return self._engine.memory_bytes()
+
+    @override
+    def close(self) -> None:
+        self._engine.close()
+
+
 def authors_profile() -> Profile:
-    """What the authors' checkpoints were trained for."""
+    """Return the profile of the authors' checkpoints."""
     return Profile(AUTHORS_FOCAL, "scale", load_prompt_set(AUTHORS_PROMPTS))
 
 
 def load_profile(path: Path | str) -> Profile:
-    """The profile in a file, or in a checkpoint's folder; the authors' where there is none.
+    """Load a profile from a file or a checkpoint's folder; return the authors' if it is missing.
 
     Raises:
-        EngineError: naming the file and what is wrong with it.
+        EngineError: if the file cannot be used; names it and what is wrong.
     """
     path = Path(path)
     if path.is_dir():
@@ -168,16 +214,21 @@ def load_profile(path: Path | str) -> Profile:
 
 
 def write_profile(folder: Path | str, profile: Profile) -> None:
-    """Write a profile beside a checkpoint's weights, its prompt set included."""
+    """Write a profile, with its prompt set, into a checkpoint's folder."""
     path = Path(folder) / PROFILE_FILE
-    path.write_text(json.dumps(asdict(profile), indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(profile_json(profile), indent=2) + "\n", encoding="utf-8")
+
+
+def profile_json(profile: Profile) -> dict[str, Any]:
+    """Return the JSON form of a profile; `parse_profile` reads it."""
+    return {**asdict(profile), "prompts": profile.prompts.to_json()}
 
 
 def parse_profile(data: object) -> Profile:
-    """A profile from its JSON form; `dataclasses.asdict` is the way back.
+    """Build a profile from its JSON form; the inverse of `profile_json`.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: if the data are not a profile; says what is wrong.
     """
     needed = {"focal", "fit", "prompts"}
     if not isinstance(data, dict) or set(data) - {"std_scale", "uncertainty"} != needed:
@@ -196,7 +247,7 @@ def parse_profile(data: object) -> Profile:
 
 
 def _parse_uncertainty(data: object) -> AnswerUncertainty:
-    known = {some.name for some in fields(AnswerUncertainty)}
+    known = {f.name for f in fields(AnswerUncertainty)}
     if not isinstance(data, dict) or not data.keys() <= known:
         raise ValueError(f"uncertainty must be an object of {', '.join(sorted(known))}")
     return AnswerUncertainty(

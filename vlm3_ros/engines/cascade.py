@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention for many questions behind one prefix, whose keys and values exist once.
+"""Attention for many questions after one prefix, whose keys and values exist only once.
 
-The questions' tokens form one packed sequence without padding. Each attends to the prefix (all
-questions against one copy: one large, unmasked attention) and to what its own question has said
-so far; the two softmax halves are merged by their log-sum-exps, as FlashAttention and Hydragen
-(arXiv 2402.05099) merge blocks. That is the attention of each question alone behind the prefix.
+The tokens of all questions form one packed sequence without padding. Each token attends to the
+prefix (all questions against one copy, in one large unmasked attention) and to the earlier tokens
+of its own question. The two softmax halves are merged by their log-sum-exps, as FlashAttention
+and Hydragen (arXiv 2402.05099) merge blocks. The result equals the attention of each question
+alone after the prefix.
 """
 
 from __future__ import annotations
@@ -17,22 +18,21 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
 ATTENTION = "vlm3_cascade"
-"""Name under which transformers finds `cascade_attention`."""
+"""Name of `cascade_attention` in transformers' registry."""
 
 SPARE_SLOTS = 16
-"""Room for tokens to come that is made at a time."""
+"""Slots added at a time when the rows of questions grow."""
 
 PrefixAttention = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
-"""Unmasked attention of queries to keys and values, (1, heads, tokens, head size) each: output,
-and log-sum-exp of the scores, (1, heads, queries)."""
+"""Unmasked attention. Takes queries, keys, values, shape (1, heads, tokens, head size) each, and
+the scale of scores. Returns the output and the log-sum-exp of the scores, (1, heads, queries)."""
 
 
 class Cascade:
-    """Keys and values of one prefix and of the questions behind it.
+    """Keys and values of one prefix and of the questions after it.
 
-    Each question has a row of slots, one per token that it has said. A step of the model takes
-    tokens of any of the questions: `place` says whose they are before the model is called with
-    `cascade=self`.
+    Each question has a row of slots, one per token. A step of the model takes tokens of any
+    questions. Call `place` to assign them to questions, then the model with `cascade=self`.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Cascade:
         questions: int,
         attend_prefix: PrefixAttention,
     ) -> None:
-        """Start with no tokens of the questions.
+        """Start without tokens of the questions.
 
         Args:
             prefix: keys and values of each layer, shape (1, key heads, tokens, head size).
-            questions: how many.
-            attend_prefix: how to attend to the prefix.
+            questions: number of questions.
+            attend_prefix: computes attention to the prefix.
         """
         self._prefix = prefix
         self._attend_prefix = attend_prefix
@@ -56,12 +56,12 @@ class Cascade:
         self._questions = questions
 
     def place(self, questions: Tensor, slots: Tensor, visible: Tensor) -> None:
-        """Say whose the tokens of the next step are, and what they see.
+        """Assign the tokens of the next step to questions, and set what they attend to.
 
         Args:
-            questions: each token's question, ascending, shape (tokens,), int64.
-            slots: each token's own slot in its question's row, shape (tokens,), int64.
-            visible: the slots of its question's row that a token sees, its own among them, shape
+            questions: question of each token, ascending, shape (tokens,), int64.
+            slots: slot of each token in the row of its question, shape (tokens,), int64.
+            visible: which slots of that row each token attends to, its own included, shape
                 (tokens, slots), bool.
         """
         used = visible.shape[1]
@@ -72,19 +72,19 @@ class Cascade:
         first = counts.cumsum(0) - counts
         turns = torch.arange(len(questions), device=questions.device) - first[questions]
         self._owners, self._slots, self._used = questions, slots, used
-        self._at = questions, turns  # of each token among those padded by question
+        self._at = questions, turns  # indices of each token in tensors padded by question
         hidden = visible.new_zeros(self._questions, int(counts.max()), used)
         hidden[self._at] = ~visible
         self._hidden = hidden[:, None, None]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attention of a step's tokens in one layer, which also takes in their keys and values.
+        """Compute the attention of a step's tokens in one layer, and store their keys and values.
 
         Args:
             layer: index of the layer.
             query: shape (1, heads, tokens, head size).
             key, value: shape (1, key heads, tokens, head size).
-            scale: of the scores.
+            scale: factor of the scores.
 
         Returns:
             Shape (1, tokens, heads, head size).
@@ -96,7 +96,7 @@ class Cascade:
         own[0][self._owners, :, self._slots] = key[0].transpose(0, 1)
         own[1][self._owners, :, self._slots] = value[0].transpose(0, 1)
 
-        # Heads that share keys are so many more queries: no key is ever repeated.
+        # Heads that share keys become additional queries, so no key is repeated.
         prefix_out, prefix_lse = self._attend_prefix(
             query.reshape(1, key_heads, group * tokens, size), *self._prefix[layer], scale
         )
@@ -130,12 +130,12 @@ def cascade_attention(
     cascade: Cascade,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """`Cascade.attend` in the form that transformers calls."""
+    """Call `Cascade.attend` with the arguments that transformers passes."""
     return cascade.attend(module.layer_idx, query, key, value, scaling), None
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """The cascade knows what each token sees."""
+    """Return no mask: the cascade masks by itself."""
 
 
 AttentionInterface.register(ATTENTION, cascade_attention)
@@ -145,7 +145,7 @@ AttentionMaskInterface.register(ATTENTION, _no_mask)
 def plain_attention(
     query: Tensor, key: Tensor, value: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The definition, as `PrefixAttention`: right on every device, in room for all scores."""
+    """Attention by its definition: for every device, but holds all scores in memory."""
     scores = (query @ key.transpose(-1, -2)).float() * scale
     lse = scores.logsumexp(-1)
     return (scores - lse[..., None]).exp().to(value.dtype) @ value, lse
@@ -175,21 +175,21 @@ def _efficient_attention(
     out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, None, True, scale=scale
     )
-    return out, lse[..., : query.shape[2]]  # the kernel pads it
+    return out, lse[..., : query.shape[2]]  # the kernel pads lse
 
 
 FUSED: dict[str, tuple[PrefixAttention, ...]] = {
     "cpu": (_cpu_attention,),
     "cuda": (_flash_attention, _efficient_attention),
 }
-"""torch's fused kernels that give the log-sum-exp away, by type of device, the best first."""
+"""torch's fused kernels that return the log-sum-exp, by type of device, the fastest first."""
 
 
 def fastest_attention(device: torch.device, dtype: torch.dtype, head_size: int) -> PrefixAttention:
-    """A fused kernel that agrees with `plain_attention` on this device, else that one.
+    """Return a fused kernel that agrees with `plain_attention` on this device, or else that one.
 
-    The kernels are not torch's public interface, and which of them takes which dtype depends on
-    the device: so they are tried.
+    The kernels are not part of torch's public interface, and the dtypes that they accept depend
+    on the device, so each is tried.
     """
     generator = torch.Generator().manual_seed(0)
     query, key, value = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Will this model load here? Answered before loading, with one clear message if it will not."""
+"""Check before loading that a checkpoint is complete and fits this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCHITECTURES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGen
 
 MIN_TRANSFORMERS = "5.4"
 MIN_TRANSFORMERS_WITHOUT_TORCHVISION = "5.19"
-"""First to have image processors that do with PIL alone."""
+"""The first version with image processors that need only PIL."""
 
 SMALL_FILES = ("*.json", "*.txt", "*.jinja")
 WEIGHT_FILES = ("*.safetensors",)
@@ -38,10 +38,10 @@ OTHER_FILES = (
     ("tokenizer.json", "vocab.json"),
     ("processor_config.json", "preprocessor_config.json"),
 )
-"""What a checkpoint must hold beside its weights: one file of each row."""
+"""Files that a checkpoint must hold besides its weights: one of each row."""
 
 MEMORY_MARGIN = 1.2
-"""Memory that a model needs, relative to its weights: what it computes comes on top."""
+"""Memory that a model needs, relative to its weights; the rest is for activations."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Preflight:
     """A checkpoint that fits this machine.
 
     Attributes:
-        folder: where its files are.
-        architecture: transformers' class of the model.
-        device: that it will run on.
-        dtype: that its weights will have.
-        parameters: how many it has.
-        needed_bytes: of memory on the device, about.
-        free_bytes: of memory on the device, now.
+        folder: folder of its files.
+        architecture: class of the model in transformers.
+        device: device to run on.
+        dtype: dtype of the loaded weights.
+        parameters: number of parameters.
+        needed_bytes: estimate of the memory needed on the device.
+        free_bytes: free memory on the device, now.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Preflight:
     free_bytes: int
 
     def __str__(self) -> str:
-        """All of it in one line, for people."""
+        """Describe it in one line."""
         dtype = str(self.dtype).removeprefix("torch.")
         return (
             f"{self.folder.name}: {self.architecture} of {self.parameters / 1e6:,.1f} M parameters "
@@ -79,13 +79,14 @@ class Preflight:
 def preflight(
     settings: EngineSettings, progress: Callable[[str], None] = lambda message: None
 ) -> Preflight:
-    """Find a checkpoint and check that it is whole and that it fits; a hub id may be downloaded.
+    """Find a checkpoint and check that it is complete and fits; download a hub id if needed.
 
     Args:
-        progress: is told what takes time.
+        settings: which model, device and dtype.
+        progress: receives a line of text before each step that takes time.
 
     Raises:
-        EngineError: what does not fit, and what to do about it.
+        EngineError: if the model cannot be loaded here; says why and what to do.
     """
     _check_versions()
     device, dtype = choose_device(settings.device), choose_dtype(settings)
@@ -126,10 +127,10 @@ def _check_versions() -> None:
 
 
 def choose_dtype(settings: EngineSettings) -> torch.dtype:
-    """The dtype that settings ask for.
+    """Return the dtype for these settings.
 
     Raises:
-        EngineError: when there is no such dtype, or no such device.
+        EngineError: if the dtype or the device does not exist.
     """
     name = settings.dtype
     if name not in get_args(Dtype):
@@ -141,10 +142,10 @@ def choose_dtype(settings: EngineSettings) -> torch.dtype:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name, as in `EngineSettings.device`.
+    """Return the device of this name; see `EngineSettings.device`.
 
     Raises:
-        EngineError: when this machine has no such device, or torch cannot use it.
+        EngineError: if this machine has no such device, or torch cannot use it.
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)
     if not match:
@@ -171,17 +172,17 @@ def _check_attention(name: str, device: torch.device) -> None:
     if name == "flash_attention_2":
         if device.type != "cuda":
             raise EngineError(f"attn_implementation {name} needs a CUDA device, not {device}")
-        # Where the package is missing, transformers would fetch compiled code from the hub.
+        # Without the package, transformers would download compiled code from the hub.
         if not importlib.util.find_spec("flash_attn"):
             raise EngineError(f"attn_implementation {name} needs the package flash-attn")
 
 
 def _find(settings: EngineSettings, progress: Callable[[str], None]) -> Path:
-    """The folder of a checkpoint, whole."""
+    """Return the folder of a complete checkpoint."""
     folder = Path(settings.model).expanduser()
     if folder.is_dir():
         if missing := _missing_files(folder):
-            raise EngineError(f"{folder} is not a whole checkpoint: it lacks {missing}")
+            raise EngineError(f"{folder} is not a complete checkpoint: it lacks {missing}")
         return folder
     try:
         validate_repo_id(settings.model)
@@ -198,7 +199,7 @@ def _find(settings: EngineSettings, progress: Callable[[str], None]) -> Path:
 
 
 def _find_on_hub(settings: EngineSettings, progress: Callable[[str], None]) -> Path:
-    """The local copy of a checkpoint of the hub; the network is asked only for what is missing."""
+    """Return the local copy of a checkpoint on the hub; download only what is missing."""
     model = settings.model
     try:
         folder = Path(huggingface_hub.snapshot_download(model, local_files_only=True))
@@ -209,31 +210,31 @@ def _find_on_hub(settings: EngineSettings, progress: Callable[[str], None]) -> P
         return folder
     if settings.offline or huggingface_hub.constants.HF_HUB_OFFLINE:
         raise EngineError(
-            f"{model} is not on this machine (missing: {missing}) and offline mode forbids to "
-            "download it: turn offline mode off once, or give the folder of a checkpoint"
+            f"{model} is not on this machine (missing: {missing}) and offline mode forbids the "
+            "download: turn offline mode off once, or give the folder of a checkpoint"
         )
     try:
         progress(f"looking for {model} on the Hugging Face hub")
         folder = Path(huggingface_hub.snapshot_download(model, allow_patterns=list(SMALL_FILES)))
         if (folder / "config.json").exists():
-            _check_architecture(folder)  # before gigabytes are fetched in vain
+            _check_architecture(folder)  # before downloading gigabytes
         progress(f"downloading the weights of {model}")
         huggingface_hub.snapshot_download(model, allow_patterns=list(WEIGHT_FILES))
     except EngineError:
         raise
-    except Exception as error:  # of many libraries below: HTTP, sockets, disk, the hub's own
+    except Exception as error:  # from many libraries: HTTP, sockets, disk, the hub's own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise EngineError(
             f"{model} cannot be downloaded from the Hugging Face hub: {reason}. Check its name, "
             "the network and, for a gated model, your access token"
         ) from error
     if missing := _missing_files(folder):
-        raise EngineError(f"{model} is not a whole checkpoint on the hub: it lacks {missing}")
+        raise EngineError(f"{model} is not a complete checkpoint on the hub: it lacks {missing}")
     return folder
 
 
 def _missing_files(folder: Path) -> str:
-    """Names of the files that a checkpoint lacks; empty if it is whole."""
+    """Return the names of the files that a checkpoint lacks; empty if it is complete."""
     missing = [
         " or ".join(names)
         for names in OTHER_FILES
@@ -249,7 +250,7 @@ def _missing_files(folder: Path) -> str:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that should be there."""
+    """Return the safetensors files that the checkpoint should hold."""
     index = folder / INDEX_FILE
     if not index.is_file():
         weights = folder / WEIGHTS_FILE
@@ -277,7 +278,7 @@ def _check_architecture(folder: Path) -> str:
 
 
 def _count_parameters(path: Path) -> int:
-    """From the header, which must agree with the size of the file."""
+    """Count the parameters in a file by its header, which must match the file's size."""
     try:
         with safe_open(path, framework="np") as tensors:
             shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
@@ -297,7 +298,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of memory that a device has left, now."""
+    """Return the free memory of a device in bytes, now."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused

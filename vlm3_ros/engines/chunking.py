@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many questions fit into memory at the same time."""
+"""Number of questions that fit into memory at the same time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_CHUNK = 256
-"""Questions that keep any device busy: more at a time would only take more memory."""
+"""Questions that keep any device busy; more at a time would only take more memory."""
 
 MEMORY_SHARE = 0.5
-"""Of the free memory, what answers may take: the estimate is rough, and others need some, too."""
+"""Share of the free memory for answers: the estimate is rough, and other programs need memory."""
 
 
 @dataclass(frozen=True)
 class TextSizes:
-    """What a language model's memory depends on.
+    """Sizes of a language model that its memory use depends on.
 
     Attributes:
-        itemsize: bytes of a number in its dtype.
+        itemsize: bytes per number in its dtype.
     """
 
     layers: int
@@ -31,20 +31,20 @@ class TextSizes:
 
     @property
     def key_value_bytes(self) -> int:
-        """Bytes of a token's keys and values."""
+        """Bytes of the keys and values of one token."""
         return 2 * self.layers * self.key_heads * self.head_size * self.itemsize
 
     def question_bytes(self, tokens: int, prefix: int) -> int:
-        """Bytes that one question takes while it is answered, about.
+        """Return an estimate of the bytes that one question takes while it is answered.
 
         Args:
             tokens: of the question and its answer.
-            prefix: tokens of the prefix whose scores are held all at once; 0 for fused attention.
+            prefix: tokens of the prefix whose scores exist all at once; 0 for fused attention.
         """
-        # Room for more tokens is made by copying, so keys and values are there twice for a while.
+        # Keys and values grow by copying, so they exist twice for a moment.
         kept = 2 * tokens * self.key_value_bytes
-        # One layer at a time: what enters and leaves attention, and the gate, the up and the
-        # product of its MLP, in float32 where softmax is taken.
+        # One layer at a time: inputs and outputs of attention; gate, up projection and product of
+        # the MLP. Scores are float32.
         attention = 6 * self.heads * self.head_size + 4 * self.hidden
         passing = tokens * max(attention, 3 * self.intermediate) * self.itemsize
         scores = 2 * self.heads * tokens * (tokens + prefix) * 4
@@ -52,10 +52,10 @@ class TextSizes:
 
 
 def chunk_size(free_bytes: int, question_bytes: int) -> int:
-    """Questions to answer at the same time, 1 to MAX_CHUNK.
+    """Return the number of questions to answer at the same time, 1 to MAX_CHUNK.
 
     Args:
-        free_bytes: on the device.
-        question_bytes: that each takes.
+        free_bytes: free memory of the device.
+        question_bytes: memory that each question takes.
     """
     return max(1, min(MAX_CHUNK, int(free_bytes * MEMORY_SHARE) // question_bytes))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images on their way into a model, whoever runs it."""
+"""Checks, encoding and digests of images, for all engines."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.geometry.camera import ImageLimits
 
 QWEN3_VL_LIMITS = ImageLimits(multiple=32, min_pixels=65_536, max_pixels=16_777_216)
-"""What Qwen3-VL's own image processor takes as it is."""
+"""Sizes that Qwen3-VL's image processor does not resize."""
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
 def load_limits(folder: Path) -> ImageLimits:
-    """The image sizes that a checkpoint takes as they are, from the files of its processor.
+    """Read the image sizes that a checkpoint does not resize from the files of its processor.
 
-    Qwen3-VL's own where the folder holds none of them.
+    Return those of Qwen3-VL if the folder holds no such file.
 
     Raises:
-        EngineError: naming the file that says something else.
+        EngineError: if a file describes another kind of processor; names the file.
     """
     for path in (folder / name for name in _PROCESSOR_FILES):
         if not path.exists():
@@ -48,7 +48,7 @@ def load_limits(folder: Path) -> ImageLimits:
 
 
 def check_images(images: Sequence[NDArray[np.uint8]], limits: ImageLimits) -> None:
-    """Raise an EngineError unless all images are such as enter the model without resizing."""
+    """Raise an EngineError unless all images enter the model without resizing."""
     if not images:
         raise EngineError("a question needs at least one image")
     for image in images:
@@ -71,14 +71,14 @@ def check_images(images: Sequence[NDArray[np.uint8]], limits: ImageLimits) -> No
 
 
 def png_url(image: NDArray[np.uint8]) -> str:
-    """An RGB image, shape (height, width, 3), as a data URL that loses nothing."""
+    """Encode an RGB image, shape (height, width, 3), as a lossless data URL."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def image_digest(image: NDArray[np.uint8]) -> str:
-    """What tells an RGB image, shape (height, width, 3), from all others."""
+    """Return a hash of the size and the pixels of an RGB image, shape (height, width, 3)."""
     height, width, _ = image.shape
     content = np.ascontiguousarray(image).tobytes()
     return hashlib.sha256(f"{width}x{height} ".encode() + content).hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From settings to an engine that answers."""
+"""Make an engine from settings."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.engines.settings import EngineSettings
 
 Progress = Callable[[str], None]
-"""Is told, in words, what is being done."""
+"""Receives a line of text about what is being done."""
 
 
 def load_engine(settings: EngineSettings, progress: Progress = lambda message: None) -> Engine:
-    """Make the engine that settings ask for, ready to answer.
+    """Make an engine, ready to answer.
 
-    A model that runs in process is checked (see `preflight`) and loaded. A server need not be
-    there yet: who asks is told.
+    A model that runs in this process is checked (see `preflight`) and loaded. A server need not
+    run yet: if it does not, `ask` raises.
 
     Args:
         settings: which model, where and how.
-        progress: is told, in words, what is being done.
+        progress: receives a line of text about what is being done.
 
     Raises:
-        EngineError: with one message that says what is wrong and what to do.
+        EngineError: if the engine cannot be made; says what is wrong and what to do.
     """
     if settings.engine not in _LOADERS:
         raise EngineError(f"engine is {settings.engine!r}, it must be one of {', '.join(_LOADERS)}")
@@ -39,7 +39,7 @@ def load_engine(settings: EngineSettings, progress: Progress = lambda message: N
         raise
 
 
-# Each engine brings its libraries: only who loads it waits for them. torch takes seconds.
+# Each loader imports the libraries of its engine. torch alone takes seconds.
 
 
 def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:

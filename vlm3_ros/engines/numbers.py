@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers in answers: which texts are numbers, and what distribution over them a model holds.
+"""Numbers in answers: their grammar, and the model's distribution over them.
 
-A model that writes a number digit by digit gives, at each digit, probabilities of all others. So
-every partial number stands for an interval ("3.4" for [3.4, 3.5)) whose mass is the product of
-the probabilities along its digits: a histogram of the answer from the decode that writes it.
+A model writes a number digit by digit, and gives the probability of every digit at each step. A
+partial number stands for an interval ("3.4" for [3.4, 3.5)); its mass is the product of the
+probabilities of its digits. So the decode that writes the answer also yields its histogram.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from numpy.typing import NDArray
 SYMBOLS = "0123456789."
 POINT = SYMBOLS.index(".")
 END = len(SYMBOLS)
-"""Index of what ends a number, after those of its symbols."""
+"""Index of the end of a number, after the indices of its symbols."""
 
 MAX_INTEGER_DIGITS = 4
 MAX_DECIMALS = 4
 MAX_SYMBOLS = MAX_INTEGER_DIGITS + 1 + MAX_DECIMALS
-"""Symbols of the longest number; its end comes on top."""
+"""Symbols of the longest number, without its end."""
 
 RESOLUTION = 0.02
-"""A partial number is followed while its mass times its relative width is above this."""
+"""A partial number is extended while its mass times its relative width is above this."""
 
 UNKNOWN_WIDTH = 2.0
-"""Relative width of a partial number before its point, whose length is a guess as yet."""
+"""Relative width of a partial number before its point, since its length is still unknown."""
 
 NORMAL_INTERVAL = (0.158655, 0.841345)
-"""Shares of a normal distribution below its mean minus, and plus, its standard deviation."""
+"""Shares of a normal distribution below its mean minus and plus one standard deviation."""
 
 MAX_BRANCHES = 32
-"""Partial numbers of an answer that are followed at the same time."""
+"""Maximum number of partial numbers of an answer that are extended at the same time."""
 
 
 def allowed_symbols(number: str) -> tuple[int, ...]:
-    """What may follow a partial number, as indices into SYMBOLS, or END.
+    """Return what may follow a partial number: indices into SYMBOLS, or END.
 
-    Numbers are those that "%.nf" writes: no sign, no leading zero, digits on both sides of a
-    decimal point.
+    The grammar is that of "%.nf" for numbers of at least 0: no sign, no leading zero, digits on
+    both sides of a decimal point.
     """
     integer, point, decimals = number.partition(".")
     digits = tuple(range(10))
@@ -58,12 +58,13 @@ def allowed_symbols(number: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """An answer with a number in it, in a model's tokens.
+    """The form of answers that hold one number, in a model's tokens.
 
     Attributes:
-        opening: what comes before the number, as text and as tokens.
-        closing: what comes after it, as text.
-        symbol_tokens: of SYMBOLS and END, shape (len(SYMBOLS) + 1,).
+        opening: text before the number.
+        closing: text after the number.
+        opening_tokens: tokens of `opening`.
+        symbol_tokens: tokens of SYMBOLS and END, len(SYMBOLS) + 1 of them.
     """
 
     opening: str
@@ -72,11 +73,11 @@ class AnswerForm:
     symbol_tokens: list[int]
 
     def text(self, number: str) -> str:
-        """The whole answer."""
+        """Return the whole answer."""
         return self.opening + number + self.closing
 
     def fits(self, tokens: Sequence[int]) -> bool:
-        """Whether a model's answer begins with the opening, a number and the closing."""
+        """Return whether an answer begins with the opening, a number and the closing."""
         start = len(self.opening_tokens)
         if list(tokens[:start]) != self.opening_tokens:
             return False
@@ -94,13 +95,14 @@ class AnswerForm:
 
 
 def answer_form(template: str, tokenize: Callable[[str], list[int]]) -> AnswerForm | None:
-    """The form of answers of a template, with {value} where the number stands.
+    """Return the form of a template's answers in a model's tokens.
 
     Args:
-        tokenize: text to tokens, nothing added.
+        template: text with {value} in place of the number.
+        tokenize: turns text into tokens, without special tokens.
 
     Returns:
-        None where the number's symbols are not tokens of their own in the model's vocabulary, so
+        None if the symbols of numbers are not tokens of their own in the model's vocabulary, so
         that numbers cannot be decoded symbol by symbol.
     """
     opening, closing = template.split("{value}")
@@ -120,7 +122,8 @@ def answer_form(template: str, tokenize: Callable[[str], list[int]]) -> AnswerFo
 class Histogram:
     """A distribution over numbers: mass spread evenly over intervals.
 
-    All of shape (bins,), float64; an interval of zero width is a single number. Mass sums to 1.
+    All arrays have shape (bins,), float64. An interval of zero width is a single number. Masses
+    sum to 1.
     """
 
     low: NDArray[np.float64]
@@ -128,7 +131,7 @@ class Histogram:
     mass: NDArray[np.float64]
 
     def quantiles(self, shares: Sequence[float]) -> NDArray[np.float64]:
-        """The numbers that these shares of the mass lie below, shape (shares,)."""
+        """Return the numbers below which these shares of the mass lie, shape (shares,)."""
         order = np.argsort(self.low + self.width / 2)
         low, width, mass = self.low[order], self.width[order], self.mass[order]
         below = np.concatenate([[0.0], np.cumsum(mass)])
@@ -137,15 +140,15 @@ class Histogram:
 
     @property
     def median(self) -> float:
-        """The number that half of the mass lies below."""
+        """The number below which half of the mass lies."""
         return float(self.quantiles([0.5])[0])
 
     @property
     def std(self) -> float:
         """Standard deviation of the normal distribution with the same central 68 %.
 
-        The moment itself would say little: a mass of 0.2 % on "266", where "2.66" is meant, is
-        what models hold, and is all that it would show.
+        The second moment would be useless: models put a mass of about 0.2 % on "266" when they
+        mean "2.66", and that alone would determine it.
         """
         low, high = self.quantiles(NORMAL_INTERVAL)
         return float(high - low) / 2
@@ -153,14 +156,14 @@ class Histogram:
 
 @dataclass(frozen=True)
 class PartialNumber:
-    """The beginning of a number, in a tree of them.
+    """The beginning of a number, in a tree of numbers.
 
     Attributes:
         text: its symbols so far.
         log_mass: logarithm of its probability.
-        path: which of the tree's decoded symbols lead here, counted in order of decoding.
-        greedy: whether each symbol is the likeliest after those before.
-        counted: whether the histogram holds its mass already; only the text is still of interest.
+        path: indices of its symbols in the order in which the tree decoded them.
+        greedy: whether each symbol is the likeliest after those before it.
+        counted: whether the histogram already holds its mass, so that only its text is needed.
     """
 
     text: str
@@ -171,15 +174,15 @@ class PartialNumber:
 
     @property
     def symbol(self) -> int:
-        """Index into SYMBOLS of its last one."""
+        """Index into SYMBOLS of its last symbol."""
         return SYMBOLS.index(self.text[-1])
 
 
 class NumberTree:
-    """The number of one answer: its greedy text and its histogram, from the fewest decodes.
+    """The number of one answer: its greedy text and its histogram, from as few decodes as possible.
 
-    Each round the decoder looks up what may follow the partial numbers of `frontier`, and `grow`
-    follows those that matter: the greedy one, and those of a mass worth dividing.
+    In each round the decoder scores what may follow the partial numbers in `frontier`. `grow` then
+    extends those that matter: the greedy one, and those whose mass is worth dividing.
     """
 
     def __init__(self) -> None:
@@ -190,11 +193,11 @@ class NumberTree:
         self._counted: list[tuple[str, bool, float]] = []
 
     def grow(self, log_probabilities: NDArray[np.floating]) -> None:
-        """Go one symbol further.
+        """Extend the frontier by one symbol.
 
         Args:
-            log_probabilities: of each symbol and END after each of the frontier's numbers, shape
-                (len(frontier), len(SYMBOLS) + 1); they need not be normalised.
+            log_probabilities: of each symbol and END after each number of the frontier, shape
+                (len(frontier), len(SYMBOLS) + 1); need not be normalised.
         """
         children = [
             child
@@ -211,10 +214,10 @@ class NumberTree:
         self._decoded += len(self.frontier)
 
     def histogram(self) -> Histogram:
-        """The distribution, once the frontier is empty.
+        """Return the distribution. Call it once the frontier is empty.
 
-        Of the numbers that may have begun with digits that were not followed up to the point,
-        those next to the greedy number are meant.
+        Digits that were not extended up to a point can begin numbers of several lengths. They
+        count as the numbers of the length nearest to the greedy number.
         """
         greedy = float(self.text)
         intervals = [_interval(text, ended, greedy) for text, ended, _ in self._counted]
@@ -223,7 +226,7 @@ class NumberTree:
         return Histogram(low, width, mass / mass.sum())
 
     def _children(self, number: PartialNumber, scores: list[float]) -> Iterator[PartialNumber]:
-        """What follows a number and needs to be followed further; the rest is recorded."""
+        """Yield the continuations of a number to extend further; count the mass of the others."""
         continuations = _continuations(number.text)
         scores = [scores[symbol] for symbol, *_ in continuations]
         highest = max(scores)
@@ -245,7 +248,7 @@ class NumberTree:
 
 @lru_cache(maxsize=100_000)
 def _continuations(number: str) -> tuple[tuple[int, str, float], ...]:
-    """What may follow a partial number: symbol, text with it, relative width of its interval."""
+    """Return what may follow a partial number: symbol, text with it, relative interval width."""
     return tuple(
         (symbol, number, 0.0)
         if symbol == END
@@ -255,7 +258,7 @@ def _continuations(number: str) -> tuple[tuple[int, str, float], ...]:
 
 
 def _relative_width(number: str) -> float:
-    """Share of the upper end of its interval that the interval of a partial number takes."""
+    """Width of the interval of a partial number as a share of the interval's upper end."""
     if "." not in number:
         return UNKNOWN_WIDTH
     low, width = _interval(number, ended=False, near=0.0)
@@ -263,7 +266,7 @@ def _relative_width(number: str) -> float:
 
 
 def _interval(number: str, ended: bool, near: float) -> tuple[float, float]:
-    """(low, width) of the numbers that begin like this, of those of any length the ones near it."""
+    """Return (low, width) of the numbers with this beginning; of several lengths, the nearest."""
     integer, point, decimals = number.partition(".")
     if ended:
         return float(number), 0.0

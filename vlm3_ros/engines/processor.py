@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From images and questions to what enters the model, through the checkpoint's own processor.
+"""Encode images and questions for the model with the checkpoint's own processor.
 
-Stock `AutoProcessor` of Qwen3-VL demands torchvision for its video half. Where torchvision is
-missing, the same processor is assembled without that half, with the image processor that needs
-only PIL.
+The stock `AutoProcessor` of Qwen3-VL needs torchvision for its video half. If torchvision is
+missing, the same processor is built without that half, with the image processor that needs only
+PIL.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from vlm3_ros.geometry.camera import ImageLimits
 class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
     """Qwen3-VL's processor for chats without videos.
 
-    ProcessorMixin reads the parts that a processor needs from the arguments of its __init__:
-    without `video_processor` there, none is asked for.
+    ProcessorMixin takes the parts that a processor needs from the arguments of its __init__. With
+    no `video_processor` among them, it loads none.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
 
 @dataclass(frozen=True)
 class EncodedQuestions:
-    """Questions about images as tokens: what they share, once, and what is each one's own.
+    """Questions about images as tokens: a shared prefix and a suffix for each.
 
     Attributes:
-        prefix: tokens that every chat begins with, all image tokens among them.
+        prefix: tokens at the beginning of every chat, with all image tokens.
         suffixes: the rest of each chat, at least one token.
         pixel_values: patches of all images, shape (patches, values).
-        image_grid_thw: of each image, in patches, shape (images, 3), int64.
+        image_grid_thw: patches of each image in time, height and width, shape (images, 3), int64.
     """
 
     prefix: list[int]
@@ -61,7 +61,11 @@ class EncodedQuestions:
 
 
 def load_processor(model: Path | str, local_files_only: bool = True) -> Qwen3VLProcessor:
-    """The processor of a checkpoint folder or hub id, which is not fetched unless allowed.
+    """Load the processor of a checkpoint folder or hub id.
+
+    Args:
+        model: folder or hub id.
+        local_files_only: whether to forbid a download.
 
     Raises:
         OSError, ValueError: as `from_pretrained` does.
@@ -74,7 +78,7 @@ def load_processor(model: Path | str, local_files_only: bool = True) -> Qwen3VLP
 
 
 def image_limits(processor: Qwen3VLProcessor) -> ImageLimits:
-    """The image sizes that enter the model as they are."""
+    """Return the image sizes that the processor does not resize."""
     image_processor = processor.image_processor
     return ImageLimits(
         multiple=image_processor.patch_size * image_processor.merge_size,
@@ -86,14 +90,14 @@ def image_limits(processor: Qwen3VLProcessor) -> ImageLimits:
 def encode_questions(
     processor: Qwen3VLProcessor, images: Sequence[NDArray[np.uint8]], questions: Sequence[str]
 ) -> EncodedQuestions:
-    """Tokens of a chat per question: the images first, then the question.
+    """Encode one chat per question: the images first, then the question.
 
     Args:
-        images: RGB, shape (height, width, 3) each, within `image_limits`; one at least.
-        questions: one at least.
+        images: at least one; RGB, shape (height, width, 3) each, uint8, within `image_limits`.
+        questions: at least one.
 
     Raises:
-        EngineError: when an image or a question cannot enter the model as it is.
+        EngineError: if an image or a question cannot enter the model unchanged.
     """
     check_images(images, image_limits(processor))
     tokenizer = processor.tokenizer
@@ -108,10 +112,10 @@ def encode_questions(
     expected = [[1, image.shape[0] // patch, image.shape[1] // patch] for image in images]
     if first["image_grid_thw"].tolist() != expected:
         raise EngineError(
-            f"the processor made patches of {first['image_grid_thw'].tolist()} where the images "
-            f"have {expected}: it resized them, and answers would not be metric"
+            f"the processor made patches of {first['image_grid_thw'].tolist()} from images of "
+            f"{expected}: it resized them, and answers would not be metric"
         )
-    # Tokens never reach across the end of an image, so what follows the last one stands alone.
+    # No token crosses the end of an image, so the text after the last one can be encoded alone.
     tails = tokenizer(
         [chat.split(processor.vision_end_token, len(images))[-1] for chat in chats],
         add_special_tokens=False,
@@ -130,7 +134,7 @@ def encode_questions(
 
 
 def _common_length(sequences: Sequence[list[int]]) -> int:
-    """Length of the longest beginning that all sequences share."""
+    """Length of the longest common beginning of all sequences."""
     first, last = min(sequences), max(sequences)
     pairs = zip(first, last, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), len(first))

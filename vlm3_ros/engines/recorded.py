@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers on file: any engine recorded, and replayed without a model.
+"""Record the answers of any engine to a file, and replay them without a model.
 
-A recording is a text file of JSON lines. The first tells of the model: what it was trained for,
-and the image sizes that it takes. Each further one is an answer, with its question, the digests
-of the images (`image_digest`) and the answer template. Of answers to the same question the last
-one counts.
+A recording is a text file of JSON lines. The first line describes the model: its name, its
+profile and the image sizes that it accepts. Each further line is an answer, with its question,
+the digests of the images (`image_digest`) and the answer template. If a question was answered
+several times, the last answer counts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,17 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from vlm3_ros.engines.base import Answer, Engine, EngineError, Profile, parse_profile
+from vlm3_ros.engines.base import (
+    Answer,
+    Engine,
+    EngineError,
+    ForwardingEngine,
+    Profile,
+    parse_profile,
+    profile_json,
+)
 from vlm3_ros.engines.images import check_images, image_digest
 from vlm3_ros.geometry.camera import ImageLimits
 
@@ -35,7 +44,7 @@ Key = tuple[tuple[str, ...], str, "str | None"]
 
 
 class RecordedEngine:
-    """See `vlm3_ros.engines.base.Engine`: it answers what is in a recording."""
+    """Answers from a recording; see `vlm3_ros.engines.base.Engine`."""
 
     warning: str | None = None
 
@@ -43,25 +52,25 @@ class RecordedEngine:
         """Read a recording.
 
         Raises:
-            EngineError: naming the file and what is wrong with it.
+            EngineError: if the file cannot be used; names it and what is wrong.
         """
         self._path = Path(path).expanduser()
         if not str(path):
-            raise EngineError("engine recorded needs the file of a recording, as recording")
+            raise EngineError("engine recorded needs a file: set recording")
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except OSError as error:
             raise EngineError(f"recording {self._path}: {error.strerror}") from error
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()
-            self.warning = f"{self._path} ends in the middle of a line, which is left out"
+            self.warning = f"{self._path} ends in the middle of a line, which is ignored"
             logger.warning(self.warning)
         self._answers: dict[Key, Answer] = {}
         number = 1
         try:
             header = json.loads(lines[0])
             if header["vlm3_recording"] != VERSION:
-                raise ValueError(f"it is of version {header['vlm3_recording']}, not {VERSION}")
+                raise ValueError(f"its version is {header['vlm3_recording']}, not {VERSION}")
             self.name = f"{header['model']}, recorded in {self._path.name}"
             self.profile: Profile = parse_profile(header["profile"])
             self.limits = ImageLimits(**header["limits"])
@@ -71,7 +80,7 @@ class RecordedEngine:
                 self._answers[key] = answer
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise EngineError(
-                f"{self._path} is no recording of answers: line {number}: {error}"
+                f"{self._path} is not a recording of answers: line {number}: {error}"
             ) from error
 
     def ask(
@@ -80,7 +89,7 @@ class RecordedEngine:
         questions: Sequence[str],
         answer_template: str | None = None,
     ) -> list[Answer]:
-        """See `Engine.ask`."""
+        """Look up the recorded answers; see `Engine.ask`."""
         if not questions:
             return []
         check_images(images, self.limits)
@@ -98,26 +107,26 @@ class RecordedEngine:
         return answers
 
     def memory_bytes(self) -> int | None:
-        """See `Engine.memory_bytes`."""
+        """Return None: no device memory is in use."""
         return None
 
     def close(self) -> None:
-        """See `Engine.close`."""
+        """Do nothing: there is no model to release."""
 
 
-class RecordingEngine:
-    """See `vlm3_ros.engines.base.Engine`: it passes questions on, and records the answers.
+class RecordingEngine(ForwardingEngine):
+    """Forwards questions to another engine and records the answers.
 
-    Where the file cannot be written any more it says so and goes on answering.
+    If the file can no longer be written, it reports that as a warning and keeps answering.
     """
 
     def __init__(self, engine: Engine, path: Path | str) -> None:
-        """Begin a recording, or go on with one of the same model.
+        """Start a recording, or append to one of the same model.
 
         Raises:
-            EngineError: when the file cannot be written, or is something else.
+            EngineError: if the file cannot be written, or is not a recording of this model.
         """
-        self._engine = engine
+        super().__init__(engine)
         self._path = Path(path).expanduser()
         self._lock = threading.Lock()
         self._fault: str | None = None
@@ -125,7 +134,7 @@ class RecordingEngine:
         header = {
             "vlm3_recording": VERSION,
             "model": engine.name,
-            "profile": asdict(engine.profile),
+            "profile": profile_json(engine.profile),
             "limits": asdict(engine.limits),
         }
         try:
@@ -134,32 +143,17 @@ class RecordingEngine:
             raise EngineError(f"record_to {self._path}: {error.strerror}") from error
 
     @property
-    def name(self) -> str:
-        """See `Engine.name`."""
-        return self._engine.name
-
-    @property
-    def profile(self) -> Profile:
-        """See `Engine.profile`."""
-        return self._engine.profile
-
-    @property
-    def limits(self) -> ImageLimits:
-        """See `Engine.limits`."""
-        return self._engine.limits
-
-    @property
+    @override
     def warning(self) -> str | None:
-        """See `Engine.warning`."""
         return "; ".join(filter(None, (self._engine.warning, self._fault))) or None
 
+    @override
     def ask(
         self,
         images: Sequence[NDArray[np.uint8]],
         questions: Sequence[str],
         answer_template: str | None = None,
     ) -> list[Answer]:
-        """See `Engine.ask`."""
         answers = self._engine.ask(images, questions, answer_template)
         if self._fault is None:
             digests = [image_digest(image) for image in images]
@@ -181,12 +175,8 @@ class RecordingEngine:
             )
         return answers
 
-    def memory_bytes(self) -> int | None:
-        """See `Engine.memory_bytes`."""
-        return self._engine.memory_bytes()
-
+    @override
     def close(self) -> None:
-        """See `Engine.close`."""
         self._engine.close()
         with self._lock:
             self._end()
@@ -205,23 +195,23 @@ class RecordingEngine:
 
     def _end(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # of lines that could not be written before
+            with contextlib.suppress(OSError):  # lines that could not be written before
                 self._file.close()
             self._file = None
 
 
 def _open(path: Path, header: bytes) -> IO[bytes]:
-    """A recording, to write behind what is in it."""
+    """Open a recording to append to it; write its header if it is new."""
     file = path.open("a+b")
     file.seek(0)
     first = file.readline(len(header) + 1)
     if first and first != header:
         file.close()
-        raise EngineError(f"record_to {path} is not a recording of this model: name another file")
+        raise EngineError(f"record_to {path} is not a recording of this model: choose another file")
     if not first:
         file.write(header)
     else:
-        # What a crash or a full disk left of a line would spoil the next one.
+        # A line that a crash or a full disk cut off would spoil the next one.
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
     return file

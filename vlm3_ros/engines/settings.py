@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 from vlm3_ros.parameters import parameter
@@ -17,154 +18,120 @@ EngineKind = Literal["transformers", "openai", "recorded"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 
-_MODEL = "model"
-_SERVER = "server, for engine openai (see docs/serving.md)"
-_RECORDINGS = "recordings"
+# A node loads its model when it is configured, so settings cannot change later.
+_model = partial(parameter, changes="unconfigured", group="model")
+_server = partial(
+    parameter, changes="unconfigured", group="server, for engine openai (see docs/serving.md)"
+)
+_recordings = partial(parameter, changes="unconfigured", group="recordings")
 
 
 @dataclass(frozen=True)
 class EngineSettings:
     """Which model, where and how. Not checked here: engines check what they use."""
 
-    model: str = parameter(
+    model: str = _model(
         "",
         "Checkpoint of the Qwen3-VL family: a folder, or a Hugging Face id such as "
         "facebook/VLM3-depth, which is downloaded. Empty: the embedded vlm3-tiny, or "
         "vlm3-tiny-pairs for motions and matches. With engine openai: the server's name for its "
         "model; empty if it has only one.",
-        changes="unconfigured",
-        group=_MODEL,
         metavar="MODEL",
         launch=True,
     )
-    engine: EngineKind = parameter(
+    engine: EngineKind = _model(
         "transformers",
         "What answers: a model in this process (transformers), a server such as vLLM (openai), or "
         "a recording of answers (recorded).",
         choices=get_args(EngineKind),
-        changes="unconfigured",
-        group=_MODEL,
         launch=True,
     )
-    dtype: Dtype = parameter(
+    dtype: Dtype = _model(
         "auto",
         "Number type of the model's weights. auto: bfloat16 on CUDA, float32 on the CPU.",
         choices=get_args(Dtype),
-        changes="unconfigured",
-        group=_MODEL,
     )
-    device: str = parameter(
+    device: str = _model(
         "auto",
         "Device of the model: auto (CUDA if torch can use it), cpu, cuda or cuda:N.",
-        changes="unconfigured",
-        group=_MODEL,
         metavar="DEVICE",
     )
-    attn_implementation: Attention = parameter(
+    attn_implementation: Attention = _model(
         "auto",
         "Attention of the image encoder and the shared prompt, as transformers names it. "
         "auto: transformers chooses.",
         choices=get_args(Attention),
-        changes="unconfigured",
-        group=_MODEL,
     )
-    offline: bool = parameter(
-        False,
-        "Never look for the model on the network.",
-        changes="unconfigured",
-        group=_MODEL,
-    )
-    force_answers: bool = parameter(
+    offline: bool = _model(False, "Never look for the model on the network.")
+    force_answers: bool = _model(
         True,
         "Decode only the numbers of answers, under a grammar, if the model answers in that form "
         "by itself. Faster than decoding whole answers; with engine transformers, answers also "
         "get a standard deviation.",
-        changes="unconfigured",
-        group=_MODEL,
     )
-    max_new_tokens: int = parameter(
+    max_new_tokens: int = _model(
         128,
         "Maximum number of tokens of an answer in free text. Models that think need more.",
         minimum=1,
         maximum=32_768,
-        changes="unconfigured",
-        group=_MODEL,
         metavar="N",
     )
-    chunk: int = parameter(
+    chunk: int = _model(
         0,
         "Questions answered at the same time, with engine transformers. More are faster and take "
         "more memory. 0: as many as fit into free memory.",
         minimum=0,
         maximum=4096,
-        changes="unconfigured",
-        group=_MODEL,
         metavar="N",
     )
-    base_url: str = parameter(
+    base_url: str = _server(
         "http://localhost:8000/v1",  # where `vllm serve` and `transformers serve` listen
         "URL of the server, up to and including /v1.",
-        changes="unconfigured",
-        group=_SERVER,
         metavar="URL",
         launch=True,
     )
-    api_key_variable: str = parameter(
+    api_key_variable: str = _server(
         "VLM3_API_KEY",  # not OPENAI_API_KEY, which is not meant for any server that a URL names
         "Environment variable that holds the server's API key, if it needs one.",
-        changes="unconfigured",
-        group=_SERVER,
         metavar="NAME",
     )
-    profile: str = parameter(
+    profile: str = _server(
         "",
         "What the server's model was trained for: a vlm3.json, or a folder that holds one, such "
         "as a copy of the checkpoint. Empty: the authors' checkpoints.",
-        changes="unconfigured",
-        group=_SERVER,
         metavar="PATH",
         launch=True,
     )
-    concurrency: int = parameter(
+    concurrency: int = _server(
         32,
         "Questions sent to the server at the same time.",
         minimum=1,
         maximum=4096,
-        changes="unconfigured",
-        group=_SERVER,
         metavar="N",
     )
-    request_timeout: float = parameter(
+    request_timeout: float = _server(
         10.0,
         "Time limit for one answer of the server, in seconds.",
         minimum=0.01,
         maximum=3600.0,
-        changes="unconfigured",
-        group=_SERVER,
         metavar="SECONDS",
     )
-    frame_timeout: float = parameter(
+    frame_timeout: float = _server(
         20.0,
         "Time limit for all answers about an image, in seconds.",
         minimum=0.01,
         maximum=3600.0,
-        changes="unconfigured",
-        group=_SERVER,
         metavar="SECONDS",
     )
-    recording: str = parameter(
+    recording: str = _recordings(
         "",
         "File of answers to replay, with engine recorded.",
-        changes="unconfigured",
-        group=_RECORDINGS,
         metavar="FILE",
         launch=True,
     )
-    record_to: str = parameter(
+    record_to: str = _recordings(
         "",
         "File to append all questions and answers to, with any engine. Empty: none.",
-        changes="unconfigured",
-        group=_RECORDINGS,
         metavar="FILE",
         launch=True,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One model in memory for all who ask it in a process."""
+"""One model in memory for all its users in a process."""
 
 from __future__ import annotations
 
@@ -8,34 +8,29 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from vlm3_ros.engines.base import Answer, Engine, EngineError, Profile
+from vlm3_ros.engines.base import Answer, Engine, EngineError, ForwardingEngine
 from vlm3_ros.engines.load import Progress, load_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.geometry.camera import ImageLimits
 
 
 class EnginePool:
-    """Loads each engine once, however many ask for it, and closes it when the last one has.
-
-    Engines are the same when all their settings are.
-    """
+    """Loads one engine per settings and closes it when its last user closes it."""
 
     def __init__(self, load: Callable[[EngineSettings, Progress], Engine] = load_engine) -> None:
         self._load = load
         self._lock = threading.Lock()
         self._engines: dict[EngineSettings, tuple[Engine, int]] = {}
-        """With the number of their users."""
+        """Loaded engines, with the number of their users."""
 
-    def load(
-        self, settings: EngineSettings, progress: Progress = lambda message: None
-    ) -> SharedEngine:
-        """An engine, loaded unless somebody uses it already; see `load_engine`.
+    def load(self, settings: EngineSettings, progress: Progress = lambda message: None) -> Engine:
+        """Load an engine, or share the one that is loaded; see `load_engine`.
 
-        Who asks for one while another is being loaded waits for it.
+        Blocks while another thread is loading an engine.
 
         Raises:
-            EngineError: as `load_engine` does; the next who asks tries again.
+            EngineError: as `load_engine` does; the next call tries again.
         """
         with self._lock:
             engine, users = self._engines.get(settings, (None, 0))
@@ -44,7 +39,7 @@ class EnginePool:
             else:
                 progress(f"sharing {engine.name}, which is loaded already")
             self._engines[settings] = engine, users + 1
-        return SharedEngine(engine, lambda: self._give_back(settings))
+        return _SharedEngine(engine, lambda: self._give_back(settings))
 
     def _give_back(self, settings: EngineSettings) -> None:
         with self._lock:
@@ -56,51 +51,27 @@ class EnginePool:
                 engine.close()
 
 
-class SharedEngine:
-    """See `vlm3_ros.engines.base.Engine`: one user's hold on an engine of an `EnginePool`."""
+class _SharedEngine(ForwardingEngine):
+    """One user's handle on an engine of an `EnginePool`."""
 
     def __init__(self, engine: Engine, give_back: Callable[[], None]) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._give_back = give_back
         self._is_closed = False
 
-    @property
-    def name(self) -> str:
-        """See `Engine.name`."""
-        return self._engine.name
-
-    @property
-    def profile(self) -> Profile:
-        """See `Engine.profile`."""
-        return self._engine.profile
-
-    @property
-    def limits(self) -> ImageLimits:
-        """See `Engine.limits`."""
-        return self._engine.limits
-
-    @property
-    def warning(self) -> str | None:
-        """See `Engine.warning`."""
-        return self._engine.warning
-
+    @override
     def ask(
         self,
         images: Sequence[NDArray[np.uint8]],
         questions: Sequence[str],
         answer_template: str | None = None,
     ) -> list[Answer]:
-        """See `Engine.ask`."""
         if self._is_closed:
             raise EngineError(f"{self.name} is closed")
-        return self._engine.ask(images, questions, answer_template)
+        return super().ask(images, questions, answer_template)
 
-    def memory_bytes(self) -> int | None:
-        """See `Engine.memory_bytes`."""
-        return self._engine.memory_bytes()
-
+    @override
     def close(self) -> None:
-        """See `Engine.close`; others go on."""
         if not self._is_closed:
             self._is_closed = True
             self._give_back()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The in-process engine: transformers' own model, asked hundreds of questions about one image.
+"""The in-process engine: transformers' own model, for hundreds of questions about one image.
 
-Images and whatever text the questions share are computed once. The rest of the questions is
-answered in chunks behind that prefix, whose keys and values are never copied (see `cascade`).
-Answers are those of one greedy `generate` per question.
+The images and the beginning of the text that all questions share form a prefix, computed once.
+The rest of the questions is answered in chunks after that prefix, whose keys and values are never
+copied (see `cascade`). Answers equal those of one greedy `generate` per question.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prefix:
-    """What all questions share, computed.
+    """The computed prefix of all questions.
 
     Attributes:
         layers: keys and values of each layer, shape (1, key heads, tokens, head size).
-        next_position: of the first token behind it. M-RoPE gives an image fewer positions than
-            tokens, so this is not the number of tokens.
+        next_position: position of the first token after it. Not the number of its tokens: M-RoPE
+            gives an image fewer positions than tokens.
     """
 
     layers: list[tuple[Tensor, Tensor]]
@@ -56,12 +56,13 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Addition:
-    """A decoded token of one question, to be read by the model.
+    """A decoded token of one question, for the model to read.
 
     Attributes:
-        question: its index.
-        token: its id.
-        path: which of the question's decoded tokens lead to it, itself the last: these it sees.
+        question: index of the question.
+        token: id of the token.
+        path: indices of the question's decoded tokens that lead to it, its own last. The token
+            attends to these.
     """
 
     question: int
@@ -71,10 +72,11 @@ class Addition:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model of the Qwen3-VL family on its device, in evaluation mode, and what goes with it.
+    """A model of the Qwen3-VL family on its device, in evaluation mode.
 
     Attributes:
-        processor: of the same checkpoint.
+        model: the model.
+        processor: processor of the same checkpoint.
         profile: what the checkpoint was trained for.
     """
 
@@ -84,10 +86,10 @@ class LoadedModel:
 
 
 def load_transformers_engine(settings: EngineSettings, checked: Preflight) -> TransformersEngine:
-    """Load a checkpoint that passed its preflight, and ask it in process.
+    """Load a checkpoint that passed its preflight into an engine.
 
     Raises:
-        EngineError: when its files do not fit together.
+        EngineError: if its files do not fit together.
     """
     return TransformersEngine(load_model(settings, checked), settings)
 
@@ -96,7 +98,7 @@ def load_model(settings: EngineSettings, checked: Preflight) -> LoadedModel:
     """Load a checkpoint that passed its preflight.
 
     Raises:
-        EngineError: when its files do not fit together.
+        EngineError: if its files do not fit together.
     """
     folder = checked.folder
     profile = load_profile(folder)
@@ -111,13 +113,13 @@ def load_model(settings: EngineSettings, checked: Preflight) -> LoadedModel:
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below
+                ignore_mismatched_sizes=True,  # reported, and refused below
                 output_loading_info=True,
             )
             model, report = loaded
             model = model.eval().requires_grad_(False).to(checked.device)
     except torch.OutOfMemoryError as error:
-        raise EngineError(f"{checked}: it ran out of memory while loading") from error
+        raise EngineError(f"{checked}: out of memory while loading") from error
     except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise EngineError(f"{folder} cannot be loaded: {reason}") from error
@@ -126,7 +128,7 @@ def load_model(settings: EngineSettings, checked: Preflight) -> LoadedModel:
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer."""
+    """Return the tokens that end an answer."""
     ends = model.generation_config.eos_token_id
     if ends is None:
         ends = tokenizer.eos_token_id
@@ -136,7 +138,7 @@ def end_tokens(model: PreTrainedModel, tokenizer: Any) -> set[int]:
 def _check_parts(
     folder: Path, model: PreTrainedModel, processor: Any, report: dict[str, Any]
 ) -> None:
-    """What transformers would fill with random numbers or leave to fail later is an error now."""
+    """Raise now what transformers would fill with random numbers, or would raise later."""
     mismatched = [name for name, *_ in report["mismatched_keys"]]
     if absent := sorted([*report["missing_keys"], *mismatched]):
         raise EngineError(
@@ -164,7 +166,7 @@ def _check_parts(
 
 
 class TransformersEngine:
-    """See `vlm3_ros.engines.base.Engine`."""
+    """Asks a model in this process; see `vlm3_ros.engines.base.Engine`."""
 
     warning: str | None = None
 
@@ -172,7 +174,8 @@ class TransformersEngine:
         """Take a loaded model.
 
         Args:
-            settings: of which only those of answering are used.
+            loaded: the model.
+            settings: only those about answering are used.
         """
         model = loaded.model
         self.name = settings.model
@@ -195,7 +198,7 @@ class TransformersEngine:
         questions: Sequence[str],
         answer_template: str | None = None,
     ) -> list[Answer]:
-        """See `Engine.ask`."""
+        """Ask the model; see `Engine.ask`."""
         if not questions:
             return []
         with self._lock, torch.inference_mode():
@@ -212,21 +215,21 @@ class TransformersEngine:
                 ) from error
 
     def force(self, template: str) -> None:
-        """Force answers into a form without asking the model first whether it keeps to it.
+        """Force answers into a form even if the model does not use it by itself.
 
-        For measurements of what answers cost, whatever they say.
+        For measurements of the cost of answers, regardless of their content.
         """
         self._forms[template] = self._form_of(template)
 
     def memory_bytes(self) -> int | None:
-        """See `Engine.memory_bytes`."""
+        """Return the CUDA memory in use in bytes; None on the CPU."""
         model = self._model
         if model is None or model.device.type != "cuda":
             return None
         return torch.cuda.memory_allocated(model.device)
 
     def close(self) -> None:
-        """See `Engine.close`."""
+        """Release the model and its memory."""
         with self._lock:
             self._model = None
             if torch.cuda.is_available():
@@ -248,10 +251,10 @@ class TransformersEngine:
                 except torch.OutOfMemoryError:
                     if len(suffixes) == 1:
                         raise
-                # Outside of the handler: until its end, the error keeps what filled the memory.
+                # Outside the handler: inside it, the error still holds what filled the memory.
                 chunk = self._most_at_a_time = len(suffixes) // 2
                 logger.warning(
-                    "%s ran out of device memory with %d questions at a time, and goes on with %d",
+                    "%s ran out of device memory with %d questions at a time; continuing with %d",
                     self.name,
                     len(suffixes),
                     chunk,
@@ -267,13 +270,13 @@ class TransformersEngine:
         suffixes: Sequence[list[int]],
         form: AnswerForm | None,
     ) -> int:
-        """Questions to answer at the same time."""
+        """Return the number of questions to answer at the same time."""
         if self._settings.chunk:
             return self._most_at_a_time
         answer = (
             self._settings.max_new_tokens
             if form is None
-            else len(form.opening_tokens) + 2 * MAX_SYMBOLS  # of other numbers, too
+            else len(form.opening_tokens) + 2 * MAX_SYMBOLS  # including alternative numbers
         )
         is_fused = self._attend_prefix is not cascade.plain_attention
         prefix_tokens = 0 if is_fused else prefix.layers[0][0].shape[2]
@@ -294,7 +297,7 @@ class TransformersEngine:
     def _form(
         self, model: PreTrainedModel, prefix: Prefix, suffix: list[int], template: str | None
     ) -> AnswerForm | None:
-        """The form to force answers into: the template's, if the model keeps to it unforced."""
+        """Return the form of the template if the model answers in it by itself; None if not."""
         if template is None or not self._settings.force_answers:
             return None
         if template not in self._forms:
@@ -302,8 +305,8 @@ class TransformersEngine:
             (tokens,) = self._generate(model, prefix, [suffix])
             if form is None or not form.fits(tokens):
                 logger.warning(
-                    "%s answers %r, which is not of the form %r: its answers are decoded as free "
-                    "text, without standard deviations",
+                    "%s answers %r, which does not match the form %r: its answers are decoded as "
+                    "free text, without standard deviations",
                     self.name,
                     self._text(tokens),
                     template,
@@ -330,7 +333,7 @@ class TransformersEngine:
     def _generate(
         self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[list[int]]
     ) -> list[list[int]]:
-        """Tokens of each answer, greedily, until the model ends it or it becomes too long."""
+        """Decode each answer greedily until it ends or has `max_new_tokens` tokens."""
         chunk = _Chunk(model, prefix, suffixes, self._attend_prefix)
         ends = end_tokens(model, self._processor.tokenizer)
         answers: list[list[int]] = [[] for _ in suffixes]
@@ -354,7 +357,7 @@ class TransformersEngine:
         suffixes: Sequence[list[int]],
         form: AnswerForm,
     ) -> list[Answer]:
-        """Answers of the form, its number decoded with its distribution."""
+        """Decode the numbers of answers in this form, with their distributions."""
         opened = [suffix + form.opening_tokens for suffix in suffixes]
         chunk = _Chunk(model, prefix, opened, self._attend_prefix)
         symbol_weights = model.lm_head.weight[form.symbol_tokens]
@@ -398,11 +401,11 @@ def _number_answer(form: AnswerForm, tree: NumberTree, std_scale: float) -> Answ
 
 
 def _read_prefix(model: PreTrainedModel, encoded: EncodedQuestions) -> Prefix:
-    """Compute the shared part of the questions."""
+    """Compute the shared prefix of the questions."""
     ids = torch.tensor([encoded.prefix], device=model.device)
     grid = encoded.image_grid_thw.to(model.device)
     types = (ids == model.config.image_token_id).int()
-    # Positions are given, for what the model remembers of them is another call's.
+    # Pass positions explicitly: the model's stored ones are those of another call.
     positions, _ = model.model.get_rope_index(ids, mm_token_type_ids=types, image_grid_thw=grid)
     cache = DynamicCache(config=model.config)
     model.model(
@@ -422,7 +425,7 @@ def _read_prefix(model: PreTrainedModel, encoded: EncodedQuestions) -> Prefix:
 
 
 class _Chunk:
-    """Questions that are answered together behind a prefix."""
+    """Questions that are answered together after a prefix."""
 
     def __init__(
         self,
@@ -439,7 +442,7 @@ class _Chunk:
         self._cascade = cascade.Cascade(prefix.layers, len(suffixes), attend_prefix)
 
     def read_suffixes(self) -> Tensor:
-        """Read all questions; the hidden state of each one's last token, shape (n, size)."""
+        """Read all questions; return the hidden state of each last token, shape (n, size)."""
         questions = np.repeat(np.arange(len(self._suffixes)), self._lengths)
         slots = np.concatenate([np.arange(length) for length in self._lengths])
         hidden = self._step(
@@ -452,7 +455,7 @@ class _Chunk:
         return hidden[torch.from_numpy(self._lengths.cumsum() - 1).to(hidden.device)]
 
     def read(self, additions: Sequence[Addition]) -> Tensor:
-        """Read decoded tokens, by ascending question; their hidden states, shape (n, size)."""
+        """Read decoded tokens, by ascending question; return hidden states, shape (n, size)."""
         questions = np.array([addition.question for addition in additions])
         lengths = self._lengths[questions]
         newest = np.array([addition.path[-1] for addition in additions])
@@ -476,7 +479,7 @@ class _Chunk:
         steps: NDArray[np.int64],
         visible: NDArray[np.bool_],
     ) -> Tensor:
-        """Read one packed sequence; `steps` are positions behind the prefix."""
+        """Read one packed sequence; `steps` are positions relative to the end of the prefix."""
         device = self._model.device
         self._cascade.place(
             *(torch.from_numpy(array).to(device) for array in (questions, slots, visible))
@@ -484,7 +487,7 @@ class _Chunk:
         positions = torch.from_numpy(self._first_position + steps).to(device)
         output = self._model.model(
             input_ids=torch.from_numpy(tokens).to(device)[None],
-            position_ids=positions.expand(3, 1, -1),  # text: time, height and width are the same
+            position_ids=positions.expand(3, 1, -1),  # text: same time, height and width
             use_cache=False,
             cascade=self._cascade,
         )
@@ -494,7 +497,7 @@ class _Chunk:
 
 @contextmanager
 def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Let the language half of a model attend in another way for a while."""
+    """Use another attention in the language half of a model within the `with` block."""
     usual = model.config.text_config._attn_implementation
     model.set_attn_implementation({"text_config": name})
     try:
@@ -505,7 +508,7 @@ def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Leave progress bars and warnings about loading to our own messages."""
+    """Silence transformers' progress bars and warnings: our own messages replace them."""
     verbosity = transformers_logging.get_verbosity()
     had_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

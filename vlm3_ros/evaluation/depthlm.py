@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """DepthLM's evaluation of metric depth: its data format and its protocol.
 
-A data set is a text file of JSON lines, one for each image:
+A data set is a text file of JSON lines, one per image:
 
 - `image`: its file, relative to a folder.
 - `intrinsics`: [fx, fy, cx, cy, width, height], pixels; the size may be left out. A focal length of
-  0 stands for the other one.
+  0 is replaced by the other one.
 - `pixel_coords`: [[x, y], ...], column and row from 0; [-1, -1] for none.
-- `depth`: [...], metres, one for each pixel. Numbers are compared as they stand with depth along
-  Z, which iBims-1 has; for some data sets DepthLM's own tools write the distance from the camera
-  there (NYUv2, SUN RGB-D, ETH3D, ScanNet++, Matterport3D), which is larger off the centre.
+- `depth`: [...], metres, one per pixel. It is compared with depth along Z, which iBims-1 has. For
+  some data sets DepthLM's own tools write the distance from the camera (NYUv2, SUN RGB-D, ETH3D,
+  ScanNet++, Matterport3D), which is larger away from the centre.
 
 Protocol: the image enters at the unified focal length, one pixel per question, greedy answers,
-delta1 pooled over all pixels, unanswered ones wrong. Two things differ from DepthLM's script, which
-points with a red arrow: it asks one random pixel each time, until 128 are asked, and leaves out
-those at the border where no arrow fits; here all are asked, in text. Source:
+delta1 pooled over all pixels, unanswered ones wrong. DepthLM's script differs in two ways: it
+points with a red arrow at one random pixel each time, until 128 are asked, and it leaves out
+pixels at the border where no arrow fits; here all pixels are asked, in text. Source:
 https://github.com/facebookresearch/DepthLM_Official (eval.py, utils/datasets.py, utils/metrics.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,20 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import Vlm3Error
-from vlm3_ros.evaluation.metrics.depth import DepthMetrics, Guess, constant_baseline, depth_metrics
+from vlm3_ros.evaluation.result import Result
+from vlm3_ros.evaluation.scores.base import Progress, TaskScores, no_progress, score_samples
+from vlm3_ros.evaluation.scores.depth import (
+    DepthSample,
+    DepthScores,
+    ScoredView,
+    depth_scores,
+    score_depth,
+)
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
-from vlm3_ros.tasks.depth import ask_depth
 
 
 class DatasetError(Vlm3Error):
-    """A data set that cannot be read; the message names the file and the line."""
+    """A data set cannot be read; the message names the file and the line."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +62,21 @@ class LabelledImage:
     depth: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class DatasetScores:
-    """A model's metrics, and the best guess that is the same for every pixel."""
-
-    model: DepthMetrics
-    constant: Guess
-
-
 def read_dataset(path: Path, images: Path | None = None) -> list[LabelledImage]:
     """Read and check all lines of a data set.
 
     Args:
         path: the file of JSON lines.
-        images: folder of the images; None for that of the file.
+        images: folder of the images; None for the folder of the file.
 
     Raises:
-        DatasetError: naming the line that is broken and why, or that there is none.
+        DatasetError: naming the broken line and the reason, or if there is no line.
     """
     folder = path.parent if images is None else images
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: it cannot be read as text: {error}") from error
+        raise DatasetError(f"{path}: cannot be read as text: {error}") from error
     found = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -88,7 +87,7 @@ def read_dataset(path: Path, images: Path | None = None) -> list[LabelledImage]:
         except (ValueError, TypeError) as error:
             raise DatasetError(f"{source}: {error}") from error
     if not found:
-        raise DatasetError(f"{path}: there is no line in it")
+        raise DatasetError(f"{path}: the file is empty")
     if not any(len(image.depth) for image in found):
         raise DatasetError(f"{path}: no line has a pixel")
     return found
@@ -97,50 +96,75 @@ def read_dataset(path: Path, images: Path | None = None) -> list[LabelledImage]:
 def evaluate_dataset(
     engine: Engine,
     dataset: Sequence[LabelledImage],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
     view_focal: float | None = None,
-) -> DatasetScores:
+) -> DepthScores:
     """Ask for the depth of all pixels of all images, and score the answers.
 
-    The protocol wants greedy answers: load the engine with `force_answers` off, or the medians of
-    its distributions are scored.
+    The protocol wants greedy answers: load the engine with `force_answers` off, otherwise the
+    medians of its distributions are scored.
 
     Args:
-        engine: who answers.
+        engine: answers.
         dataset: at least one pixel in all.
-        progress: told the number of images done, and of all.
-        view_focal: at which images enter the model, px; None for the checkpoint's own.
+        progress: takes the number of images done, and of all.
+        view_focal: focal length at which images enter the model, px; None for the checkpoint's.
 
     Raises:
         DatasetError: naming the line whose image cannot be read, does not hold its pixels, or
-            cannot have its calibration.
-        EngineError: when the engine cannot answer at all.
+            does not fit its calibration.
+        EngineError: if the engine cannot answer at all.
     """
-    predicted = []
-    for index, labelled in enumerate(dataset):
-        image = _read_image(labelled)
-        height, width = image.shape[:2]
+
+    def score(numbered: tuple[int, LabelledImage]) -> ScoredView:
+        index, labelled = numbered
         try:
-            camera = PinholeCamera(width, height, *labelled.intrinsics)
-            answers = ask_depth(engine, image, camera, labelled.pixels, view_focal)
+            return score_depth(engine, read_sample(index, labelled), view_focal)
         except GeometryError as error:
             raise DatasetError(f"{labelled.source}: {error}") from error
-        predicted.append(answers.depth)
-        progress(index + 1, len(dataset))
-    truth = [labelled.depth for labelled in dataset]
-    return DatasetScores(depth_metrics(predicted, truth), constant_baseline(truth))
+
+    return depth_scores(score_samples(enumerate(dataset), len(dataset), score, progress))
+
+
+def dataset_result(name: str, data: str, scores: DepthScores) -> Result:
+    """Return the result of an evaluation.
+
+    Args:
+        name: of the checkpoint.
+        data: name of the data set.
+        scores: of `evaluate_dataset`.
+    """
+    return Result(
+        models={"model": name},
+        title=f"{name} on {data} by DepthLM's protocol",
+        source={"kind": "jsonl", "name": data, "protocol": "DepthLM"},
+        scores={"depth": TaskScores(scores)},
+    )
+
+
+def read_sample(index: int, labelled: LabelledImage) -> DepthSample:
+    """Read the image of a line.
+
+    Raises:
+        DatasetError: naming the line, if its image cannot be read or does not hold its pixels.
+        GeometryError: if the intrinsics are those of no camera.
+    """
+    image = _read_image(labelled)
+    height, width = image.shape[:2]
+    camera = PinholeCamera(width, height, *labelled.intrinsics)
+    return DepthSample(index, "", image, camera, labelled.pixels, labelled.depth)
 
 
 def _parse(entry: Any, source: str, folder: Path) -> LabelledImage:
     if not isinstance(entry, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("not a JSON object")
     if missing := {"image", "intrinsics", "pixel_coords", "depth"} - set(entry):
-        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"missing {', '.join(sorted(missing))}")
     if not isinstance(entry["image"], str):
-        raise ValueError("image is no text")
+        raise ValueError("image is not a string")
     image = folder / entry["image"].lstrip("/")
     if not image.is_file():
-        raise ValueError(f"there is no image {image}")
+        raise ValueError(f"no such image: {image}")
     intrinsics = np.array(entry["intrinsics"], dtype=float)
     if intrinsics.shape not in ((4,), (6,)) or not np.isfinite(intrinsics).all():
         raise ValueError("intrinsics are not [fx, fy, cx, cy, width, height]")

@@ -1,48 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports as one HTML file that needs nothing else: no link leads out of it."""
+"""Reports as one HTML file that loads nothing: verdict, pictures, 3D view, tables, notes."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from vlm3_ros.evaluation.scene import ELEMENT, INSTALL, MAX_POINTS, Scene3D, scene_script
 from vlm3_ros.evaluation.tables import TextTable
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
-  color: #222; background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; margin: 0.4rem 0; }
-th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-tr.model td { font-weight: 600; background: #f2f6fa; }
-p.note { color: #666; font-size: 0.9rem; margin-top: 0; }
-img { max-width: 100%; height: auto; }
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto 4rem; max-width: 72rem;
+  padding: 0 1rem; color: #1f2328; background: #fff; overflow-wrap: anywhere; }
+h1 { font-size: 1.1rem; font-weight: 600; color: #59636e; margin: 0; }
+p.verdict { font-size: 1.2rem; line-height: 1.35; margin: 0.2rem 0 1rem; }
+h2 { font-size: 1.05rem; margin: 0 0 0.3rem; }
+section { margin-top: 2.2rem; }
+.pictures { display: grid; gap: 1.2rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
+figure { margin: 0; }
+figure:first-child { grid-column: 1 / -1; }
+img { display: block; width: 100%; height: auto; }
+#scene-view { height: min(42rem, 80vh); border: 1px solid #d5d9df; border-radius: 4px;
+  overflow: hidden; }
+.table { overflow-x: auto; margin-top: 1.6rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.95rem; }
+th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid #d5d9df;
+  white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0.2rem; }
+tr.model td { font-weight: 600; background: #eef4fb; }
+p.note { color: #59636e; font-size: 0.9rem; margin: 0.3rem 0 0; max-width: 60rem; }
 dt { font-weight: 600; } dd { margin: 0 0 0.5rem 1rem; }
 """
 
 
-def svg_source(figure: Figure) -> str:
-    """A figure as the source of an <img>: SVG in a data URL."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=150)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def write_page(
+    path: Path,
+    title: str,
+    verdict: str,
+    pictures: Sequence[tuple[str, str]],
+    scene: Scene3D | None,
+    tables: Sequence[TextTable],
+    notes: Mapping[str, str],
+) -> None:
+    """Write a report.
+
+    Args:
+        path: of the file.
+        title: what was evaluated.
+        verdict: the result in a sentence or two.
+        pictures: titles and sources of <img> (data URLs); the first is drawn over the full width.
+        scene: drawn in 3D if plotly is installed; otherwise the page says that it is needed.
+        tables: in their order.
+        notes: what a reader must know besides the scores, by name.
+    """
+    figures = "".join(_figure_html(name, source) for name, source in pictures)
+    content, script = _scene_html(scene) if scene else ("", "")
+    parts = (
+        f'<h1>{escape(title)}</h1><p class="verdict">{escape(verdict)}</p>',
+        f'<div class="pictures">{figures}</div>' if figures else "",
+        content,
+        "<section>" + "".join(map(_table_html, tables)) + "</section>" if tables else "",
+        _notes_html(notes) if notes else "",
+        script,
+    )
+    path.write_text(
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(filter(None, parts))
+        + "\n</body></html>\n",
+        encoding="utf-8",
+    )
 
 
-def png_source(png: bytes) -> str:
-    """The bytes of a PNG file as the source of an <img>."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _figure_html(title: str, source: str) -> str:
+    name = escape(title)
+    return f'<figure><h2>{name}</h2><img alt="{name}" src="{source}"></figure>'
 
 
-def table_html(table: TextTable) -> str:
-    """A table with its title and note."""
+def _scene_html(scene: Scene3D) -> tuple[str, str]:
+    """The view, and the script that draws it; the script comes last since it is large."""
+    try:
+        script = f"<script>{scene_script(scene)}</script>"
+    except ImportError:
+        return f'<section><p class="note">The 3D view needs plotly: {INSTALL}</p></section>', ""
+    note = (
+        f"{scene.note} At most {MAX_POINTS:,} points are shown at first, a random choice. Drag to "
+        "turn, scroll to zoom, click a name to hide or show it."
+    )
+    return (
+        f'<section><h2>3D view</h2><div id="{ELEMENT}">Loading the 3D view (needs JavaScript)'
+        f'</div><p class="note">{escape(note.strip())}</p></section>'
+    ), script
+
+
+def _table_html(table: TextTable) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
     rows = "".join(
         f"<tr{' class=model' if table.has_baselines and index == 0 else ''}>"
@@ -51,29 +106,12 @@ def table_html(table: TextTable) -> str:
         for index, row in enumerate(table.rows)
     )
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return f"<h2>{escape(table.title)}</h2><table><tr>{head}</tr>{rows}</table>{note}"
-
-
-def picture_html(title: str, source: str) -> str:
-    """A picture with its title."""
-    return f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="{source}">'
-
-
-def facts_html(title: str, facts: Mapping[str, str]) -> str:
-    """Names and what is to be said of them; nothing where there is nothing."""
-    if not facts:
-        return ""
-    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
-    return f"<h2>{escape(title)}</h2><dl>{items}</dl>"
-
-
-def write_page(path: Path, title: str, lead: Sequence[str], parts: Iterable[str]) -> None:
-    """Write a page of parts below a title and some lines of text."""
-    lines = "".join(f"<p>{escape(line)}</p>" for line in lead)
-    path.write_text(
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1>{lines}\n" + "\n".join(filter(None, parts)) + "\n"
-        "</body></html>\n",
-        encoding="utf-8",
+    return (
+        f'<div class="table"><h2>{escape(table.title)}</h2><table><tr>{head}</tr>{rows}</table>'
+        f"{note}</div>"
     )
+
+
+def _notes_html(notes: Mapping[str, str]) -> str:
+    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in notes.items())
+    return f"<section><h2>Notes</h2><dl>{items}</dl></section>"

@@ -18,7 +18,7 @@ def write_ply(path: Path | str, points: ArrayLike, colours: NDArray[np.uint8]) -
 
     Args:
         path: of the file, whose folder exists.
-        points: metres, shape (n, 3); points with a coordinate that is not finite are left out.
+        points: metres, shape (n, 3); points that are not finite are left out.
         colours: RGB, shape (n, 3), uint8.
 
     Returns:

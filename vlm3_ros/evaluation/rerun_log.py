@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """An evaluation as a recording for the viewer of rerun.io: `rerun FILE.rrd`.
 
-    world                 metres; of a bag: the frame of its true poses, Z up (REP-103)
-    world/camera          the optical frame at the true pose; without one, where odometry puts it
+    world                 metres; for a bag: the frame of its true poses, Z up (REP-103)
+    world/camera          the optical frame at the true pose, or at the odometry's without truth
     world/camera/points   the answers, in the colours of the image
     world/camera/view     intrinsics and image
-    world/camera/view/truth   true depth, which the viewer unprojects
+    world/camera/view/truth   true depth; the viewer unprojects it
     world/truth           the true trajectory of the base
-    world/odom            the odometry's frame, its first pose on the true one
-    world/odom/path       the poses that it gave
+    world/odom            the odometry's frame; its first pose is on the true one
+    world/odom/path       the odometry's poses
     world/odom/base       the base along them
-    errors/abs_rel, errors/delta1   depth, frame by frame
+    errors/abs_rel, errors/delta1   headline metrics of depth, by frame
 
 The timeline is `stamp` for a bag, and `rank` (0 is the smallest error) for procedural views.
 """
@@ -29,9 +29,11 @@ from numpy.typing import NDArray
 
 from vlm3_ros.evaluation.bag.answers import GRID
 from vlm3_ros.evaluation.bag.evaluate import BagEvaluation
-from vlm3_ros.evaluation.bag.scores import odometry_chains
+from vlm3_ros.evaluation.bag.scene import odom_origins
+from vlm3_ros.evaluation.metrics.declared import headlines
+from vlm3_ros.evaluation.metrics.depth import DepthMetrics
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.tasks.depth import uniform_grid
 
 if TYPE_CHECKING:
@@ -45,10 +47,10 @@ _TRUE, _ANSWERED = (42, 127, 63), (200, 64, 30)
 
 
 def import_rerun() -> ModuleType:
-    """The package rerun.
+    """Import the package rerun.
 
     Raises:
-        ImportError: that says how to install it.
+        ImportError: saying how to install it.
     """
     try:
         import rerun
@@ -58,7 +60,7 @@ def import_rerun() -> ModuleType:
 
 
 def log_bag(evaluation: BagEvaluation, path: Path) -> None:
-    """Write the evaluation of a bag as a recording: all frames that were to be answered.
+    """Write the evaluation of a bag as a recording of all frames with depth or a pose.
 
     Args:
         evaluation: of the bag, which is read once more for its images.
@@ -69,13 +71,13 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
     """
     rr, answers, poses = import_rerun(), evaluation.answers, evaluation.source.poses
     T_base_camera = evaluation.source.T_base_camera
-    T_world_odom = _odom_origins(evaluation)
+    T_world_odom = odom_origins(evaluation)
     with recording(path, is_level=True) as log:
         if poses is not None:
             true = poses.base.at(np.array(evaluation.truth.stamps_ns, np.int64))
             log.log("world/truth", _line(true, _TRUE), static=True)
         chain: list[Transform] = []
-        # In real time each node answers frames of its own choice.
+        # In real time, each node answers other frames.
         for frame in evaluation.source.frames.at({*answers.depths, *answers.odom}):
             stamp = frame.stamp_ns
             log.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))
@@ -96,17 +98,22 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
             depth = answers.depths.get(stamp, np.full(math.prod(GRID), np.nan))
             log_camera(log, frame.camera, frame.image, depth, frame.depth)
         if scores := evaluation.scores.depth:
-            for name in ("abs_rel", "delta1"):
-                for stamp, value in zip(scores.stamps_ns, getattr(scores, name), strict=True):
-                    log.set_time("stamp", timestamp=np.datetime64(int(stamp), "ns"))
-                    log.log(f"errors/{name}", rr.Scalars(float(value)))
+            for view, metrics in zip(scores.views, scores.by_view, strict=True):
+                log.set_time("stamp", timestamp=np.datetime64(view.index, "ns"))
+                log_errors(log, metrics)
+
+
+def log_errors(log: RecordingStream, metrics: DepthMetrics) -> None:
+    """Log the headline metrics of one image at the current time."""
+    for name, value in headlines(metrics).items():
+        log.log(f"errors/{name}", import_rerun().Scalars(value))
 
 
 @contextmanager
 def recording(path: Path, is_level: bool) -> Iterator[RecordingStream]:
-    """A stream into a file, which shows the world, the image and the errors.
+    """Open a stream into a file whose layout shows the world, the image and the errors.
 
-    `is_level`: whether Z of the world points up; otherwise it is an optical frame.
+    `is_level`: Z of the world points up; otherwise the world is an optical frame.
     """
     rr = import_rerun()
     import rerun.blueprint as blueprint
@@ -136,9 +143,9 @@ def log_camera(
     depth: NDArray[np.floating[Any]],
     truth: NDArray[np.floating[Any]] | None,
 ) -> None:
-    """Image, answers on the grid and true depth at the current time."""
+    """Log image, answers on the grid and true depth at the current time."""
     rr = import_rerun()
-    # Rerun's pixels have their corners at whole numbers, ours their centres.
+    # In Rerun, whole numbers are corners of pixels; here they are centres.
     K = camera.K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
     size = (camera.width, camera.height)
     view = "world/camera/view"
@@ -149,7 +156,7 @@ def log_camera(
     if truth is None:
         log.log(f"{view}/truth", rr.Clear(recursive=False))
     else:
-        # Zero is what Rerun leaves out.
+        # Rerun leaves out zeros.
         log.log(
             f"{view}/truth",
             rr.DepthImage(np.nan_to_num(truth, posinf=0).astype(np.float32), meter=1.0),
@@ -161,20 +168,6 @@ def log_camera(
     log.log("world/camera/points", rr.Points3D(points, colors=image[v, u], radii=_POINT_RADIUS))
 
 
-def _odom_origins(evaluation: BagEvaluation) -> dict[int, Transform]:
-    """T_world_odom from the stamp on where odometry begins: its first pose is the true one there.
-
-    The identity where nothing is true.
-    """
-    answers, poses = evaluation.answers, evaluation.source.poses
-    origins = {}
-    for chain in odometry_chains(answers):
-        start = chain[0]
-        true = None if poses is None else _known(poses.base.at([start])[0])
-        origins[start] = np.eye(4) if true is None else true @ inverse(answers.odom[start])
-    return origins
-
-
 def _known(transform: Transform) -> Transform | None:
     return transform if np.isfinite(transform).all() else None
 
@@ -184,7 +177,7 @@ def _transform(T: Transform) -> Any:
 
 
 def _line(poses: NDArray[np.float64], colour: tuple[int, int, int]) -> Any:
-    """The way of poses, shape (n, 4, 4), without those that are unknown."""
+    """Line through poses, shape (n, 4, 4), without the unknown ones."""
     places = poses[:, :3, 3]
     places = places[np.isfinite(places).all(axis=1)]
     return import_rerun().LineStrips3D([places], colors=[colour], radii=_LINE_RADIUS)

@@ -20,14 +20,14 @@ from vlm3_ros.errors import Vlm3Error
 Fit = Literal["scale", "pad"]
 
 MAX_ASPECT = 200
-"""Longest side by shortest side that Qwen's image processors take."""
+"""Largest ratio of the sides that Qwen's image processors accept."""
 
 MAX_SIDE = 1e6
-"""Longest side in px at the unified focal length that a working calibration can mean."""
+"""Longest plausible side at the unified focal length, px: beyond it the calibration is wrong."""
 
 
 class GeometryError(Vlm3Error, ValueError):
-    """A camera or an image that no metric answer can be computed for."""
+    """A camera or an image does not allow a metric answer."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PinholeCamera:
     """A camera without distortion: image size and intrinsics in pixels.
 
     Raises:
-        GeometryError: when the size or a focal length is not positive, or a value is not finite.
+        GeometryError: if the size or a focal length is not positive, or a value is not finite.
     """
 
     width: int
@@ -55,10 +55,10 @@ class PinholeCamera:
 
     @classmethod
     def from_hfov(cls, width: int, height: int, hfov_deg: float) -> PinholeCamera:
-        """A camera with square pixels, a central principal point and this horizontal view.
+        """Build a camera with square pixels and a central principal point.
 
         Raises:
-            GeometryError: when the field of view does not lie in (0, 180) degrees.
+            GeometryError: if the horizontal field of view does not lie in (0, 180) degrees.
         """
         if not 0 < hfov_deg < 180:
             raise GeometryError(f"a horizontal field of view of {hfov_deg:g} degrees is impossible")
@@ -71,7 +71,7 @@ class PinholeCamera:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
 
     def project(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Pixels of points in the optical frame.
+        """Project points in the optical frame.
 
         Args:
             points: shape (..., 3), metres.
@@ -84,12 +84,12 @@ class PinholeCamera:
         return points[..., :2] / z[..., None] * (self.fx, self.fy) + (self.cx, self.cy)
 
     def rays(self, pixels: ArrayLike) -> NDArray[np.float64]:
-        """Directions through pixels, shape (..., 3), scaled so that Z = 1."""
+        """Return directions through pixels, shape (..., 3), scaled to Z = 1."""
         plane = (np.asarray(pixels, dtype=float) - (self.cx, self.cy)) / (self.fx, self.fy)
         return np.concatenate([plane, np.ones_like(plane[..., :1])], axis=-1)
 
     def unproject(self, pixels: ArrayLike, depth: ArrayLike) -> NDArray[np.float64]:
-        """Points in the optical frame, metres, shape (..., 3).
+        """Return points in the optical frame, metres, shape (..., 3).
 
         Args:
             pixels: shape (..., 2).
@@ -98,13 +98,13 @@ class PinholeCamera:
         return self.rays(pixels) * np.asarray(depth, dtype=float)[..., None]
 
     def pixel_grid(self) -> NDArray[np.float64]:
-        """The centre of every pixel, shape (height, width, 2)."""
+        """Return the centre of every pixel, shape (height, width, 2)."""
         return np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), -1).astype(
             float
         )
 
     def resized(self, width: int, height: int) -> PinholeCamera:
-        """The camera of the same picture at another size (axes scale separately)."""
+        """Return the camera of the image at another size; the axes scale separately."""
         sx, sy = width / self.width, height / self.height
         return PinholeCamera(
             width,
@@ -118,7 +118,7 @@ class PinholeCamera:
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a model's image processor takes without resizing.
+    """Image sizes that a model's image processor accepts without resizing.
 
     Sides must be multiples of `multiple` px, the area must lie in [min_pixels, max_pixels].
     """
@@ -133,7 +133,7 @@ class UnifiedCamera:
     """How a source image enters the model: resized to the unified focal length (paper 3.1).
 
     The content of the source fills the upper left `content_width` x `content_height` pixels of
-    the view; what remains is padding. `focal` is the focal length that the checkpoint learned.
+    the view; the rest is padding. `focal`: focal length that the checkpoint learned, px.
     """
 
     source: PinholeCamera
@@ -148,19 +148,19 @@ class UnifiedCamera:
         return math.sqrt(self.view.fx * self.view.fy)
 
     def metric_depth(self, answer: ArrayLike) -> NDArray[np.float64]:
-        """Metres, from answers of a model that takes its input's focal length for `focal`.
+        """Convert the answers of a model that assumes the focal length `focal` to metres.
 
         An object at depth z seen with focal length f looks like one at z * focal / f seen with
-        `focal`, hence depth = answer * f / focal.
+        `focal`. Hence depth = answer * f / focal.
         """
         return np.asarray(answer, dtype=float) * (self.effective_focal / self.focal)
 
     def to_view(self, pixels: ArrayLike) -> NDArray[np.float64]:
-        """Pixels of the view, shape (..., 2), from pixels of the source."""
+        """Convert pixels of the source to pixels of the view, shape (..., 2)."""
         return (np.asarray(pixels, dtype=float) + 0.5) * self._scale() - 0.5
 
     def to_source(self, pixels: ArrayLike) -> NDArray[np.float64]:
-        """Pixels of the source, shape (..., 2), from pixels of the view."""
+        """Convert pixels of the view to pixels of the source, shape (..., 2)."""
         return (np.asarray(pixels, dtype=float) + 0.5) / self._scale() - 0.5
 
     def _scale(self) -> NDArray[np.float64]:
@@ -176,21 +176,21 @@ def unify_focal(
     fit: Fit,
     view_focal: float | None = None,
 ) -> UnifiedCamera:
-    """Choose the size at which an image enters the model, such that its processor resizes nothing.
+    """Choose the size at which an image enters the model, so that its processor resizes nothing.
 
     Args:
         camera: the rectified source camera.
         focal: unified focal length of the checkpoint, px.
         limits: of the checkpoint's image processor.
-        fit: how sides become multiples of `limits.multiple`: "scale" stretches each axis to the
-            nearest one (as the stock processor does), "pad" keeps pixels square and pads at the
-            right and at the bottom.
-        view_focal: focal length at which the image enters all the same, px: a smaller one makes
-            fewer visual tokens of it, for coarser answers. None for `focal`.
+        fit: how sides become multiples of `limits.multiple`. "scale" stretches each axis to the
+            nearest multiple, as the stock processor does. "pad" keeps pixels square and pads at
+            the right and at the bottom.
+        view_focal: focal length at which the image enters instead, px. A smaller one needs fewer
+            visual tokens and gives coarser answers. None for `focal`.
 
     Raises:
-        GeometryError: when the focal length is not positive and finite, when the intrinsics make
-            the image absurdly small, large or narrow, or no size fits the limits.
+        GeometryError: if the focal length is not positive and finite, if the intrinsics make the
+            image absurdly small, large or narrow, or if no size fits the limits.
     """
     entering = focal if view_focal is None else view_focal
     for length in (focal, entering):
@@ -226,7 +226,7 @@ def unify_focal(
 
 
 def _area_clamp(width: float, height: float, limits: ImageLimits) -> float:
-    """Factor on both sides that brings an area into the limits."""
+    """Return the factor on both sides that brings an area into the limits."""
     area = width * height
     if area > limits.max_pixels:
         return math.sqrt(limits.max_pixels / area)
@@ -236,9 +236,9 @@ def _area_clamp(width: float, height: float, limits: ImageLimits) -> float:
 
 
 def _within_area(columns: int, rows: int, aspect: float, limits: ImageLimits) -> tuple[int, int]:
-    """Move sides, counted in multiples, step by step until the area fits the limits.
+    """Change sides, counted in multiples, step by step until the area fits the limits.
 
-    Each step moves the side that brings the shape closer to `aspect`, width by height.
+    Each step changes the side that brings the shape closer to `aspect`, width by height.
     """
     cell = limits.multiple**2
     while columns * rows * cell > limits.max_pixels and columns * rows > 1:
@@ -259,31 +259,31 @@ def _within_area(columns: int, rows: int, aspect: float, limits: ImageLimits) ->
 def text_coordinates(
     pixels: ArrayLike, width: int, height: int, text_range: int
 ) -> NDArray[np.int64]:
-    """Pixels as the integers that a question names, in [0, text_range) (paper 3.1).
+    """Convert pixels to the integers that a question names, in [0, text_range) (paper 3.1).
 
     Args:
         pixels: (u, v) in the image that the model sees, shape (..., 2).
-        width: of that image in px.
-        height: of that image in px.
+        width: of that image, px.
+        height: of that image, px.
         text_range: of the checkpoint (2000 for the authors').
 
     Raises:
-        GeometryError: when a pixel does not lie in the image.
+        GeometryError: if a pixel does not lie in the image.
     """
-    # Multiplied first: whole numbers stay exact, so that rounding down never misses one.
+    # Multiply first: whole numbers stay exact, and rounding down is right.
     scaled = (np.asarray(pixels, dtype=float) + 0.5) * text_range / (width, height)
-    # Negated, so that NaN does not pass; the slack is for the rounding of a resize.
+    # Negated so that NaN does not pass. The slack allows for the rounding of a resize.
     if not ((scaled > -1e-6) & (scaled < text_range + 1e-6)).all():
         raise GeometryError(f"a pixel lies outside of the image of {width}x{height} px")
     return np.clip(np.floor(scaled), 0, text_range - 1).astype(np.int64)
 
 
 def text_box(box: ArrayLike, unified: UnifiedCamera, text_range: int) -> NDArray[np.int64]:
-    """An object's box as a question names it, in [0, text_range).
+    """Convert an object's box to the integers that a question names, in [0, text_range).
 
     Args:
         box: (left, top, right, bottom) of its outermost pixels in the source image, shape (4,);
-            what lies outside of the image is cut off.
+            parts outside of the image are cut off.
         unified: how the image enters the model.
         text_range: of the checkpoint.
 
@@ -291,13 +291,13 @@ def text_box(box: ArrayLike, unified: UnifiedCamera, text_range: int) -> NDArray
         (xmin, ymin, xmax, ymax), shape (4,).
 
     Raises:
-        GeometryError: when the box is not finite, turned around, or all of it lies outside.
+        GeometryError: if the box is not finite, inverted, or completely outside of the image.
     """
     source, view = unified.source, unified.view
     corners, last = np.reshape(box, (2, 2)).astype(float), (source.width - 1, source.height - 1)
     shown = ", ".join(f"{value:g}" for value in corners.ravel())
     if not (np.isfinite(corners).all() and (corners[0] <= corners[1]).all()):
-        raise GeometryError(f"({shown}) is no box: they are its left, top, right and bottom in px")
+        raise GeometryError(f"({shown}) is no box: give its left, top, right and bottom in px")
     if (corners[1] < 0).any() or (corners[0] > last).any():
         raise GeometryError(
             f"the box ({shown}) lies outside of the image of {source.width}x{source.height} px"
@@ -311,5 +311,5 @@ def text_box(box: ArrayLike, unified: UnifiedCamera, text_range: int) -> NDArray
 def pixels_from_text(
     coordinates: ArrayLike, width: int, height: int, text_range: int
 ) -> NDArray[np.float64]:
-    """Pixel at the middle of each text coordinate's cell, shape (..., 2)."""
+    """Return the pixel at the centre of each text coordinate's cell, shape (..., 2)."""
     return (np.asarray(coordinates, dtype=float) + 0.5) / text_range * (width, height) - 0.5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motions chained to a pose: dead reckoning with covariance."""
+"""Chain motions to a pose: dead reckoning with covariance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlm3_ros.geometry.motion import (
 )
 
 ORIGIN_COVARIANCE: Covariance = np.eye(6) * 1e-6
-"""The origin is exact by definition; filters need a covariance that they can invert."""
+"""The origin is exact by definition, but filters need a covariance that they can invert."""
 
 
 def _identity() -> Transform:
@@ -32,11 +32,11 @@ def _certain() -> Covariance:
 
 @dataclass(frozen=True)
 class ChainedPose:
-    """A pose in odom, as the pose of a reference and the motion since then.
+    """A pose in odom: the pose of a reference and the motion since then.
 
-    The origin of a chain by default. Transforms have the shape (4, 4), in metres; `covariance_ref`
-    is in the axes of odom, `covariance` of the motion in those of the reference, (6, 6) each, see
-    `vlm3_ros.geometry.motion`. Both are taken for independent.
+    By default the origin of a chain. Transforms have the shape (4, 4), in metres. Covariances have
+    the shape (6, 6), see `vlm3_ros.geometry.motion`: `covariance_ref` is in the axes of odom,
+    `covariance` of the motion in those of the reference. Both are assumed to be independent.
     """
 
     T_odom_ref: Transform = field(default_factory=_identity)
@@ -46,35 +46,35 @@ class ChainedPose:
 
     @property
     def T_odom_base(self) -> Transform:
-        """The pose."""
+        """Pose of the base in odom, shape (4, 4), metres."""
         return compose(self.T_odom_ref, self.T_ref_base)
 
     @property
     def covariance_odom_base(self) -> Covariance:
-        """Of the pose, in the axes of odom."""
+        """Covariance of the pose in the axes of odom, shape (6, 6)."""
         return compose_covariance(
             self.covariance_ref, self.T_odom_ref, self.covariance, self.T_ref_base
         )
 
     def moved(self, T_ref_base: Transform, covariance: Covariance) -> ChainedPose:
-        """Another pose, from the same reference."""
+        """Return another pose from the same reference."""
         return ChainedPose(self.T_odom_ref, self.covariance_ref, T_ref_base, covariance)
 
     def disturbed(self, covariance: Covariance) -> ChainedPose:
-        """The same pose after a motion that is nothing but noise, in the axes of the base."""
+        """Return the same pose with noise added, its covariance in the axes of the base."""
         return self.moved(
             self.T_ref_base,
             compose_covariance(self.covariance, self.T_ref_base, covariance, np.eye(4)),
         )
 
     def as_reference(self) -> ChainedPose:
-        """The same pose, for motions since it."""
+        """Return the same pose as the reference of later motions."""
         return ChainedPose(self.T_odom_base, self.covariance_odom_base)
 
     def twist_to(
         self, later: ChainedPose, seconds: float
     ) -> tuple[NDArray[np.float64], Covariance]:
-        """The velocity that leads to another pose from the same reference.
+        """Return the velocity that leads to another pose from the same reference.
 
         Returns:
             The twist (6,), m/s and rad/s in the axes of the base, and its covariance (6, 6).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two views and the pixels that correspond: what a motion predicts, and the motion they tell.
+"""Two-view geometry: check matches against a motion, and solve the motion from matches.
 
 Pixels are (u, v) of each camera's own image. `T_cam1_cam2` takes points of the second optical
 frame to the first. Sources: Hartley and Zisserman 2003, chapters 9 and 11 (Sampson error: 11.4.3);
@@ -27,20 +27,20 @@ from vlm3_ros.geometry.motion import (
 )
 
 MIN_ESSENTIAL = 6
-"""Matches that determine an essential matrix: five do up to ten-fold, one more to choose."""
+"""Matches for an essential matrix: five leave up to ten solutions, a sixth chooses one."""
 
 MIN_METRIC = 4
-"""Matches with depth that determine a motion, the fourth to tell its solutions apart."""
+"""Matches with depth for a motion: three leave several solutions, a fourth chooses one."""
 
 _CONFIDENCE, _ITERATIONS = 0.999, 1000
 
 
 @dataclass(frozen=True)
 class GeometricMotion:
-    """A motion that was solved from matches.
+    """A motion solved from matches.
 
-    `T_cam1_cam2`: in metres, or with a displacement of length 1 where the scale is unknown.
-    `inliers`: which matches it explains, shape (n,), bool.
+    `T_cam1_cam2`: in metres, or with a displacement of length 1 if the scale is unknown.
+    `inliers`: mask of the matches that it explains, shape (n,).
     """
 
     T_cam1_cam2: Transform
@@ -48,7 +48,7 @@ class GeometricMotion:
 
 
 def essential_matrix(T_cam1_cam2: Transform) -> NDArray[np.float64]:
-    """E with ray1 . E ray2 = 0 for the rays of every point, shape (3, 3)."""
+    """Return E with ray1 . E ray2 = 0 for the rays of every point, shape (3, 3)."""
     return cross_matrix(T_cam1_cam2[:3, 3]) @ T_cam1_cam2[:3, :3]
 
 
@@ -59,18 +59,19 @@ def epipolar_residuals(
     camera2: PinholeCamera,
     pixels2: ArrayLike,
 ) -> NDArray[np.float64]:
-    """How far matches are from what a motion allows, radians of view (Sampson error).
+    """Measure how far matches are from what a motion allows (Sampson error).
 
-    The distance is told as an angle at the image centre, so it does not depend on image sizes. No
-    scale enters it, nor on which side of the camera the point would lie.
+    The distance is an angle at the image centre and so does not depend on the image size. It
+    depends neither on the scale of the motion nor on the side of the camera on which the point
+    would lie.
 
     Args:
         pixels1: shape (n, 2).
         pixels2: shape (n, 2).
 
     Returns:
-        Shape (n,), to first order the angle by which both pixels together must move; NaN where a
-        pixel is NaN, and everywhere for a motion without displacement, which any match fits.
+        Radians, shape (n,): to first order the angle by which both pixels together must move. NaN
+        if a pixel is NaN. All NaN for a motion without displacement, which fits any match.
     """
     rays1, rays2 = camera1.rays(pixels1), camera2.rays(pixels2)
     E = essential_matrix(T_cam1_cam2)
@@ -89,22 +90,23 @@ def parallaxes(
     camera2: PinholeCamera,
     pixels2: ArrayLike,
 ) -> NDArray[np.float64]:
-    """The angles at which the rays of matches meet, radians, by the rotation of a motion.
+    """Return the angles at which the rays of matches meet.
 
-    The direction of its displacement tells where they meet; no scale enters.
+    The rotation of the motion gives the angle, the direction of its displacement the sign. They do
+    not depend on the scale.
 
     Args:
         pixels1: shape (n, 2).
         pixels2: shape (n, 2).
 
     Returns:
-        Shape (n,), negative where they meet behind a camera: the point that both are said to see
-        cannot be there. NaN where a pixel is; 0 for a motion without displacement.
+        Radians, shape (n,). Negative if the rays meet behind a camera, where no camera sees a
+        point. NaN if a pixel is NaN; 0 for a motion without displacement.
     """
     rays1, rays2 = camera1.rays(pixels1), camera2.rays(pixels2) @ T_cam1_cam2[:3, :3].T
     across = np.cross(rays1, rays2)
     baseline = T_cam1_cam2[:3, 3]
-    # To the point, in multiples of the rays and of a positive number.
+    # Ranges to the point in multiples of the rays, times a positive number.
     range1 = np.sum(np.cross(baseline, rays2) * across, axis=-1)
     range2 = np.sum(np.cross(baseline, rays1) * across, axis=-1)
     angles = np.arctan2(np.linalg.norm(across, axis=-1), np.sum(rays1 * rays2, axis=-1))
@@ -118,7 +120,7 @@ def transferred_pixels(
     depth1: ArrayLike,
     camera2: PinholeCamera,
 ) -> NDArray[np.float64]:
-    """Where the second camera sees what the first one sees at these pixels.
+    """Return where the second camera sees what the first one sees at pixels.
 
     Args:
         pixels1: shape (..., 2).
@@ -139,24 +141,24 @@ def motion_from_matches(
     pixels2: ArrayLike,
     tolerance: float,
 ) -> GeometricMotion | None:
-    """The motion up to its scale, from matches alone: the essential matrix by RANSAC.
+    """Solve the motion up to its scale from matches: the essential matrix by RANSAC.
 
-    It needs a displacement: where the camera only turned, its direction is arbitrary.
+    If the camera only turned, the direction of the displacement is arbitrary.
 
     Args:
-        pixels1: shape (n, 2); matches that hold NaN are left out.
+        pixels1: shape (n, 2); matches with NaN are ignored.
         pixels2: shape (n, 2).
-        tolerance: radians of view within which a match is an inlier.
+        tolerance: radians within which a match is an inlier.
 
     Returns:
-        A motion of unit displacement; None with fewer than `MIN_ESSENTIAL` matches, or where they
-        determine none.
+        A motion of unit displacement; None if there are fewer than `MIN_ESSENTIAL` matches, or if
+        they determine no motion.
     """
     rays1, rays2 = camera1.rays(pixels1)[:, :2], camera2.rays(pixels2)[:, :2]
     known = np.isfinite(rays1).all(1) & np.isfinite(rays2).all(1)
     if known.sum() < MIN_ESSENTIAL:
         return None
-    # OpenCV's transform goes from its first to its second view: here T_cam1_cam2 from cam2.
+    # OpenCV's transform takes its first view to its second one: pass cam2 first.
     E, mask = cv2.findEssentialMat(
         rays2[known],
         rays1[known],
@@ -168,7 +170,7 @@ def motion_from_matches(
     )
     if E is None or E.shape != (3, 3):
         return None
-    # Matches are in front of both cameras at any distance: far ones tell the rotation.
+    # Accept points at any distance in front of both cameras: far ones determine the rotation.
     found, R, t, mask, _ = cv2.recoverPose(
         E, rays2[known], rays1[known], np.eye(3), distanceThresh=1e6, mask=mask
     )
@@ -187,19 +189,19 @@ def metric_motion_from_matches(
     pixels2: ArrayLike,
     tolerance: float,
 ) -> GeometricMotion | None:
-    """The motion in metres, from matches and the depth of the first image: PnP by RANSAC.
+    """Solve the motion in metres from matches and the depth of the first image: PnP by RANSAC.
 
-    Unlike the essential matrix it holds without any displacement, too. Depths that are too large
-    by a factor make the displacement too large by the same one.
+    Unlike the essential matrix this also works without displacement. Depths that are too large by
+    a factor make the displacement too large by the same factor.
 
     Args:
-        pixels1: shape (n, 2); matches that hold NaN are left out, as are those without depth.
-        depth1: metres along Z, shape (n,), NaN where unknown.
+        pixels1: shape (n, 2); matches with NaN or without depth are ignored.
+        depth1: metres along Z, shape (n,), NaN if unknown.
         pixels2: shape (n, 2).
-        tolerance: radians of view within which a match is an inlier.
+        tolerance: radians within which a match is an inlier.
 
     Returns:
-        None with fewer than `MIN_METRIC` matches, or where they determine no motion.
+        None if there are fewer than `MIN_METRIC` matches, or if they determine no motion.
     """
     points = camera1.unproject(pixels1, depth1)
     rays2 = camera2.rays(pixels2)[:, :2]
@@ -238,14 +240,14 @@ def metric_motion_covariance(
     camera2: PinholeCamera,
     pixels2: ArrayLike,
 ) -> Covariance | None:
-    """Covariance of a motion from `metric_motion_from_matches`, from what its inliers leave over.
+    """Estimate the covariance of `metric_motion_from_matches` from the residuals of its inliers.
 
-    That of least squares: s^2 (J' J)^-1 with s^2 the squared residuals over their degrees of
-    freedom, 2 n - 6. Errors that all depths share do not show in residuals: add them apart.
+    Least squares: s^2 (J' J)^-1, where s^2 is the sum of squared residuals over their degrees of
+    freedom, 2 n - 6. Residuals do not show an error that all depths share: add it separately.
 
     Returns:
-        Shape (6, 6), in the axes of the first camera (`vlm3_ros.geometry.motion`); None with
-        fewer than 4 inliers, or where they leave a direction open.
+        Shape (6, 6), in the axes of the first camera (`vlm3_ros.geometry.motion`); None if there
+        are fewer than `MIN_METRIC` inliers, or if they do not determine all directions.
     """
     inliers = motion.inliers
     if inliers.sum() < MIN_METRIC:
@@ -258,7 +260,7 @@ def metric_motion_covariance(
     projection = np.stack(
         [np.stack([1 / z, zero, -x / z**2], -1), np.stack([zero, 1 / z, -y / z**2], -1)], axis=1
     )
-    # A displacement of the camera moves the point back, a turn about an axis swings its arm back.
+    # If the camera moves, the point moves back; if the camera turns, the point's arm swings back.
     of_shift = -projection @ R.T
     of_turn = np.cross(arms[:, None], of_shift)
     jacobian = np.concatenate([of_shift, of_turn], axis=-1).reshape(-1, 6)
@@ -271,6 +273,6 @@ def metric_motion_covariance(
 
 
 def closure_error(T_a_b: Transform, T_b_a: Transform) -> tuple[float, float]:
-    """How far a motion and its way back miss the start: metres and degrees."""
+    """Return by how much a motion and the motion back miss the start: metres and degrees."""
     round_trip = T_a_b @ T_b_a
     return float(np.linalg.norm(round_trip[:3, 3])), math.degrees(rotation_angle(round_trip))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far an image has moved since another one, without any model: sparse optical flow.
+"""Sparse optical flow between two images, without any model.
 
-Lucas and Kanade's pyramid on Shi and Tomasi's corners, both OpenCV's.
+OpenCV's pyramidal Lucas-Kanade method on Shi-Tomasi corners.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOW_WIDTH = 320
-"""Pixels across to which larger images are shrunk: less noise, and less work."""
+"""Width in px to which larger images are shrunk: less noise and less work."""
 
 MIN_CORNERS = 12
-"""Corners without which an image tells nothing about motion: a blank wall, the dark."""
+"""Fewer corners say nothing about motion: a blank wall, darkness."""
 
 _CORNERS, _QUALITY, _DISTANCE = 100, 0.01, 7
-"""The best corners of an image of that width, not closer than this, px."""
+"""Number of corners, their minimum quality and their minimum distance, px."""
 
 _WINDOW = 31
-"""Side of what is followed around a corner, px: OpenCV's default of 21 follows noise more."""
+"""Side of the window around a corner, px: OpenCV's default of 21 follows noise more often."""
 
 _BORDER = 15
 """Side of the square around a corner that must be visible, px."""
@@ -31,17 +31,17 @@ def image_flow(
     image2: NDArray[np.uint8],
     visible: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64] | None:
-    """How far corners of the first image have moved in the second one.
+    """Measure how far corners of the first image have moved in the second one.
 
     Args:
         image1: RGB, shape (height, width, 3), uint8.
         image2: of the same shape.
-        visible: pixels of the first image that show something, shape (height, width), None for
-            all: the edge of what a rectified image shows never moves.
+        visible: mask of valid pixels of the first image, shape (height, width); None if all are
+            valid. The border of the valid part of a rectified image never moves.
 
     Returns:
-        Pixels of images that are `FLOW_WIDTH` across (or less, if these are), one for each corner,
-        infinite for those that were not found again; None with fewer than `MIN_CORNERS`.
+        Distance of each corner in px of an image that is at most `FLOW_WIDTH` wide, infinite for
+        corners that were lost; None if there are fewer than `MIN_CORNERS` corners.
     """
     scale = min(1.0, FLOW_WIDTH / image1.shape[1])
     small1, small2 = _small(image1, scale), _small(image2, scale)
@@ -57,7 +57,7 @@ def image_flow(
         small1, small2, corners, corners.copy(), winSize=(_WINDOW, _WINDOW)
     )
     shifts = np.linalg.norm(np.asarray(moved) - corners, axis=-1)
-    # What left the image is what moved: without it, only the robot's own bumper might be left.
+    # Corners that left the image have moved. Without them only the robot's bumper might remain.
     return np.where(np.asarray(found) > 0, shifts, np.inf)[:, 0]
 
 

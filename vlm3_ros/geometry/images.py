@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as the model sees them."""
+"""Resize images for the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vlm3_ros.geometry.camera import GeometryError, UnifiedCamera
 
 PADDING = 128
-"""Grey level of the padding: the mean that Qwen3-VL's processor subtracts."""
+"""Grey level of the padding: the mean that Qwen3-VL's image processor subtracts."""
 
 
 def unify_image(image: NDArray[np.uint8], unified: UnifiedCamera) -> NDArray[np.uint8]:
@@ -24,7 +24,7 @@ def unify_image(image: NDArray[np.uint8], unified: UnifiedCamera) -> NDArray[np.
         RGB, shape (view height, view width, 3), uint8, C-contiguous.
 
     Raises:
-        GeometryError: when the image has another size than the source camera.
+        GeometryError: if the image does not have the size of the source camera.
     """
     source, view = unified.source, unified.view
     if image.shape != (source.height, source.width, 3):
@@ -32,7 +32,7 @@ def unify_image(image: NDArray[np.uint8], unified: UnifiedCamera) -> NDArray[np.
             f"the image has shape {image.shape}, its camera is {source.width}x{source.height}"
         )
     size = (unified.content_width, unified.content_height)
-    # Two steps: where one axis grows, cv2's area averaging shifts the one that shrinks.
+    # Two steps: if one axis grows, cv2's area averaging shifts the other one, which shrinks.
     smaller = (min(size[0], source.width), min(size[1], source.height))
     content = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
     content = cv2.resize(content, size, interpolation=cv2.INTER_LINEAR)
@@ -45,11 +45,11 @@ def unify_image(image: NDArray[np.uint8], unified: UnifiedCamera) -> NDArray[np.
 
 
 def lab_image(image: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
-    """A smaller image without its noise, whose colours differ by as much as they seem to.
+    """Shrink an image, remove its noise, and convert it to perceptual colours.
 
     Args:
         image: RGB, shape (height, width, 3), uint8.
-        scale: of its sides, at most 1.
+        scale: factor on its sides, at most 1.
 
     Returns:
         CIELAB, shape (rows, columns, 3), float32; a just noticeable difference is about 2.

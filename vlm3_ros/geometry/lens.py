@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real lenses: the calibration of a sensor_msgs/CameraInfo, and what rectifies its images.
+"""Real lenses: the calibration of a sensor_msgs/CameraInfo, and rectification.
 
-Raw pixels are those that the camera delivers, rectified pixels those of the ideal pinhole camera
+Raw pixels are those of the camera's images, rectified pixels those of the ideal pinhole camera
 `LensCamera.rectified`. Binning and regions of interest follow REP-104 and image_geometry.
 """
 
@@ -28,13 +28,13 @@ _COEFFICIENTS: dict[DistortionModel, tuple[int, ...]] = {
     "rational_polynomial": (8, 12, 14),
     "equidistant": (4,),
 }
-# OpenCV, and so all of ROS, ignores skew. Up to this share of fx that costs a few pixels at most.
+# OpenCV, and so all of ROS, ignores skew. Up to this share of fx it costs at most a few pixels.
 _MAX_SKEW = 0.01
-# Beyond, in px, a value is garbage and products of it overflow.
+# In px; values beyond are garbage, and products of them overflow.
 _SMALLEST_FOCAL, _LARGEST_INTRINSIC = 0.1, 1e7
-# cv2.remap interpolates in steps of 1/32 px: half a step outside the image is still inside.
+# cv2.remap interpolates in steps of 1/32 px: half a step outside the image counts as inside.
 _EDGE = 1 / 64
-# OpenCV inverts distortion by iteration; a result that does not map back is not a result.
+# OpenCV inverts distortion by iteration. A result must map back within this many px.
 _INVERSE_TOLERANCE = 0.1
 _NO_MOTION = np.zeros(3)
 
@@ -44,16 +44,16 @@ class LensCamera:
     """A calibrated camera, already adjusted for binning and region of interest.
 
     Build it with `lens_from_calibration` or `load_camera_yaml`, which check the values. Equal
-    cameras are one key: rectification maps are computed once for all of them.
+    cameras share their rectification maps.
 
     Attributes:
-        width, height: size of the image as it arrives, px.
+        width, height: size of the raw image, px.
         K: intrinsic matrix of the raw image, shape (3, 3), without skew.
-        distortion_model: of sensor_msgs/distortion_models, "none" for a lens without distortion.
+        distortion_model: as in sensor_msgs/distortion_models; "none" without distortion.
         D: distortion coefficients, shape (n,), in the order of OpenCV.
         R: rotates raw camera axes to rectified ones, shape (3, 3).
         P: projection of the rectified image, shape (3, 4). Its fourth column (a stereo pair's
-            baseline) is kept and not used: points are those of this camera's own optical frame.
+            baseline) is kept but not used: points are in this camera's own optical frame.
     """
 
     width: int
@@ -82,28 +82,28 @@ class LensCamera:
 
     @property
     def rectified(self) -> PinholeCamera:
-        """The camera of the rectified image, from P."""
+        """Camera of the rectified image, from P."""
         (fx, _, cx, _), (_, fy, cy, _), _ = self.P.tolist()
         return PinholeCamera(self.width, self.height, fx, fy, cx, cy)
 
     @property
     def is_pinhole(self) -> bool:
-        """Whether raw and rectified image are the same, so that rectification does nothing."""
+        """Whether the raw and the rectified image are the same."""
         straight = self.distortion_model != "equidistant" and not self.D.any()
         unrotated = np.array_equal(self.R, np.eye(3))
         return straight and unrotated and np.array_equal(self.rectified.K, self.K)
 
     def rectify(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The rectified image; black where `rectified_mask` is False.
+        """Rectify an image; pixels are black if `rectified_mask` is False.
 
         Args:
             image: raw image, shape (height, width) or (height, width, channels).
 
         Returns:
-            An image of the same shape and dtype; the very same object where `is_pinhole`.
+            An image of the same shape and dtype; the same object if `is_pinhole`.
 
         Raises:
-            GeometryError: when the image has another size.
+            GeometryError: if the image has another size.
         """
         if image.shape[:2] != (self.height, self.width):
             raise GeometryError(
@@ -116,14 +116,14 @@ class LensCamera:
         return cv2.remap(image, table, fractions, cv2.INTER_LINEAR)
 
     def rectified_mask(self) -> NDArray[np.bool_]:
-        """Which rectified pixels show something, shape (height, width), read-only.
+        """Return the mask of valid rectified pixels, shape (height, width), read-only.
 
-        False where the lens does not image the pixel's ray, or images it outside of the raw image.
+        False if the lens does not image the pixel's ray, or images it outside of the raw image.
         """
         return _rectification(self)[2]
 
     def rectify_pixels(self, pixels: ArrayLike) -> NDArray[np.float64]:
-        """Rectified pixels, shape (..., 2), from raw ones; NaN where there is none."""
+        """Convert raw pixels to rectified ones, shape (..., 2); NaN if there is none."""
         raw = np.asarray(pixels, dtype=float)
         if raw.size == 0:
             return raw.copy()
@@ -132,9 +132,9 @@ class LensCamera:
         return np.where(error < _INVERSE_TOLERANCE, rectified, np.nan)
 
     def distort_pixels(self, pixels: ArrayLike) -> NDArray[np.float64]:
-        """Raw pixels, shape (..., 2), from rectified ones; NaN where the lens images no such ray.
+        """Convert rectified pixels to raw ones, shape (..., 2).
 
-        The result may lie outside of the raw image.
+        NaN if the lens does not image the ray. The result may lie outside of the raw image.
         """
         rectified = np.asarray(pixels, dtype=float)
         rays = (self.rectified.rays(rectified) @ self.R).reshape(-1, 3)
@@ -157,25 +157,25 @@ def lens_from_calibration(
     roi: tuple[int, int, int, int] | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> LensCamera:
-    """Check a calibration in the terms of sensor_msgs/CameraInfo and adjust it to its images.
+    """Check a calibration as in sensor_msgs/CameraInfo and adjust it to its images.
 
-    K and P shift by the region's offset, then shrink by the binning: (c - offset) / binning, as
-    image_geometry does it.
+    The region's offset shifts K and P, then the binning shrinks them: (c - offset) / binning, as in
+    image_geometry.
 
     Args:
         width: size at which the camera was calibrated, px.
         height: size at which the camera was calibrated, px.
         K: 9 values, row by row.
-        D: coefficients; none at all means no distortion, except for "equidistant".
+        D: coefficients; empty means no distortion, except for "equidistant".
         model: "plumb_bob", "rational_polynomial", "equidistant"; "none" or "" without distortion.
         R: 9 values, row by row; all zero means no rotation.
         P: 12 values, row by row; all zero means K.
         binning: (x, y); 0 means 1.
         roi: (x_offset, y_offset, width, height) in px of the calibration; all zero means all.
-        image_size: (width, height) of the images that arrive, to compare with; None: unknown.
+        image_size: expected (width, height) of the images; None: unknown.
 
     Raises:
-        GeometryError: with what is wrong and what to do.
+        GeometryError: saying what is wrong and what to do.
     """
     if not (1 <= width <= _LARGEST_INTRINSIC and 1 <= height <= _LARGEST_INTRINSIC):
         raise GeometryError(f"the calibrated image size is {width}x{height}: calibrate the camera")
@@ -230,13 +230,13 @@ def load_camera_yaml(path: str | Path) -> LensCamera:
     rectification and projection matrices mean a monocular camera.
 
     Raises:
-        GeometryError: with the file's name, when it cannot be read or its values are wrong.
+        GeometryError: naming the file, if it cannot be read or its values are wrong.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise GeometryError(f"{path}: {error.strerror}") from error
-    except Exception as error:  # dates that do not exist, deep nesting: yaml lets out anything
+    except Exception as error:  # yaml raises anything, as for impossible dates or deep nesting
         raise GeometryError(f"{path} is no YAML file: {error}") from error
     try:
         return _lens_from_yaml(content)
@@ -354,7 +354,7 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _overlaps(lens: LensCamera) -> bool:
-    """Whether the rectified image shows anything of the raw one, looked at on a coarse grid."""
+    """Whether the rectified image shows any part of the raw one, tested on a coarse grid."""
     columns = np.linspace(0, lens.width - 1, 32)
     rows = np.linspace(0, lens.height - 1, 32)
     raw = lens.distort_pixels(np.stack(np.meshgrid(columns, rows), -1))
@@ -371,7 +371,7 @@ def _inside(raw: NDArray[Any], lens: LensCamera) -> NDArray[np.bool_]:
 def _rectification(
     lens: LensCamera,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16], NDArray[np.bool_]]:
-    """Tables for cv2.remap, shapes (H, W, 2) and (H, W), and the mask, shape (H, W)."""
+    """Compute tables for cv2.remap, shapes (H, W, 2) and (H, W), and the mask, shape (H, W)."""
     camera = lens.rectified
     size = (lens.width, lens.height)
     init = (
@@ -383,7 +383,7 @@ def _rectification(
     mask = _inside(np.dstack([raw_u, raw_v]), lens)
     mask &= _images_rays(lens, camera.rays(camera.pixel_grid()) @ lens.R)
     mask.setflags(write=False)
-    # What the lens does not image must come out black, not as the polynomial's mirror image.
+    # Rays that the lens does not image must be black, not the polynomial's mirror image.
     raw_u[~mask] = raw_v[~mask] = -2
     table, fractions = cv2.convertMaps(raw_u, raw_v, cv2.CV_16SC2)
     return cast("NDArray[np.int16]", table), cast("NDArray[np.uint16]", fractions), mask
@@ -392,8 +392,8 @@ def _rectification(
 def _images_rays(lens: LensCamera, rays: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether the lens images rays in raw camera axes, shape (..., 3) -> (...).
 
-    Rays from behind are not imaged, nor those beyond the angle at which the distortion polynomial
-    turns back: it would place them, mirrored, among those that are.
+    It images neither rays from behind nor those beyond the angle at which the distortion
+    polynomial turns back, which would map them, mirrored, into the image.
     """
     ahead = rays[..., 2] > 0
     z = np.where(ahead, rays[..., 2], np.nan)
@@ -402,7 +402,7 @@ def _images_rays(lens: LensCamera, rays: NDArray[np.float64]) -> NDArray[np.bool
 
 @lru_cache(maxsize=64)
 def _largest_radius(lens: LensCamera) -> float:
-    """Distance from the axis, at Z = 1, up to which the radial distortion grows steadily."""
+    """Distance from the axis, at Z = 1, up to which the radial distortion is monotonic."""
     radial = lens.D.copy()
     if lens.distortion_model != "equidistant":
         # k1 k2 p1 p2 k3 k4 k5 k6 s1 ...: only the k are radial.
@@ -417,7 +417,7 @@ def _largest_radius(lens: LensCamera) -> float:
 
 
 def _project(lens: LensCamera, rays: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Raw pixels, shape (N, 2), of rays in raw camera axes, shape (N, 3)."""
+    """Project rays in raw camera axes, shape (N, 3), to raw pixels, shape (N, 2)."""
     if lens.distortion_model == "equidistant":
         pixels, _ = cv2.fisheye.projectPoints(rays[None], _NO_MOTION, _NO_MOTION, lens.K, lens.D)
     else:
@@ -426,7 +426,7 @@ def _project(lens: LensCamera, rays: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _undistort(lens: LensCamera, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rectified pixels of raw ones, shape (N, 1, 2), as far as OpenCV's iteration gets."""
+    """Convert raw pixels to rectified ones, shape (N, 1, 2), by OpenCV's iteration."""
     new_K = lens.rectified.K
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
     if lens.distortion_model == "equidistant":

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motions between camera poses: as transforms, as the three answers of the paper, and their error.
+"""Motions between camera poses: transforms, the three answers of the paper, and covariances.
 
 A transform `T_a_b`, shape (4, 4), takes points of frame b to frame a; its last column is the
-place of b in a. Axes of a camera are optical (REP-103): X right, Y down, Z forward; those of a
+position of b in a. Axes of a camera are optical (REP-103): X right, Y down, Z forward; those of a
 base are X forward, Y left, Z up.
 
 Covariances are 6x6 in the order of geometry_msgs/PoseWithCovariance: x, y, z in metres, then the
-rotations about X, Y, Z in radians. That of `T_a_b` is told in the fixed axes of a: for an error
+rotations about X, Y, Z in radians. That of `T_a_b` is in the fixed axes of a: for an error
 (dt, dr), the true transform has the translation t + dt and the rotation exp(dr) R. So a rotation
 error turns b about its own origin and does not move it.
 """
@@ -26,7 +26,7 @@ Transform = NDArray[np.float64]
 Covariance = NDArray[np.float64]
 
 FORWARD = (0.0, 0.0, 1.0)
-"""Direction that a motion without displacement is said to have."""
+"""Direction of a motion without displacement, by convention."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class MotionParts:
 
 
 def transform(rotation: Rotation, translation: ArrayLike) -> Transform:
-    """The transform of a rotation and a translation (3,)."""
+    """Build a transform from a rotation and a translation (3,)."""
     T = np.eye(4)
     T[:3, :3] = rotation.as_matrix()
     T[:3, 3] = translation
@@ -54,30 +54,30 @@ def transform(rotation: Rotation, translation: ArrayLike) -> Transform:
 def motion_from_parts(
     distance: float, direction: ArrayLike, yaw_pitch_roll_deg: ArrayLike
 ) -> Transform:
-    """T_cam1_cam2 of the paper's three answers, see `MotionParts`."""
+    """Build T_cam1_cam2 from the paper's three answers, see `MotionParts`."""
     rotation = Rotation.from_euler("YXZ", np.asarray(yaw_pitch_roll_deg, float), degrees=True)
     return transform(rotation, distance * np.asarray(direction, dtype=float))
 
 
 def motion_parts(T_cam1_cam2: Transform) -> MotionParts:
-    """The three answers that a motion has.
+    """Split a motion into the paper's three answers.
 
-    Yaw and roll lie in [-180, 180], pitch in [-90, 90]. Where the second camera looks straight up
-    or down only the sum or difference of yaw and roll means something, and roll is 0. The
-    direction of no displacement is `FORWARD`.
+    Yaw and roll lie in [-180, 180], pitch in [-90, 90]. If the second camera looks straight up or
+    down, only the sum or difference of yaw and roll has a meaning, and roll is 0. Without
+    displacement the direction is `FORWARD`.
     """
     translation = T_cam1_cam2[:3, 3]
     distance = math.hypot(*translation)
-    # Below, the quotient has lost its digits.
+    # Below this the quotient has lost its digits.
     is_displaced = distance >= np.finfo(float).tiny
     direction = translation / distance if is_displaced else np.array(FORWARD)
     return MotionParts(distance, direction, _yaw_pitch_roll_deg(T_cam1_cam2[:3, :3]))
 
 
 def _yaw_pitch_roll_deg(R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of R = Ry(yaw) Rx(pitch) Rz(roll).
+    """Return the angles of R = Ry(yaw) Rx(pitch) Rz(roll), shape (3,).
 
-    scipy warns at the poles; here they are an ordinary case.
+    scipy warns at the poles, which are an ordinary case here.
     """
     forward = R[:, 2]
     level = np.hypot(forward[0], forward[2])
@@ -90,7 +90,7 @@ def _yaw_pitch_roll_deg(R: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def inverse(T_a_b: Transform) -> Transform:
-    """T_b_a."""
+    """Return T_b_a."""
     T = np.eye(4)
     T[:3, :3] = T_a_b[:3, :3].T
     T[:3, 3] = -T[:3, :3] @ T_a_b[:3, 3]
@@ -98,29 +98,29 @@ def inverse(T_a_b: Transform) -> Transform:
 
 
 def compose(T_a_b: Transform, T_b_c: Transform) -> Transform:
-    """T_a_c, its rotation made orthonormal again, so that long chains stay transforms."""
+    """Return T_a_c with its rotation made orthonormal, so that long chains stay transforms."""
     product = T_a_b @ T_b_c
     return transform(Rotation.from_matrix(product[:3, :3]), product[:3, 3])
 
 
 def base_motion(T_cam1_cam2: Transform, T_base_camera: Transform) -> Transform:
-    """T_base1_base2, the motion of a base that carries the camera at a fixed place."""
+    """Return T_base1_base2, the motion of a base that carries the camera at a fixed place."""
     return compose(compose(T_base_camera, T_cam1_cam2), inverse(T_base_camera))
 
 
 def rotation_angle(T: Transform) -> float:
-    """Angle of a transform's rotation, radians in [0, pi]."""
+    """Return the angle of a transform's rotation, radians in [0, pi]."""
     return float(Rotation.from_matrix(T[:3, :3]).magnitude())
 
 
 def angles_between(vectors: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
-    """Angles between vectors of any length, radians in [0, pi], accurate also where they are tiny.
+    """Return angles between vectors of any length, radians in [0, pi], accurate if tiny.
 
     Args:
         vectors, others: shape (..., 3).
 
     Returns:
-        Shape (...,); 0 where either is zero, NaN where either is NaN.
+        Shape (...,); 0 if a vector is zero, NaN if one is NaN.
     """
     a, b = np.asarray(vectors, dtype=float), np.asarray(others, dtype=float)
     sine = np.linalg.norm(np.cross(a, b), axis=-1)
@@ -128,17 +128,16 @@ def angles_between(vectors: ArrayLike, others: ArrayLike) -> NDArray[np.float64]
 
 
 def body_twist(T_base1_base2: Transform, seconds: float) -> NDArray[np.float64]:
-    """The constant velocity that makes this motion in that time.
+    """Return the constant velocity that makes a motion in a time.
 
     Returns:
-        Shape (6,): linear in m/s, angular in rad/s, in the axes of the moving base, as
-        geometry_msgs/Twist of nav_msgs/Odometry has them. It is the SE(3) logarithm over time: a
-        base that drives a bend has a forward velocity only, although its displacement points
-        inwards.
+        Shape (6,): linear in m/s, angular in rad/s, in the axes of the moving base, as in the
+        twist of nav_msgs/Odometry. It is the SE(3) logarithm over time: a base that drives a bend
+        has only a forward velocity, although its displacement points inwards.
     """
     turn = Rotation.from_matrix(T_base1_base2[:3, :3]).as_rotvec()
     angle, cross = np.linalg.norm(turn), cross_matrix(turn)
-    # The factor of the second order; its series where the closed form would cancel.
+    # Second-order factor. For small angles use its series: the closed form loses its digits.
     factor = (1 - angle / 2 / np.tan(angle / 2)) / angle**2 if angle > 1e-4 else 1 / 12
     linear = T_base1_base2[:3, 3]
     linear = linear - cross @ linear / 2 + factor * cross @ cross @ linear
@@ -146,20 +145,20 @@ def body_twist(T_base1_base2: Transform, seconds: float) -> NDArray[np.float64]:
 
 
 def motion_error(T_a_b: Transform, T_a_b_true: Transform) -> NDArray[np.float64]:
-    """Error (dt, dr) of a transform, shape (6,), as covariances tell it: metres and radians."""
+    """Return the error (dt, dr) of a transform, as in covariances: metres, radians; shape (6,)."""
     turn = Rotation.from_matrix(T_a_b_true[:3, :3] @ T_a_b[:3, :3].T).as_rotvec()
     return np.concatenate([T_a_b_true[:3, 3] - T_a_b[:3, 3], turn])
 
 
 def perturbed(T_a_b: Transform, error: ArrayLike) -> Transform:
-    """The true transform for an error (6,); undoes `motion_error`."""
+    """Return the true transform for an error (6,); the inverse of `motion_error`."""
     error = np.asarray(error, dtype=float)
     rotation = Rotation.from_rotvec(error[3:]) * Rotation.from_matrix(T_a_b[:3, :3])
     return transform(rotation, T_a_b[:3, 3] + error[:3])
 
 
 def inverse_covariance(covariance: Covariance, T_a_b: Transform) -> Covariance:
-    """Covariance of T_b_a (in the axes of b) from that of T_a_b (in the axes of a)."""
+    """Return the covariance of T_b_a (in the axes of b) from that of T_a_b (in the axes of a)."""
     R_b_a = T_a_b[:3, :3].T
     jacobian = -_block_diagonal(R_b_a)
     jacobian[:3, 3:] = -R_b_a @ cross_matrix(T_a_b[:3, 3])
@@ -169,10 +168,10 @@ def inverse_covariance(covariance: Covariance, T_a_b: Transform) -> Covariance:
 def compose_covariance(
     covariance_a_b: Covariance, T_a_b: Transform, covariance_b_c: Covariance, T_b_c: Transform
 ) -> Covariance:
-    """Covariance of T_a_c (in the axes of a), for errors that do not depend on one another."""
+    """Return the covariance of T_a_c (in the axes of a) for independent errors."""
     R_a_b = T_a_b[:3, :3]
     jacobian = np.eye(6)
-    # A turn of b swings c about it.
+    # If b turns, c swings about it.
     jacobian[:3, 3:] = -cross_matrix(R_a_b @ T_b_c[:3, 3])
     return _transported(jacobian, covariance_a_b) + _transported(
         _block_diagonal(R_a_b), covariance_b_c
@@ -182,9 +181,9 @@ def compose_covariance(
 def base_motion_covariance(
     covariance: Covariance, T_cam1_cam2: Transform, T_base_camera: Transform
 ) -> Covariance:
-    """Covariance of T_base1_base2 (in the axes of base1) from that of T_cam1_cam2 (of cam1).
+    """Return the covariance of T_base1_base2 (axes of base1) from that of T_cam1_cam2 (of cam1).
 
-    The place of the camera on the base is taken for exact.
+    The pose of the camera on the base is assumed to be exact.
     """
     R_base_camera, lever = T_base_camera[:3, :3], T_base_camera[:3, 3]
     R_base1_base2 = R_base_camera @ T_cam1_cam2[:3, :3] @ R_base_camera.T
@@ -194,15 +193,15 @@ def base_motion_covariance(
 
 
 def metric_motion(T_seen: Transform, first: UnifiedCamera) -> Transform:
-    """T_cam1_cam2 from the motion that a model sees who takes the focal length for the learned one.
+    """Return T_cam1_cam2 from the motion that a model sees, which assumes the learned focal length.
 
-    Like `UnifiedCamera.metric_depth`: sizes across the view are believed, depth is off by the
-    ratio of the focal lengths, and so is the displacement along it. The second camera's axis is
-    seen at the right pixel, which stands for another angle; the turn about it is seen as it is.
-    This is exact for displacements, and for rotations as far as they show as a shift of the image.
+    As in `UnifiedCamera.metric_depth`, sizes across the view are right, and depth is off by the
+    ratio of the focal lengths, as is the displacement along the axis. The model sees the second
+    camera's axis at the right pixel, but at another angle, and the turn about it as it is. This is
+    exact for displacements, and for rotations as far as they only shift the image.
 
     Args:
-        T_seen: assembled from the model's answers.
+        T_seen: from the model's answers.
         first: how the first image entered the model.
     """
     scale = _ray_scale(first)
@@ -211,21 +210,21 @@ def metric_motion(T_seen: Transform, first: UnifiedCamera) -> Transform:
 
 
 def seen_motion(T_cam1_cam2: Transform, first: UnifiedCamera) -> Transform:
-    """The motion that a model sees; undoes `metric_motion`, for answers to learn from."""
+    """Return the motion that a model sees; the inverse of `metric_motion`, for training."""
     scale = _ray_scale(first)
     lateral = first.effective_focal / first.focal
     return _rescaled(T_cam1_cam2, scale / lateral, scale)
 
 
 def _ray_scale(camera: UnifiedCamera) -> NDArray[np.float64]:
-    """What takes rays (x, y, 1) to those that the learned focal length stands for, shape (3,)."""
+    """Return the factors from rays (x, y, 1) to rays at the learned focal length, shape (3,)."""
     return np.array([camera.view.fx / camera.focal, camera.view.fy / camera.focal, 1.0])
 
 
 def _rescaled(
     T: Transform, translation_scale: NDArray[np.float64], axis_scale: NDArray[np.float64]
 ) -> Transform:
-    """Translation and optical axis scaled along the axes, the axis swung the shortest way."""
+    """Scale translation and optical axis along the axes; turn the optical axis the shortest way."""
     axis = T[:3, 2]
     scaled = axis_scale * axis
     swing = np.cross(axis, scaled)
@@ -237,7 +236,7 @@ def _rescaled(
 
 
 def cross_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (3, 3), takes w to the cross product of the vector and w."""
+    """Return the matrix, shape (3, 3), that takes w to the cross product of the vector and w."""
     x, y, z = vector
     return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
 

@@ -2,49 +2,47 @@
 """The Python classes of ROS messages: those of rclpy or those of rosbags.
 
 Nodes use rclpy's. Bags are read and written without a ROS installation, with the classes of
-rosbags. Both have the fields of the ROS 2 definitions and serialize to the same bytes.
+rosbags. Both have the fields of the ROS 2 definitions and read each other's serialized messages.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import override
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
     from std_msgs.msg import Header
 
-_NO_SEQUENCES: Mapping[str, NDArray[Any]] = MappingProxyType({})
 _SECOND = 1_000_000_000
 
+_Fields = Mapping[str, Any]
+_Sequences = Mapping[str, NDArray[Any]]
 
-class MessageClasses(ABC):
+
+@dataclass(frozen=True)
+class MessageClasses:
     """The message classes of one library."""
 
-    @abstractmethod
-    def message(
-        self,
-        type_name: str,
-        sequences: Mapping[str, NDArray[Any]] = _NO_SEQUENCES,
-        **fields: Any,
-    ) -> Any:
+    _build: Callable[[str, _Fields, _Sequences], Any]
+
+    def message(self, type_name: str, sequences: _Sequences | None = None, **fields: Any) -> Any:
         """Build a message from all its fields; rosbags' classes have no defaults.
 
         Args:
             type_name: such as "sensor_msgs/msg/Image".
             sequences: fields that are sequences of numbers, each of shape (n,) and of the dtype of
                 the field.
-            fields: the others. Fields of fixed size, such as K or a covariance, are NumPy arrays.
+            fields: the others. _Fields of fixed size, such as K or a covariance, are NumPy arrays.
         """
+        return self._build(type_name, fields, sequences or {})
 
     def header(self, stamp_ns: int, frame_id: str) -> Header:
         """Build a std_msgs/Header."""
@@ -71,22 +69,15 @@ def ros2_types() -> Typestore:
     return get_typestore(Stores.LATEST)
 
 
-class _Rclpy(MessageClasses):
-    @override
-    def message(
-        self,
-        type_name: str,
-        sequences: Mapping[str, NDArray[Any]] = _NO_SEQUENCES,
-        **fields: Any,
-    ) -> Any:
-        message = _rclpy_class(type_name)(**fields)
-        for name, values in sequences.items():
-            # Only an `array` is taken without a look at each element, and only by the setter: the
-            # constructor copies it element by element.
-            packed: array[Any] = array(values.dtype.char)
-            packed.frombytes(np.ascontiguousarray(values).view(np.uint8).data)
-            setattr(message, name, packed)
-        return message
+def _build_rclpy(type_name: str, fields: _Fields, sequences: _Sequences) -> Any:
+    message = _rclpy_class(type_name)(**fields)
+    for name, values in sequences.items():
+        # Only an `array` is taken without a check of each element, and only by the setter: the
+        # constructor copies it element by element.
+        packed: array[Any] = array(values.dtype.char)
+        packed.frombytes(np.ascontiguousarray(values).view(np.uint8).data)
+        setattr(message, name, packed)
+    return message
 
 
 @cache
@@ -95,16 +86,9 @@ def _rclpy_class(type_name: str) -> Any:
     return getattr(import_module(f"{package}.msg"), name)
 
 
-class _Rosbags(MessageClasses):
-    @override
-    def message(
-        self,
-        type_name: str,
-        sequences: Mapping[str, NDArray[Any]] = _NO_SEQUENCES,
-        **fields: Any,
-    ) -> Any:
-        return ros2_types().types[type_name](**fields, **sequences)
+def _build_rosbags(type_name: str, fields: _Fields, sequences: _Sequences) -> Any:
+    return ros2_types().types[type_name](**fields, **sequences)
 
 
-RCLPY: MessageClasses = _Rclpy()
-ROSBAGS: MessageClasses = _Rosbags()
+RCLPY = MessageClasses(_build_rclpy)
+ROSBAGS = MessageClasses(_build_rosbags)

@@ -126,8 +126,8 @@ def _unpacked(message: Image) -> NDArray[np.uint8]:
     is_odd = message.width % 2 or (rows != message.height and message.height % 2)
     if is_odd and message.encoding in _PAIRED:
         raise MessageError(
-            f"{message.width}x{message.height} is no size for {message.encoding}, whose pixels "
-            "share colours in pairs"
+            f"{message.width}x{message.height} is not a valid size for {message.encoding}, "
+            "whose pixels share colours in pairs"
         )
     if message.step < row_bytes:
         raise MessageError(
@@ -174,7 +174,9 @@ def _as_rgb(
     try:
         rgb = image_to_cvimage(cast(Any, packed), "rgb8")
     except cv2.error as error:
-        raise MessageError(f"{width}x{len(rows)} is no size for {encoding}: {error.err}") from None
+        raise MessageError(
+            f"{width}x{len(rows)} is not a valid size for {encoding}: {error.err}"
+        ) from None
     return np.ascontiguousarray(rgb)
 
 

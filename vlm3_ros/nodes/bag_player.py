@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A rosbag2 (or ROS 1 bag) over DDS with /clock, without a rosbag2 installation: the node."""
+"""Plays a rosbag2 or ROS 1 bag with /clock, without an installation of rosbag2: the node."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock
+from typing_extensions import override
 
 from vlm3_ros.bags.reading import IMAGE_TYPES, Bag, Topic, open_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.parameters import ParameterError, ParameterTable, parameter
 from vlm3_ros.paths import sample_bag
-from vlm3_ros.ros.parameters import changed, declare_parameters
+from vlm3_ros.ros.parameter_changes import apply_change, judge_change
+from vlm3_ros.ros.parameters import declare_parameters
 from vlm3_ros.ros.running import run_nodes
 
 _TICK = 0.02
 """Seconds between two messages on /clock, as `ros2 bag play --clock 50`."""
 
 _SETTLED = 0.5
-"""Seconds without a new subscription after which all are taken to have been found."""
+"""Seconds without a new subscription after which discovery counts as finished."""
 
 _ACKNOWLEDGED = Duration(seconds=5)
-"""How long the last messages may take to arrive."""
+"""Time limit for the arrival of the last messages."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +51,24 @@ class PlayerParameters(ParameterTable):
         changes="start",
     )
     rate: float = parameter(1.0, "How fast to play; 1 is real time.", minimum=1e-3, maximum=1e3)
-    loop: bool = parameter(False, "Begin again at the end.")
-    paused: bool = parameter(False, "Stand still; may be set at start.")
+    loop: bool = parameter(False, "Start again at the end.")
+    paused: bool = parameter(False, "Pause; may be set at start.")
     wait_for_subscribers: bool = parameter(
         True,
-        "Begin when somebody subscribes to an image (to anything, in a bag without images).",
+        "Start when somebody subscribes to an image (to any topic, in a bag without images).",
         changes="start",
     )
 
 
 class BagPlayer(Node):
-    """Publishes the messages of a bag as they are, with their own stamps, in their own time.
+    """Publishes the messages of a bag as recorded, with their own stamps, at their own times.
 
     Publishers:
         every topic of the bag, remappable: reliable (REP-2003), depth 10; latched topics such as
-            /tf_static transient local. A topic whose message package is not installed is left out.
+            /tf_static transient local. A topic whose message package is missing is left out.
         /clock (rosgraph_msgs/Clock): the time of the recording, for nodes with use_sim_time
 
-    Parameters: `PlayerParameters`. Ends when the bag does.
+    Parameters: `PlayerParameters`. Ends at the end of the bag.
     """
 
     parameters: PlayerParameters
@@ -74,22 +76,23 @@ class BagPlayer(Node):
     def __init__(
         self, end: Callable[[int], None] = lambda status: None, **node_arguments: Any
     ) -> None:
-        """Open the bag and begin to play it, in a thread of its own.
+        """Open the bag and start to play it, in a thread of its own.
 
         Args:
-            end: is called once, in that thread, when all has been played (0) or the bag turned
-                out to be damaged (1).
+            end: is called once, in that thread: with 0 at the end of the bag, with 1 if the bag is
+                damaged.
             node_arguments: of rclpy.node.Node.
 
         Raises:
-            ParameterError: when a parameter has a wrong value, or the bag cannot be played.
+            ParameterError: if a parameter has a wrong value, or the bag cannot be played.
         """
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._bags = ExitStack()
         super().__init__("bag_player", **node_arguments)
         self.parameters = declare_parameters(self, PlayerParameters)
-        self.add_on_set_parameters_callback(self._set_parameters)
+        self.add_on_set_parameters_callback(self._judge_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
         self._end = end
         path = Path(self.parameters.bag or sample_bag())
         try:
@@ -101,8 +104,8 @@ class BagPlayer(Node):
         self._thread = threading.Thread(target=self._run, name=f"{self.get_name()} player")
         self._thread.start()
 
+    @override
     def destroy_node(self) -> None:
-        """Stop playing, then let go of everything."""
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -123,18 +126,17 @@ class BagPlayer(Node):
                 )
             except (ImportError, AttributeError):
                 self.get_logger().warning(
-                    f"{topic.name} is left out: {topic.type} is not installed here"
+                    f"{topic.name} is left out: {topic.type} is not installed"
                 )
         if not outputs:
             raise BagError(f"{bag.path}: nothing to play; {bag.contents()}")
         return outputs
 
-    def _set_parameters(self, parameters: Iterable[Parameter]) -> SetParametersResult:
-        try:
-            self.parameters = changed(self.parameters, parameters, is_configured=True)
-        except ParameterError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        return SetParametersResult(successful=True)
+    def _judge_parameters(self, parameters: Iterable[Parameter]) -> SetParametersResult:
+        return judge_change(self.parameters, parameters, is_configured=True)
+
+    def _apply_parameters(self, parameters: Iterable[Parameter]) -> None:
+        self.parameters = apply_change(self.parameters, parameters)
 
     def _run(self) -> None:
         try:
@@ -159,17 +161,17 @@ class BagPlayer(Node):
         awaited = awaited or list(self._outputs.values())
         names = " or ".join(output.topic_name for output in awaited)
         self.get_logger().info(f"waiting for a subscriber to {names}")
-        found, since = 0, time.monotonic()
+        count, since = 0, time.monotonic()
         while not self._stop.wait(_TICK):
-            now_found = sum(output.get_subscription_count() for output in self._outputs.values())
-            if now_found != found:
-                found, since = now_found, time.monotonic()
+            now_count = sum(output.get_subscription_count() for output in self._outputs.values())
+            if now_count != count:
+                count, since = now_count, time.monotonic()
             settled = time.monotonic() - since >= _SETTLED
             if settled and any(output.get_subscription_count() for output in awaited):
                 return
 
     def _play(self) -> None:
-        """From the beginning to the end, or until it is stopped."""
+        """Play the bag once, unless stopped."""
         self.get_logger().info(f"playing {self._bag.path}")
         count = 0
         position = float(self._bag.start_ns)

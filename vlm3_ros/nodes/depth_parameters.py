@@ -3,27 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vlm3_ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
-from vlm3_ros.ros.node import CameraFrame
 from vlm3_ros.ros.node_parameters import FrameParameters
-from vlm3_ros.tasks.depth import DepthLimits, uniform_grid
-from vlm3_ros.tasks.sampling import adaptive_pixels
+from vlm3_ros.tasks.depth import DepthLimits
+from vlm3_ros.tasks.frame_depth import PIXEL_CHOICES, FrameDepthSettings
 from vlm3_ros.tasks.scan import ScanLimits
 
-PIXEL_CHOICES: dict[str, Callable[[CameraFrame, int, int], NDArray[np.float64]]] = {
-    "uniform": lambda frame, columns, rows: uniform_grid(frame.camera, columns, rows),
-    "adaptive": lambda frame, columns, rows: adaptive_pixels(
-        frame.image, columns * rows, frame.visible
-    ),
-}
-"""How rows * columns pixels of an image are chosen, shape (rows * columns, 2)."""
+_ASKED = FrameDepthSettings()
 
 
 @dataclass(frozen=True)
@@ -31,21 +20,27 @@ class DepthParameters(FrameParameters):
     """Parameters of the depth node."""
 
     grid_columns: int = parameter(
-        16, "Columns of the grid of pixels that the model is asked.", minimum=1, maximum=1024
+        _ASKED.columns,
+        "Columns of the grid of pixels that the model is asked about.",
+        minimum=1,
+        maximum=1024,
     )
     grid_rows: int = parameter(
-        12, "Rows of the grid of pixels that the model is asked.", minimum=1, maximum=1024
+        _ASKED.rows,
+        "Rows of the grid of pixels that the model is asked about.",
+        minimum=1,
+        maximum=1024,
     )
     pixel_choice: str = parameter(
-        "uniform",
-        "Where in the image the pixels lie: uniform, in the middles of the grid's cells; adaptive, "
-        "as many of them in the middles of patches of one colour, more where edges are.",
+        _ASKED.pixel_choice,
+        "How the pixels are chosen. uniform: the centres of the grid's cells. adaptive: as many "
+        "pixels, at the centres of patches of one colour, denser near edges.",
         choices=tuple(PIXEL_CHOICES),
     )
     unified_focal: float = parameter(
         0.0,
         "Focal length at which images enter the model, px; 0 for the checkpoint's own. A smaller "
-        "one is faster and coarser.",
+        "value is faster and coarser.",
         minimum=0.0,
         maximum=1e5,
     )
@@ -57,8 +52,8 @@ class DepthParameters(FrameParameters):
     )
     max_uncertainty: float = parameter(
         0.0,
-        "Answers whose standard deviation is a larger share of their depth are not published, nor "
-        "those whose standard deviation is unknown; 0 for all.",
+        "Answers are not published if their standard deviation is unknown, or is a larger share of "
+        "their depth than this. 0: all are published.",
         minimum=0.0,
         maximum=1e3,
     )
@@ -67,18 +62,22 @@ class DepthParameters(FrameParameters):
     )
     scan_from_camera: str = parameter(
         "",
-        "Place of the camera's optical frame in scan_frame: `x y z qx qy qz qw`, metres and a "
-        "quaternion, as static_transform_publisher takes them. Empty: from TF.",
+        "Pose of the camera's optical frame in scan_frame: `x y z qx qy qz qw`, metres and a "
+        "quaternion, as for static_transform_publisher. Empty: from TF.",
     )
     scan_min_height: float = parameter(
         0.3,
-        "Answers below are not in `scan`, metres over scan_frame. An answer about the floor that "
-        "is too near by some share lies over it, by this share of the camera's height.",
+        "Answers below this height are not in `scan`, metres above scan_frame. An answer about the "
+        "floor that is too near by a share s appears above the floor, by s times the camera's "
+        "height.",
         minimum=-1e3,
         maximum=1e3,
     )
     scan_max_height: float = parameter(
-        1.5, "Answers above are not in `scan`, metres over scan_frame.", minimum=-1e3, maximum=1e3
+        1.5,
+        "Answers above this height are not in `scan`, metres above scan_frame.",
+        minimum=-1e3,
+        maximum=1e3,
     )
     scan_min_range: float = parameter(
         0.1, "Nearer answers are -inf in `scan`, metres.", minimum=0.0, maximum=1e6
@@ -102,12 +101,18 @@ class DepthParameters(FrameParameters):
         check_frame_name("scan_frame", self.scan_frame)
         mount_from_text("scan_from_camera", self.scan_from_camera)
 
-    def depth_limits(self) -> DepthLimits:
-        """Which answers are published."""
-        return DepthLimits(self.min_depth, self.max_depth, self.max_uncertainty)
+    def depth_settings(self) -> FrameDepthSettings:
+        """Which pixels are asked, and which answers are published."""
+        return FrameDepthSettings(
+            columns=self.grid_columns,
+            rows=self.grid_rows,
+            pixel_choice=self.pixel_choice,
+            view_focal=self.unified_focal or None,
+            limits=DepthLimits(self.min_depth, self.max_depth, self.max_uncertainty),
+        )
 
     def scan_limits(self) -> ScanLimits:
-        """Which of these are in the scan."""
+        """Which published answers are in the scan."""
         return ScanLimits(
             self.scan_min_height, self.scan_max_height, self.scan_min_range, self.scan_max_range
         )

@@ -15,7 +15,7 @@ from vlm3_ros.ros.running import run_nodes
 def main(arguments: list[str] | None = None) -> int:
     """Run depth_node, pose_node and query_node: `ros2 run vlm3_ros perception_node`.
 
-    The model is shared where the parameters that choose it are equal.
+    Nodes share a model if all parameters that choose it are equal.
     """
     pool = EnginePool()
     return run_nodes(

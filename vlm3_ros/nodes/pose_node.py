@@ -17,33 +17,36 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
+from typing_extensions import override
 
+from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
 from vlm3_ros.parameters import ParameterError
-from vlm3_ros.ros.diagnostics import diagnostic_status
-from vlm3_ros.ros.frame_node import FrameNode, Published
+from vlm3_ros.ros.camera_input import CameraFrame, FrameError
+from vlm3_ros.ros.frame_worker import FrameWorker, Published
 from vlm3_ros.ros.frames import FrameTree
-from vlm3_ros.ros.node import CameraFrame, EngineLoader, FrameError
+from vlm3_ros.ros.model_handle import EngineLoader
+from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.odometry import OdometryStep, VisualOdometry, check_learned
 
 TF_DEPTH = 100
-"""Transforms that wait for slow listeners, as tf2_ros has it."""
+"""Queue depth of /tf for slow listeners, as in tf2_ros."""
 
 
-class PoseNode(FrameNode):
+class PoseNode(CameraModelNode):
     """Asks how the camera has moved from image to image, and chains the answers to odometry.
 
     Subscribers (sensor data QoS, the newest image wins):
         image (sensor_msgs/Image): the camera, any colour encoding
         image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
-        /tf, /tf_static (tf2_msgs/TFMessage): the camera's place on the robot, which does not move;
-            until it is known, unless base_from_camera tells it
+        /tf, /tf_static (tf2_msgs/TFMessage): the camera's pose on the robot, which does not
+            change; until it is known, unless base_from_camera is set
 
     Publishers (reliable; stamp of the newer image; frame odom_frame; metres):
         pose (geometry_msgs/PoseStamped): of base_frame in odom_frame (REP-105)
@@ -51,15 +54,14 @@ class PoseNode(FrameNode):
             second image of a chain on
         path (nav_msgs/Path): the last path_length poses of the chain; only while subscribed
         /tf (tf2_msgs/TFMessage): odom_frame to base_frame, with publish_tf
-        /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames, and what became of the
-            motions, once a second
+        /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames and odometry, once a second
 
     Services:
-        ~/reset (std_srvs/Trigger): begin anew with the next image
+        ~/reset (std_srvs/Trigger): restart at the identity with the next image
 
-    The odometry begins at the identity. It begins anew, and says so, after a reset, a jump of
-    time backwards (a bag that loops), seconds without a pose, and with another camera. A motion
-    that does not pass its checks is not published; see `vlm3_ros.tasks.odometry`.
+    The odometry starts at the identity. It restarts there, with a warning, after a reset, after a
+    jump of time backwards (a bag that loops), after max_gap seconds without a pose, and with
+    another camera. A motion that fails its checks is not published; see `vlm3_ros.tasks.odometry`.
 
     Parameters: `PoseParameters`, `FrameParameters` and `CameraModelParameters`, each with its
     description; also in `ros2 param describe /pose_node NAME`.
@@ -69,13 +71,14 @@ class PoseNode(FrameNode):
     task = "pairs"
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
+        super().__init__("pose_node", PoseParameters, engine_loader, **node_arguments)
+        self.frames = FrameWorker(self, lambda: self.parameters, self._answer)
         self._odometry: VisualOdometry | None = None
         self._camera_frame_id = ""
         self._frame_tree: FrameTree | None = None
         self._steps: Counter[str] = Counter()
         self._last_step: OdometryStep | None = None
         self._path: deque[PoseStamped] = deque()
-        super().__init__("pose_node", PoseParameters, engine_loader, **node_arguments)
         self.create_service(Trigger, "~/reset", self._serve_reset)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(
@@ -84,19 +87,19 @@ class PoseNode(FrameNode):
             post_callback=self._time_jumped,
         )
 
+    @override
     def create_outputs(self) -> None:
-        """See the base class."""
-        assert self.engine is not None
+        assert self.model.engine is not None
         parameters = self.parameters
-        check_learned(self.engine, parameters.odometry_settings())
+        check_learned(self.model.engine, parameters.odometry_settings())
         if given_mount(parameters) is None and self._frame_tree is None:
             try:
                 self._frame_tree = FrameTree(self)
             except ImportError:
                 raise ParameterError(
-                    "tf2_ros is not installed here, so that the camera's place on the robot must "
-                    "be told: set parameter 'base_from_camera' to x y z qx qy qz qw of the "
-                    f"camera's optical frame in '{parameters.base_frame}'"
+                    "tf2_ros is not installed, so the camera's pose on the robot is unknown: set "
+                    "parameter 'base_from_camera' to x y z qx qy qz qw of the camera's optical "
+                    f"frame in '{parameters.base_frame}'"
                 ) from None
         self._pose = self.create_output(PoseStamped, "pose")
         self._odom = self.create_output(Odometry, "odom")
@@ -105,28 +108,45 @@ class PoseNode(FrameNode):
         if parameters.publish_tf:
             self._tf = self.create_output(TFMessage, "/tf", TF_DEPTH)
 
+    @override
+    def create_inputs(self) -> None:
+        self.frames.subscribe()
+
+    @override
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """See the base class. The odometry begins anew."""
+        self.frames.statistics.reset()
         self._odometry = None
         self._steps.clear()
         self._last_step = None
         return super().on_activate(state)
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """See the base class. The chain and its images are let go of."""
-        self._odometry = None
-        return super().on_deactivate(state)
+    @override
+    def end_work(self) -> None:
+        super().end_work()
+        self._odometry = None  # it holds images
 
-    def answer(self, frame: CameraFrame) -> Published:
-        """See the base class."""
-        odometry = self._odometry_of(frame.header.frame_id)
+    @override
+    def statuses(self) -> list[DiagnosticStatus]:
+        step, level, text = self._last_step, DiagnosticStatus.OK, "no image yet"
+        if step:
+            text = f"{step.status}: {step.reason}"
+            if step.status in ("refused", "skipped", "reset"):
+                level = DiagnosticStatus.WARN
+        names = ("first", "reset", "accepted", "fused", "standstill", "refused", "skipped")
+        values = {f"images {name}": str(self._steps[name]) for name in names}
+        odometry = self.health.status("odometry", self._camera_frame_id, level, text, values)
+        return [self.frames.status(), odometry]
+
+    def _answer(self, engine: Engine, frame: CameraFrame) -> Published:
+        """Ask for the motion to a frame and publish its pose, in the worker's thread."""
+        odometry = self._odometry_of(engine, frame.header.frame_id)
         odometry.settings = self.parameters.odometry_settings()
         stamp = stamp_nanoseconds(frame.header)
         step = odometry.update(frame.image, frame.camera, stamp, frame.visible)
         if odometry is self._odometry and not odometry.awaits_reset:
-            self._tell(step)
+            self._note(step)
             if step.has_pose:
-                self.refuse_old(frame.header, "its pose came late: ask less, or raise it")
+                self.camera.check_age(frame.header, "its pose came late: ask less, or raise it")
                 self._publish(frame.header, step)
         asked, unread = 0, list[str]()
         for pair in (step.from_keyframe, step):
@@ -137,27 +157,12 @@ class PoseNode(FrameNode):
                 asked += len(pair.matches.texts)
         return Published(asked, unread)
 
-    def statuses(self) -> list[DiagnosticStatus]:
-        """See the base class."""
-        step, level, text = self._last_step, DiagnosticStatus.OK, "no image yet"
-        if step:
-            text = f"{step.status}: {step.reason}"
-            if step.status in ("refused", "skipped", "reset"):
-                level = DiagnosticStatus.WARN
-        names = ("first", "reset", "accepted", "fused", "standstill", "refused", "skipped")
-        values = {f"images {name}": str(self._steps[name]) for name in names}
-        odometry = diagnostic_status(
-            self.diagnostic_name("odometry"), self._camera_frame_id, level, text, values
-        )
-        return [*super().statuses(), odometry]
-
-    def _odometry_of(self, camera_frame: str) -> VisualOdometry:
-        """The chain of a camera; a new one where there is none yet."""
-        assert self.engine is not None
+    def _odometry_of(self, engine: Engine, camera_frame: str) -> VisualOdometry:
+        """Return the chain of a camera; start one if needed."""
         odometry = self._odometry
         if odometry is None or camera_frame != self._camera_frame_id:
             mount = self._mount(camera_frame)
-            odometry = VisualOdometry(self.engine, mount, self.parameters.odometry_settings())
+            odometry = VisualOdometry(engine, mount, self.parameters.odometry_settings())
             if self._odometry is not None:
                 odometry.reset(
                     f"the images' frame is {camera_frame!r} now, no longer "
@@ -176,9 +181,9 @@ class PoseNode(FrameNode):
                 parameters.base_frame,
                 camera_frame,
                 parameters.tf_timeout,
-                is_wanted=lambda: bool(self._inputs),
+                is_wanted=lambda: self.is_active,
             )
-            if mount is not None:  # and does not change: a robot's /tf is busy
+            if mount is not None:  # it does not change, and a robot's /tf is busy
                 self._frame_tree.close()
                 self._frame_tree = None
         if mount is None:
@@ -189,17 +194,15 @@ class PoseNode(FrameNode):
             )
         return mount
 
-    def _tell(self, step: OdometryStep) -> None:
-        """Count a step, and log what is wrong with it."""
+    def _note(self, step: OdometryStep) -> None:
+        """Count a step, and log its problem."""
         self._steps[step.status] += 1
         self._last_step = step
         if step.status in ("refused", "skipped", "reset"):
-            text = f"{step.status}: {step.reason}"
-            if self._log_throttle.passes(text):
-                self.get_logger().warning(text)
+            self.health.warn(f"{step.status}: {step.reason}")
 
     def _publish(self, image_header: Header, step: OdometryStep) -> None:
-        """Everything that a known pose becomes."""
+        """Publish a known pose on all topics."""
         parameters = self.parameters
         header = Header(stamp=image_header.stamp, frame_id=parameters.odom_frame)
         pose = pose_message(header, step.T_odom_base)
@@ -228,19 +231,19 @@ class PoseNode(FrameNode):
     def _serve_reset(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        self._reset("a reset was asked for")
+        self._reset("a reset was requested")
         response.success = True
         response.message = "the next image is the origin"
         return response
 
     def _time_jumped(self, jump: TimeJump) -> None:
-        # Their poses would lie in the future, and TF takes nothing older then.
-        self.forget_waiting()
+        # Their poses would lie in the future, and TF would then take nothing older.
+        self.frames.skip_waiting()
         self._reset(f"the clock has jumped back by {-jump.delta.nanoseconds / 1e9:.3f} s")
 
     def _reset(self, reason: str) -> None:
         odometry = self._odometry
-        if odometry:  # no other thread makes it None in between
+        if odometry:  # a local: another thread may set the attribute to None
             odometry.reset(reason)
 
 

@@ -10,7 +10,7 @@ from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.tasks.located import QUESTIONS
 
 QUESTION_DEPTH = 1000
-"""Messages that wait in DDS: none is lost on the way to the queue, which tells what it refuses."""
+"""Queue depth in DDS: no message is lost before question_queue, which reports what it refuses."""
 
 
 @dataclass(frozen=True)
@@ -19,33 +19,33 @@ class QueryParameters(CameraModelParameters):
 
     recent_images: int = parameter(
         30,
-        "Images that are kept for clicks, questions and detections that name one by its stamp: "
-        "28 MB of raw 640x480.",
+        "Images that are kept for clicks, questions and detections with the stamp of an image; 30 "
+        "raw images of 640x480 take 28 MB.",
         minimum=1,
         maximum=1000,
     )
     max_image_age: float = parameter(
         5.0,
-        "Refuse questions about an image that came longer ago than this, in seconds: the camera "
-        "has stopped. 0 for any age.",
+        "Refuse questions about an image that arrived longer ago than this, in seconds, because "
+        "the camera has stopped. 0 for any age.",
         minimum=0.0,
         maximum=1e6,
     )
     question_queue: int = parameter(
         10,
-        "Questions and clicks that may wait for the model; for another the oldest is refused.",
+        "Questions and clicks that may wait for the model; beyond that the oldest is refused.",
         minimum=1,
         maximum=QUESTION_DEPTH,
         changes="unconfigured",
     )
     lazy: bool = parameter(
         True,
-        "Locate detected objects only while someone subscribes to objects/markers or "
+        "Locate detected objects only while somebody subscribes to objects/markers or "
         "objects/detections. Clicks and questions are always answered.",
     )
     max_objects: int = parameter(
         10,
-        f"Detected objects that are located in an image, the surest ones: {QUESTIONS} questions "
+        f"Detected objects that are located per image, best scores first: {QUESTIONS} questions "
         "each.",
         minimum=1,
         maximum=1000,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bag in real time: it is played into the real nodes over DDS, and what they publish is recorded.
+"""Play a bag in real time into the real nodes over DDS, and record what they publish.
 
 The nodes are those of perception_node, with one model in memory.
 """
@@ -47,33 +47,33 @@ DEPTH_NODE, POSE_NODE, QUERY_NODE = "depth_node", "pose_node", "query_node"
 
 _NAMESPACE = "/vlm3_replay"
 _OUTPUTS = {DEPTH_NODE: "points", POSE_NODE: "pose"}
-"""Of the nodes that answer every frame that they have time for."""
+"""First output of each node that answers a stream of frames."""
 _ALL_OUTPUTS = {**_OUTPUTS, QUERY_NODE: "answer"}
 _START_PATIENCE = 600.0
-"""Seconds that a model may take to load."""
+"""Seconds within which a model must load."""
 _LAST_PATIENCE = 120.0
-"""Seconds that the answers about the last frames may take."""
+"""Seconds within which the last frames must be answered."""
 
 
 class ReplayError(Vlm3Error):
-    """A replay that cannot go on; the message says why and names the log."""
+    """A replay that cannot continue; the text says why and names the log."""
 
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """What is played, how fast, and into what.
+    """The bag, its speed, and the parameters of the nodes.
 
     Attributes:
         bag: path.
         image, camera_info: topics of the bag.
-        model: that the nodes share; where it is empty, each takes the embedded one.
-        T_base_camera: of the optical frame on the base, shape (4, 4).
+        model: shared by the nodes; if it is empty, each node loads its embedded model.
+        T_base_camera: pose of the optical frame on the base, shape (4, 4), metres.
         columns, rows: of the grid of pixels whose depth is asked.
         speed: 1 is real time.
         logs: folder of the logs of the processes.
         unified_focal: see depth_node.
         is_rectified: whether the image topic is rectified already.
-        clicks: pixels (u, v) of the last image that are clicked when all else is done.
+        clicks: pixels (u, v) of the last image, clicked after the last answers.
     """
 
     bag: Path
@@ -96,14 +96,14 @@ class Recording:
 
     Attributes:
         depths: depth/image_rect, shape (rows, columns), metres, NaN where unanswered.
-        poses: T_odom_base, shape (4, 4).
-        starts: where a pose begins a chain: it has no twist, so it is not on `odom`.
-        latency: seconds from the arrival of an image here to that of the answer (cloud, pose),
-            by node; NaN where the image was not seen here.
+        poses: T_odom_base, shape (4, 4), metres.
+        starts: stamps at which a chain of poses starts: without a twist, so not on `odom`.
+        latency: seconds from the arrival of an image at the recorder to the arrival of the answer
+            (cloud, pose), by node; NaN if the recorder missed the image.
         frames: each node's own counts of frames: received, answered, failed, dropped, skipped.
-        steps: pose_node's own counts of images by the status of their odometry.
-        unable: why a node answers nothing, by node.
-        clicks: what became of the clicked pixels.
+        steps: pose_node's own counts of images by odometry status.
+        unable: why a node has no model, by node.
+        clicks: the clicked pixels with their answers.
     """
 
     depths: dict[int, NDArray[np.float32]]
@@ -119,19 +119,19 @@ class Recording:
 def run_replay(
     settings: ReplaySettings, progress: Callable[[int], None] = lambda played: None
 ) -> Recording:
-    """Start the nodes in a process of their own, play the bag, record what comes back.
+    """Start the nodes in a process of their own, play the bag, and record the answers.
 
-    Everything runs in a ROS domain of its own on this machine only, so that no robot on the
-    network is disturbed. A model that did not learn relative pose leaves pose_node without work.
+    Everything runs in a ROS domain of its own on this machine, so no robot on the network is
+    disturbed. With a model that did not learn relative pose, pose_node stays unconfigured.
 
     Args:
         settings: of the run.
-        progress: told how many images have been played.
+        progress: is called with the number of images played so far.
 
     Raises:
-        ReplayError: when a node or the player dies, or the model cannot be loaded.
+        ReplayError: if a node or the player dies, or the model of depth cannot be loaded.
     """
-    # Read by the middleware of this process and of those that it starts.
+    # Read by the middleware of this process and of its children.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     node_log, player_log = settings.logs / "perception_node.log", settings.logs / "bag_player.log"
     with (
@@ -157,15 +157,15 @@ def run_replay(
 
 
 def recorded_answers(recording: Recording, played: int) -> BagAnswers:
-    """What was recorded, to be scored as answers about a bag.
+    """Convert a recording into answers that can be scored.
 
     Args:
         recording: of a replay.
-        played: images of the bag.
+        played: number of images of the bag.
     """
     tasks = {DEPTH_NODE: "depth", POSE_NODE: "pose"}
     unpublished = (
-        "nodes publish no single answers about a pair: evaluate without real time to score them"
+        "nodes publish no raw answers about pairs: evaluate without real time to score them"
     )
     unable = recording.unable.get(POSE_NODE)
     left_out = {"pose": unable or unpublished, "correspondence": unable or unpublished}
@@ -195,13 +195,13 @@ def recorded_answers(recording: Recording, played: int) -> BagAnswers:
 
 
 def _dropped(played: int, published: int, counts: Mapping[str, int]) -> int:
-    """Images that gave way to newer ones: in the node, or on the way to it."""
+    """Number of images that newer ones replaced, in the node or on the way to it."""
     done = max(published, counts.get("answered", 0)) + counts.get("failed", 0)
     return max(0, played - done)
 
 
 class _Recorder(Node):
-    """Listens to the images and to all that the nodes make of them."""
+    """Listens to the images and to all outputs of the nodes."""
 
     def __init__(self, settings: ReplaySettings, context: Context) -> None:
         super().__init__("replay_recorder", namespace=_NAMESPACE, context=context)
@@ -232,14 +232,14 @@ class _Recorder(Node):
 
     @property
     def images_seen(self) -> int:
-        """How many images came by."""
+        """Number of images received here."""
         return len(self._seen)
 
     def are_nodes_ready(self) -> bool:
-        """Whether all nodes that can listen to the images, and this recorder hears them.
+        """Whether all nodes with a model subscribe to the images and publish to this recorder.
 
         Raises:
-            ReplayError: when the model of depth cannot be loaded.
+            ReplayError: if the model of depth cannot be loaded.
         """
         unable = self._unable()
         if DEPTH_NODE in unable:
@@ -252,17 +252,17 @@ class _Recorder(Node):
         )
 
     def click(self, pixel: Pixel) -> None:
-        """Click a pixel of the newest image; the answer to the last one must be there."""
+        """Click a pixel of the newest image. The previous click must be answered."""
         self._click_answer = self._clicked_point = None
         self._clicked_pixel.publish(PointStamped(point=Point(x=pixel[0], y=pixel[1])))
 
     def has_click_answer(self) -> bool:
-        """Whether the click has got its answer and, unless it was refused, its point."""
+        """Whether the click has its answer and, unless it was refused, its point."""
         answer = self._click_answer
         return answer is not None and (answer["status"] != "ok" or self._clicked_point is not None)
 
     def clicked(self, pixel: Pixel) -> Click:
-        """What became of the click on a pixel, which has its answer."""
+        """Return the click on a pixel with its answer, which must have arrived."""
         answer, message = self._click_answer, self._clicked_point
         assert answer is not None
         if message is None:
@@ -271,15 +271,15 @@ class _Recorder(Node):
         return Click(pixel, stamp_nanoseconds(message.header), point, answer["uncertainty"], "")
 
     def is_settled(self) -> bool:
-        """Whether the nodes have done with all images that they received."""
+        """Whether the nodes are finished with all images that they received."""
         unable = self._unable()
         return all(count >= 2 for node, count in self._settled.items() if node not in unable)
 
     def recording(self) -> Recording:
-        """What has been heard."""
+        """Return what was recorded so far."""
         with self._lock:
             latency = {
-                # A busy machine may let an image go by unseen.
+                # On a busy machine the recorder may miss an image.
                 node: {s: at - self._seen.get(s, math.nan) for s, at in sorted(arrivals.items())}
                 for node, arrivals in self._arrivals.items()
             }
@@ -351,7 +351,7 @@ class _Recorder(Node):
         return self._counts(node, "frames", "frames ")
 
     def _counts(self, node: str, part: str, prefix: str) -> dict[str, int]:
-        """Those values of a status whose keys begin so, by what follows."""
+        """The values of a status whose keys have a prefix, by the rest of the key."""
         status = self._status(node, part)
         return {
             pair.key.removeprefix(prefix): int(pair.value)
@@ -361,13 +361,13 @@ class _Recorder(Node):
 
 
 class _Process:
-    """A program with a log, which is asked to end when the `with` block is left."""
+    """A program with a log; the end of the `with` block stops it."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as output:
-            # A session of its own: Ctrl-C reaches this process first, which then ends it in order.
+            # In a session of its own, so that Ctrl-C only reaches this process, which stops it.
             self._process = subprocess.Popen(
                 command,
                 stdout=output,
@@ -389,10 +389,10 @@ class _Process:
             self._process.wait()
 
     def has_ended(self) -> bool:
-        """Whether it has ended well.
+        """Whether it has ended without an error.
 
         Raises:
-            ReplayError: when it has failed.
+            ReplayError: if it has failed.
         """
         status = self._process.poll()
         if status:
@@ -418,7 +418,7 @@ def _recorder(settings: ReplaySettings) -> Iterator[_Recorder]:
 
 
 def _domain_id() -> int:
-    """A ROS domain that this process has for itself; Linux leaves the ports of 1 to 101 free."""
+    """A ROS domain for this process alone; Linux leaves the ports of domains 1 to 101 free."""
     return 1 + os.getpid() % 101
 
 
@@ -444,7 +444,7 @@ def _node_command(settings: ReplaySettings) -> list[str]:
         "image_transport": "compressed" if _is_compressed(settings.image) else "raw",
         "base_from_camera": " ".join(f"{number:.12g}" for number in mount),
         "publish_tf": False,  # the bag may hold the true one
-        "max_image_age": 0.0,  # clicks come after the bag's end, its last image maybe long before
+        "max_image_age": 0.0,  # clicks may come long after the last image of the bag
         "use_sim_time": True,
     }
     remaps = {
@@ -465,7 +465,7 @@ def _ros_command(
 ) -> list[str]:
     command = [sys.executable, "-m", f"vlm3_ros.nodes.{module}", "--ros-args"]
     for name, value in parameters.items():
-        # JSON is YAML, and keeps a text a text.
+        # JSON is YAML, and quotes strings.
         command += ["-p", f"{name}:={json.dumps(value)}"]
     for name, topic in remaps.items():
         command += ["-r", f"{name}:={topic}"]

@@ -1,37 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The depth node's `scan`: the camera's place on the robot, the message, what is told of it."""
+"""The `scan` of the depth node: the camera's pose on the robot, the message, the status."""
 
 from __future__ import annotations
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from numpy.typing import NDArray
 from rclpy.lifecycle import LifecyclePublisher
 from rclpy.node import Node
 from std_msgs.msg import Header
 
 from vlm3_ros.errors import Vlm3Error
-from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.scans import scan_message
 from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.ros.frames import FrameTree
 from vlm3_ros.ros.mounts import mount_from_text
+from vlm3_ros.tasks.frame_depth import FrameDepth
 from vlm3_ros.tasks.scan import planar_scan
 
 TF_PATIENCE = 1.0
-"""Seconds that TF has, once, to tell a place that is known: latched transforms come in a moment."""
+"""Seconds to wait, once, for a transform: latched transforms arrive within moments."""
 
 
 class ScanError(Vlm3Error):
-    """A scan that cannot be made, though the other outputs can; the text says what to do."""
+    """No scan can be made, though the other outputs can; the text says what to do."""
 
 
 class ScanOutput:
-    """Publishes scans of a node's answers.
+    """Publishes scans of the depth node's answers.
 
     Attributes:
-        level, text: of what became of the last one, for /diagnostics.
+        level, text: status of the last scan, for /diagnostics.
     """
 
     def __init__(self, node: Node) -> None:
@@ -45,22 +44,18 @@ class ScanOutput:
         publisher: LifecyclePublisher,
         parameters: DepthParameters,
         header: Header,
-        camera: PinholeCamera,
-        pixels: NDArray[np.float64],
-        depth: NDArray[np.float32],
+        depth: FrameDepth,
     ) -> None:
-        """Publish a scan where somebody listens.
+        """Publish a scan if somebody subscribes.
 
         Args:
             publisher: of sensor_msgs/LaserScan.
             parameters: of the node.
             header: of the image.
-            camera: rectified.
-            pixels: (u, v) that were asked, shape (n, 2).
-            depth: metres, shape (n,), NaN where unknown.
+            depth: of the image.
 
         Raises:
-            ScanError: where the camera's place in scan_frame is not known.
+            ScanError: if the camera's pose in scan_frame is unknown.
         """
         if not publisher.get_subscription_count():
             self._stop_listening()
@@ -72,8 +67,15 @@ class ScanOutput:
             self.level, self.text = DiagnosticStatus.WARN, str(error)
             raise
         limits = parameters.scan_limits()
-        columns, rows = parameters.grid_columns, parameters.grid_rows
-        scan = planar_scan(camera, pixels, depth, columns, rows, mount, limits)
+        scan = planar_scan(
+            depth.frame.camera,
+            depth.pixels,
+            depth.depth,
+            depth.settings.columns,
+            depth.settings.rows,
+            mount,
+            limits,
+        )
         own_header = Header(stamp=header.stamp, frame_id=parameters.scan_frame)
         publisher.publish(scan_message(own_header, scan, limits))
         known = np.count_nonzero(~np.isnan(scan.ranges))
@@ -95,8 +97,8 @@ class ScanOutput:
             self._frame_tree = self._frame_tree or FrameTree(self._node)
         except ImportError:
             raise ScanError(
-                "no scan: tf2_ros is not installed here, so that the camera's place must be told: "
-                "set scan_from_camera to x y z qx qy qz qw of the camera's optical frame in "
+                "no scan: tf2_ros is not installed, so the camera's pose is unknown: set "
+                "scan_from_camera to x y z qx qy qz qw of the camera's optical frame in "
                 f"'{frame}'"
             ) from None
         mount = self._frame_tree.newest(
@@ -113,7 +115,7 @@ class ScanOutput:
         return mount
 
     def _stop_listening(self) -> None:
-        """A robot's /tf is busy."""
+        # A robot's /tf is busy.
         if self._frame_tree:
             self._frame_tree.close()
             self._frame_tree = None

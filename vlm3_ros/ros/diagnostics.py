@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node tells about its health: counts of frames, and diagnostic_msgs from them."""
+"""Counts of what a node does with its frames, and a filter for repeated log messages."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 
 RATE_WINDOW = 10.0
-"""Seconds over which the rate is counted."""
+"""Seconds over which the rate is averaged."""
 
 LATENCY_WINDOW = 100
-"""Frames over which the percentiles of the latency are taken."""
+"""Frames over which the percentiles of the latency are computed."""
 
 
 @dataclass(frozen=True)
 class FrameReport:
-    """What became of the frames since the node was activated; durations in seconds.
+    """Counts of frames since the node was activated; durations in seconds.
 
-    A frame that was received is answered, failed (no answer could be given), dropped (a newer one
-    took its place before the model was free), skipped (nobody listened, no camera was known yet,
-    or time jumped back), or still waits. `unread` counts the questions whose answers could not be
-    read.
+    A received frame is answered, failed (no answer could be given), dropped (replaced by a newer
+    one before the model was free), skipped (nobody listened, the camera was not known yet, or time
+    jumped back), or still waits. `unread` counts the questions whose answers could not be read.
     """
 
     received: int = 0
@@ -40,19 +39,19 @@ class FrameReport:
     asked_in_last: int = 0
     unread_in_last: int = 0
     arrived: float | None = None
-    """When the newest frame came in, on the clock of the statistics."""
+    """When the newest frame arrived, on the clock of the statistics."""
     age: float | None = None
-    """From the stamp of the newest answered frame to its answers going out."""
+    """From the stamp of the newest answered frame until its answers were published."""
     fault: str | None = None
     """Why the newest failed frame failed."""
     is_failing: bool = False
-    """Whether no frame has been answered since."""
+    """Whether no frame has been answered since the newest failure."""
     rate: float = 0.0
     latency_p50: float | None = None
     latency_p95: float | None = None
 
     def values(self) -> dict[str, str]:
-        """The key-value pairs of a diagnostic status."""
+        """Return the key-value pairs of a diagnostic status."""
         values = {
             f"frames {name}": str(getattr(self, name))
             for name in ("received", "answered", "failed", "dropped", "skipped")
@@ -64,7 +63,7 @@ class FrameReport:
         return values
 
     def speed(self) -> dict[str, str]:
-        """Of these, the pairs about time."""
+        """Return the pairs about time."""
         values = {"rate (Hz)": f"{self.rate:.2f}"}
         if self.latency_p50 is not None and self.latency_p95 is not None:
             values["latency p50 (ms)"] = f"{self.latency_p50 * 1e3:.1f}"
@@ -73,10 +72,14 @@ class FrameReport:
             values["frame age (s)"] = f"{self.age:.3f}"
         return values
 
+    def newest_fault(self) -> list[tuple[bytes, str]]:
+        """Return the newest failure as a warning, level and text; empty if answers came since."""
+        return [(DiagnosticStatus.WARN, self.fault)] if self.is_failing and self.fault else []
+
 
 @dataclass
 class FrameStatistics:
-    """Collects a `FrameReport`. Safe between threads."""
+    """Collects a `FrameReport`. Thread-safe."""
 
     clock: Callable[[], float] = time.monotonic
     _report: FrameReport = field(default_factory=FrameReport)
@@ -84,41 +87,41 @@ class FrameStatistics:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Set all counts to zero."""
         with self._lock:
             self._report = FrameReport()
             self._answers.clear()
 
     def received(self) -> None:
-        """A frame came in."""
+        """Count a frame that arrived."""
         with self._lock:
             self._count(received=1)
             self._report = replace(self._report, arrived=self.clock())
 
     def dropped(self) -> None:
-        """A frame left for a newer one."""
+        """Count a frame that a newer one replaced."""
         with self._lock:
             self._count(dropped=1)
 
     def skipped(self) -> None:
-        """A frame was not worked on, and need not have been."""
+        """Count a frame skipped on purpose."""
         with self._lock:
             self._count(skipped=1)
 
     def failed(self, text: str) -> None:
-        """A frame could not be answered."""
+        """Count a frame that could not be answered; `text` says why."""
         with self._lock:
             self._count(failed=1)
             self._report = replace(self._report, fault=text, is_failing=True)
 
     def answered(self, latency: float, age: float, questions: int, unread: int) -> None:
-        """A frame's answers went out.
+        """Count a frame whose answers were published.
 
         Args:
-            latency: seconds from message in to message out.
-            age: seconds from the frame's stamp to message out, on the node's clock.
-            questions: how many were asked.
-            unread: how many answers could not be read.
+            latency: seconds from the arrival of the image to the publication.
+            age: seconds from the frame's stamp to the publication, on the node's clock.
+            questions: number of questions asked.
+            unread: number of answers that could not be read.
         """
         with self._lock:
             self._count(answered=1, questions=questions, unread=unread)
@@ -132,7 +135,7 @@ class FrameStatistics:
             self._answers.append((self.clock(), latency))
 
     def report(self) -> FrameReport:
-        """The state of things."""
+        """Return the present counts."""
         with self._lock:
             report, now = self._report, self.clock()
             times, latencies = np.array(self._answers).reshape(-1, 2).T
@@ -148,7 +151,7 @@ class FrameStatistics:
 
 
 class Throttle:
-    """Lets each text pass once in a period, whatever numbers it has. Safe between threads."""
+    """Passes each text once per period, whatever its numbers. Thread-safe."""
 
     def __init__(self, period: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._period = period
@@ -157,7 +160,7 @@ class Throttle:
         self._passed: dict[str, float] = {}
 
     def passes(self, text: str) -> bool:
-        """Whether this text has not passed for a period; if so, it passes now."""
+        """Whether the text passes now: it has not passed within the last period."""
         text = re.sub(r"\d+", "#", text)
         with self._lock:
             now = self._clock()
@@ -166,16 +169,3 @@ class Throttle:
                 return False
             self._passed[text] = now
             return True
-
-
-def diagnostic_status(
-    name: str, hardware_id: str, level: bytes, text: str, values: Mapping[str, str]
-) -> DiagnosticStatus:
-    """A diagnostic_msgs/DiagnosticStatus; `level` is one of its constants."""
-    return DiagnosticStatus(
-        name=name,
-        hardware_id=hardware_id,
-        level=level,
-        message=text,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
-    )

@@ -23,16 +23,15 @@ _POLL = 0.001
 
 
 class SlowCallbackGroup(MutuallyExclusiveCallbackGroup):
-    """Of callbacks that may take seconds."""
+    """A group of callbacks that may take seconds."""
 
 
 class NodeExecutor(Executor):
-    """Calls callbacks in the thread that spins; those of slow groups get a thread for themselves.
+    """Calls callbacks in the spinning thread, but each callback of a slow group in its own thread.
 
-    rclpy's MultiThreadedExecutor hands a callback to another thread and, until that one has begun,
-    finds the same callback anew, again and again. Beside the thread of a model, which is quick to
-    take Python's lock, that goes on for milliseconds each time, and takes a model on few cores
-    most of its speed.
+    rclpy's MultiThreadedExecutor hands a callback to another thread and, until that thread has
+    started, finds the same callback ready again and again. While a model's thread holds Python's
+    lock, that lasts for milliseconds each time, and costs a model on few cores most of its speed.
     """
 
     def __init__(self, *, context: Context) -> None:
@@ -43,7 +42,7 @@ class NodeExecutor(Executor):
         """Call callbacks until a future is done or the context is shut down.
 
         Raises:
-            Exception: what a callback raised.
+            Exception: that a callback raised.
         """
 
         def is_over() -> bool:
@@ -52,7 +51,7 @@ class NodeExecutor(Executor):
         ended.add_done_callback(lambda _: self.wake())
         try:
             while self.context.ok() and not ended.done():
-                # The same function every time: with another one, rclpy forgets what is ready.
+                # Always the same function: with another one, rclpy forgets what is ready.
                 self._call_next(is_over)
                 for task in [task for task in self._slow if task.done()]:
                     del self._slow[task]
@@ -62,14 +61,14 @@ class NodeExecutor(Executor):
                 thread.join()
 
     def _call_next(self, is_over: Callable[[], bool]) -> None:
-        """Wait for a callback, or until something is over, and call it."""
+        """Wait for a callback, or until `is_over`, and call it."""
         try:
             task, entity, _ = self.wait_for_ready_callbacks(None, None, is_over)
         except (ConditionReachedException, ExternalShutdownException, ShutdownException):
             return
         except InvalidHandle:
-            # rclpy lets this out when a callback destroys a subscription or a publisher while the
-            # executor gathers what to wait for; what was destroyed is gone next time.
+            # rclpy raises this if a callback destroys a subscription or a publisher while the
+            # executor gathers what to wait for; next time it is gone.
             return
         if not isinstance(getattr(entity, "callback_group", None), SlowCallbackGroup):
             task()

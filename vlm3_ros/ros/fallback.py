@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in for the calibration of a camera that has none (`fallback_intrinsics`)."""
+"""Intrinsics of a camera without calibration (`fallback_intrinsics`)."""
 
 from __future__ import annotations
 
@@ -17,41 +17,40 @@ from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camer
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 
 CALIBRATION_IMAGES = 5
-"""From how many images of a camera AnyCalib's median is taken. A camera's intrinsics are constant:
-taken anew from every image, the scale of its depths would waver."""
+"""Images of a camera over which AnyCalib's median is taken. A camera's intrinsics are constant:
+estimated from every image again, they would make the scale of its depths fluctuate."""
 
 CalibratorLoader = Callable[[str, bool], Calibrator]
-"""Makes a calibrator for a device; the second argument says whether to stay offline."""
+"""Loads a calibrator onto a device; the second argument says whether to stay offline."""
 
 
 class FallbackIntrinsics:
-    """The lens that `fallback_intrinsics` stands for, and what is to be said of it.
-
-    Safe between threads.
+    """Makes a lens according to `fallback_intrinsics`. Thread-safe.
 
     Attributes:
-        words: what was used for the newest image, for people; empty if nothing was.
+        description: of the intrinsics used for the newest image; empty if they were not needed.
     """
 
     def __init__(self, load_calibrator: CalibratorLoader = load_anycalib) -> None:
-        self.words = ""
+        self.description = ""
         self._load_calibrator = load_calibrator
         self._calibrator: Calibrator | None = None
-        self._found: dict[tuple[str, int, int], list[PinholeCamera]] = {}
-        self._look_lock = threading.Lock()
+        self._cameras: dict[tuple[str, int, int], list[PinholeCamera]] = {}
+        self._lock = threading.Lock()
 
     def clear(self) -> None:
-        """Forget cameras, and the calibrator."""
-        self.words = ""
+        """Forget all cameras, and release the calibrator."""
+        self.description = ""
         self._calibrator = None
-        self._found = {}
+        self._cameras = {}
 
     def lens(
         self, parameters: CameraModelParameters, image: NDArray[np.uint8], frame_id: str
     ) -> LensCamera | None:
-        """The lens of a camera without calibration; `fallback_intrinsics` must not be none.
+        """Return the lens of a camera without calibration.
 
         Args:
+            parameters: of the node; `fallback_intrinsics` must not be none.
             image: RGB, shape (height, width, 3), uint8.
             frame_id: of the camera that took it.
 
@@ -59,54 +58,55 @@ class FallbackIntrinsics:
             None while AnyCalib has not seen enough images of this camera.
 
         Raises:
-            EngineError: when AnyCalib cannot be loaded.
-            GeometryError: when the calibration file is for images of another size, or AnyCalib
-                finds no camera in the image.
+            EngineError: if AnyCalib cannot be loaded.
+            GeometryError: if the calibration file is for images of another size, or AnyCalib finds
+                no camera in the image.
         """
         height, width = image.shape[:2]
         kind = parameters.fallback_intrinsics
         if kind == "file":
             lens = _file_lens(parameters.fallback_file, width, height)
-            told = f"file {parameters.fallback_file}"
+            source = f"file {parameters.fallback_file}"
         elif kind == "hfov":
             camera = PinholeCamera.from_hfov(width, height, parameters.fallback_hfov)
-            lens, told = _pinhole_lens(camera), f"hfov {parameters.fallback_hfov:g} degrees"
+            lens, source = _pinhole_lens(camera), f"hfov {parameters.fallback_hfov:g} degrees"
         else:
-            found = self._look(parameters, image, (frame_id, width, height))
-            if len(found) < CALIBRATION_IMAGES:
-                self.words = (
-                    f"fallback_intrinsics: anycalib has looked at {len(found)} of "
+            cameras = self._estimated(parameters, image, (frame_id, width, height))
+            if len(cameras) < CALIBRATION_IMAGES:
+                self.description = (
+                    f"fallback_intrinsics: anycalib has looked at {len(cameras)} of "
                     f"{CALIBRATION_IMAGES} images"
                 )
                 return None
-            lens, told = _pinhole_lens(_median(found)), f"anycalib, {len(found)} images"
-        self.words = (
-            f"fallback_intrinsics ({told}; f = {lens.rectified.fx:.0f} px) are used: depths are "
+            lens, source = _pinhole_lens(_median(cameras)), f"anycalib, {len(cameras)} images"
+        self.description = (
+            f"fallback_intrinsics ({source}; f = {lens.rectified.fx:.0f} px) are used: depths are "
             "wrong by about as much as f"
         )
         return lens
 
-    def _look(
+    def _estimated(
         self,
         parameters: CameraModelParameters,
         image: NDArray[np.uint8],
         camera: tuple[str, int, int],
     ) -> list[PinholeCamera]:
-        with self._look_lock:
-            found = self._found.setdefault(camera, [])
-            if len(found) < CALIBRATION_IMAGES:
+        """The estimates of a camera, with one more from this image until there are enough."""
+        with self._lock:
+            cameras = self._cameras.setdefault(camera, [])
+            if len(cameras) < CALIBRATION_IMAGES:
                 calibrator = self._calibrator or self._load_calibrator(
                     parameters.device, parameters.offline
                 )
                 self._calibrator = calibrator
-                found.append(calibrator(image))
-                if len(found) == CALIBRATION_IMAGES:  # it takes 1.3 GB
-                    self._calibrator = None
-            return found
+                cameras.append(calibrator(image))
+                if len(cameras) == CALIBRATION_IMAGES:
+                    self._calibrator = None  # it takes 1.3 GB
+            return cameras
 
 
 def _median(cameras: list[PinholeCamera]) -> PinholeCamera:
-    """Of one image size: the median of each value."""
+    """Median of each intrinsic over cameras of one image size."""
     width, height = cameras[0].width, cameras[0].height
     values = (median(getattr(c, name) for c in cameras) for name in ("fx", "fy", "cx", "cy"))
     return PinholeCamera(width, height, *values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a camera sits on its robot, as TF knows it; tf2_ros need not be installed."""
+"""The pose of a camera on its robot, from TF; works without tf2_ros until it is used."""
 
 from __future__ import annotations
 
@@ -16,35 +16,37 @@ _POLL = 0.02
 
 
 class FrameTree:
-    """The transforms on /tf and /tf_static, from now until it is closed."""
+    """Listens to /tf and /tf_static until it is closed."""
 
     def __init__(self, node: Node) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         Raises:
-            ImportError: where tf2_ros is not installed.
+            ImportError: if tf2_ros is not installed.
         """
         import tf2_ros
 
-        # A buffer that knows the node makes it offer a service.
+        # A buffer that is given the node would create a service on it.
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop to listen."""
         self._listener.unregister()
 
     def newest(
         self, target: str, source: str, timeout: float, is_wanted: Callable[[], bool]
     ) -> Transform | None:
-        """The newest T_target_source, shape (4, 4), metres.
+        """Wait for a transform and return the newest T_target_source, shape (4, 4), metres.
 
         Args:
-            timeout: seconds of wall time to wait for it.
+            target: frame.
+            source: frame.
+            timeout: seconds of wall time to wait.
             is_wanted: whether to go on waiting.
 
         Returns:
-            None where it did not come.
+            None if the transform did not arrive.
         """
         end = time.monotonic() + timeout
         # tf2's own timeout runs on the node's clock, which may stand still.

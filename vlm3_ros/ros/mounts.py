@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a camera sits on its robot, as a parameter tells it."""
+"""The pose of a camera on its robot, from a parameter."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vlm3_ros.parameters import ParameterError
 
 
 def mount_from_text(name: str, text: str) -> Transform | None:
-    """The transform `x y z qx qy qz qw`, shape (4, 4), metres; None where there is none.
+    """Parse a transform `x y z qx qy qz qw`, shape (4, 4), metres; None for an empty text.
 
     Args:
         name: of the parameter.
         text: its value.
 
     Raises:
-        ParameterError: when it is no place and quaternion.
+        ParameterError: if the text is no translation and unit quaternion.
     """
     if not text.strip():
         return None
@@ -40,7 +40,7 @@ def mount_from_text(name: str, text: str) -> Transform | None:
 
 
 def check_frame_name(name: str, frame: str) -> None:
-    """Refuse what tf2 does not take for the name of a frame.
+    """Refuse a name that tf2 does not accept for a frame.
 
     Raises:
         ParameterError: naming the parameter.

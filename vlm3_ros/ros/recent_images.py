@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The newest images of a camera, of which a question finds its own."""
+"""The newest images of a camera, which questions find by their stamps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlm3_ros.messages.classes import stamp_nanoseconds
 
 @dataclass(frozen=True)
 class KeptImage:
-    """An image as it came, and when.
+    """An image, and when it arrived.
 
     arrived: on `time.monotonic`, seconds. clock: on the node's clock, nanoseconds.
     """
@@ -26,7 +26,7 @@ class KeptImage:
 
 
 class RecentImages:
-    """Keeps the newest images. Safe between threads."""
+    """Keeps the newest images. Thread-safe."""
 
     def __init__(self) -> None:
         self._images: deque[KeptImage] = deque()
@@ -35,18 +35,18 @@ class RecentImages:
 
     @property
     def received(self) -> int:
-        """How many have come since `clear`."""
+        """Number of images since `clear`."""
         return self._received
 
     @property
     def newest(self) -> KeptImage | None:
-        """The one that came last, None where none has."""
+        """The image that arrived last, None if there is none."""
         with self._lock:
             return self._images[-1] if self._images else None
 
     @property
     def bytes(self) -> int:
-        """What the pixels of those that are kept take in memory."""
+        """Memory of the kept images' pixels, bytes."""
         with self._lock:
             return sum(len(image.message.data) for image in self._images)
 
@@ -54,12 +54,12 @@ class RecentImages:
         return len(self._images)
 
     def add(self, message: Image | CompressedImage, clock: int, room: int) -> None:
-        """Keep an image, and let go of the oldest beyond `room`.
+        """Keep an image, and drop the oldest ones beyond `room`.
 
         Args:
-            message: as it came.
+            message: with the image.
             clock: the time on the node's clock, nanoseconds.
-            room: how many are kept.
+            room: number of images to keep.
         """
         with self._lock:
             self._received += 1
@@ -68,7 +68,7 @@ class RecentImages:
                 self._images.popleft()
 
     def find(self, stamp: int) -> KeptImage | None:
-        """The newest one of this stamp in nanoseconds; None where none is kept."""
+        """Return the newest kept image with a stamp in nanoseconds, None if there is none."""
         with self._lock:
             same = (
                 i for i in reversed(self._images) if stamp_nanoseconds(i.message.header) == stamp
@@ -76,7 +76,7 @@ class RecentImages:
             return next(same, None)
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Drop all images."""
         with self._lock:
             self._images.clear()
             self._received = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running nodes: in the background of a program, and as a program of their own."""
+"""Run nodes in the background of a program, or as a program of their own."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def spinning(*nodes: Node, on_end: Callable[[int], None] = lambda status: None) -> Iterator[None]:
-    """Call the callbacks of nodes in the background while the body of the `with` runs.
+    """Spin nodes in the background while the body of the `with` runs.
 
     Args:
-        nodes: one or more, of one context; the body's end leaves them undestroyed.
-        on_end: is called, in the background, with 1 when a callback raised, and with 0 when
-            spinning ended in another way.
+        nodes: one or more, of one context; they are not destroyed at the end.
+        on_end: is called in the background: with 1 if a callback raised, with 0 if spinning ended
+            in another way.
     """
     executor = NodeExecutor(context=nodes[0].context)
     for node in nodes:
         executor.add_node(node)
-    # Executor.shutdown() while another thread spins may leave that thread waiting for ever.
+    # Executor.shutdown() while another thread spins may leave that thread waiting forever.
     body_ended: Future = Future()
 
     def spin() -> None:
@@ -62,18 +62,17 @@ def run_nodes(
 ) -> int:
     """Run nodes until SIGINT or SIGTERM, or until one ends itself; the `main` of executables.
 
-    rclpy's own signal handlers end the context at once, under callbacks that still publish; here
-    the nodes are taken down first.
+    rclpy's own signal handlers shut the context down at once, while callbacks still publish; here
+    the nodes are destroyed first.
 
     Args:
-        make_nodes: makes one node or more; is given a function that ends the run with an exit
-            status.
+        make_nodes: creates one or more nodes; its argument ends the run with an exit status.
         arguments: of the command line; sys.argv by default.
 
     Returns:
-        the exit status: 1 when a node could not be made or a callback raised.
+        The exit status: 1 if a node could not be created or a callback raised.
     """
-    # Unlike an Event, it may be used in signal handlers.
+    # Unlike an Event, a SimpleQueue may be used in signal handlers.
     statuses: SimpleQueue[int] = SimpleQueue()
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     for number in _ENDING_SIGNALS:
@@ -91,6 +90,6 @@ def run_nodes(
         return status
     finally:
         rclpy.try_shutdown()
-        # Python restores the default handlers at its end, where one more SIGINT would kill it.
+        # Python restores the default handlers when it exits; another SIGINT would kill it then.
         for number in _ENDING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
 
-from vlm3_ros.engines.base import Answer, Engine, EngineError
-from vlm3_ros.geometry.camera import UnifiedCamera, pixels_from_text, text_coordinates
-from vlm3_ros.language.answers import AnswerError, parse_point
-from vlm3_ros.language.prompts import CorrespondencePrompt, correspondence_question
-from vlm3_ros.tasks.views import CameraPair, ImagePair, view_pair
+from vlm3_ros.engines.base import Answer, Engine
+from vlm3_ros.language.answers import AnswerError
+from vlm3_ros.language.correspondence import (
+    CorrespondenceWording,
+    correspondence_answer,
+    correspondence_question,
+    parse_point,
+)
+from vlm3_ros.tasks.task import CameraPair, ImagePair, ModelViews, Prompt, Task, ask
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Matches:
     """Pixels of a first image and where the second one shows the same.
 
     `pixels1`: (u, v) of the first source image, shape (n, 2). `pixels2`: of the second one, shape
-    (n, 2), NaN where the answer could not be read or lies outside of the image. `texts`: the raw
+    (n, 2), NaN if the answer could not be read or lies outside of the image. `texts`: the raw
     answers.
     """
 
@@ -35,6 +40,57 @@ class Matches:
         return int(np.isnan(self.pixels2).any(axis=1).sum())
 
 
+class CorrespondenceTask(Task[CorrespondenceWording, ArrayLike, ArrayLike, Matches]):
+    """Matches of two images.
+
+    Asked are pixels (u, v) of the first image, shape (n, 2); the truth is those of the second.
+    """
+
+    wording = CorrespondenceWording
+    title = "correspondence"
+
+    @override
+    def prompts(
+        self, wording: CorrespondenceWording, views: ModelViews, asked: ArrayLike
+    ) -> list[Prompt]:
+        coordinates = views.text_coordinates(_pixels(asked))
+        return [
+            Prompt(correspondence_question(wording, xy, views.text_range)) for xy in coordinates
+        ]
+
+    @override
+    def read(
+        self,
+        wording: CorrespondenceWording,
+        views: ModelViews,
+        asked: ArrayLike,
+        answers: Sequence[Answer],
+    ) -> Matches:
+        source = views.cameras[1].source
+        pixels1 = _pixels(asked)
+        pixels2 = np.full(pixels1.shape, np.nan)
+        for i, answer in enumerate(answers):
+            try:
+                xy = parse_point(answer.text, wording, views.text_range)
+            except AnswerError:
+                continue
+            pixel = views.source_pixels(xy, image=1)
+            # The padding of a view belongs to no image.
+            if (pixel < (source.width - 0.5, source.height - 0.5)).all():
+                pixels2[i] = pixel
+        return Matches(pixels1, pixels2, tuple(answer.text for answer in answers))
+
+    @override
+    def true_answers(
+        self, wording: CorrespondenceWording, views: ModelViews, asked: ArrayLike, truth: ArrayLike
+    ) -> Sequence[str]:
+        coordinates = views.text_coordinates(_pixels(truth), image=1)
+        return [correspondence_answer(wording, xy, views.text_range) for xy in coordinates]
+
+
+CORRESPONDENCE = CorrespondenceTask()
+
+
 def ask_matches(
     engine: Engine, images: ImagePair, cameras: CameraPair, pixels: ArrayLike
 ) -> Matches:
@@ -46,70 +102,12 @@ def ask_matches(
         pixels: (u, v) in the first image, shape (n, 2).
 
     Raises:
-        GeometryError: when an image does not fit its camera or the engine's limits, or a pixel
-            lies outside of the first image.
-        EngineError: when the model did not learn correspondence, or cannot answer at all.
+        GeometryError: if an image does not fit its camera or the engine's limits, or a pixel lies
+            outside of the first image.
+        EngineError: if the model did not learn correspondence, or cannot answer.
     """
-    prompts = correspondence_prompts(engine)
-    views = view_pair(engine, images, cameras)
-    text_range = engine.profile.prompts.text_range
-    questions = match_questions(prompts, text_range, views.first, pixels)
-    answers = engine.ask(views.images, questions)
-    return read_matches(answers, prompts, text_range, views.second, pixels)
+    return ask(engine, images, cameras, CORRESPONDENCE, pixels)
 
 
-def correspondence_prompts(engine: Engine) -> CorrespondencePrompt:
-    """The engine's wording of correspondence.
-
-    Raises:
-        EngineError: when it has none.
-    """
-    prompts = engine.profile.prompts
-    if prompts.correspondence is None:
-        raise EngineError(
-            f"{engine.name} did not learn correspondence: its prompt set '{prompts.name}' has no "
-            "question for it; choose a checkpoint that did"
-        )
-    return prompts.correspondence
-
-
-def match_questions(
-    prompts: CorrespondencePrompt, text_range: int, first: UnifiedCamera, pixels: ArrayLike
-) -> list[str]:
-    """One question for each pixel (u, v) of the first image, shape (n, 2).
-
-    Raises:
-        GeometryError: when a pixel lies outside of the image.
-    """
-    view = first.view
-    pixels = first.to_view(np.asarray(pixels, dtype=float).reshape(-1, 2))
-    coordinates = text_coordinates(pixels, view.width, view.height, text_range)
-    return [correspondence_question(prompts, xy, text_range) for xy in coordinates]
-
-
-def read_matches(
-    answers: Sequence[Answer],
-    prompts: CorrespondencePrompt,
-    text_range: int,
-    second: UnifiedCamera,
-    pixels: ArrayLike,
-) -> Matches:
-    """The matches of the answers to `match_questions`.
-
-    Args:
-        second: how the second image entered the model.
-        pixels: that were asked, shape (n, 2).
-    """
-    view, source = second.view, second.source
-    pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
-    found = np.full(pixels.shape, np.nan)
-    for i, answer in enumerate(answers):
-        try:
-            xy = parse_point(answer.text, prompts, text_range)
-        except AnswerError:
-            continue
-        pixel = second.to_source(pixels_from_text(xy, view.width, view.height, text_range))
-        # The padding of a view belongs to no image.
-        if (pixel < (source.width - 0.5, source.height - 0.5)).all():
-            found[i] = pixel
-    return Matches(pixels, found, tuple(answer.text for answer in answers))
+def _pixels(pixels: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(pixels, dtype=float).reshape(-1, 2)

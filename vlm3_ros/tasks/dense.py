@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the depths of a few pixels to a depth image, along the edges of the colour image."""
+"""Spread the depths of a few pixels to a depth image, guided by the colour image."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from scipy.spatial import Delaunay
 from vlm3_ros.geometry.images import lab_image
 
 WORK_WIDTH = 256
-"""Pixels across at which answers are spread over larger images."""
+"""Width in px at which answers are spread; larger images are shrunk to it."""
 
 MAX_DISTANCE = 1.5
-"""Farthest from an answered pixel, in mean distances between asked pixels, that has a depth."""
+"""Largest distance from an answered pixel that gets a depth, in mean distances of asked pixels."""
 
 _COLOUR_SCALE = 1.5
-"""Difference of colour (CIELAB) between neighbouring pixels that holds an answer back e-fold."""
+"""Difference of colour (CIELAB) between neighbouring pixels that damps an answer e-fold."""
 
 _LEAST_TIE = 1e-6
-"""Between pixels of any colours: a wild pattern is a surface, too."""
+"""Minimum tie between neighbouring pixels: a wild pattern is a surface, too."""
 
 _REACH = 0.5
-"""How far an answer spreads over one colour, in mean distances between asked pixels."""
+"""Distance over which an answer spreads on one colour, in mean distances of asked pixels."""
 
 _PASSES = 2
 
 _DEPTH_TOLERANCE = 0.02
-"""Relative error of an answer that still lies on the plane of its neighbours."""
+"""Relative error up to which an answer lies on the plane of its neighbours."""
 
 _FLATTENING = 3e-3
-"""Pull of slopes to zero, in neighbours that agree: where few do, slopes are uncertain."""
+"""Weight that pulls slopes to zero, in agreeing neighbours: with few, slopes are uncertain."""
 
 
 def densify(image: NDArray[np.uint8], pixels: ArrayLike, depth: ArrayLike) -> NDArray[np.float32]:
-    """Spread sparse depths over an image, stopping at the edges of its colours.
+    """Spread sparse depths over an image, stopping at edges of colour.
 
-    Every answer stands for a piece of a plane, fitted robustly to the answers around it, so that
-    an edge of colour within a surface does no harm. Inverse depth is used, since it is linear in
-    the pixel on every plane. A pixel gets the mean of the planes, weighted by how easily their
-    answers spread to it: the filter of Min et al., "Fast Global Image Smoothing Based on Weighted
-    Least Squares" (2014), with the colours as guide.
+    Every answer represents a piece of a plane, fitted robustly to the answers around it, so that
+    an edge of colour within a surface does no harm. Inverse depth is used, since on a plane it is
+    linear in the pixel. A pixel gets the mean of the planes, weighted by how easily their answers
+    spread to it: the filter of Min et al., "Fast Global Image Smoothing Based on Weighted Least
+    Squares" (2014), guided by the colours.
 
     Args:
         image: RGB, shape (height, width, 3), uint8.
         pixels: the asked (u, v), shape (n, 2), in the image.
-        depth: metres, shape (n,); what is not finite and positive is unanswered.
+        depth: metres, shape (n,); unanswered unless finite and positive.
 
     Returns:
-        Shape (height, width), float32, metres. NaN where unsupported: farther than `MAX_DISTANCE`
-        from all answers, where an unanswered pixel reaches better than the answers do, and
-        everywhere when the answered pixels span no area.
+        Shape (height, width), float32, metres. NaN if a pixel is farther than `MAX_DISTANCE` from
+        all answers, or if unanswered pixels spread to it more than answers do; all NaN if the
+        answered pixels span no area.
     """
     height, width = image.shape[:2]
     pixels, depth = np.asarray(pixels, dtype=float), np.asarray(depth, dtype=float)
@@ -67,7 +67,7 @@ def densify(image: NDArray[np.uint8], pixels: ArrayLike, depth: ArrayLike) -> ND
     colours = lab_image(image, scale)
     spacing = np.sqrt(height * width / len(pixels)) * scale
     rows, columns = _cells(pixels, scale, colours.shape)
-    # Planes are inverse = offset + slope_u u + slope_v v; their means are weighted with the first.
+    # Planes are inverse = offset + slope_u u + slope_v v; channel 0 is the weight of their means.
     spread = np.zeros((*colours.shape[:2], 7))
     offset = inverse - (slopes * points).sum(-1)
     planes = np.column_stack([np.ones(len(points)), offset, slopes, bounds])
@@ -87,9 +87,8 @@ def densify(image: NDArray[np.uint8], pixels: ArrayLike, depth: ArrayLike) -> ND
     )
     mean = mean[:, nearest_u]
     dense = np.empty((height, width), np.float32)
-    for row, near_row in zip(
-        v, nearest_v, strict=True
-    ):  # all at once would need ten times the memory
+    # Row by row: all at once would need ten times the memory.
+    for row, near_row in zip(v, nearest_v, strict=True):
         offset, slope_u, slope_v, least, most = mean[near_row].T
         dense[row] = 1 / np.clip(offset + slope_u * u + slope_v * row, least, most)
     return dense
@@ -98,13 +97,13 @@ def densify(image: NDArray[np.uint8], pixels: ArrayLike, depth: ArrayLike) -> ND
 def _planes(
     points: NDArray[np.float64], inverse: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slopes of inverse depth around each answer, per pixel, and the least and most it may become.
+    """Fit a plane of inverse depth to the surroundings of each answer.
 
-    Of the slopes of the triangles around an answer, the one that most neighbours agree with is
-    refined by them: at an edge of depth, the neighbours beyond it do not count.
+    Each triangle around an answer proposes a slope. The neighbours that agree with the best one
+    refine it, so that neighbours beyond an edge of depth do not count.
 
     Returns:
-        Shapes (n, 2) and (n, 2).
+        Slopes per pixel, shape (n, 2), and minimum and maximum inverse depth, shape (n, 2).
     """
     triangulation = Delaunay(points)
     corners = triangulation.simplices
@@ -138,7 +137,7 @@ def _planes(
     ring, is_ring = _padded(near)
     values = np.where(is_ring, inverse[ring], inverse[:, None])
     least, most = values.min(-1), values.max(-1)
-    # At the border of all answers there are none beyond: as much more as there is less inside.
+    # Outside of all answers there are none: extrapolate by as much as they differ inside.
     border = np.unique(triangulation.convex_hull)
     mirrored = 2 * inverse[border, None] - np.column_stack([most, least])[border]
     least[border] = np.maximum(np.minimum(least[border], mirrored[:, 0]), least[border] / 2)
@@ -147,7 +146,7 @@ def _planes(
 
 
 def _padded(table: csr_matrix) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The columns that each row of a sparse matrix has, and which of them are no padding."""
+    """Return the column indices of each row of a sparse matrix, and the mask of real ones."""
     counts = np.diff(table.indptr)
     is_real = np.arange(counts.max()) < counts[:, None]
     columns = np.zeros(is_real.shape, dtype=np.intp)
@@ -158,7 +157,7 @@ def _padded(table: csr_matrix) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
 def _cells(
     pixels: NDArray[np.floating], scale: float, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column of pixels of the source in the image of the smaller size."""
+    """Return row and column of source pixels in the smaller image."""
     columns, rows = np.rint((pixels + 0.5) * scale - 0.5).astype(int).T
     return np.clip(rows, 0, shape[0] - 1), np.clip(columns, 0, shape[1] - 1)
 
@@ -166,7 +165,7 @@ def _cells(
 def _spread(
     values: NDArray[np.float64], colours: NDArray[np.float32], smoothness: float
 ) -> NDArray[np.float64]:
-    """Smooth along rows and columns in turns (Min et al. 2014, algorithm 1).
+    """Smooth along rows and columns in turn (Min et al. 2014, algorithm 1).
 
     Args:
         values: shape (rows, columns, channels).
@@ -175,7 +174,7 @@ def _spread(
     """
     for done in range(_PASSES):
         share = 1.5 * 4 ** (_PASSES - 1 - done) / (4**_PASSES - 1) * smoothness
-        for _ in range(2):  # along rows, then, with the axes swapped, along columns
+        for _ in range(2):  # along rows, then along columns with the axes swapped
             values = _smooth_rows(values, colours, share).swapaxes(0, 1)
             colours = colours.swapaxes(0, 1)
     return values
@@ -184,7 +183,7 @@ def _spread(
 def _smooth_rows(
     values: NDArray[np.float64], colours: NDArray[np.float32], smoothness: float
 ) -> NDArray[np.float64]:
-    """Solve one system for all rows at once: no end of a row is tied to the next one's start."""
+    """Solve one system for all rows: the end of a row is not tied to the start of the next."""
     rows, columns, channels = values.shape
     difference = np.linalg.norm(np.diff(colours, axis=1), axis=-1)
     ties = np.zeros((rows, columns))

@@ -9,17 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
 
 from vlm3_ros.engines.base import Answer, Engine
-from vlm3_ros.geometry.camera import (
-    PinholeCamera,
-    UnifiedCamera,
-    text_coordinates,
-    unify_focal,
-)
-from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.answers import AnswerError, parse_depth
-from vlm3_ros.language.prompts import PromptSet, depth_question
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.language.answers import AnswerError
+from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question, parse_depth
+from vlm3_ros.tasks.task import ModelViews, Prompt, Task, ask
 
 
 @dataclass(frozen=True)
@@ -27,9 +23,9 @@ class DepthAnswers:
     """Depths of asked pixels.
 
     `pixels`: (u, v) of the source image, shape (n, 2). `depth`: metres along Z, shape (n,),
-    float32, NaN where the answer could not be read. `std`: its standard deviation in metres,
-    shape (n,), float32, NaN where the engine does not know it. `texts`: the raw answers; where
-    there is none, the reason in brackets.
+    float32, NaN if the answer could not be read. `std`: its standard deviation in metres,
+    shape (n,), float32, NaN if the engine does not know it. `texts`: the raw answers; the reason
+    in brackets if the model gave no answer.
     """
 
     pixels: NDArray[np.float64]
@@ -45,10 +41,10 @@ class DepthAnswers:
 
 @dataclass(frozen=True)
 class DepthLimits:
-    """Which answers are good enough to be used.
+    """Limits on depths and their uncertainty.
 
     `min_depth` and `max_depth`: metres. `max_uncertainty`: the largest standard deviation, as a
-    share of the depth; 0 for any.
+    share of the depth; 0 for no limit.
     """
 
     min_depth: float = 0.0
@@ -56,27 +52,85 @@ class DepthLimits:
     max_uncertainty: float = 0.0
 
     def out_of_range(self, depth: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which depths are too near or too far; false where there is none."""
+        """Mask of depths that are too near or too far; false where the depth is NaN."""
         return (depth < self.min_depth) | (depth > self.max_depth)
 
     def too_uncertain(
         self, depth: NDArray[np.floating], std: NDArray[np.floating]
     ) -> NDArray[np.bool_]:
-        """Which depths are too uncertain, of which one whose uncertainty is unknown is one."""
+        """Mask of depths whose std exceeds the limit or is unknown."""
         if not self.max_uncertainty:
             return np.zeros(depth.shape, bool)
         return np.isfinite(depth) & ~(std <= self.max_uncertainty * depth)
 
 
 def uniform_grid(camera: PinholeCamera, columns: int, rows: int) -> NDArray[np.float64]:
-    """Middles of a grid of equal cells, row by row, shape (rows * columns, 2).
+    """Centres of a grid of equal cells, row by row, shape (rows * columns, 2).
 
-    They are the pixel centres of `camera.resized(columns, rows)`, so the grid of their depths is
-    that camera's depth image.
+    They are the pixel centres of `camera.resized(columns, rows)`: the depths on the grid are that
+    camera's depth image.
     """
     cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
     cell = np.array([camera.width / columns, camera.height / rows])
     return (cells + 0.5) * cell - 0.5
+
+
+class DepthTask(Task[DepthWording, ArrayLike, ArrayLike, DepthAnswers]):
+    """Metric depth of pixels of one image.
+
+    Asked are pixels (u, v), shape (n, 2); the truth is metres along Z, shape (n,).
+    """
+
+    wording = DepthWording
+    title = "metric depth"
+
+    @override
+    def prompts(self, wording: DepthWording, views: ModelViews, asked: ArrayLike) -> list[Prompt]:
+        coordinates = views.text_coordinates(_pixels(asked))
+        return [
+            Prompt(depth_question(wording, xy, views.text_range), wording.answer)
+            for xy in coordinates
+        ]
+
+    @override
+    def read(
+        self,
+        wording: DepthWording,
+        views: ModelViews,
+        asked: ArrayLike,
+        answers: Sequence[Answer],
+    ) -> DepthAnswers:
+        pixels, (unified,) = _pixels(asked), views.cameras
+        depth = np.full(len(pixels), np.nan)
+        std = np.full(len(pixels), np.nan)
+        for i, answer in enumerate(answers):
+            # The engine's estimate errs less than the greedy text, see `Answer.value`.
+            if answer.value is not None and answer.value > 0:
+                depth[i] = answer.value
+            else:
+                try:
+                    depth[i] = parse_depth(answer.text, wording)
+                except AnswerError:
+                    continue
+            if answer.std is not None:
+                std[i] = answer.std
+        return DepthAnswers(
+            pixels,
+            unified.metric_depth(depth).astype(np.float32),
+            unified.metric_depth(std).astype(np.float32),
+            tuple(f"[{a.fault}]" if a.fault else a.text for a in answers),
+        )
+
+    @override
+    def true_answers(
+        self, wording: DepthWording, views: ModelViews, asked: ArrayLike, truth: ArrayLike
+    ) -> Sequence[str]:
+        # What the image looks like at the unified focal length.
+        seen = np.asarray(truth) / views.cameras[0].metric_depth(1.0)
+        return [depth_answer(wording, float(metres)) for metres in seen]
+
+
+DEPTH = DepthTask()
 
 
 def ask_depth(
@@ -96,56 +150,12 @@ def ask_depth(
             checkpoint's own. See `unify_focal`.
 
     Raises:
-        GeometryError: when the image does not fit its camera or the engine's limits.
-        EngineError: when the engine cannot answer at all.
+        GeometryError: if the image does not fit its camera or the engine's limits, or a pixel does
+            not lie in the image.
+        EngineError: if the model did not learn metric depth, or cannot answer.
     """
-    pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
-    profile = engine.profile
-    unified = unify_focal(camera, profile.focal, engine.limits, profile.fit, view_focal)
-    view = unified.view
-    coordinates = text_coordinates(
-        unified.to_view(pixels), view.width, view.height, profile.prompts.text_range
-    )
-    answers = engine.ask(
-        [unify_image(image, unified)],
-        [depth_question(profile.prompts, xy) for xy in coordinates],
-        profile.prompts.depth.answer,
-    )
-    return read_answers(pixels, answers, unified, profile.prompts)
+    return ask(engine, [image], [camera], DEPTH, pixels, view_focal)
 
 
-def read_answers(
-    pixels: NDArray[np.float64],
-    answers: Sequence[Answer],
-    unified: UnifiedCamera,
-    prompts: PromptSet,
-) -> DepthAnswers:
-    """Metric depth out of what a model said.
-
-    Where the engine knows the distribution of an answer's number, the depth is its estimate from
-    that distribution (`Answer.value`), which errs less than the greedily decoded text.
-
-    Args:
-        pixels: of the source image, shape (n, 2).
-        answers: one per pixel.
-        unified: how the image entered the model.
-        prompts: of the checkpoint.
-    """
-    depth = np.full(len(pixels), np.nan)
-    std = np.full(len(pixels), np.nan)
-    for i, answer in enumerate(answers):
-        if answer.value is not None and answer.value > 0:
-            depth[i] = answer.value
-        else:
-            try:
-                depth[i] = parse_depth(answer.text, prompts)
-            except AnswerError:
-                continue
-        if answer.std is not None:
-            std[i] = answer.std
-    return DepthAnswers(
-        pixels,
-        unified.metric_depth(depth).astype(np.float32),
-        unified.metric_depth(std).astype(np.float32),
-        tuple(f"[{a.fault}]" if a.fault else a.text for a in answers),
-    )
+def _pixels(pixels: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(pixels, dtype=float).reshape(-1, 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where boxed objects are, and how large: a box in 3D for each box in an image."""
+"""Locate objects in 3D, and measure them, from their boxes in an image."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.prompts import SIZES
+from vlm3_ros.language.objects import SIZES
 from vlm3_ros.tasks.depth import ask_depth
-from vlm3_ros.tasks.objects import Box, Quantity, ask_objects
+from vlm3_ros.tasks.objects import OBJECTS, Box, Quantity, ask_objects
 
 _SHARES = (0.25, 0.5, 0.75)
-"""Where in a box, along each side, the depth is asked: an object fills its corners rarely."""
+"""Where to ask for depth along each side of a box: objects rarely fill its corners."""
 
 QUESTIONS = len(_SHARES) ** 2 + len(SIZES)
-"""Asked about each object."""
+"""Number of questions per object."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class LocatedObject:
 
     Attributes:
         centre: metres, shape (3,).
-        size: metres along X, Y and Z, shape (3,). How deep an object is no camera sees: it is
-            taken for as deep as the smaller of its width and its height.
-        depth_std: standard deviation of the centre's Z, metres; NaN where the engine does not
-            know it.
+        size: metres along X, Y and Z, shape (3,). A camera does not see how deep an object is:
+            the size along Z is assumed to be the smaller of width and height.
+        depth_std: standard deviation of the centre's Z, metres; NaN if the engine does not know
+            it.
     """
 
     centre: NDArray[np.float64]
@@ -47,13 +47,13 @@ class LocatedObject:
 def locate_objects(
     engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, boxes: Sequence[Box]
 ) -> list[LocatedObject | None]:
-    """Ask where objects are and how large.
+    """Ask where objects are and how large they are.
 
-    The depth of an object is the lower quartile of those of a grid of pixels in its box, since the
-    others show what is behind it. The centre lies behind it by half of the object's own depth, on
-    the ray through the middle of the box. Width and height are those that the model answers; where
-    it does not, or did not learn to, those that the box has at that depth. What these choices
-    err by is measured in `benchmarks/object_boxes.py`.
+    The depth of an object is the lower quartile of the depths of a grid of pixels in its box,
+    since other pixels show what is behind it. The centre lies behind it by half of the object's
+    size along Z, on the ray through the middle of the box. Width and height are the model's
+    answers; if it gives none, or did not learn to, they are those of the box at that depth.
+    `benchmarks/object_boxes.py` measures the errors of these choices.
 
     Args:
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
@@ -61,12 +61,12 @@ def locate_objects(
         boxes: outermost pixels of each object, in the image.
 
     Returns:
-        one for each box; None where no depth could be read.
+        One per box; None if no depth could be read.
 
     Raises:
-        GeometryError: when the image does not fit its camera or the engine's limits, or a pixel
-            or a box does not lie in the image.
-        EngineError: when the engine cannot answer at all.
+        GeometryError: if the image does not fit its camera or the engine's limits, or a pixel or
+            a box does not lie in the image.
+        EngineError: if the model did not learn metric depth, or cannot answer.
     """
     if not boxes:
         return []
@@ -92,7 +92,7 @@ def _nearer_depths(
     camera: PinholeCamera,
     corners: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Depth of each object and its standard deviation, metres, shapes (n,); NaN where unread."""
+    """Ask for the depth of each object and its std, metres, shapes (n,); NaN if unread."""
     grid = np.stack(np.meshgrid(_SHARES, _SHARES), axis=-1).reshape(1, -1, 2)
     pixels = corners[:, :1] + grid * (corners[:, 1:] - corners[:, :1])
     answers = ask_depth(engine, image, camera, pixels)
@@ -108,8 +108,8 @@ def _nearer_depths(
 def _answered_sizes(
     engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, boxes: Sequence[Box]
 ) -> NDArray[np.float64]:
-    """Width and height, metres, shape (n, 2); NaN where unread, or not learned."""
-    if engine.profile.prompts.objects is None:
+    """Ask for width and height, metres, shape (n, 2); NaN if unread or not learned."""
+    if OBJECTS.name not in engine.profile.prompts.wordings:
         return np.full((len(boxes), len(SIZES)), np.nan)
     questions = [Quantity(size, box) for box in boxes for size in SIZES]
     sizes = np.array(ask_objects(engine, image, camera, questions).values, dtype=float)

@@ -8,19 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from vlm3_ros.engines.base import Answer, Engine, EngineError
-from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera, text_box, unify_focal
-from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.answers import AnswerError, parse_hour, parse_length, parse_relation
-from vlm3_ros.language.prompts import (
+from vlm3_ros.engines.base import Answer, Engine
+from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera, text_box
+from vlm3_ros.language.answers import AnswerError
+from vlm3_ros.language.objects import (
     DISTANCES,
     QUANTITIES,
     RELATIONS,
     SIZES,
-    ObjectPrompts,
+    ObjectsWording,
+    hour_answer,
+    metres_answer,
     object_question,
+    parse_hour,
+    parse_length,
+    parse_relation,
+    relation_answer,
 )
+from vlm3_ros.tasks.task import ModelViews, Prompt, Task, ask
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) of an object's outermost pixels in the source image."""
@@ -28,10 +35,10 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Relation:
-    """Does a stand in one of `RELATIONS` to b? Answered by a bool.
+    """Does one of `RELATIONS` hold of a to b? Answered by a bool.
 
     Raises:
-        ValueError: when there is no such relation.
+        ValueError: if the relation is unknown.
     """
 
     relation: str
@@ -48,7 +55,7 @@ class Quantity:
     """One of `SIZES` of a, or one of `DISTANCES` between a and b. Answered in metres.
 
     Raises:
-        ValueError: when there is no such quantity, or b is missing or one too many.
+        ValueError: if the quantity is unknown, or b is missing or one too many.
     """
 
     quantity: str
@@ -77,16 +84,16 @@ class Direction:
 
 Question = Relation | Quantity | Direction
 Value = bool | int | float
-"""Whether a relation holds, metres, or an hour; NaN where an answer could not be read."""
+"""Whether a relation holds, metres, or an hour; NaN if the answer could not be read."""
 
 
 @dataclass(frozen=True)
 class ObjectAnswers:
-    """What a model says about objects, one entry for each question.
+    """A model's answers about objects, one entry per question.
 
-    `values`: see `Value`. `std`: standard deviation of those in metres, shape (n,), NaN where the
-    engine does not know it and for all others. `texts`: the raw answers; where there is none, the
-    reason in brackets.
+    `values`: see `Value`. `std`: standard deviation of lengths in metres, shape (n,); NaN if the
+    engine does not know it, and for other values. `texts`: the raw answers; the reason in brackets
+    if the model gave no answer.
     """
 
     questions: tuple[Question, ...]
@@ -100,6 +107,69 @@ class ObjectAnswers:
         return int(np.isnan(np.asarray(self.values, dtype=float)).sum())
 
 
+class ObjectsTask(Task[ObjectsWording, Sequence[Question], Sequence[Value], ObjectAnswers]):
+    """Questions about objects of one image, which are known by their boxes.
+
+    Lengths have answers of one form, whose number the engine can estimate; the others are free
+    text. The truth is one `Value` per question.
+    """
+
+    wording = ObjectsWording
+    title = "about objects"
+
+    @override
+    def prompts(
+        self, wording: ObjectsWording, views: ModelViews, asked: Sequence[Question]
+    ) -> list[Prompt]:
+        return [
+            Prompt(
+                question_text(question, wording, views),
+                wording.metres if isinstance(question, Quantity) else None,
+            )
+            for question in asked
+        ]
+
+    @override
+    def read(
+        self,
+        wording: ObjectsWording,
+        views: ModelViews,
+        asked: Sequence[Question],
+        answers: Sequence[Answer],
+    ) -> ObjectAnswers:
+        values, stds = [], []
+        for question, answer in zip(asked, answers, strict=True):
+            std = np.nan
+            scale = 1.0
+            if isinstance(question, Quantity):
+                scale = length_scale(question.quantity, views.cameras[0])
+                std = np.nan if answer.std is None else answer.std * scale
+            values.append(_value(question, answer, scale))
+            stds.append(std)
+        return ObjectAnswers(
+            tuple(asked),
+            tuple(values),
+            np.array(stds, dtype=float),
+            tuple(f"[{a.fault}]" if a.fault else a.text for a in answers),
+        )
+
+    @override
+    def true_answers(
+        self,
+        wording: ObjectsWording,
+        views: ModelViews,
+        asked: Sequence[Question],
+        truth: Sequence[Value],
+    ) -> Sequence[str]:
+        return [
+            _true_answer(question, value, wording, views.cameras[0])
+            for question, value in zip(asked, truth, strict=True)
+        ]
+
+
+OBJECTS = ObjectsTask()
+
+
 def ask_objects(
     engine: Engine,
     image: NDArray[np.uint8],
@@ -108,9 +178,7 @@ def ask_objects(
 ) -> ObjectAnswers:
     """Ask about objects that are known by their boxes.
 
-    Lengths are asked in one pass and all else in another: only the former have answers of one
-    form, so that the engine can tell the distribution of their number. Its estimate comes before
-    the greedy text, as in `ask_depth`.
+    Lengths are asked in one pass and all others in another.
 
     Args:
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
@@ -118,115 +186,74 @@ def ask_objects(
         questions: any number.
 
     Raises:
-        GeometryError: when the image does not fit its camera or the engine's limits, or a box
-            does not lie in the image (what sticks out is cut off).
-        EngineError: when the model did not learn about objects, or cannot answer at all.
+        GeometryError: if the image does not fit its camera or the engine's limits, or a box lies
+            outside of the image (what sticks out is cut off).
+        EngineError: if the model did not learn about objects, or cannot answer.
     """
-    profile, prompts = engine.profile, object_prompts(engine)
-    unified = unify_focal(camera, profile.focal, engine.limits, profile.fit)
-    text_range = profile.prompts.text_range
-    texts = [question_text(question, prompts, unified, text_range) for question in questions]
-    view = [unify_image(image, unified)]
-    is_length = [isinstance(question, Quantity) for question in questions]
-    answers: dict[int, Answer] = {}
-    for lengths, template in ((True, prompts.metres), (False, None)):
-        asked = [i for i, is_one in enumerate(is_length) if is_one == lengths]
-        if asked:
-            found = engine.ask(view, [texts[i] for i in asked], template)
-            answers.update(zip(asked, found, strict=True))
-    scales = [
-        length_scale(question.quantity, unified) if isinstance(question, Quantity) else 1.0
-        for question in questions
-    ]
-    ordered = [answers[i] for i in range(len(questions))]
-    stds = [
-        np.nan if answer.std is None or not is_one else answer.std * scale
-        for answer, is_one, scale in zip(ordered, is_length, scales, strict=True)
-    ]
-    return ObjectAnswers(
-        tuple(questions),
-        tuple(map(_value, questions, ordered, scales)),
-        np.array(stds, dtype=float),
-        tuple(f"[{a.fault}]" if a.fault else a.text for a in ordered),
-    )
-
-
-def object_prompts(engine: Engine) -> ObjectPrompts:
-    """The engine's wording of questions about objects.
-
-    Raises:
-        EngineError: when it has none.
-    """
-    prompts = engine.profile.prompts
-    if prompts.objects is None:
-        raise EngineError(
-            f"{engine.name} did not learn about objects: its prompt set '{prompts.name}' has no "
-            "questions for them; choose a checkpoint that did"
-        )
-    return prompts.objects
+    return ask(engine, [image], [camera], OBJECTS, questions)
 
 
 def length_scale(quantity: str, unified: UnifiedCamera) -> float:
-    """Metres of one that a model sees who takes the focal length for the learned one.
+    """Metres per metre that a model sees, which assumes the focal length that it learned.
 
-    As in `geometry.motion.metric_motion`, sizes across the view are believed, and depth is off by
+    As in `geometry.motion.metric_motion`, sizes across the view are right, and depth is off by
     the ratio of the focal lengths. Distances on the ground have a part of both and are taken for
-    depth. Where pixels are square this is exact for what a level camera sees side on, one above the
+    depth. With square pixels this is exact for what a level camera sees side on, one above the
     other, or one behind the other.
     """
     across = (*SIZES, "vertical_distance")
     return 1.0 if quantity in across else float(unified.metric_depth(1.0))
 
 
-def question_text(
-    question: Question, prompts: ObjectPrompts, unified: UnifiedCamera, text_range: int
-) -> str:
-    """A question as a model is asked it.
-
-    Args:
-        prompts: wording.
-        unified: how the image enters the model.
-        text_range: of the prompt set.
+def question_text(question: Question, wording: ObjectsWording, views: ModelViews) -> str:
+    """Word a question.
 
     Raises:
-        GeometryError: when a box does not lie in the image.
+        GeometryError: if a box does not lie in the image.
     """
-    template = question_template(question, prompts)
-    return object_question(
-        prompts, template, question_boxes(question, unified, text_range), text_range
-    )
+    boxes = question_boxes(question, views)
+    return object_question(wording, question_template(question, wording), boxes, views.text_range)
 
 
-def question_template(question: Question, prompts: ObjectPrompts) -> str:
-    """The wording of a question, with {a} and, where it is about two objects, {b}."""
+def question_template(question: Question, wording: ObjectsWording) -> str:
+    """Return the template of a question, with {a} and, if it is about two objects, {b}."""
     if isinstance(question, Relation):
-        return prompts.relations[question.relation]
+        return wording.relations[question.relation]
     if isinstance(question, Quantity):
-        return prompts.quantities[question.quantity]
-    return prompts.direction
+        return wording.quantities[question.quantity]
+    return wording.direction
 
 
-def question_boxes(
-    question: Question, unified: UnifiedCamera, text_range: int
-) -> list[NDArray[np.int64]]:
-    """The boxes of a question's objects in text coordinates, of a first.
+def question_boxes(question: Question, views: ModelViews) -> list[NDArray[np.int64]]:
+    """Return the boxes of a question's objects in text coordinates, a first.
 
     Raises:
-        GeometryError: when a box does not lie in the image.
+        GeometryError: if a box does not lie in the image.
     """
-    asked = [box for box in (question.a, question.b) if box is not None]
-    return [text_box(box, unified, text_range) for box in asked]
+    boxes = [box for box in (question.a, question.b) if box is not None]
+    return [text_box(box, views.cameras[0], views.text_range) for box in boxes]
 
 
 def _value(question: Question, answer: Answer, scale: float) -> Value:
-    """`scale`: metres of one that the model sees."""
+    """Read a value; `scale`: metres per metre that the model sees."""
     try:
         if isinstance(question, Relation):
             return parse_relation(answer.text)
         if isinstance(question, Direction):
             return parse_hour(answer.text)
+        # The engine's estimate errs less than the greedy text, see `Answer.value`.
         if answer.value is not None:
             return answer.value * scale
         return parse_length(answer.text) * scale
     except AnswerError:
         return float("nan")
+
+
+def _true_answer(
+    question: Question, truth: Value, wording: ObjectsWording, unified: UnifiedCamera
+) -> str:
+    if isinstance(question, Relation):
+        return relation_answer(wording, bool(truth))
+    if isinstance(question, Direction):
+        return hour_answer(wording, int(truth))
+    return metres_answer(wording, truth / length_scale(question.quantity, unified))

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Visual odometry: the motions that a model answers, checked and chained to a pose.
+"""Visual odometry: check the motions that a model answers, and chain them to a pose.
 
 Each image is compared with a reference image whose pose is known: a keyframe, kept while enough of
-it is still seen, or always the image before. Where the motion since a keyframe does not pass
-`verify_motion`, that since the last image with a pose is asked; where this does not pass, either,
+it is still visible, or always the previous image. If the motion since a keyframe does not pass
+`verify_motion`, the motion since the last image with a pose is asked. If that does not pass either,
 the image has no pose, and the next one is compared with the same reference.
 
-Frames: `odom` is where the base was at the first image; the base is fixed to the camera at
-`T_base_camera` (the camera's axes are optical, those of the base are of REP-103).
+Frames: `odom` is the base at the first image. `T_base_camera` fixes the camera to the base. The
+camera's axes are optical, those of the base as in REP-103.
 """
 
 from __future__ import annotations
@@ -30,32 +30,35 @@ from vlm3_ros.geometry.motion import (
     base_motion_covariance,
     rotation_angle,
 )
-from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
-from vlm3_ros.tasks.depth import ask_depth, uniform_grid
-from vlm3_ros.tasks.pairs import ask_pair
-from vlm3_ros.tasks.pose import RelativePose, ask_pose, pose_prompts
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
+from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
+from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
+from vlm3_ros.tasks.task import CameraPair, ImagePair, learned_wording
+from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import (
     INLIER,
     VerifiedMotion,
     match_residuals,
     verify_motion,
 )
-from vlm3_ros.tasks.views import CameraPair, ImagePair
 
 StepStatus = Literal["first", "standstill", "accepted", "fused", "refused", "skipped", "reset"]
 
 STILL_SHARE = 0.9
-"""Of the image's corners, so many must stand still: a few may lie on something that moves."""
+"""Share of corners that must stand still: a few may lie on something that moves."""
 
 STILL_COVARIANCE: Covariance = np.diag([0.01**2] * 3 + [math.radians(0.1) ** 2] * 3)
-"""Of the motion that an image may hide which stands still: a quarter of a pixel is 0.05 degrees of
-a view of 60, or as many millimetres as the nearest things are metres away."""
+"""Covariance of the motion that a still image may hide.
+
+A quarter of a pixel is 0.05 degrees of a view of 60 degrees, or one millimetre per metre of
+distance to the nearest objects.
+"""
 
 MAX_LATE = 3
-"""Images in a row that may be out of order: more of them, and time has jumped back."""
+"""Maximum number of images in a row out of order: after more of them, time has jumped back."""
 
 CAMERA_CHANGE = 0.05
-"""Relative change of intrinsics beyond which a camera is another one; autofocus stays below."""
+"""Relative change of intrinsics above which the camera has changed; autofocus stays below."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,24 @@ class OdometrySettings:
     """How motions are asked, checked and chained.
 
     Attributes:
-        keyframes: compare with a keyframe, which keeps the chain short; False: always with the
-            image before.
-        min_overlap: a keyframe is replaced by the newer image when less than this share of its
-            matches lies inside of that and agrees with the motion.
-        match_columns: of the grid of pixels of the reference whose matches are asked.
-        match_rows: of that grid. 0: no matches are asked; motions are believed unchecked then,
-            and as the overlap is unknown, the reference is always the image before.
-        check_backward: ask for the way back, too, which must close.
-        ask_depth: ask the depth at the grid, too: matches with depth tell a metric motion of
-            their own. Needs matches.
-        still_flow: an image in which `STILL_SHARE` of the corners have moved by less than this
-            many pixels (of `FLOW_WIDTH` across) shows a standstill, and the model is not asked.
-            0: it always is.
+        keyframes: compare with a keyframe, which keeps the chain short; False: always compare with
+            the previous image.
+        min_overlap: the newer image replaces a keyframe if less than this share of the keyframe's
+            matches lies inside it and agrees with the motion.
+        match_columns: columns of the grid of reference pixels whose matches are asked.
+        match_rows: rows of that grid. 0: ask no matches. Then motions are not checked, and as the
+            overlap is unknown, the reference is always the previous image.
+        check_backward: also ask for the motion back, which must close the loop.
+        ask_depth: also ask for the depth at the grid: matches with depth determine a metric motion
+            by geometry. Needs matches.
+        still_flow: an image shows a standstill, and the model is not asked, if `STILL_SHARE` of the
+            corners have moved by less than this many px of an image `FLOW_WIDTH` wide. 0: always
+            ask.
         still_distance: metres.
-        still_rotation_deg: answered motions below both are a standstill, too. 0: none is.
-        max_speed: m/s; faster motions are refused. Epipolar lines say nothing of a distance, so
-            without `ask_depth` this is all that does.
-        max_gap: seconds without a pose after which the chain starts anew.
+        still_rotation_deg: an answered motion below both limits is a standstill, too. 0: none is.
+        max_speed: m/s; faster motions are refused. Epipolar lines do not check distances: without
+            `ask_depth` this is the only check of them.
+        max_gap: seconds without a pose after which a new chain begins.
     """
 
     keyframes: bool = True
@@ -103,22 +106,22 @@ class OdometrySettings:
 
 @dataclass(frozen=True)
 class OdometryStep:
-    """What an image has told.
+    """Result of one image.
 
-    `status`: "first" image of a chain; "reset": the first one of a new chain; "standstill";
-    "accepted" or "fused": a motion, see `VerifiedMotion`; "refused": a motion that must not be
-    used; "skipped": an image out of order. `reason`: one sentence for diagnostics.
+    `status`: "first" image; "reset": first image of a new chain; "standstill"; "accepted" or
+    "fused": a motion, see `VerifiedMotion`; "refused": a motion that must not be used; "skipped":
+    an image out of order. `reason`: one sentence for diagnostics.
 
-    `stamp_ns`, `reference_stamp_ns`: of the pair; the latter is None for first, reset and skipped.
-    `T_ref_camera`: (4, 4), metres, the camera's motion since the reference, and its `covariance`
-    (6, 6) in the reference camera's axes; None where there is no motion.
+    `stamp_ns`, `reference_stamp_ns`: stamps of the pair; `reference_stamp_ns` is None for first,
+    reset and skipped. `T_ref_camera`: (4, 4), metres, the camera's motion since the reference, and
+    its `covariance` (6, 6) in the reference camera's axes; None without a motion.
 
     `T_odom_base`: (4, 4), metres, and `covariance_odom_base` (6, 6) in the axes of odom: the pose
-    at this image; NaN where refused or skipped. `twist`: (6,), m/s and rad/s in the axes of the
-    base, since the last image with a pose, and `covariance_twist` (6, 6); NaN where unknown.
+    at this image; NaN if refused or skipped. `twist`: (6,), m/s and rad/s in the axes of the base,
+    since the last image with a pose, and `covariance_twist` (6, 6); NaN if unknown.
 
-    `pose`, `matches`: the raw answers, None where nothing was asked. `from_keyframe`: the refused
-    step since the keyframe, where that failed and the motion since the last image was asked.
+    `pose`, `matches`: the raw answers, None if nothing was asked. `from_keyframe`: the refused step
+    since the keyframe, if the motion since the last image was asked instead.
     """
 
     stamp_ns: int
@@ -137,13 +140,13 @@ class OdometryStep:
 
     @property
     def has_pose(self) -> bool:
-        """Whether the image's pose is known."""
+        """Whether the pose at the image is known."""
         return self.status not in ("refused", "skipped")
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """An image as it came."""
+    """An image as it arrived; see `VisualOdometry.update`."""
 
     image: NDArray[np.uint8]
     camera: PinholeCamera
@@ -153,10 +156,10 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Reference:
-    """An image with which others are compared, and what is asked about it.
+    """An image with which later images are compared.
 
-    `pixels`: shape (n, 2), whose matches are asked; `depth`: metres there, shape (n,), None until
-    it is asked.
+    `pixels`: shape (n, 2), whose matches are asked. `depth`: metres at the pixels, shape (n,), None
+    until asked.
     """
 
     frame: _Frame
@@ -166,9 +169,9 @@ class _Reference:
 
 @dataclass(frozen=True)
 class _Latest:
-    """The last image with a pose, from the reference.
+    """The last image with a pose, which starts at the reference.
 
-    `stamp_ns` is newer than the frame's where the robot has stood still since.
+    `stamp_ns` is newer than the frame's if the robot has stood still since.
     """
 
     frame: _Frame
@@ -177,23 +180,28 @@ class _Latest:
 
 
 def check_learned(engine: Engine, settings: OdometrySettings) -> None:
-    """Nothing, if a model learned what odometry asks.
+    """Check that a model learned what odometry asks.
 
     Raises:
-        EngineError: when it did not.
+        EngineError: if it did not; says which setting avoids the question.
     """
-    pose_prompts(engine)
+    learned_wording(engine, POSE)
     if settings.asks_matches:
         try:
-            correspondence_prompts(engine)
+            learned_wording(engine, CORRESPONDENCE)
         except EngineError as error:
             raise EngineError(f"{error}, or ask no matches (match_rows: 0)") from None
+    if settings.ask_depth:
+        try:
+            learned_wording(engine, DEPTH)
+        except EngineError as error:
+            raise EngineError(f"{error}, or ask no depth (ask_depth: false)") from None
 
 
 class VisualOdometry:
-    """The chain of motions of one camera. Not for several threads at once.
+    """Chain of motions of one camera. Not thread-safe.
 
-    Where an image or the engine raises, the chain stays as it was.
+    If an image or the engine raises an error, the chain does not change.
     """
 
     def __init__(
@@ -202,17 +210,18 @@ class VisualOdometry:
         """Begin without a pose.
 
         Args:
-            engine: that learned relative pose, and correspondence if matches are to be asked.
+            engine: must have learned relative pose, and correspondence and depth if these are
+                asked.
             T_base_camera: shape (4, 4), takes points of the optical frame to the base.
-            settings: see there.
+            settings: see `OdometrySettings`.
 
         Raises:
-            EngineError: when the model did not learn what is to be asked.
+            EngineError: if the model did not learn what is asked.
         """
         self._engine = engine
         self._T_base_camera = T_base_camera
         self.settings = settings or OdometrySettings()
-        """May be changed between two updates."""
+        """May change between two updates."""
         check_learned(engine, self.settings)
         self._reference: _Reference | None = None
         self._latest: _Latest | None = None
@@ -220,12 +229,12 @@ class VisualOdometry:
         self._reset_reason: str | None = None
 
     def reset(self, reason: str) -> None:
-        """Begin anew with the next image, whose step tells the reason."""
+        """Begin a new chain with the next image, whose step reports the reason."""
         self._reset_reason = reason
 
     @property
     def awaits_reset(self) -> bool:
-        """Whether the next image begins anew."""
+        """Whether the next image begins a new chain."""
         return self._reset_reason is not None
 
     def update(
@@ -235,18 +244,18 @@ class VisualOdometry:
         stamp_ns: int,
         visible: NDArray[np.bool_] | None = None,
     ) -> OdometryStep:
-        """The pose at an image.
+        """Return the pose at an image.
 
         Args:
             image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
             camera: its intrinsics.
-            stamp_ns: when it was taken, nanoseconds.
-            visible: which of its pixels show something, shape (camera.height, camera.width); None
-                for all.
+            stamp_ns: time of the image, nanoseconds.
+            visible: mask of valid pixels, shape (camera.height, camera.width); None if all are
+                valid.
 
         Raises:
-            GeometryError: when the image does not fit its camera or the engine's limits.
-            EngineError: when the model cannot answer at all.
+            GeometryError: if the image does not fit its camera or the engine's limits.
+            EngineError: if the model cannot answer.
         """
         frame = _Frame(image, camera, stamp_ns, visible)
         self._check(frame)
@@ -275,7 +284,7 @@ class VisualOdometry:
         return self._moved(frame)
 
     def _check(self, frame: _Frame) -> None:
-        """Before an image can become a reference that no other could be compared with."""
+        """Refuse an image that could not be compared with others before it becomes a reference."""
         camera, profile = frame.camera, self._engine.profile
         if frame.image.shape != (camera.height, camera.width, 3):
             raise GeometryError(
@@ -285,7 +294,7 @@ class VisualOdometry:
         unify_focal(camera, profile.focal, self._engine.limits, profile.fit)
 
     def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
-        """The first step of a chain."""
+        """Begin a chain."""
         self._late, self._reset_reason = 0, None
         origin = _Latest(frame, frame.stamp_ns, ChainedPose())
         self._refer_to(origin)
@@ -301,7 +310,7 @@ class VisualOdometry:
         self._latest = replace(latest, pose=latest.pose.as_reference())
 
     def _pixels(self, frame: _Frame) -> NDArray[np.float64]:
-        """Whose matches are asked as the settings are now, shape (n, 2)."""
+        """Pixels to match under the current settings, shape (n, 2)."""
         settings = self.settings
         if not settings.asks_matches:
             return np.empty((0, 2))
@@ -312,7 +321,7 @@ class VisualOdometry:
         return pixels[frame.visible[v, u]]
 
     def _shows_standstill(self, frame: _Frame) -> bool:
-        """Whether the picture is that of the last pose."""
+        """Whether the image shows the same as that of the last pose."""
         assert self._latest is not None
         last, limit = self._latest.frame, self.settings.still_flow
         if limit <= 0:
@@ -321,13 +330,13 @@ class VisualOdometry:
         return flow is not None and float(np.mean(flow < limit)) >= STILL_SHARE
 
     def _stood_still(self, frame: _Frame) -> OdometryStep:
-        """The last pose again. Its image stays, so that slow motion adds up until it is seen."""
+        """Repeat the last pose. Keep its image, so that slow motion adds up until it is visible."""
         assert self._latest is not None
         latest = self._latest
         still = VerifiedMotion("accepted", "the image stands still", np.eye(4), STILL_COVARIANCE)
         noise = base_motion_covariance(STILL_COVARIANCE, np.eye(4), self._T_base_camera)
         seconds = (frame.stamp_ns - latest.stamp_ns) / 1e9
-        # Only this step has the noise: standing on does not make the pose worse.
+        # Only this step has the noise: a longer standstill does not make the pose worse.
         self._latest = replace(latest, stamp_ns=frame.stamp_ns)
         return _step(
             frame,
@@ -339,7 +348,7 @@ class VisualOdometry:
         )
 
     def _moved(self, frame: _Frame) -> OdometryStep:
-        """The reference's pose moved by what the model answers."""
+        """Move the reference's pose by the answered motion."""
         assert self._reference is not None and self._latest is not None
         reference = self._reference
         pixels = self._pixels(reference.frame)
@@ -375,7 +384,7 @@ class VisualOdometry:
         seconds = (frame.stamp_ns - last.stamp_ns) / 1e9
         step = _step(frame, stamp, status, verified, moved, last.pose.twist_to(moved, seconds))
         self._latest = _Latest(frame, frame.stamp_ns, moved)
-        # From tiny motions the reference stays, so that they add up.
+        # Keep the reference after tiny motions, so that they add up.
         if status != "standstill" and self._is_worn(motion, matches, cameras):
             self._refer_to_latest()
         return replace(step, pose=pose, matches=matches)
@@ -383,7 +392,7 @@ class VisualOdometry:
     def _answers(
         self, images: ImagePair, cameras: CameraPair, pixels: NDArray[np.float64]
     ) -> tuple[RelativePose, Matches | None, RelativePose | None]:
-        """Motion, matches and the way back, as far as they are to be asked."""
+        """Ask for the motion and, as the settings say, for matches and the motion back."""
         matches = backward = None
         if self.settings.asks_matches:
             pose, matches = ask_pair(self._engine, images, cameras, pixels)
@@ -394,7 +403,7 @@ class VisualOdometry:
         return pose, matches, backward
 
     def _depth(self) -> NDArray[np.float32] | None:
-        """At the reference's pixels, asked once; None where it is not to be asked."""
+        """Depth at the reference's pixels, asked once; None if the settings do not ask for it."""
         assert self._reference is not None
         reference = self._reference
         if not self.settings.ask_depth or not len(reference.pixels):
@@ -407,7 +416,7 @@ class VisualOdometry:
         return reference.depth
 
     def _refer_to_latest(self) -> bool:
-        """Compare with the last image whose pose is known; whether that is another one."""
+        """Make the last image with a pose the reference; return whether the reference changed."""
         assert self._latest is not None and self._reference is not None
         if self._latest.frame is self._reference.frame:
             return False
@@ -433,7 +442,7 @@ class VisualOdometry:
 def _nothing(
     frame: _Frame, reference_stamp_ns: int | None, status: StepStatus, reason: str
 ) -> OdometryStep:
-    """A step without motion and pose."""
+    """Build a step without motion and pose."""
     unknown = np.full((6, 6), np.nan)
     return OdometryStep(
         frame.stamp_ns,
@@ -457,7 +466,7 @@ def _step(
     pose: ChainedPose,
     twist: tuple[NDArray[np.float64], Covariance],
 ) -> OdometryStep:
-    """A step to a pose."""
+    """Build a step with a pose."""
     return OdometryStep(
         frame.stamp_ns,
         reference_stamp_ns,
@@ -472,7 +481,7 @@ def _step(
 
 
 def _same_camera(camera: PinholeCamera, other: PinholeCamera) -> bool:
-    """Equal in size, and in intrinsics but for what autofocus changes."""
+    """Whether two cameras are equal in size and, except for autofocus, in intrinsics."""
     if (camera.width, camera.height) != (other.width, other.height):
         return False
     return bool(np.allclose(camera.K, other.K, rtol=CAMERA_CHANGE))

@@ -1,27 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that a user types, and their typed answers.
-
-A question is a JSON object, or any other text: that goes to the model as it is. The objects:
-
-    {"depth": [u, v]}                                   metres along the optical axis
-    {"point": [u, v]}                                   [x, y, z] in the camera's optical frame
-    {"width": A}  {"height": A}                         metres
-    {"objects": [A, B], "distance": "direct"}           metres; or "horizontal", "vertical"
-    {"objects": [A, B], "relation": "behind"}           whether A is behind B; see `RELATIONS`
-    {"objects": [A, B], "direction": "clock"}           the hour at which B is, seen from A
-
-[u, v] is a pixel, A and B are objects: a box [xmin, ymin, xmax, ymax] of outermost pixels, or one
-of the newest detections, by its id (text) or its index from 0. Every object may carry "id", which
-comes back with the answer, and "stamp", {"sec": ..., "nanosec": ...}: that of the image.
-"""
+"""Answer the questions of a user about pixels, objects and anything else with typed values."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +16,7 @@ from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.prompts import RELATIONS, SIZES
+from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import (
     Box,
@@ -41,29 +26,22 @@ from vlm3_ros.tasks.objects import (
     ask_objects,
 )
 
-MAX_CHARACTERS = 4000
-"""Longer questions are refused: no model learned them, and each costs by its length."""
-
-_SHOWN_CHARACTERS = 1000
-
-DISTANCES = ("direct", "horizontal", "vertical")
-
 Pixel = tuple[float, float]
 """(u, v), px."""
 
 Region = Box | str | int
-"""An object: its box, px, or the id or the index of a detection."""
+"""An object: its box, px, or the id or index of a detection."""
 
 Status = Literal["ok", "free text", "unread", "refused"]
-"""`ok`: there is a value. `free text`: the model's text is the answer. `unread`: the model has
-answered what no value can be read from. `refused`: the model was not asked, or failed."""
+"""`ok`: there is a value. `free text`: the model's text is the answer. `unread`: no value could be
+read from the model's text. `refused`: the model was not asked, or failed."""
 
 
 class QueryError(Vlm3Error, ValueError):
-    """A question that cannot be understood; the text says what to write instead.
+    """A question cannot be parsed; the message says what to write instead.
 
     Attributes:
-        id: what the question calls itself, as far as it could be read.
+        id: of the question, None if it could not be read.
     """
 
     def __init__(self, text: str, id: str | int | None = None) -> None:
@@ -73,7 +51,7 @@ class QueryError(Vlm3Error, ValueError):
 
 @dataclass(frozen=True)
 class PixelQuery:
-    """How far away is a pixel (depth), or where (point)?"""
+    """Depth of a pixel, or its point in the optical frame."""
 
     kind: Literal["depth", "point"]
     pixel: Pixel
@@ -90,7 +68,7 @@ class ObjectQuery:
 
 @dataclass(frozen=True)
 class TextQuery:
-    """Anything, in the user's own words."""
+    """Free text."""
 
     text: str
 
@@ -99,29 +77,16 @@ Query = PixelQuery | ObjectQuery | TextQuery
 
 
 @dataclass(frozen=True)
-class AskedQuery:
-    """A query with what was said around it.
-
-    `id`: what the question calls itself, None if it does not. `stamp`: (seconds, nanoseconds) of
-    the image that it is about, None for the newest.
-    """
-
-    query: Query
-    id: str | int | None = None
-    stamp: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
 class QueryAnswer:
-    """What came of a query.
+    """Answer to a query.
 
     Attributes:
-        value: a number, [x, y, z], whether a relation holds, or an hour; None without one.
+        value: a number, [x, y, z], whether a relation holds, or an hour; None if there is none.
         unit: of the value and the uncertainty: "m", "o'clock", or "".
         status: see `Status`.
-        reason: why there is no value; empty where there is one, and for free text.
-        uncertainty: one standard deviation of the value (of a point's Z), None where unknown.
-        raw: the model's own words.
+        reason: why there is no value; empty if there is one, and for free text.
+        uncertainty: one standard deviation of the value (of a point's Z), None if unknown.
+        raw: the model's text.
     """
 
     value: float | int | bool | tuple[float, float, float] | None
@@ -133,27 +98,8 @@ class QueryAnswer:
 
 
 def refused(reason: str) -> QueryAnswer:
-    """The answer to a query that the model was not asked."""
+    """Build the answer to a query that the model was not asked."""
     return QueryAnswer(None, "", "refused", reason)
-
-
-def parse_question(text: str) -> AskedQuery:
-    """The query in a text: JSON where it begins with a brace, else the user's own words.
-
-    Raises:
-        QueryError: with what is wrong, for everything that is neither.
-    """
-    if len(text) > MAX_CHARACTERS:
-        raise QueryError(f"the question has {len(text)} characters; at most {MAX_CHARACTERS}")
-    if not text.strip():
-        raise QueryError("the question is empty")
-    if not text.lstrip().startswith("{"):
-        return AskedQuery(TextQuery(text))
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise QueryError(f"the question begins like JSON, but is none: {error}") from None
-    return _asked(content)
 
 
 def answer_query(
@@ -163,18 +109,18 @@ def answer_query(
     query: Query,
     lens: LensCamera | None = None,
 ) -> QueryAnswer:
-    """Ask a model.
+    """Ask a model a query.
 
     Args:
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
         camera: its intrinsics.
-        query: its objects are boxes, see `resolved`.
-        lens: of the raw image whose pixels the query names; None where they are the rectified
-            image's.
+        query: its objects must be boxes, see `resolved`.
+        lens: of the raw image whose pixels the query names; None if it names rectified pixels.
 
     Raises:
-        GeometryError: when a pixel or a box does not lie in the image, or that does not fit.
-        EngineError: when the model did not learn what is asked, or cannot answer at all.
+        GeometryError: if a pixel or a box does not lie in the image, or the image does not fit its
+            camera or the engine's limits.
+        EngineError: if the model did not learn what is asked, or cannot answer.
     """
     if isinstance(query, PixelQuery):
         return _pixel_answer(engine, image, camera, query, lens)
@@ -187,48 +133,11 @@ def answer_query(
     return QueryAnswer(None, "", "free text", raw=answer.text)
 
 
-def answer_json(
-    answer: QueryAnswer,
-    question: str,
-    id: str | int | None = None,
-    frame: str = "",
-    stamp: tuple[int, int] | None = None,
-) -> str:
-    """An answer as one line of JSON, which has a null where something is unknown.
-
-    Args:
-        answer: to the question.
-        question: as it came; a long one is cut off.
-        id: as the question has it.
-        frame: the optical frame of the image, empty where no image was found.
-        stamp: of the image, (seconds, nanoseconds).
-
-    Returns:
-        an object of id, question, status, reason, value, unit, uncertainty, frame, stamp and raw;
-        see `QueryAnswer`.
-    """
-    if len(question) > _SHOWN_CHARACTERS:
-        question = f"{question[:_SHOWN_CHARACTERS]}..."
-    content = {
-        "id": id,
-        "question": question,
-        "status": answer.status,
-        "reason": answer.reason,
-        "value": answer.value,
-        "unit": answer.unit,
-        "uncertainty": answer.uncertainty,
-        "frame": frame,
-        "stamp": stamp and {"sec": stamp[0], "nanosec": stamp[1]},
-        "raw": answer.raw,
-    }
-    return json.dumps(content, allow_nan=False)
-
-
 def rectified_pixel(pixel: Pixel, camera: PinholeCamera, lens: LensCamera | None) -> Pixel:
-    """A pixel of the rectified image from one of the image as it came.
+    """Convert a pixel of the received image to a pixel of the rectified image.
 
     Raises:
-        GeometryError: when it does not lie in both of them.
+        GeometryError: if it does not lie in both images.
     """
     u, v = pixel
     shown, size = f"({u:g}, {v:g})", f"{camera.width}x{camera.height}"
@@ -246,15 +155,17 @@ def rectified_pixel(pixel: Pixel, camera: PinholeCamera, lens: LensCamera | None
 
 
 def rectified_box(box: Box, camera: PinholeCamera, lens: LensCamera | None) -> Box:
-    """The box in the rectified image around one in the image as it came; cut off at both images.
+    """Convert a box of the received image to the box around it in the rectified image.
+
+    Parts outside of either image are cut off.
 
     Raises:
-        GeometryError: when it is no box, or nothing of it lies in both images.
+        GeometryError: if it is no box, or no part of it lies in both images.
     """
     left, top, right, bottom = box
     shown = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
     if not (all(map(math.isfinite, box)) and left <= right and top <= bottom):
-        raise GeometryError(f"{shown} is no box: they are its left, top, right and bottom in px")
+        raise GeometryError(f"{shown} is no box: give its left, top, right and bottom in px")
     last = (camera.width - 1, camera.height - 1)
     low, high = np.maximum((left, top), 0.0), np.minimum((right, bottom), last)
     if (low > high).any():
@@ -263,7 +174,7 @@ def rectified_box(box: Box, camera: PinholeCamera, lens: LensCamera | None) -> B
         )
     if lens is None:
         return _as_box(low, high)
-    # A lens bends the sides: their middles may stick out farther than the corners.
+    # The lens bends the sides: their middles may stick out farther than the corners.
     share = np.linspace(0, 1, 17)
     along = np.stack(np.meshgrid(share, share), axis=-1).reshape(-1, 2)
     outline = along[((along == 0) | (along == 1)).any(axis=1)] * (high - low) + low
@@ -280,105 +191,25 @@ def rectified_box(box: Box, camera: PinholeCamera, lens: LensCamera | None) -> B
 
 
 def names_detections(query: Query) -> bool:
-    """Whether a query is about objects that are not given as boxes."""
+    """Whether a query names detections, which have no box yet."""
     return isinstance(query, ObjectQuery) and any(
-        isinstance(some, str | int) for some in (query.a, query.b)
+        isinstance(region, str | int) for region in (query.a, query.b)
     )
 
 
 def resolved(query: Query, box_of: Callable[[str | int], Box]) -> Query:
-    """The query with boxes in place of detections.
+    """Replace the detections of a query by their boxes.
 
     Args:
-        box_of: the box of a detection, by its id or index; raises where there is none.
+        box_of: returns the box of a detection, by its id or index; raises if there is none.
     """
     if not isinstance(query, ObjectQuery):
         return query
-    a, b = (box_of(some) if isinstance(some, str | int) else some for some in (query.a, query.b))
+    a, b = (
+        box_of(region) if isinstance(region, str | int) else region for region in (query.a, query.b)
+    )
     assert a is not None
     return replace(query, a=a, b=b)
-
-
-def _asked(content: Any) -> AskedQuery:
-    """A query from its JSON form."""
-    id = content.pop("id", None)
-    if id is not None and (isinstance(id, bool) or not isinstance(id, str | int)):
-        raise QueryError('"id" must be a text or a whole number')
-    try:
-        stamp = _stamp(content.pop("stamp", None))
-        return AskedQuery(_query(content), id, stamp)
-    except QueryError as error:
-        raise QueryError(str(error), id) from None
-
-
-def _query(content: dict[str, Any]) -> Query:
-    objects = content.pop("objects", None)
-    if len(content) != 1:
-        keys = ", ".join(json.dumps(key) for key in content) or "none"
-        raise QueryError(
-            'a question asks one of "depth", "point", "width", "height", or of two "objects" one '
-            f'of "relation", "distance", "direction"; there is {keys}'
-        )
-    ((key, asked),) = content.items()
-    if key in ("depth", "point", *SIZES):
-        if objects is not None:
-            raise QueryError(f'"{key}" is asked without "objects"')
-        if key in SIZES:
-            return ObjectQuery(key, _region(asked))
-        u, v = _numbers(asked, 2, f'"{key}" must be the pixel [u, v]')
-        return PixelQuery("depth" if key == "depth" else "point", (u, v))
-    if not isinstance(objects, list) or len(objects) != 2:
-        raise QueryError(f'"{key}" needs "objects": [A, B]')
-    kinds = {
-        "relation": {name: name for name in RELATIONS},
-        "distance": {name: f"{name}_distance" for name in DISTANCES},
-        "direction": {"clock": "direction"},
-    }
-    if key not in kinds:
-        raise QueryError(f"{json.dumps(key)} is none of {', '.join(map(json.dumps, kinds))}")
-    if not isinstance(asked, str) or asked not in kinds[key]:
-        raise QueryError(f'"{key}" must be one of {", ".join(map(json.dumps, kinds[key]))}')
-    a, b = map(_region, objects)
-    return ObjectQuery(kinds[key][asked], a, b)
-
-
-def _region(content: object) -> Region:
-    if isinstance(content, str) or (isinstance(content, int) and not isinstance(content, bool)):
-        return content
-    left, top, right, bottom = _numbers(
-        content, 4, "an object must be a box [xmin, ymin, xmax, ymax], or a detection's id or index"
-    )
-    if left > right or top > bottom:
-        raise QueryError(
-            f"the box [{left:g}, {top:g}, {right:g}, {bottom:g}] is inside out: it takes xmin, "
-            "ymin, xmax, ymax"
-        )
-    return left, top, right, bottom
-
-
-def _numbers(content: object, count: int, fault: str) -> Sequence[float]:
-    if not isinstance(content, list) or len(content) != count:
-        raise QueryError(fault)
-    try:
-        numbers = [
-            float(x) for x in content if isinstance(x, int | float) and not isinstance(x, bool)
-        ]
-    except OverflowError:
-        numbers = []
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise QueryError(f"{fault}, {count} finite numbers")
-    return numbers
-
-
-def _stamp(content: object) -> tuple[int, int] | None:
-    if content is None:
-        return None
-    keys = ("sec", "nanosec")
-    if isinstance(content, dict) and sorted(content) == sorted(keys):
-        sec, nanosec = (content[key] for key in keys)
-        if type(sec) is int and type(nanosec) is int:
-            return (sec, nanosec) if sec or nanosec else None
-    raise QueryError('"stamp" must be {"sec": ..., "nanosec": ...}, whole numbers')
 
 
 def _pixel_answer(
@@ -430,7 +261,7 @@ def _object_answer(
 
 
 def _unread(text: str) -> QueryAnswer:
-    return QueryAnswer(None, "", "unread", "no value can be read from the model's words", raw=text)
+    return QueryAnswer(None, "", "unread", "no value can be read from the model's text", raw=text)
 
 
 def _box(region: Region) -> Box:

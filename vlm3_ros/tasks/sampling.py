@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pixels are worth a question: where an image shows much, rather than on a grid."""
+"""Choose the pixels to ask about: more of them where an image has detail."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scipy.spatial import cKDTree
 from vlm3_ros.geometry.images import lab_image
 
 WORK_WIDTH = 128
-"""Pixels across to which larger images are shrunk: the pixels are chosen among these."""
+"""Width in px to which larger images are shrunk to choose the pixels."""
 
 _EDGE_SHARE = 0.5
-"""Of an image's mean edge, how much it adds to the even density of questions."""
+"""Share that an image's mean edge adds to the even density of questions."""
 
 _STRONG_EDGE = 60.0
-"""Gradient of colour (CIELAB) from which on an edge counts the same."""
+"""Gradient of colour (CIELAB) above which all edges count the same."""
 
 _EDGE_REACH = 3.0
-"""Standard deviation of the blur that makes of edges the places beside them, px of that size."""
+"""Standard deviation of the blur that spreads edges to their surroundings, px of `WORK_WIDTH`."""
 
 _COLOUR_SCALE = 10.0
-"""Difference of colour (CIELAB) that counts as the mean distance between two questions."""
+"""Difference of colour (CIELAB) that weighs as much as the mean distance between questions."""
 
 _ROUNDS, _NEIGHBOURS = 4, 9
 
@@ -31,20 +31,20 @@ _ROUNDS, _NEIGHBOURS = 4, 9
 def adaptive_pixels(
     image: NDArray[np.uint8], count: int, visible: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Choose pixels in the middle of patches of one colour, more of them where edges are.
+    """Choose pixels in the middle of patches of one colour, more of them near edges.
 
-    A patch of one colour is most often one surface, so that its middle speaks for all of it, while
-    a pixel of a grid may lie on an edge. Patches are superpixels (Achanta et al. 2012, SLIC) that
-    start from a median cut (Heckbert 1982) of the density of edges.
+    A patch of one colour is usually one surface, which its middle represents; a pixel of a grid
+    may lie on an edge. Patches are superpixels (Achanta et al. 2012, SLIC) that start from a
+    median cut (Heckbert 1982) of the density of edges.
 
     Args:
         image: RGB, shape (height, width, 3), uint8.
-        count: how many pixels, from 1 up.
-        visible: where the image shows something, shape (height, width); None for everywhere.
+        count: number of pixels, at least 1.
+        visible: mask of valid pixels, shape (height, width); None if all are valid.
 
     Returns:
-        Whole (u, v), shape (count, 2), sorted by row, then column; some coincide where the
-        image has too few pixels.
+        Whole (u, v), shape (count, 2), sorted by row, then column; some coincide if the image has
+        too few pixels.
     """
     height, width = image.shape[:2]
     colours = lab_image(image, min(1.0, WORK_WIDTH / width))
@@ -54,7 +54,7 @@ def adaptive_pixels(
         small = cv2.resize(
             visible.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
         )
-        shown = small > small.max() - 1e-4  # a mean of ones is rounded, too
+        shown = small > small.max() - 1e-4  # the mean of ones may be rounded
     middles = _median_cut(np.where(shown, _edge_density(colours), 0.0), count)
 
     v, u = np.nonzero(shown)
@@ -68,7 +68,7 @@ def adaptive_pixels(
         patch = near[np.arange(len(near)), distance.argmin(-1)]
         middles = _means(places, patch, middles)
         mean_looks = _means(looks, patch, mean_looks)
-    # The middle of a bent patch lies outside of it: its most typical pixel does not.
+    # The middle of a bent patch may lie outside of it: choose its most typical pixel.
     distance = ((places - middles[patch]) ** 2).sum(-1) / reach**2
     distance += ((looks - mean_looks[patch]) ** 2).sum(-1) / _COLOUR_SCALE**2
     order = np.lexsort((distance, patch))
@@ -80,15 +80,15 @@ def adaptive_pixels(
 
 
 def _edge_density(colours: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How densely to ask, 1 where there is no edge near, shape (rows, columns)."""
+    """Density of questions, shape (rows, columns); 1 far from edges."""
     gradients = [cv2.Sobel(colours, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))]
     strength = np.sqrt(sum((np.asarray(g, dtype=float) ** 2).sum(-1) for g in gradients))
-    beside = cv2.GaussianBlur(np.minimum(strength, _STRONG_EDGE), (0, 0), _EDGE_REACH)
-    return 1 + _EDGE_SHARE * beside / max(beside.mean(), 1e-6)
+    near_edges = cv2.GaussianBlur(np.minimum(strength, _STRONG_EDGE), (0, 0), _EDGE_REACH)
+    return 1 + _EDGE_SHARE * near_edges / max(near_edges.mean(), 1e-6)
 
 
 def _median_cut(density: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Middles of `count` boxes of nearly equal content, shape (count, 2)."""
+    """Return the centres of `count` boxes of nearly equal content, shape (count, 2)."""
     rows, columns = density.shape
     boxes = [(0, columns, 0, rows, count)]
     middles = []
@@ -117,7 +117,7 @@ def _median_cut(density: NDArray[np.float64], count: int) -> NDArray[np.float64]
 def _means(
     values: NDArray[np.float64], patch: NDArray[np.intp], old: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean of the values of each patch, shape as `old`, which stays where a patch is empty."""
+    """Return the mean of the values of each patch, shape as `old`; `old` if a patch is empty."""
     size = np.bincount(patch, minlength=len(old))
     sums = np.column_stack([np.bincount(patch, axis, len(old)) for axis in values.T])
     return np.where(size[:, None] > 0, sums / np.maximum(size, 1)[:, None], old)

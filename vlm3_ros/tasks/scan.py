@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A planar scan out of the depths of some pixels, as a laser in a level plane would tell it."""
+"""Turn depths of pixels into a planar scan, like that of a level laser scanner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlm3_ros.geometry.motion import Transform
 
 @dataclass(frozen=True)
 class ScanLimits:
-    """Which answers count: those in a band of heights, and between two ranges; metres.
+    """Limits on the heights and ranges of points in a scan, metres.
 
     Heights are along z of the scan's frame, ranges in its x-y plane from its origin.
     """
@@ -30,9 +30,9 @@ class ScanLimits:
 class PlanarScan:
     """Ranges by angle about z of the scan's frame, counterclockwise from x, all around.
 
-    `angle_min` and `angle_increment`: radians. `ranges`: shape (beams,), float32, metres; as
-    REP-117 has it -inf where something is nearer than the least range, inf where all is beyond the
-    largest one, and NaN where nothing is known.
+    `angle_min` and `angle_increment`: radians. `ranges`: shape (beams,), float32, metres; as in
+    REP-117 -inf if something is nearer than the minimum range, inf if all is beyond the maximum
+    range, and NaN if nothing is known.
     """
 
     angle_min: float
@@ -49,25 +49,25 @@ def planar_scan(
     T_scan_camera: Transform,
     limits: ScanLimits,
 ) -> PlanarScan:
-    """The nearest that the depths show in every direction, within a band of heights.
+    """Return the nearest range in every direction, within a band of heights.
 
-    A depth stands for a cell: as wide as its column of the image, or its row where the camera is on
-    its side, at this depth everywhere. A beam ends where it meets the nearest cell whose middle
-    lies in the band. So no direction between two columns is left open, and none is filled that no
-    answer belongs to: above all a direction whose answers lie on the floor or are missing is
-    unknown, not free.
+    A depth represents a cell: as wide as its column of the image (or its row, if the camera lies on
+    its side), at this depth everywhere. A beam ends at the nearest cell whose centre lies in the
+    band. So there are no gaps between columns, and no direction is filled without an answer: a
+    direction whose answers lie on the floor or are missing is unknown, not free.
 
     Args:
         camera: of the rectified image.
         pixels: (u, v), shape (n, 2).
-        depth: metres along Z, shape (n,); NaN where unknown.
-        columns, rows: into which the image's width and height are divided.
-        T_scan_camera: from the optical frame to the scan's, whose z is up, shape (4, 4).
-        limits: of heights and ranges.
+        depth: metres along Z, shape (n,); NaN if unknown.
+        columns, rows: number of cells across the image's width and height.
+        T_scan_camera: shape (4, 4), takes points of the optical frame to the scan's frame, whose z
+            is up.
+        limits: on heights and ranges.
 
     Returns:
-        As many beams as make the narrowest column one beam wide: a number that depends only on the
-        camera and the columns.
+        The scan, with so many beams that the narrowest column is one beam wide. The number depends
+        only on the camera and `columns`.
     """
     pixels, depth = np.asarray(pixels, float).reshape(-1, 2), np.asarray(depth, float).ravel()
     count = _beams(camera, columns)
@@ -87,7 +87,7 @@ def planar_scan(
     if not counted.any():
         return PlanarScan(-math.pi, step, ranges.astype(np.float32))
 
-    # The beams between the edges of a cell, which are all numbered on; at least the nearest one.
+    # Beams between the edges of each cell, in one list; at least the nearest beam.
     first, last = (np.arctan2(edge[:, 1], edge[:, 0]) for edge in edges)
     width = (last - first + math.pi) % (2 * math.pi) - math.pi
     first, width = np.where(width < 0, last, first), np.abs(width)
@@ -115,9 +115,9 @@ def _beams(camera: PinholeCamera, columns: int) -> int:
 def _met(
     angles: NDArray[np.float64], starts: NDArray[np.float64], ends: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Ranges at which beams of these angles (n,) meet segments, whose ends are of shape (n, 2).
+    """Return the ranges at which beams (angles (n,)) meet segments (ends (n, 2)).
 
-    Of a beam that passes a segment, the range of the end that it passes.
+    For a beam that misses its segment, the range of the nearest end.
     """
     along = ends - starts
     x, y = np.cos(angles), np.sin(angles)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trust, but verify: a motion that a model answered, against what else it says about the pair.
+"""Check an answered motion against a model's other answers about the pair.
 
-Three things that must agree with the answered motion: the matches of the same pair (they lie on
-its epipolar lines, and meet before the cameras), the motion that matches and depths together tell
-by geometry, and the motion back from the second image to the first. A motion that disagrees is
-refused; one that geometry confirms is fused with it.
+Three things must agree with the motion: the matches of the pair (they must lie on its epipolar
+lines and meet in front of the cameras), the motion that geometry solves from matches and depths,
+and the answered motion from the second image back to the first. A motion that disagrees is
+refused; one that the geometric motion confirms is fused with it.
 """
 
 from __future__ import annotations
@@ -36,47 +36,48 @@ from vlm3_ros.geometry.motion import (
 )
 from vlm3_ros.tasks.correspondence import Matches
 from vlm3_ros.tasks.pose import RelativePose
-from vlm3_ros.tasks.views import CameraPair
+from vlm3_ros.tasks.task import CameraPair
 
 Status = Literal["accepted", "fused", "refused"]
 
 AUTHORS_UNCERTAINTY = AnswerUncertainty()
 
 MIN_MATCHES = 8
-"""Matches that make a check: a motion has 6 unknowns, and half of them may be wrong."""
+"""Minimum number of matches: a motion has 6 unknowns, and half of the matches may be wrong."""
 
 EPIPOLAR_LIMIT = 0.9
-"""Median residual of matches beyond which a motion is refused, in angles of a usual match error.
+"""Median residual above which a motion is refused, in units of `AnswerUncertainty.match_deg`.
 
 On average 2 / pi of an error is across the epipolar line, and the Sampson error shares it between
-both images, 1 / sqrt(2) each: true motions leave over 0.45. Twice that is no longer noise.
+both images, 1 / sqrt(2) each: true motions have a residual of 0.45. Twice that is not noise.
 """
 
 REVERSED_LIMIT = 2.0
-"""Median parallax behind the cameras beyond which a motion is refused, in rotation errors.
+"""Median parallax behind the cameras above which a motion is refused, in rotation errors.
 
-Epipolar lines are the same for a displacement and its reverse: only of one do the rays meet before
-the cameras. Where a turn by so many standard deviations could explain it, it is no proof.
+A displacement and its reverse have the same epipolar lines, but only for one of them do the rays
+meet in front of the cameras. A parallax that a turn by this many standard deviations could explain
+proves nothing.
 """
 
 INLIER = 2.0
-"""Matches within this many angles of a usual match error support the geometric motion."""
+"""A match within this multiple of `AnswerUncertainty.match_deg` supports the geometric motion."""
 
 MIN_INLIERS = 0.5
-"""Share of the matches that must support a geometric motion for it to count."""
+"""Minimum share of the matches that must support a geometric motion."""
 
 DISAGREEMENT = 12.84
 """Squared Mahalanobis distance above which two displacements, or two rotations, differ.
 
 Chi square of 3 degrees of freedom, 99.5 %, so that a true motion passes both in 99 %. They are
-judged apart, or the agreement of the one would hide the disagreement of the other.
+tested separately, or the agreement of one would hide the disagreement of the other.
 """
 
 DEPTH_SCALE_STD = 0.1
-"""Relative error that all depths of an image share, which does not show in residuals.
+"""Relative error that all depths of an image share, which residuals do not show.
 
-With delta1 = 0.9, the paper's, 90 % of depths are within 25 %: one standard deviation is 15 % or
-less. About half of its square is taken to be common to the image.
+With the paper's delta1 of 0.9, 90 % of depths are within 25 %: one standard deviation is at most
+15 %. About half of its square is assumed to be common to the image.
 """
 
 
@@ -84,10 +85,10 @@ less. About half of its square is taken to be common to the image.
 class VerifiedMotion:
     """A motion after its checks.
 
-    `status`: "accepted" as answered, "fused" with the geometric motion, or "refused": then it
-    must not be used. `reason`: one sentence for diagnostics. `T_cam1_cam2`: shape (4, 4), metres,
-    the best estimate; NaN where refused. `covariance`: shape (6, 6) in the axes of the first
-    camera (`vlm3_ros.geometry.motion`), NaN where refused.
+    `status`: "accepted" as answered, "fused" with the geometric motion, or "refused": must not be
+    used. `reason`: one sentence for diagnostics. `T_cam1_cam2`: shape (4, 4), metres, the best
+    estimate; NaN if refused. `covariance`: shape (6, 6) in the axes of the first camera
+    (`vlm3_ros.geometry.motion`), NaN if refused.
     """
 
     status: Status
@@ -108,12 +109,12 @@ def verify_motion(
 
     Args:
         pose: T_cam1_cam2 as answered.
-        matches: of the same two images; None to do without, and so without the geometric motion.
+        matches: of the same two images; None skips their check and the geometric motion.
         cameras: of the first and the second image.
-        depth1: metres along Z at `matches.pixels1`, shape (n,), NaN where unknown; None to do
-            without the geometric motion.
-        backward: the answer for the exchanged images, T_cam2_cam1; None to do without. An
-            unreadable one checks nothing.
+        depth1: metres along Z at `matches.pixels1`, shape (n,), NaN if unknown; None skips the
+            geometric motion.
+        backward: the answer for the exchanged images, T_cam2_cam1; None or an unreadable answer
+            skips its check.
         uncertainty: of the model.
     """
     if pose.failures:
@@ -138,7 +139,7 @@ def verify_motion(
                 f"forward and backward motion miss each other by {metres:.2f} m and "
                 f"{degrees:.1f} degrees"
             )
-        # Two answers that differ by a gap have a variance of half its square each.
+        # If two answers differ by a gap, each has a variance of half its square.
         covariance = covariance + np.outer(gap, gap) / 2
     if matches is None:
         return VerifiedMotion("accepted", "no matches were asked", motion, covariance)
@@ -155,7 +156,7 @@ def verify_motion(
             f"matches meet behind the cameras, at {math.degrees(behind):.1f} degrees: the motion "
             "would be the other way"
         )
-    # What the matches contradict, a turn of the camera could explain.
+    # A rotation error could explain the residual of the matches.
     covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
     if depth1 is None:
         return VerifiedMotion("accepted", "the matches agree", motion, covariance)
@@ -169,11 +170,11 @@ def answered_covariance(
     distance_std: float,
     uncertainty: AnswerUncertainty = AUTHORS_UNCERTAINTY,
 ) -> Covariance:
-    """Covariance of a motion as answered, shape (6, 6), in the axes of the first camera.
+    """Return the covariance of an answered motion, shape (6, 6), in the first camera's axes.
 
     Args:
         T_cam1_cam2: metres.
-        distance_std: metres, as the engine tells it; NaN for the relative error of `uncertainty`.
+        distance_std: metres, from the engine; NaN for the relative error of `uncertainty`.
         uncertainty: of the model.
     """
     parts = motion_parts(T_cam1_cam2)
@@ -192,9 +193,10 @@ def answered_covariance(
 def match_residuals(
     T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair
 ) -> NDArray[np.float64]:
-    """How far matches are from what a motion allows, radians, shape (n,); NaN where unreadable.
+    """Measure how far matches are from what a motion allows, radians, shape (n,).
 
-    The epipolar residual; without any displacement, the angle between match and turned ray.
+    The epipolar residual, or, without displacement, the angle between match and rotated ray. NaN
+    if a match is unreadable.
     """
     first, second = cameras
     residuals = epipolar_residuals(T_cam1_cam2, first, matches.pixels1, second, matches.pixels2)
@@ -206,12 +208,12 @@ def match_residuals(
 
 
 def median_residual(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair) -> float:
-    """Median of the readable `match_residuals`, radians."""
+    """Return the median of the readable `match_residuals`, radians."""
     return float(np.nanmedian(match_residuals(T_cam1_cam2, matches, cameras)))
 
 
 def median_parallax(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPair) -> float:
-    """Median of the readable `parallaxes`, radians."""
+    """Return the median of the readable `parallaxes`, radians."""
     first, second = cameras
     angles = parallaxes(T_cam1_cam2, first, matches.pixels1, second, matches.pixels2)
     return float(np.nanmedian(angles))
@@ -220,7 +222,7 @@ def median_parallax(T_cam1_cam2: Transform, matches: Matches, cameras: CameraPai
 def fuse(
     T: Transform, covariance: Covariance, other: Transform, other_covariance: Covariance
 ) -> tuple[Transform, Covariance]:
-    """The best estimate from two independent ones, and its covariance: one Kalman step."""
+    """Fuse two independent estimates: one Kalman step. Return the transform and its covariance."""
     gain = np.linalg.solve((covariance + other_covariance).T, covariance.T).T
     fused = (np.eye(6) - gain) @ covariance
     return perturbed(T, gain @ motion_error(T, other)), (fused + fused.T) / 2
@@ -234,7 +236,7 @@ def _fused(
     depth1: NDArray[np.float64],
     inlier: float,
 ) -> VerifiedMotion:
-    """Compare with the geometric motion, and fuse where they agree."""
+    """Compare a motion with the geometric motion, and fuse them if they agree."""
     observed = (cameras[0], matches.pixels1, depth1, cameras[1], matches.pixels2)
     geometric = metric_motion_from_matches(*observed, inlier)
     usable = np.isfinite(depth1) & np.isfinite(matches.pixels2).all(axis=1)
@@ -247,8 +249,7 @@ def _fused(
     ):
         return VerifiedMotion(
             "accepted",
-            f"the matches agree; {supported} of {usable.sum()} with depth tell no motion of their "
-            "own",
+            f"the matches agree, but {supported} of {usable.sum()} with depth determine no motion",
             motion,
             covariance,
         )
@@ -257,8 +258,7 @@ def _fused(
     if _disagree(motion_error(motion, geometric.T_cam1_cam2), covariance + noise):
         metres, degrees = closure_error(motion, inverse(geometric.T_cam1_cam2))
         return _refused(
-            f"the motion that matches and depth tell is {metres:.2f} m and {degrees:.1f} degrees "
-            "away"
+            f"the motion from matches and depth is {metres:.2f} m and {degrees:.1f} degrees away"
         )
     best, best_covariance = fuse(motion, covariance, geometric.T_cam1_cam2, noise)
     return VerifiedMotion(
@@ -267,7 +267,7 @@ def _fused(
 
 
 def _disagree(gap: NDArray[np.float64], covariance: Covariance) -> bool:
-    """Whether displacements or rotations are further apart than their covariance explains."""
+    """Whether displacements or rotations differ by more than their covariance explains."""
     return any(
         gap[part] @ np.linalg.solve(covariance[part, part], gap[part]) > DISAGREEMENT
         for part in (slice(0, 3), slice(3, 6))

@@ -49,7 +49,7 @@ def test_a_bag_becomes_a_training_set_that_can_be_evaluated(
     scored = ["evaluate", str(tmp_path / "set" / "held_out.jsonl"), "--model", str(checkpoint)]
     assert main([*scored, "--out", str(tmp_path / "scores")]) == 0
     metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
-    assert (metrics["images"], metrics["depth"]["pixels"]) == (3, 30)
+    assert (metrics["depth"]["images"], metrics["depth"]["pixels"]) == (3, 30)
 
 
 def test_what_a_user_can_mend_is_one_line(

@@ -11,7 +11,7 @@ import pytest
 from truth import TruthEngine
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.studies.synthetic import best_median_worst, evaluate_synthetic, evaluation_view
+from vlm3_lab.studies.synthetic import depth_pictures, evaluate_synthetic, evaluation_view
 from vlm3_lab.studies.synthetic_objects import evaluate_objects, evaluation_objects
 from vlm3_lab.studies.synthetic_pairs import evaluate_pairs, evaluation_pair
 from vlm3_ros.cli import main
@@ -26,7 +26,8 @@ def test_a_checkpoint_is_scored_beside_the_baselines(
     assert main([*command, "--model", str(checkpoint)]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["model"] == checkpoint.name
-    assert (metrics["images"], metrics["seed"], metrics["depth"]["pixels"]) == (16, 4, 160)
+    assert (metrics["depth"]["images"], metrics["depth"]["pixels"]) == (16, 160)
+    assert metrics["source"] == {"kind": "scenes", "name": "procedural scenes", "seed": 4}
     assert metrics["depth"]["unanswered"] == 0
     # It learned to speak, not to see: a guess that knows these very depths is at least as good.
     assert 0 < metrics["depth"]["delta1"] <= metrics["baselines"]["row"]["depth"]["delta1"]
@@ -54,7 +55,7 @@ def test_pairs_and_objects_are_scored_where_a_checkpoint_learned_them(
     with_objects = [evaluation_objects(seed, index)[0] for index in range(count)]
     known = [*views, *with_objects, *(view for p in pairs for view in (p.first, p.second))]
     engine = RecordingEngine(TruthEngine(known), recording)
-    best_median_worst(engine, evaluate_synthetic(engine, count, seed))
+    depth_pictures(engine, seed, evaluate_synthetic(engine, count, seed).overall)
     evaluate_pairs(engine, count, seed, matches=3)
     evaluate_objects(engine, count, seed)
     engine.close()
@@ -65,16 +66,17 @@ def test_pairs_and_objects_are_scored_where_a_checkpoint_learned_them(
     assert metrics["depth"]["delta1"] == 1
     assert metrics["pose"]["auc3"] == 1
     assert metrics["correspondence"]["epe_px"] < 0.01
-    assert metrics["kinds"]["yard"]["depth"]["delta1"] == 1
-    assert metrics["kinds"]["yard"]["pose"]["auc30"] == 1
-    for scores in (metrics, metrics["kinds"]["yard"]):
+    assert metrics["groups"]["yard"]["depth"]["delta1"] == 1
+    assert metrics["groups"]["yard"]["pose"]["auc30"] == 1
+    for scores in (metrics, metrics["groups"]["yard"]):
         assert {"constant", "row", "constant_velocity", "sift"} <= set(scores["baselines"])
     printed = capsys.readouterr().out
-    assert "constant velocity" in printed
-    assert "NEES 0.00" in printed
+    assert "const. velocity" in printed
+    assert "uncertainty of motions: 4 motions" in printed
+    assert metrics["consistency"]["nees"]["mean"] < 1e-2
     assert cv2.imread(str(tmp_path / "out" / "pairs.png")) is not None
     assert metrics["objects"]["accuracy"] == metrics["objects"]["success"] == 1
-    assert metrics["objects"]["kinds"]["street"]["accuracy"] == 1
+    assert metrics["groups"]["street"]["objects"]["accuracy"] == 1
     assert "behind/front" in printed and "vertical distance" in printed
     assert cv2.imread(str(tmp_path / "out" / "objects.png")) is not None
 

@@ -22,8 +22,8 @@ from vlm3_lab.studies.ablation import (
     read_score,
     write_score,
 )
-from vlm3_lab.studies.synthetic import ScoredView
-from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.evaluation.json_file import write_json
+from vlm3_ros.evaluation.scores.depth import ScoredView
 
 FINDING = Finding("pixels", "How a pixel is named", ("text", "arrow"), {"text": 0.85})
 WORDS = {"text": "coordinates", "arrow": "arrows"}
@@ -75,7 +75,7 @@ def _score(arm: str, hits: NDArray[np.bool_], seed: int = 0) -> ArmScore:
         views.append(
             ScoredView(
                 index=index,
-                kind=KINDS[index % len(KINDS)],
+                group=KINDS[index % len(KINDS)],
                 predicted=np.where(right, truth, [np.nan, 99.0]),
                 std=np.full(2, np.nan),
                 truth=truth,
@@ -116,7 +116,7 @@ def test_scores_survive_their_file(tmp_path: Path) -> None:
     read = read_score(tmp_path / "score.json")
     assert (read.arm, read.seed, read.labels, read.seconds) == ("arrow", 0, 640, 8.0)
     for one, other in zip(read.views, score.views, strict=True):
-        assert (one.index, one.kind) == (other.index, other.kind)
+        assert (one.index, one.group) == (other.index, other.group)
         for name in ("predicted", "std", "truth", "rows"):
             assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
 

@@ -27,7 +27,7 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.answers import parse_depth
+from vlm3_ros.language.depth import DepthWording, parse_depth
 from vlm3_ros.language.prompts import load_prompt_set
 
 ARM = {arm.name: arm for arm in ARMS}
@@ -87,7 +87,8 @@ def test_all_arms_draw_the_same_scenes_and_the_same_answers(processor: Any) -> N
     ((own_image, own_pairs),) = as_it_is
     assert own_image.shape != image.shape
     depths = [
-        [parse_depth(answer, PROFILE.prompts) for _, answer in some] for some in (own_pairs, pairs)
+        [parse_depth(answer, PROFILE.prompts[DepthWording]) for _, answer in some]
+        for some in (own_pairs, pairs)
     ]
     # Metres, both: the decimals of answers, and sides of whole pixels.
     assert depths[0] == pytest.approx(depths[1], rel=0.02, abs=0.11)

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS, View
 from vlm3_lab.studies.synthetic import (
-    SyntheticReport,
-    best_median_worst,
+    depth_pictures,
     evaluate_synthetic,
     evaluation_view,
-    report_json,
 )
 from vlm3_ros.engines.base import Answer, Profile
-from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.evaluation.json_file import write_json
+from vlm3_ros.evaluation.result import Result, result_json
+from vlm3_ros.evaluation.scores.base import TaskScores
+from vlm3_ros.evaluation.scores.depth import DepthScores
 from vlm3_ros.geometry.camera import ImageLimits, pixels_from_text, unify_focal
-from vlm3_ros.language.prompts import depth_answer, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.prompts import load_prompt_set
 
 SEED = 11
 COUNT = 12
@@ -72,10 +74,10 @@ class EyewitnessEngine:
         metres = self.say(float(view.depth[v, u]))
         if metres is None:
             return Answer("somewhere over there")
-        return Answer(depth_answer(self.profile.prompts, metres * 250.0 / focal))
+        return Answer(depth_answer(self.profile.prompts[DepthWording], metres * 250.0 / focal))
 
 
-def evaluate(say: Callable[[float], float | None]) -> SyntheticReport:
+def evaluate(say: Callable[[float], float | None]) -> TaskScores[DepthScores]:
     engine = EyewitnessEngine(say, [evaluation_view(SEED, index)[0] for index in range(COUNT)])
     return evaluate_synthetic(engine, COUNT, SEED)
 
@@ -86,8 +88,8 @@ def test_who_knows_the_truth_scores_full_marks() -> None:
     assert report.overall.model.abs_rel < 0.02  # two decimals of text
     assert report.overall.model.unanswered == 0
     assert report.overall.constant.metrics.delta1 <= report.overall.row.metrics.delta1 < 1
-    assert set(report.kinds) == set(KINDS)
-    assert all(scores.model.images == COUNT // len(KINDS) for scores in report.kinds.values())
+    assert set(report.groups) == set(KINDS)
+    assert all(scores.model.images == COUNT // len(KINDS) for scores in report.groups.values())
 
 
 def test_who_says_one_depth_scores_at_most_the_constant() -> None:
@@ -99,7 +101,7 @@ def test_who_says_one_depth_scores_at_most_the_constant() -> None:
 
 def test_what_cannot_be_read_is_wrong() -> None:
     report = evaluate(lambda depth: depth if depth < 3 else None)
-    model, near = report.overall.model, np.concatenate([v.truth for v in report.views]) < 3
+    model, near = report.overall.model, np.concatenate([v.truth for v in report.overall.views]) < 3
     assert model.unanswered == (~near).sum()
     assert model.delta1 == pytest.approx(near.mean())
 
@@ -116,26 +118,26 @@ def test_views_are_those_of_the_seed() -> None:
 def test_best_median_and_worst_are_in_that_order() -> None:
     rng = np.random.default_rng(1)
     report = evaluate(lambda depth: depth * float(np.exp(rng.normal(0, 0.3))))
-    ranked = sorted(report.views, key=lambda view: view.error)
+    ranked = sorted(report.overall.views, key=lambda view: view.error)
     chosen = [ranked[0], ranked[COUNT // 2], ranked[-1]]
     engine = EyewitnessEngine(lambda depth: min(depth, 60.0))
     engine.views = [evaluation_view(SEED, view.index)[0] for view in chosen]
-    frames = best_median_worst(engine, report, columns=8, rows=6)
+    frames = depth_pictures(engine, SEED, report.overall, columns=8, rows=6)
     assert [frame.title.split(":")[0] for frame in frames] == ["best", "median", "worst"]
     for frame, view in zip(frames, chosen, strict=True):
-        assert f"{view.kind} {view.index}" in frame.title
+        assert f"{view.group} {view.index}" in frame.title
         assert frame.pixels.shape == (48, 2)
 
 
 def test_the_report_is_json_with_the_documented_names(tmp_path: Path) -> None:
     report = evaluate(lambda depth: None)
-    write_json(tmp_path / "metrics.json", report_json(report))
+    write_json(tmp_path / "metrics.json", result_json(Result({}, "", {}, {"depth": report})))
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["depth"]["delta1"] == 0
     assert content["depth"]["abs_rel"] is None
-    assert content["depth"]["unanswered"] == content["pixels"]
+    assert content["depth"]["unanswered"] == content["depth"]["pixels"]
     baseline = {name: scores["depth"] for name, scores in content["baselines"].items()}
     assert 0 < baseline["constant"]["delta1"] <= baseline["row"]["delta1"] < 1
-    assert set(content["kinds"]) == set(KINDS)
+    assert set(content["groups"]) == set(KINDS)
     for kind in KINDS:
-        assert {"depth", "baselines"} <= set(content["kinds"][kind])
+        assert {"depth", "baselines"} <= set(content["groups"][kind])

@@ -15,17 +15,20 @@ from vlm3_lab.scenes import KINDS
 from vlm3_lab.scenes.objects import seen_objects
 from vlm3_lab.studies.synthetic_objects import (
     QUESTIONS,
-    ObjectReport,
-    best_median_worst,
     evaluate_objects,
     evaluation_objects,
-    report_json,
+    object_pictures,
 )
 from vlm3_ros.engines.base import Answer
+from vlm3_ros.evaluation.json_file import write_json
 from vlm3_ros.evaluation.pictures.object import draw_object_frames
-from vlm3_ros.evaluation.report import write_json
-from vlm3_ros.language.prompts import QUANTITIES
+from vlm3_ros.evaluation.result import Result, result_json
+from vlm3_ros.evaluation.scores.base import TaskScores
+from vlm3_ros.evaluation.scores.objects import ObjectScores
+from vlm3_ros.language.objects import QUANTITIES
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
+
+Scored = TaskScores[ObjectScores]
 
 SEED, COUNT = 3, 8
 
@@ -44,17 +47,17 @@ class ContraryEngine(TruthEngine):
         return [Answer(contrary.get(answer.text, UNKNOWN)) for answer in answers]
 
 
-def evaluate(engine_class: type[TruthEngine]) -> ObjectReport:
+def evaluate(engine_class: type[TruthEngine]) -> Scored:
     views = [evaluation_objects(SEED, index)[0] for index in range(COUNT)]
     return evaluate_objects(engine_class(views), COUNT, SEED)
 
 
 @pytest.fixture(scope="module")
-def perfect() -> ObjectReport:
+def perfect() -> Scored:
     return evaluate(TruthEngine)
 
 
-def test_the_truth_makes_no_error(perfect: ObjectReport) -> None:
+def test_the_truth_makes_no_error(perfect: Scored) -> None:
     """From the image over questions, texts and parsers to the metrics."""
     model = perfect.overall.model
     assert (model.accuracy, model.success) == (1, 1)
@@ -65,11 +68,11 @@ def test_the_truth_makes_no_error(perfect: ObjectReport) -> None:
     for kind in QUANTITIES:
         assert model.quantities[kind].error < 1e-7
     assert all(some.unanswered == 0 for some in (model.relations | model.quantities).values())
-    assert perfect.questions == QUESTIONS * COUNT
-    assert set(perfect.kinds) == set(KINDS)
+    assert perfect.overall.questions == QUESTIONS * COUNT
+    assert set(perfect.groups) == set(KINDS)
 
 
-def test_guesses_are_scored_on_the_same_questions(perfect: ObjectReport) -> None:
+def test_guesses_are_scored_on_the_same_questions(perfect: Scored) -> None:
     scores = perfect.overall
     for kind, model in scores.model.relations.items():
         assert scores.boxes.relations[kind].questions == model.questions
@@ -83,7 +86,7 @@ def test_guesses_are_scored_on_the_same_questions(perfect: ObjectReport) -> None
     assert scores.constant.abs_rel > 0.05
 
 
-def test_wrong_and_missing_answers_both_count_as_wrong(perfect: ObjectReport) -> None:
+def test_wrong_and_missing_answers_both_count_as_wrong(perfect: Scored) -> None:
     report = evaluate(ContraryEngine)
     model = report.overall.model
     assert (model.accuracy, model.success) == (0, 0)
@@ -95,30 +98,33 @@ def test_wrong_and_missing_answers_both_count_as_wrong(perfect: ObjectReport) ->
     assert guesses[0].success == guesses[1].success
 
 
-def test_questions_are_those_of_the_seed_and_of_all_kinds(perfect: ObjectReport) -> None:
-    for scored in perfect.views[:2]:
+def test_questions_are_those_of_the_seed_and_of_all_kinds(
+    perfect: Scored,
+) -> None:
+    for scored in perfect.overall.views[:2]:
         view, _ = evaluation_objects(SEED, scored.index)
         boxes = {tuple(thing.box) for thing in seen_objects(view)}
         assert len(boxes) >= 2
         assert view.kind == KINDS[scored.index % len(KINDS)]
         for one in scored.asked:
             assert {one.question.a, one.question.b} - {None} <= boxes
-    asked = [one.question for view in perfect.views for one in view.asked]
+    asked = [one.question for view in perfect.overall.views for one in view.asked]
     assert {type(question) for question in asked} == {Relation, Quantity, Direction}
     other, _ = evaluation_objects(SEED + 1, 0)
     assert not np.array_equal(other.image, evaluation_objects(SEED, 0)[0].image)
 
 
-def test_the_report_is_json_and_a_picture(perfect: ObjectReport, tmp_path: Path) -> None:
-    write_json(tmp_path / "metrics.json", report_json(perfect))
+def test_the_report_is_json_and_a_picture(perfect: Scored, tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics.json", result_json(Result({}, "", {}, {"objects": perfect})))
     content = json.loads((tmp_path / "metrics.json").read_text())
-    assert content["accuracy"] == content["success"] == 1
-    assert content["relations"]["left/right"]["accuracy"] == 1
-    assert content["quantities"]["width"]["abs_rel"] < 1e-7
-    assert content["quantities"]["direction"]["error_deg"] == 0
-    assert content["baselines"]["boxes"]["success"] is None
-    assert 0.5 <= content["kinds"]["street"]["baselines"]["constant"]["accuracy"] <= 1
-    frames = best_median_worst(perfect)
+    objects = content["objects"]
+    assert objects["accuracy"] == objects["success"] == 1
+    assert objects["relations"]["left/right"]["accuracy"] == 1
+    assert objects["quantities"]["width"]["abs_rel"] < 1e-7
+    assert objects["quantities"]["direction"]["error_deg"] == 0
+    assert content["baselines"]["boxes"]["objects"]["success"] is None
+    assert 0.5 <= content["groups"]["street"]["baselines"]["constant"]["objects"]["accuracy"] <= 1
+    frames = object_pictures(SEED, perfect.overall)
     assert [frame.title.split(":")[0] for frame in frames] == ["best", "median", "worst"]
     draw_object_frames(frames, tmp_path / "objects.png", "the truth")
     assert cv2.imread(str(tmp_path / "objects.png")) is not None

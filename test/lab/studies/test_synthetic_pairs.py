@@ -14,20 +14,23 @@ from truth import UNKNOWN, TruthEngine
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.scenes.pairs import GAPS
 from vlm3_lab.studies.synthetic_pairs import (
+    PairEvaluation,
+    evaluate_pairs,
+    evaluation_pair,
+    pair_pictures,
+)
+from vlm3_ros.engines.base import Answer
+from vlm3_ros.evaluation.json_file import write_json
+from vlm3_ros.evaluation.metrics.pair_baselines import (
     CONSTANT_MOTION,
     CONSTANT_VELOCITY,
     IDENTITY,
     SIFT,
-    PairReport,
-    best_median_worst,
-    evaluate_pairs,
-    evaluation_pair,
-    report_json,
 )
-from vlm3_ros.engines.base import Answer
 from vlm3_ros.evaluation.metrics.pairs import pose_metrics
 from vlm3_ros.evaluation.pictures.pair import draw_pair_frames
-from vlm3_ros.evaluation.report import write_json
+from vlm3_ros.evaluation.result import Result, result_json
+from vlm3_ros.evaluation.scores.base import TaskScores
 from vlm3_ros.geometry.motion import motion_parts
 
 SEED, COUNT = 5, 8
@@ -49,34 +52,35 @@ class SilentEngine(TruthEngine):
         return [Answer(UNKNOWN)] * len(answers) if self.asked % 2 else answers
 
 
-def evaluate(engine_class: type[TruthEngine]) -> PairReport:
+def evaluate(engine_class: type[TruthEngine]) -> PairEvaluation:
     pairs = [evaluation_pair(SEED, index)[0].views for index in range(COUNT)]
     engine = engine_class([view for pair in pairs for view in (pair.first, pair.second)])
     return evaluate_pairs(engine, COUNT, SEED, matches=4)
 
 
 @pytest.fixture(scope="module")
-def perfect() -> PairReport:
+def perfect() -> PairEvaluation:
     return evaluate(TruthEngine)
 
 
-def test_who_knows_the_truth_makes_no_error(perfect: PairReport) -> None:
-    pose, matches = perfect.overall.pose, perfect.overall.matches
+def test_who_knows_the_truth_makes_no_error(perfect: PairEvaluation) -> None:
+    pose, matches = perfect.motion.overall.model, perfect.matches.overall.model
     assert pose.auc == {30: 1.0, 15: 1.0, 5: 1.0, 3: 1.0}
     assert pose.rotation_deg_median < 1e-5
     assert pose.direction_deg_median < 1e-4
     assert pose.distance_error_m_median < 1e-7
     assert (pose.pairs, pose.directed, pose.unanswered) == (COUNT, COUNT, 0)
-    assert matches.metrics.epe_px < 0.01
-    assert matches.metrics.matches == 4 * COUNT
+    assert matches.epe_px < 0.01
+    assert matches.matches == 4 * COUNT
     assert matches.epe_share < 1e-4
-    assert set(perfect.kinds) == set(KINDS)
-    assert perfect.consistency is not None
-    assert np.nanmax(perfect.consistency.nees_assumed) < 1e-4
+    assert set(perfect.motion.groups) == set(perfect.matches.groups) == set(KINDS)
+    assert perfect.uncertainty is not None
+    assert np.nanmax(perfect.uncertainty.nees) < 1e-4
 
 
-def test_guesses_score_what_their_definition_says(perfect: PairReport) -> None:
-    motions, truth = perfect.overall.motions, [pair.truth for pair in perfect.pairs]
+def test_guesses_score_what_their_definition_says(perfect: PairEvaluation) -> None:
+    motions = perfect.motion.overall.guesses
+    truth = [pair.motion.truth for pair in perfect.pairs]
     distances = [motion_parts(T).distance for T in truth]
     assert motions[IDENTITY].direction_deg_median == 90
     assert motions[IDENTITY].distance_error_m_median == pytest.approx(np.median(distances))
@@ -86,17 +90,17 @@ def test_guesses_score_what_their_definition_says(perfect: PairReport) -> None:
     assert motions[CONSTANT_VELOCITY].distance_error_m_median < 0.02
     # The scale of classical vision is the true one.
     assert motions[SIFT].distance_error_m_median < 1e-9
-    moved = np.concatenate([pair.pixels2_true - pair.pixels1 for pair in perfect.pairs])
-    same = perfect.overall.same_pixel.metrics
+    moved = np.concatenate([pair.matches.truth - pair.matches.pixels1 for pair in perfect.pairs])
+    same = perfect.matches.overall.same_pixel
     assert same.epe_px == pytest.approx(np.linalg.norm(moved, axis=1).mean())
 
 
 def test_unanswered_pairs_are_failures() -> None:
     report = evaluate(SilentEngine)
-    assert report.overall.pose.unanswered == COUNT / 2
-    assert report.overall.pose.auc[30] == pytest.approx(0.5)
-    assert report.overall.matches.metrics.unanswered == 2 * COUNT
-    assert report.overall.pose.rotation_deg_median < 1e-5
+    assert report.motion.overall.model.unanswered == COUNT / 2
+    assert report.motion.overall.model.auc[30] == pytest.approx(0.5)
+    assert report.matches.overall.model.unanswered == 2 * COUNT
+    assert report.motion.overall.model.rotation_deg_median < 1e-5
 
 
 def test_constant_velocity_goes_on_as_the_drive_came() -> None:
@@ -125,17 +129,22 @@ def test_pairs_are_those_of_the_seed_and_no_view_of_another_stream() -> None:
     assert not np.array_equal(first.T_cam1_cam2, other.T_cam1_cam2)
 
 
-def test_the_report_is_json_and_a_picture(perfect: PairReport, tmp_path: Path) -> None:
-    write_json(tmp_path / "metrics.json", report_json(perfect))
+def test_the_report_is_json_and_a_picture(perfect: PairEvaluation, tmp_path: Path) -> None:
+    scores = {
+        "pose": perfect.motion,
+        "correspondence": perfect.matches,
+        "consistency": TaskScores(perfect.uncertainty),
+    }
+    write_json(tmp_path / "metrics.json", result_json(Result({}, "", {}, scores)))
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["pose"]["auc30"] == 1
     assert content["pose"]["rotation_deg"]["median"] < 1e-5
     assert content["correspondence"]["epe_px"] < 0.01
     assert content["baselines"][IDENTITY]["pose"]["direction_deg"]["median"] == 90
     assert content["baselines"]["same_pixel"]["correspondence"]["epe_px"] > 1
-    assert content["kinds"]["room"]["pose"]["pairs"] == COUNT / len(KINDS)
-    assert content["uncertainty"]["assumed"]["nees"]["mean"] < 1e-4
-    frames = best_median_worst(perfect)
+    assert content["groups"]["room"]["pose"]["pairs"] == COUNT / len(KINDS)
+    assert content["consistency"]["nees"]["mean"] < 1e-4
+    frames = pair_pictures(SEED, perfect.pairs)
     assert [frame.title.split(":")[0] for frame in frames] == ["best", "median", "worst"]
     draw_pair_frames(frames, tmp_path / "pairs.png", "the truth")
     assert cv2.imread(str(tmp_path / "pairs.png")) is not None

@@ -10,7 +10,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import TransformersEngine
-from vlm3_ros.language.prompts import depth_question
+from vlm3_ros.language.depth import DepthWording, depth_question
 
 SETTINGS = EngineSettings("random", device="cpu", dtype="float32", max_new_tokens=9)
 
@@ -45,15 +45,18 @@ def small(monkeypatch):
 def test_noise_is_asked_like_the_real_model(small):
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     prompts = small.profile.prompts
-    questions = [depth_question(prompts, (1234 + i, 999 - i)) for i in range(5)]
+    questions = [
+        depth_question(prompts[DepthWording], (1234 + i, 999 - i), prompts.text_range)
+        for i in range(5)
+    ]
     engine = TransformersEngine(small, SETTINGS)
-    engine.force(prompts.depth.answer)
+    engine.force(prompts[DepthWording].answer)
     free = engine.ask([image], questions)
     assert [answer.text for answer in free] == ask_naive(small, image, questions, 9)
     assert all(answer.text for answer in free)
     assert {answer.std for answer in free} == {None}
-    forced = engine.ask([image], questions, prompts.depth.answer)
-    opening, closing = prompts.depth.answer.split("{value}")
+    forced = engine.ask([image], questions, prompts[DepthWording].answer)
+    opening, closing = prompts[DepthWording].answer.split("{value}")
     for answer in forced:
         assert float(answer.text.removeprefix(opening).removesuffix(closing)) >= 0
         assert answer.std is not None
@@ -64,7 +67,12 @@ def test_questions_are_about_as_long_as_in_the_real_vocabulary(small):
     prompts = small.profile.prompts
     image = np.zeros((32, 32, 3), np.uint8)
     encoded = encode_questions(
-        small.processor, [image], [depth_question(prompts, xy) for xy in ((1234, 999), (871, 1700))]
+        small.processor,
+        [image],
+        [
+            depth_question(prompts[DepthWording], xy, prompts.text_range)
+            for xy in ((1234, 999), (871, 1700))
+        ],
     )
     assert np.mean([len(suffix) for suffix in encoded.suffixes]) == pytest.approx(74, abs=6)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,9 @@ from vlm3_lab.training.checkpoint import (
 from vlm3_lab.training.packing import PACKED_ATTENTION, Packer, packed_hidden
 from vlm3_ros.engines.base import Profile, load_profile
 from vlm3_ros.engines.processor import load_processor
-from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.pose import PoseWording
+from vlm3_ros.language.prompts import load_prompt_set
 
 PROMPTS = load_prompt_set("vlm3")
 SHAPE = TinyShape(vision_hidden=32, vision_depth=2, vision_heads=2, hidden=64, layers=2, heads=4)
@@ -49,10 +50,10 @@ def tokens(tokenizer, text: str) -> list[str]:
 
 
 def test_questions_and_answers_take_few_tokens(tokenizer):
-    question = depth_question(PROMPTS, (12, 1999))
-    head, tail = constant_parts(PROMPTS.depth.question)
+    question = depth_question(PROMPTS[DepthWording], (12, 1999), PROMPTS.text_range)
+    head, tail = constant_parts(PROMPTS[DepthWording].question)
     assert tokens(tokenizer, question) == [head, "1", "2", ",", " ", "1", "9", "9", "9", tail]
-    assert tokens(tokenizer, depth_answer(PROMPTS, 3.25)) == [
+    assert tokens(tokenizer, depth_answer(PROMPTS[DepthWording], 3.25)) == [
         "<think> </think> <answer>",
         *"3.25",
         "</answer>",
@@ -84,7 +85,9 @@ def test_digits_are_a_token_each(digits):
 
 
 def test_the_prompt_round_trips(tokenizer):
-    text = f"{depth_question(PROMPTS, (0, 7))}<|im_end|>\n{depth_answer(PROMPTS, 12.5)}"
+    wording = PROMPTS[DepthWording]
+    question = depth_question(wording, (0, 7), PROMPTS.text_range)
+    text = f"{question}<|im_end|>\n{depth_answer(wording, 12.5)}"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
 
@@ -127,7 +130,7 @@ def test_the_seed_decides_the_weights_and_leaves_the_caller_s_alone(tmp_path, fo
 
 def test_an_extended_checkpoint_answers_depth_as_before_and_can_be_asked_about_pairs(tmp_path):
     prompts = load_prompt_set("vlm3-short")
-    depth_only = replace(prompts, pose=None, correspondence=None, objects=None)
+    depth_only = prompts.without("pose", "correspondence", "objects")
     build_checkpoint(tmp_path / "depth", TinyShape(), Profile(128.0, "pad", depth_only), seed=3)
     profile = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
     extend_checkpoint(tmp_path / "depth", tmp_path / "pairs", profile)
@@ -135,11 +138,17 @@ def test_an_extended_checkpoint_answers_depth_as_before_and_can_be_asked_about_p
 
     tokens, before = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("pairs", "depth"))
     assert before.get_vocab().items() <= tokens.get_vocab().items()
-    for template in (profile.prompts.pose.distance.question, "The corresponding pixel is ("):
+    for template in (
+        profile.prompts[PoseWording].distance.question,
+        "The corresponding pixel is (",
+    ):
         assert len(tokens.tokenize(template)) == 1 < len(before.tokenize(template))
 
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    question = depth_question(profile.prompts, (300, 1200)), depth_answer(profile.prompts, 2.5)
+    question = (
+        depth_question(profile.prompts[DepthWording], (300, 1200), profile.prompts.text_range),
+        depth_answer(profile.prompts[DepthWording], 2.5),
+    )
     hidden = []
     for name in ("depth", "pairs"):
         model = AutoModelForImageTextToText.from_pretrained(tmp_path / name, dtype=torch.float32)

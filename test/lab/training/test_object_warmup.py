@@ -34,15 +34,15 @@ from vlm3_lab.training.object_warmup import (
     collate_objects,
     object_facts,
 )
-from vlm3_lab.training.objects import object_pair
 from vlm3_lab.training.packing import PACKED_ATTENTION, Packer, packed_hidden, packed_loss
 from vlm3_lab.training.samples import DepthQuestions, mirrored
 from vlm3_lab.training.sft import train
 from vlm3_ros.engines.base import Profile, load_profile
 from vlm3_ros.engines.processor import image_limits, load_processor
-from vlm3_ros.language.answers import parse_length
+from vlm3_ros.language.objects import ObjectsWording, parse_length
 from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.tasks.objects import Direction, Quantity, Relation, question_boxes
+from vlm3_ros.tasks.objects import OBJECTS, Direction, Quantity, Relation, question_boxes
+from vlm3_ros.tasks.task import true_pairs
 
 SHAPE = {
     "vision_hidden": 32,
@@ -59,7 +59,8 @@ SHORT = load_prompt_set("vlm3-short")
 
 
 def _worded(region, **wording):
-    return replace(SHORT, objects=replace(SHORT.objects, region=region, **wording))
+    objects = replace(SHORT[ObjectsWording], region=region, **wording)
+    return replace(SHORT, wordings={**SHORT.wordings, "objects": objects})
 
 
 WORDINGS = {
@@ -68,7 +69,10 @@ WORDINGS = {
     "bare": _worded("{xmax} {xmin} {ymin} {ymax}"),
     "b first": _worded(
         "box <{ymax}|{xmin}|{ymin}|{xmax} px> of it",
-        relations={**SHORT.objects.relations, "below": "Seen from {b}, is {a} further down?"},
+        relations={
+            **SHORT[ObjectsWording].relations,
+            "below": "Seen from {b}, is {a} further down?",
+        },
         direction="In which hour lies {b}, from {a}?",
         yes="It is.",
         no="It is not.",
@@ -97,15 +101,18 @@ def _asked(stream, view, seed, count):
 
 def _check_ends(processor, stream, prompts, view, questions, sample):
     """Each end is the token with which the last of a region is told, and has its facts."""
-    unified = stream.unified(view)
+    views = stream.model_views(view)
+    (unified,) = views.cameras
     facts = {tuple(thing.box): object_facts(thing, unified) for thing in seen_objects(view)}
     found = iter(zip(sample.ends, sample.facts, strict=True))
     for index, question in enumerate(questions):
         ids = [*sample.prefix_ids, *sample.blocks[index]]
         boxes = [box for box in (question.a, question.b) if box is not None]
-        texts = question_boxes(question, unified, prompts.text_range)
+        texts = question_boxes(question, views)
         for box, (xmin, ymin, xmax, ymax) in zip(boxes, texts, strict=True):
-            region = prompts.objects.region.format(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+            region = prompts[ObjectsWording].region.format(
+                xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax
+            )
             (of, token), told = next(found)
             at = len(sample.prefix_ids) + token
             before, after = (processor.tokenizer.decode(ids[:end]) for end in (at, at + 1))
@@ -157,7 +164,8 @@ def test_yes_and_no_are_told_apart_by_one_token(wording, constants_are_tokens, d
 
 def test_facts_lead_back_to_the_object_and_are_what_answers_say(view):
     _, stream = _stream(SHORT)
-    unified = stream.unified(view)
+    views = stream.model_views(view)
+    (unified,) = views.cameras
     ahead = view.T_world_camera[:3, 2] * (1, 1, 0)
     ahead /= np.linalg.norm(ahead)
     axes = np.stack([np.cross(ahead, (0, 0, 1)), (0, 0, 1), ahead])
@@ -173,7 +181,8 @@ def test_facts_lead_back_to_the_object_and_are_what_answers_say(view):
         assert near == pytest.approx(scale * thing.nearest)
         for name, metres in (("width", width), ("height", height)):
             question = Quantity(name, tuple(thing.box.tolist()))
-            _, answer = object_pair(question, quantity_of(name, thing), unified, SHORT)
+            truth = quantity_of(name, thing)
+            ((_, answer),) = true_pairs(OBJECTS, SHORT, views, [question], [truth])
             assert parse_length(answer) == pytest.approx(metres, abs=0.0051)
 
 
@@ -204,7 +213,9 @@ def test_the_loss_is_that_of_answers_relations_and_facts(checkpoint, view):
         for index, token in s.ends
     ]
     assert ids[tuple(batch["ends"].T)].tolist() == expected
-    words = processor.tokenizer.convert_tokens_to_ids([SHORT.objects.yes, SHORT.objects.no])
+    words = processor.tokenizer.convert_tokens_to_ids(
+        [SHORT[ObjectsWording].yes, SHORT[ObjectsWording].no]
+    )
     assert torch.equal(batch["is_decision"], torch.isin(labels, torch.tensor(words)))
 
     head = ObjectHead(model)
@@ -252,7 +263,7 @@ def test_a_run_with_it_ends_in_a_checkpoint_without_it(tmp_path):
     parts = [{key for key in entry if key.endswith("_loss")} for entry in log if "loss" in entry]
     # Of two batches the second one is of depth.
     assert parts == [{"answers_loss", "relations_loss", "facts_loss"}, {"answers_loss"}]
-    assert load_profile(final).prompts.objects == SHORT.objects
+    assert load_profile(final).prompts[ObjectsWording] == SHORT[ObjectsWording]
     start = load_file(tmp_path / "start" / "model.safetensors")
     warmed = load_file(tmp_path / "object_warmup" / "final" / "model.safetensors")
     assert load_file(final / "model.safetensors").keys() == warmed.keys() == start.keys()

@@ -15,10 +15,11 @@ from vlm3_lab.training.objects import object_pairs
 from vlm3_lab.training.samples import mirrored
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
-from vlm3_ros.geometry.camera import text_box, unify_focal
-from vlm3_ros.language.answers import parse_hour, parse_length, parse_relation
+from vlm3_ros.geometry.camera import text_box
+from vlm3_ros.language.objects import parse_hour, parse_length, parse_relation
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.objects import length_scale
+from vlm3_ros.tasks.task import model_views
 
 PROFILE = Profile(128.0, "scale", load_prompt_set("vlm3-short"))
 PROMPTS = PROFILE.prompts
@@ -35,9 +36,10 @@ def view():
 @pytest.mark.parametrize("is_mirrored", [False, True])
 def test_answers_are_what_is_true_seen_at_the_unified_focal_length(view, is_mirrored):
     view = mirrored(view) if is_mirrored else view
-    unified = unify_focal(view.camera, PROFILE.focal, LIMITS, PROFILE.fit)
+    views = model_views(PROFILE, LIMITS, [view.camera])
+    (unified,) = views.cameras
     things = seen_objects(view)
-    pairs = object_pairs(things, unified, PROMPTS, 1000, np.random.default_rng(2))
+    pairs = object_pairs(things, views, PROMPTS, 1000, np.random.default_rng(2))
     asked = true_answers(things, np.random.default_rng(2))
     for (text, answer), (question, truth) in zip(pairs, asked, strict=True):
         if isinstance(truth, bool):
@@ -54,10 +56,10 @@ def test_answers_are_what_is_true_seen_at_the_unified_focal_length(view, is_mirr
 
 
 def test_a_sample_holds_as_many_questions_as_are_asked_of_an_image(view):
-    unified = unify_focal(view.camera, PROFILE.focal, LIMITS, PROFILE.fit)
+    views = model_views(PROFILE, LIMITS, [view.camera])
     things, every = seen_objects(view), []
     for count in (3, 1000):
-        pairs = object_pairs(things, unified, PROMPTS, count, np.random.default_rng(0))
+        pairs = object_pairs(things, views, PROMPTS, count, np.random.default_rng(0))
         assert len(pairs) <= count
         every.append(pairs)
     assert every[0] == every[1][:3]

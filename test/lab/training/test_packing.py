@@ -19,7 +19,8 @@ from vlm3_lab.training.packing import (
 )
 from vlm3_ros.engines.base import Profile, load_profile
 from vlm3_ros.engines.processor import load_processor
-from vlm3_ros.language.prompts import depth_answer, depth_question, load_prompt_set
+from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.prompts import load_prompt_set
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,12 @@ def _samples(profile, rng):
         image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
         pairs = [
             (
-                depth_question(profile.prompts, rng.integers(0, 2000, 2)),
-                depth_answer(profile.prompts, float(rng.uniform(0.3, 120))),
+                depth_question(
+                    profile.prompts[DepthWording],
+                    rng.integers(0, 2000, 2),
+                    profile.prompts.text_range,
+                ),
+                depth_answer(profile.prompts[DepthWording], float(rng.uniform(0.3, 120))),
             )
             for _ in range(4)
         ]
@@ -114,7 +119,10 @@ def test_no_question_sees_another(checkpoint):
     model, processor, profile = checkpoint
     packer = Packer(processor)
     image, pairs = next(_samples(profile, np.random.default_rng(2)))
-    others = [pairs[0], *[(q, depth_answer(profile.prompts, 77.77)) for q, _ in pairs[1:]]]
+    others = [
+        pairs[0],
+        *[(q, depth_answer(profile.prompts[DepthWording], 77.77)) for q, _ in pairs[1:]],
+    ]
     model.set_attn_implementation(PACKED_ATTENTION)
 
     def loss_of_first(chosen):

@@ -11,7 +11,7 @@ from vlm3_lab.scenes.pairs import sample_pair, true_matches
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.pair_warmup import FLOW_CELLS, DensePairs, dense_flow, motion_code
-from vlm3_lab.training.pairs import PairQuestions, match_pairs, pose_pairs
+from vlm3_lab.training.pairs import PairQuestions
 from vlm3_lab.training.samples import mirrored, sample_pixels
 from vlm3_lab.training.warmup import CELLS, WAVES
 from vlm3_ros.engines.base import Profile
@@ -19,13 +19,12 @@ from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import unify_focal
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import inverse, motion_from_parts
-from vlm3_ros.language.answers import (
-    parse_direction,
-    parse_distance,
-    parse_point,
-    parse_rotation,
-)
+from vlm3_ros.language.correspondence import CorrespondenceWording, parse_point
+from vlm3_ros.language.pose import PoseWording, parse_direction, parse_distance, parse_rotation
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE
+from vlm3_ros.tasks.pose import POSE
+from vlm3_ros.tasks.task import true_pairs
 
 PROFILE = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
 PROCESSOR = build_processor(build_tokenizer(PROFILE.prompts))
@@ -48,12 +47,11 @@ def unified(view):
 @pytest.mark.parametrize("repeat", range(4))
 def test_the_answers_about_every_variant_are_the_motion_between_its_views(pair, repeat):
     variant = stream().variant(pair, repeat)
-    answers = [
-        answer
-        for _, answer in pose_pairs(PROFILE.prompts, variant.T_cam1_cam2, unified(variant.first))
-    ]
+    views = stream().model_views(variant.first, variant.second)
+    pairs = true_pairs(POSE, PROFILE.prompts, views, None, variant.T_cam1_cam2)
+    answers = [answer for _, answer in pairs]
     distance, direction, angles = (
-        parse(text, PROFILE.prompts.pose)
+        parse(text, PROFILE.prompts[PoseWording])
         for parse, text in zip(
             (parse_distance, parse_direction, parse_rotation), answers, strict=True
         )
@@ -101,10 +99,13 @@ def test_match_answers_point_at_the_true_match(pair):
     pixels = sample_pixels(pair.first, 60, np.random.default_rng(4))
     matches = true_matches(pair.first, pair.second, pixels)
     seen = np.isfinite(matches[:, 0])
-    first, second = unified(pair.first), unified(pair.second)
-    asked = match_pairs(PROFILE.prompts, pixels[seen], matches[seen], first, second)
+    views = stream().model_views(pair.first, pair.second)
+    _, second = views.cameras
+    asked = true_pairs(CORRESPONDENCE, PROFILE.prompts, views, pixels[seen], matches[seen])
     for (_, answer), pixel in zip(asked, matches[seen], strict=True):
-        x, y = parse_point(answer, PROFILE.prompts.correspondence, PROFILE.prompts.text_range)
+        x, y = parse_point(
+            answer, PROFILE.prompts[CorrespondenceWording], PROFILE.prompts.text_range
+        )
         share = (second.to_view(pixel) + 0.5) / (second.view.width, second.view.height)
         assert np.floor(share * PROFILE.prompts.text_range) == pytest.approx([x, y])
 

@@ -14,7 +14,7 @@ from vlm3_lab.training.samples import depth_pairs, mirrored
 from vlm3_lab.training.warmup import CELLS, DenseHead, cell_depth
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
-from vlm3_ros.language.answers import parse_depth
+from vlm3_ros.language.depth import DepthWording, parse_depth
 from vlm3_ros.language.prompts import load_prompt_set
 
 LIMITS = ImageLimits(multiple=32, min_pixels=1024, max_pixels=2**24)
@@ -34,7 +34,7 @@ def test_cells_hold_the_depth_that_questions_ask_for(kind, fit):
     centres = np.stack([columns, rows], -1) * cell + (cell - 1) / 2
     pixels = np.round(unified.to_source(centres))[:300]
     _, pairs = depth_pairs(view, pixels, profile, LIMITS)
-    asked = [parse_depth(answer, profile.prompts) for _, answer in pairs]
+    asked = [parse_depth(answer, profile.prompts[DepthWording]) for _, answer in pairs]
     # Half a unit of the last decimal of an answer.
     assert np.abs(depth[rows, columns][:300] - asked).max() <= 0.0051
 

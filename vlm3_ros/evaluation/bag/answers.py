@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model says about the frames of a bag."""
+"""Answers of a model about the frames of a bag."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.motion import Covariance, Transform
-from vlm3_ros.tasks.correspondence import Matches, correspondence_prompts
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.frame_depth import FrameDepthSettings, ask_frame_depth
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
-from vlm3_ros.tasks.pose import pose_prompts
+from vlm3_ros.tasks.pose import POSE
+from vlm3_ros.tasks.task import learned_wording
 
 GRID = (FrameDepthSettings.columns, FrameDepthSettings.rows)
 """Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
@@ -31,12 +32,11 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Click:
-    """A pixel that was clicked, and where query_node says it is.
+    """A clicked pixel, and query_node's answer.
 
-    `pixel`: (u, v) of the image as it was published. `stamp_ns`: of that image, None where the
-    click was refused. `point`: metres in the optical frame, shape (3,), NaN where unanswered.
-    `uncertainty`: one standard deviation of its depth, metres, where known. `reason`: why there is
-    no answer.
+    `pixel`: (u, v) of the published image. `stamp_ns`: of that image, None if the click was
+    refused. `point`: metres in the optical frame, shape (3,), NaN if unanswered. `uncertainty`:
+    standard deviation of its depth, metres, None if unknown. `reason`: why there is no answer.
     """
 
     pixel: tuple[float, float]
@@ -51,22 +51,22 @@ class BagAnswers:
     """Answers about a bag, by stamps in nanoseconds.
 
     Attributes:
-        frames: that the model was to answer.
-        answered: stamps of those that it has answered, in their order.
-        failed: how many could not be answered, by reason.
-        dropped: how many frames gave way to newer ones, in real time, by task.
-        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered, as all of
-            a frame that could not be answered.
-        odom: T_odom_base, where the odometry has a pose.
-        starts: frames at which the odometry began, or began anew, at the identity.
-        steps: frames by the status of their odometry.
-        refusals: frames without a pose, by reason.
-        resets: reasons why the odometry began anew.
-        motions: T_cam1_cam2 as answered, by pair, NaN where it could not be read. Pairs are those
-            that the odometry asked about.
-        matches: as answered, by pair.
-        accepted: T_cam1_cam2 after all checks and its covariance, by pair, of what passed them.
-        latency: seconds for a frame's answers, by task.
+        frames: number of frames that the model was asked about.
+        answered: stamps of the answered frames, in their order.
+        failed: number of frames that could not be answered, by reason.
+        dropped: number of frames dropped for newer ones in real time, by task.
+        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered; all NaN
+            for a frame that could not be answered.
+        odom: T_odom_base of frames for which the odometry has a pose.
+        starts: frames at which the odometry started at the identity, at first or after a reset.
+        steps: number of frames by the status of their odometry.
+        refusals: number of frames without a pose, by reason.
+        resets: reasons for resets of the odometry.
+        motions: answered T_cam1_cam2 of the pairs that the odometry asked about, NaN if the
+            answer could not be read.
+        matches: answered matches, by pair.
+        accepted: T_cam1_cam2 and covariance of the motions that passed all checks, by pair.
+        latency: seconds for the answers about a frame, by task.
         left_out: why a task was not asked, by task.
         clicks: on the last image.
     """
@@ -97,17 +97,18 @@ def ask_about_frames(
     settings: OdometrySettings | None = None,
     view_focal: float | None = None,
 ) -> BagAnswers:
-    """Ask for depth on a grid, and for the motion where the model learned it.
+    """Ask for depth on a grid, and for the motion if the model learned it.
 
-    A frame that cannot be answered is counted, and its depths are unanswered; the others go on.
+    A frame that cannot be answered is counted as failed, with unanswered depths.
 
     Args:
-        engine: who answers about depth.
-        pair_engine: who answers about motion; it may be the same.
+        engine: answers about depth.
+        pair_engine: answers about motion; it may be the same.
         frames: in the order in which they were taken.
         T_base_camera: of the optical frame on the robot's base, shape (4, 4).
         settings: of the odometry; those of pose_node by default.
-        view_focal: at which images enter the model for depth, px; None for the checkpoint's own.
+        view_focal: focal length at which images enter the model for depth, px; None for the
+            checkpoint's own.
     """
     answers = BagAnswers()
     depth_settings = FrameDepthSettings(*GRID, view_focal=view_focal)
@@ -130,14 +131,14 @@ def ask_about_frames(
 
 
 def at_rate(frames: Iterable[BagFrame], rate: float | None) -> Iterator[BagFrame]:
-    """At most `rate` frames a second, evenly to a tenth of a period; all where it is None."""
+    """Yield at most `rate` frames per second, evenly to a tenth of a period; all if it is None."""
     ticks_since = None
     last = -1
     for frame in frames:
         if rate is not None:
             if ticks_since is None or frame.stamp_ns < ticks_since:
                 ticks_since, last = frame.stamp_ns, -1
-            # The slack is for the jitter of a camera whose own rate it is.
+            # The slack allows for the jitter of a camera that has just this rate.
             tick = int((frame.stamp_ns - ticks_since) / 1e9 * rate + 0.1)
             if tick == last:
                 continue
@@ -148,15 +149,15 @@ def at_rate(frames: Iterable[BagFrame], rate: float | None) -> Iterator[BagFrame
 def _odometry(
     engine: Engine, T_base_camera: Transform, settings: OdometrySettings, answers: BagAnswers
 ) -> VisualOdometry | None:
-    """None where the model did not learn pose, which is told."""
+    """Build the odometry; None, with the reason in `left_out`, if the model did not learn pose."""
     try:
-        pose_prompts(engine)
+        learned_wording(engine, POSE)
     except EngineError as error:
         unlearned = ("pose", "odometry", "trajectory", "correspondence")
         answers.left_out.update(dict.fromkeys(unlearned, str(error)))
         return None
     try:
-        correspondence_prompts(engine)
+        learned_wording(engine, CORRESPONDENCE)
     except EngineError as error:
         answers.left_out["correspondence"] = str(error)
         settings = replace(settings, match_columns=0, match_rows=0, ask_depth=False)

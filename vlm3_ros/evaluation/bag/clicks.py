@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clicked pixels of a bag's image: where the model says they are, and where they are."""
+"""Clicked pixels of a bag's image: the answered points and the true ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vlm3_ros.evaluation.bag.answers import Click
 from vlm3_ros.evaluation.bag.frames import BagFrame, BagFrames
+from vlm3_ros.evaluation.scores.base import Scores
 from vlm3_ros.evaluation.tables import TextTable
 
 if TYPE_CHECKING:
@@ -23,10 +25,10 @@ _COLOURS = ("#e4572e", "#2c6fae", "#2a7f3f", "#8a4fbf")
 
 @dataclass(frozen=True)
 class ScoredClick:
-    """A click with an answer, and what is true of it.
+    """A click with an answer, and the truth.
 
-    `pixel`: (u, v) of the rectified image where the answered point is seen. `true_point`: metres in
-    the optical frame, shape (3,), NaN where the bag does not tell.
+    `pixel`: (u, v) of the answered point in the rectified image. `true_point`: metres in the
+    optical frame, shape (3,), NaN if the bag has no depth there.
     """
 
     click: Click
@@ -36,12 +38,27 @@ class ScoredClick:
 
     @property
     def error(self) -> float:
-        """Metres from the true point to the answered one, NaN where it is unknown."""
+        """Metres from the true point to the answered one, NaN if unknown."""
         return float(np.linalg.norm(self.click.point - self.true_point))
 
 
+@dataclass(frozen=True)
+class ScoredClicks(Scores):
+    """All clicks of a bag."""
+
+    clicks: Sequence[ScoredClick]
+
+    @override
+    def to_json(self) -> list[dict[str, Any]]:
+        return clicks_json(self.clicks)
+
+    @override
+    def tables(self, groups: Mapping[str, ScoredClicks]) -> list[TextTable]:
+        return [clicks_table(self.clicks)]
+
+
 def score_clicks(frames: BagFrames, clicks: Sequence[Click]) -> list[ScoredClick]:
-    """Clicks that were answered, beside the bag's depth at their pixels.
+    """Compare answered clicks with the bag's depth at their pixels.
 
     Args:
         frames: of the bag, which is read for the clicked images.
@@ -57,10 +74,10 @@ def score_clicks(frames: BagFrames, clicks: Sequence[Click]) -> list[ScoredClick
 
 
 def clicks_table(scored: Sequence[ScoredClick]) -> TextTable:
-    """Each click with its answer and the truth."""
+    """Return a table of clicks with answer and truth."""
     return TextTable(
         "clicked pixels of the last image",
-        ("pixel", "answered x y z, m", "true x y z, m", "off by, m", "std, m"),
+        ("pixel", "answered x y z, m", "true x y z, m", "error, m", "std, m"),
         tuple(
             (
                 _pair(s.click.pixel),
@@ -77,7 +94,7 @@ def clicks_table(scored: Sequence[ScoredClick]) -> TextTable:
 
 
 def clicks_json(scored: Sequence[ScoredClick]) -> list[dict[str, Any]]:
-    """The same for metrics.json; null where something is unknown."""
+    """Return the clicks for metrics.json; unknown values are null."""
     return [
         {
             "pixel": list(s.click.pixel),
@@ -92,10 +109,10 @@ def clicks_json(scored: Sequence[ScoredClick]) -> list[dict[str, Any]]:
 
 
 def plot_clicks(scored: Sequence[ScoredClick]) -> Figure:
-    """The clicked image, at each pixel the point that was answered, and the true one.
+    """Draw the clicked image, and at each pixel the answered point and the true one.
 
     Args:
-        scored: one or more; those of the first one's image are drawn.
+        scored: at least one; clicks on the first one's image are drawn.
     """
     from matplotlib.figure import Figure
 
@@ -134,7 +151,7 @@ def _score(click: Click, frame: BagFrame) -> ScoredClick:
     pixel = frame.camera.project(click.point)
     true_point = np.full(3, np.nan)
     if frame.depth is not None:
-        # On the image's very edge rounding may lead out of it.
+        # At the edge of the image, rounding may lead out of it.
         last = (frame.camera.width - 1, frame.camera.height - 1)
         u, v = np.clip(np.rint(pixel).astype(int), 0, last)
         true_point = frame.camera.unproject(pixel, frame.depth[v, u])

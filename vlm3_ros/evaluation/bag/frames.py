@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames of a bag as the nodes see them: rectified, with their camera and their true depth."""
+"""The frames of a bag as the nodes see them: rectified, with camera and true depth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vlm3_ros.messages.depth_images import depth_from_message
 from vlm3_ros.messages.images import rgb_from_message
 
 MAX_CALIBRATIONS = 10_000
-"""Different CameraInfo that are kept; a camera with autofocus has many."""
+"""Most different CameraInfo that are kept; a camera with autofocus has many."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,16 +43,16 @@ class BagFrame(RectifiedFrame):
 
 @dataclass
 class BagFrames:
-    """Iterates over the frames of a bag, and counts what could not be used.
+    """Iterates over the frames of a bag and counts the unusable ones.
 
     Attributes:
-        path: of the bag, which opens (`vlm3_ros.bags.truncation.readable_bag`).
+        path: of a bag that opens (`vlm3_ros.bags.truncation.readable_bag`).
         topics: of its camera.
-        is_rectified: whether the image topic is rectified already, as `image_is_rectified` of the
-            nodes.
-        failed: how many images could not be used, by reason.
-        without_depth: how many frames have no usable depth, by reason.
-        damage: where the bag is damaged, in words; frames before are good.
+        is_rectified: whether the image topic is rectified already, as the nodes' parameter
+            `image_is_rectified`.
+        failed: number of unusable images, by reason.
+        without_depth: number of frames without usable depth, by reason.
+        damage: messages about damaged parts of the bag; frames before them are good.
     """
 
     path: Path
@@ -63,18 +63,18 @@ class BagFrames:
     damage: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[BagFrame]:
-        """The frames in the order of recording; the counts begin anew."""
+        """Iterate over the frames in the order of recording; the counts start at zero."""
         return self._read(None)
 
     def at(self, stamps_ns: Container[int]) -> Iterator[BagFrame]:
-        """As iteration over all, only those of these stamps: no other image is decoded."""
+        """Iterate over the frames of these stamps only; no other image is decoded."""
         return self._read(stamps_ns)
 
     def _read(self, stamps_ns: Container[int] | None) -> Iterator[BagFrame]:
         self.failed.clear()
         self.without_depth.clear()
         with ExitStack() as stack:
-            # Two readings of one file at a time, each with its place in it.
+            # Two readers of one file, each at its own position.
             images, others = (stack.enter_context(open_bag(self.path)) for _ in range(2))
             calibrations = self._calibrations(others)
             depths = NearestMessages(others, self.topics.depth, self.damage)
@@ -128,12 +128,12 @@ class BagFrames:
 
 
 def counted(frames: Iterable[BagFrame], progress: Callable[[int], None]) -> Iterator[BagFrame]:
-    """The same frames; `progress` is told how many are done when the next one is wanted."""
+    """Yield the same frames; `progress` gets the number done when the next one is requested."""
     for done, frame in enumerate(frames, 1):
         yield frame
         progress(done)
 
 
 def camera_frame(bag: Bag, topic: str) -> str:
-    """The frame_id of the first image of a topic."""
+    """Return the frame_id of the first image of a topic."""
     return str(next(bag.messages([topic])).content.header.frame_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map from above that a robot could draw from the answers about a bag, against the true one."""
+"""The map from above that a robot could draw from the answers about a bag, and the true one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from vlm3_ros.bags.poses import MAX_GAP, TimedPoses, TruePoses
+from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.bags.timed_poses import MAX_GAP, TimedPoses
 from vlm3_ros.evaluation.bag.answers import GRID, BagAnswers
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.bag.scores import BagScores, odometry_chains
 from vlm3_ros.evaluation.bag.truth import BagTruth
+from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
 from vlm3_ros.evaluation.metrics.depth import guess_of_rows
 from vlm3_ros.evaluation.metrics.occupancy import (
+    MAX_HEIGHT,
+    MAX_RANGE,
+    MIN_HEIGHT,
     OccupancyGrid,
     OccupancyScores,
     Sight,
@@ -24,6 +30,8 @@ from vlm3_ros.evaluation.metrics.occupancy import (
     occupancy_grid,
     occupancy_scores,
 )
+from vlm3_ros.evaluation.scores.base import Scores
+from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
@@ -34,19 +42,19 @@ TRUE_DEPTH = "true sparse depth"
 ROW_GUESS = "best per row"
 
 _DENSE = (100, 75)
-"""Columns and rows of pixels whose true depth makes the true map: no cell lies between two rays."""
+"""Columns and rows of the pixels of the true map: so dense that no cell lies between two rays."""
 
 
 @dataclass(frozen=True)
-class BagOccupancy:
+class BagOccupancy(Scores):
     """Maps of a bag, with the same cells, and their scores, by name.
 
     Attributes:
-        truth: of dense true depth at true poses.
-        maps: of the model's grid of depths at the published poses, the first of which is put on the
-            true one, and at the true poses; of true depths of the same pixels, the best that so few
-            can draw; and of the best guess that does not look at the image. All but the first stand
-            at true poses. What was not published is missing.
+        truth: from dense true depth at true poses.
+        maps: from the model's grid of depths at the published poses, the first of which is put on
+            the true one (missing if no pose was published), and at the true poses; from true
+            depths of the same pixels, the best that so few can draw; and from the best guess that
+            ignores the image. The last two are at true poses.
         true_way, published_way: (x, y) of the base, metres, shape (n, 2).
     """
 
@@ -56,16 +64,43 @@ class BagOccupancy:
     true_way: NDArray[np.float64]
     published_way: NDArray[np.float64]
 
+    @override
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cell_m": self.truth.cell,
+            "true_cells": int(self.truth.occupied.sum()),
+            "maps": {
+                name.replace(",", "").replace(" ", "_"): metric_json(scores)
+                for name, scores in self.scores.items()
+            },
+        }
+
+    @override
+    def tables(self, groups: Mapping[str, BagOccupancy]) -> list[TextTable]:
+        true_cells = int(self.truth.occupied.sum())
+        return [
+            TextTable(
+                f"map from above: {true_cells} occupied cells of {self.truth.cell:g} m",
+                ("", *metric_titles(next(iter(self.scores.values())))),
+                tuple((name, *metric_cells(scores)) for name, scores in self.scores.items()),
+                f"{MIN_HEIGHT:g} to {MAX_HEIGHT:g} m over the base, within {MAX_RANGE:g} m. "
+                "Shares of cells. Found: true cells with one of the map this near. Real: cells of "
+                "the map with a true one this near. As free: true cells that the map calls free. "
+                "True sparse depth: of the pixels that the model is asked. All maps but the first "
+                "use true poses.",
+            )
+        ]
+
 
 class OccupancySurvey:
-    """Draws the true map while the frames of a bag go by, then those of the answers.
+    """Draws the true map while the frames of a bag are read, then the maps of the answers.
 
     Attributes:
-        reason: why there will be no map; empty where there will be.
+        reason: why no map can be drawn; empty otherwise.
     """
 
     def __init__(self, answers: BagAnswers, poses: TruePoses | None, no_poses: str) -> None:
-        """Prepare for answers about a bag with this ground truth; `no_poses`: why there is none."""
+        """Prepare for answers about a bag; `no_poses`: why there is no ground truth."""
         self._answers = answers
         self._cameras: dict[int, PinholeCamera] = {}
         self._true: dict[int, Transform] = {}
@@ -84,7 +119,7 @@ class OccupancySurvey:
         self._truth = empty_grid(self._places)
 
     def watched(self, frames: Iterable[BagFrame]) -> Iterator[BagFrame]:
-        """The same frames, looked at as they go by."""
+        """Yield the same frames and add them to the true map."""
         for frame in frames:
             if frame.stamp_ns in self._true and frame.depth is not None and not self.reason:
                 self._cameras[frame.stamp_ns] = frame.camera
@@ -97,7 +132,7 @@ class OccupancySurvey:
             yield frame
 
     def result(self, truth: BagTruth, scores: BagScores) -> BagOccupancy | None:
-        """The maps, after all frames went by; None, and `reason` says why, without true depth."""
+        """Return the maps after all frames were read; None without true depth, see `reason`."""
         if self.reason or not self._cameras or scores.depth is None:
             self.reason = self.reason or "no true depth belongs to a frame that was answered"
             return None
@@ -152,28 +187,11 @@ class OccupancySurvey:
         return Sight(points, T[:3, 3], T_world_base)
 
 
-def occupancy_json(occupancy: BagOccupancy) -> dict[str, Any]:
-    """Scores by the name of the map, its words joined."""
-    return {
-        "cell_m": occupancy.truth.cell,
-        "true_cells": int(occupancy.truth.occupied.sum()),
-        "maps": {
-            name.replace(",", "").replace(" ", "_"): {
-                "cells": scores.cells,
-                "found": {f"{near:g}_m": share for near, share in scores.found.items()},
-                "real": {f"{near:g}_m": share for near, share in scores.real.items()},
-                "called_free": scores.called_free,
-            }
-            for name, scores in occupancy.scores.items()
-        },
-    }
-
-
 def _published_poses(answers: BagAnswers, base: TimedPoses) -> dict[int, Transform]:
-    """T_world_base at the frames whose depth was answered, of the longest chain of odometry.
+    """T_world_base of the longest chain of odometry, at the frames whose depth was answered.
 
-    Poses are interpolated, however far apart, as TF does it: the nodes need not have answered the
-    same frames. The first pose of the chain whose truth is known is put on it.
+    Poses are interpolated, however far apart, as TF does: the nodes may have answered different
+    frames. The first pose of the chain whose truth is known is put on the true one.
     """
     chain = np.array(max(odometry_chains(answers), key=len, default=[]), dtype=np.int64)
     known = np.isfinite(base.at(chain)).all(axis=(1, 2))
@@ -181,14 +199,14 @@ def _published_poses(answers: BagAnswers, base: TimedPoses) -> dict[int, Transfo
         return {}
     start = int(chain[known][0])
     T_world_odom = base.at([start])[0] @ inverse(answers.odom[start])
-    told = TimedPoses(chain, np.stack([T_world_odom @ answers.odom[int(s)] for s in chain]))
-    return _at(told, answers.depths, max_gap=np.inf)
+    published = TimedPoses(chain, np.stack([T_world_odom @ answers.odom[int(s)] for s in chain]))
+    return _at(published, answers.depths, max_gap=np.inf)
 
 
 def _at(
     poses: TimedPoses, stamps_ns: Iterable[int], max_gap: float = MAX_GAP
 ) -> dict[int, Transform]:
-    """Those that are known, by stamp."""
+    """Known poses by stamp."""
     stamps = sorted(stamps_ns)
     return {
         stamp: pose

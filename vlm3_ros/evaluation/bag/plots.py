@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of the scores of a bag, drawn without a display."""
+"""Plots of the scores of a bag."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.evaluation.bag.scores import BagScores, TrajectoryScores
+from vlm3_ros.evaluation.bag.scores import BagScores
 from vlm3_ros.evaluation.metrics.trajectories import Trajectory
+from vlm3_ros.evaluation.pictures.figures import new_figure
+from vlm3_ros.evaluation.scores.trajectory import TrajectoryScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,26 +20,24 @@ if TYPE_CHECKING:
 
 _TRUE, _ESTIMATED, _FAINT = "#303030", "#c8401e", "#9a9a9a"
 _TASK_COLOURS = ("#2c6fae", "#c8401e", "#2a7f3f")
-_WIDTH = 9.0  # inches
+_WIDTH = 7.0  # inches
 _MANY = 2000
-"""Points above which a curve is pixels: drawn one by one they make a report of many megabytes."""
-_GAP = 4
-"""Times the usual distance in time of two points, beyond which no line joins them."""
+"""Points above which a curve is rasterised; as SVG paths they would take many megabytes."""
+_MAX_GAP = 4
+"""Time between two points, in median steps, above which no line joins them."""
 
 
-def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
-    """The way from above: all of the truth, and the estimate after its alignment.
+def plot_trajectory(scores: TrajectoryScores, truth: Trajectory) -> Figure:
+    """Plot the whole true trajectory and the aligned estimate from above.
 
     Args:
         scores: of the estimate.
-        way: the whole true trajectory.
+        truth: the whole true trajectory.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(_WIDTH, 6.2), layout="constrained", facecolor="white")
+    figure = new_figure(_WIDTH, 5.6, "constrained")
     axes = figure.subplots()
-    whole, truth, estimate = (t.poses[:, :2, 3] for t in (way, scores.truth, scores.estimate))
-    ties = np.stack([truth, estimate], axis=1)
+    whole, matched, estimate = (t.poses[:, :2, 3] for t in (truth, scores.truth, scores.estimate))
+    ties = np.stack([matched, estimate], axis=1)
     for tie in ties[:: max(1, len(ties) // 60)]:
         axes.plot(*tie.T, color=_FAINT, linewidth=0.6, zorder=1)
     axes.plot(*whole.T, color=_TRUE, linewidth=2.2, label="ground truth", zorder=2)
@@ -68,20 +68,16 @@ def plot_trajectory(scores: TrajectoryScores, way: Trajectory) -> Figure:
 
 
 def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
-    """Errors over time, one strip for each kind; None where there is none.
+    """Plot errors over time, one strip per kind; None without any.
 
     Args:
         scores: of the bag.
-        start_ns: time zero.
+        start_ns: stamp at which time is zero.
     """
-    from matplotlib.figure import Figure
-
     strips = list(_strips(scores))
     if not strips:
         return None
-    figure = Figure(
-        figsize=(_WIDTH, 0.9 + 1.55 * len(strips)), layout="constrained", facecolor="white"
-    )
+    figure = new_figure(_WIDTH, 0.9 + 1.55 * len(strips), "constrained")
     all_axes = figure.subplots(len(strips), sharex=True, squeeze=False)[:, 0]
     for axes, (label, stamps_ns, values) in zip(all_axes, strips, strict=True):
         seconds = (stamps_ns - start_ns) / 1e9
@@ -116,22 +112,18 @@ def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
 
 
 def plot_latency(latency: Mapping[str, Sequence[float]]) -> Figure | None:
-    """How long the answers about a frame took, by task; None where nothing is known.
+    """Plot histograms of the time per frame, by task; None if no time is known.
 
     Args:
-        latency: seconds, NaN where unknown, by task.
+        latency: seconds by task, NaN where unknown.
     """
-    from matplotlib.figure import Figure
-
     known = {
         task: 1e3 * np.array(seconds)[np.isfinite(seconds)] for task, seconds in latency.items()
     }
     known = {task: ms for task, ms in known.items() if ms.size}
     if not known:
         return None
-    figure = Figure(
-        figsize=(_WIDTH, 0.5 + 2.2 * len(known)), layout="constrained", facecolor="white"
-    )
+    figure = new_figure(_WIDTH, 0.5 + 2.2 * len(known), "constrained")
     all_axes = figure.subplots(len(known), squeeze=False)[:, 0]
     for axes, colour, (task, ms) in zip(all_axes, _TASK_COLOURS, known.items(), strict=False):
         axes.hist(ms, bins=min(40, max(8, len(ms) // 3)), color=colour, alpha=0.75)
@@ -153,33 +145,33 @@ def plot_latency(latency: Mapping[str, Sequence[float]]) -> Figure | None:
 def _strips(scores: BagScores) -> list[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
     strips = []
     if scores.depth:
-        strips.append(("depth, AbsRel of a frame", scores.depth.stamps_ns, scores.depth.abs_rel))
+        strips.append(("depth, AbsRel per frame", scores.depth.stamps_ns, scores.depth.abs_rel))
     motions = scores.pose or scores.odometry
     if motions:
-        what = "answered motion" if scores.pose else "odometry"
+        source = "answered motion" if scores.pose else "odometry"
         errors, stamps_ns, directed = motions.errors, motions.stamps_ns, motions.directed
         strips += [
-            (f"{what}, rotation error in degrees", stamps_ns, errors.rotation_deg),
+            (f"{source}, rotation error in degrees", stamps_ns, errors.rotation_deg),
             (
-                f"{what}, direction error in degrees",
+                f"{source}, direction error in degrees",
                 stamps_ns[directed],
                 errors.direction_deg[directed],
             ),
-            (f"{what}, distance error in m", stamps_ns, np.abs(errors.distance_m)),
+            (f"{source}, distance error in m", stamps_ns, np.abs(errors.distance_m)),
         ]
     if scores.trajectory:
         truth, estimate = scores.trajectory.truth, scores.trajectory.estimate
-        away = np.linalg.norm(estimate.poses[:, :3, 3] - truth.poses[:, :3, 3], axis=1)
-        strips.append(("place after alignment, error in m", truth.stamps_ns, away))
+        distance = np.linalg.norm(estimate.poses[:, :3, 3] - truth.poses[:, :3, 3], axis=1)
+        strips.append(("position after alignment, error in m", truth.stamps_ns, distance))
     return strips
 
 
 def _broken(stamps_ns: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (n, 2) with NaN between those far apart in time: no line where nothing is known."""
+    """Insert NaN between points (n, 2) that are far apart in time, to break the line."""
     gaps = np.diff(stamps_ns)
     if not gaps.size:
         return points
-    after = np.flatnonzero(gaps > _GAP * np.median(gaps)) + 1
+    after = np.flatnonzero(gaps > _MAX_GAP * np.median(gaps)) + 1
     return np.insert(points, after, np.nan, axis=0)
 
 

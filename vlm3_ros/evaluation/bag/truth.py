@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is true of the frames of a bag: depth, motions and matches, and what classical vision says.
+"""The truth about the frames of a bag: depth, motions and matches; and what classical vision finds.
 
-All of it follows from the bag alone, so that answers of a model here and of nodes in real time are
-scored by the same.
+All of it follows from the bag alone, so that offline answers and nodes in real time are scored
+alike.
 """
 
 from __future__ import annotations
@@ -27,27 +27,37 @@ from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
 
 SAME_DEPTH = 0.05
-"""Relative difference of depth up to which two images show the same point: depth cameras err."""
+"""Largest relative difference of depth at which two images show the same point."""
+
+
+@dataclass(frozen=True)
+class TrueMatches:
+    """Where the second image of a pair shows the asked pixels of the first one.
+
+    `pixels2`: (u, v), shape (n, 2), NaN where unknown or hidden. `width`: of the second image, px.
+    """
+
+    pixels2: NDArray[np.float64]
+    width: int
 
 
 @dataclass
 class BagTruth:
-    """What is true of a bag's frames, by stamps in nanoseconds.
+    """The truth about a bag's frames, by stamps in nanoseconds.
 
     Attributes:
         stamps_ns: of all frames, ascending.
-        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unknown, and
-            where the rectified image shows nothing: no model is asked there.
+        depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unknown, and where
+            the rectified image shows nothing: no model is asked there.
         rows: heights of these pixels in the image, in [0, 1], shape (n,).
-        matches: by pair, where the second image shows what the first one shows at the pixels that
-            were asked, shape (n, 2); NaN where unknown or hidden.
+        matches: by pair, of the pixels that were asked.
         sift: by pair, T_cam1_cam2 of unit displacement; None where SIFT finds none.
     """
 
     stamps_ns: list[int] = field(default_factory=list)
     depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
     rows: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    matches: dict[Pair, NDArray[np.float64]] = field(default_factory=dict)
+    matches: dict[Pair, TrueMatches] = field(default_factory=dict)
     sift: dict[Pair, Transform | None] = field(default_factory=dict)
 
 
@@ -57,13 +67,13 @@ def read_truth(
     pairs: Iterable[Pair],
     pixels: Mapping[Pair, NDArray[np.float64]],
 ) -> BagTruth:
-    """Go through a bag for what is true of it.
+    """Read the truth about a bag.
 
     Args:
         frames: all of the bag.
-        poses: the ground truth, where there is one.
-        pairs: whose motion is to be compared.
-        pixels: (u, v) of the first image whose matches are to be compared, shape (n, 2), by pair.
+        poses: the ground truth; None if there is none.
+        pairs: pairs whose motion is compared.
+        pixels: (u, v) of the first image whose matches are compared, shape (n, 2), by pair.
     """
     truth = BagTruth()
     wanted: dict[int, list[Pair]] = {}
@@ -94,7 +104,7 @@ def read_truth(
 
 
 def true_motions(poses: TruePoses, pairs: ArrayLike) -> NDArray[np.float64]:
-    """T_cam1_cam2 of pairs of stamps (n, 2), shape (n, 4, 4), NaN where it is unknown."""
+    """Return T_cam1_cam2 of pairs of stamps (n, 2), shape (n, 4, 4), NaN where unknown."""
     stamps = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     T_base_camera = poses.T_base_camera
     first, second = (poses.base.at(stamps[:, i]) @ T_base_camera for i in range(2))
@@ -104,7 +114,7 @@ def true_motions(poses: TruePoses, pairs: ArrayLike) -> NDArray[np.float64]:
 def true_matches(
     first: BagFrame, second: BagFrame, T_cam1_cam2: Transform, pixels1: ArrayLike
 ) -> NDArray[np.float64]:
-    """Where the second image shows what the first one shows at pixels, by depth and motion.
+    """Find pixels of the first image in the second one, by depth and motion.
 
     Args:
         first: with depth.
@@ -113,8 +123,8 @@ def true_matches(
         pixels1: (u, v), shape (n, 2); the depth of the nearest pixel counts.
 
     Returns:
-        (u, v), shape (n, 2), NaN where the depth is unknown, and where the point lies outside of
-        the second image or that shows another depth there.
+        (u, v), shape (n, 2); NaN where the depth is unknown, or the point lies outside of the
+        second image or is hidden there: the depths differ.
     """
     assert first.depth is not None and second.depth is not None
     cameras, depths = (first.camera, second.camera), (first.depth, second.depth)
@@ -127,7 +137,7 @@ def pixels_shown(
     T_cam1_cam2: Transform,
     pixels1: ArrayLike,
 ) -> NDArray[np.float64]:
-    """As `true_matches`, of cameras and depth images, metres, shape (height, width)."""
+    """Do as `true_matches`, with cameras and depth images, metres, shape (height, width)."""
     camera1, camera2 = cameras
     pixels1 = np.asarray(pixels1, dtype=float).reshape(-1, 2)
     u, v = np.rint(pixels1).astype(int).T
@@ -164,4 +174,5 @@ def _compare(
     cameras = (one.camera, two.camera)
     truth.sift[pair] = motion_of_features(first.features, second.features, cameras)
     if pair in pixels and one.depth is not None and two.depth is not None:
-        truth.matches[pair] = true_matches(one, two, motion, pixels[pair])
+        pixels2 = true_matches(one, two, motion, pixels[pair])
+        truth.matches[pair] = TrueMatches(pixels2, two.camera.width)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether errors are as large as their standard deviations say."""
+"""Whether errors match their stated standard deviations."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-"""Shares of the truth that central intervals are made for."""
+"""Levels of the central intervals."""
 
 WITHIN_STD = float(norm.cdf(1) - norm.cdf(-1))
-"""Share of normal errors that are below their standard deviation: 0.683."""
+"""Share of normal errors below their standard deviation: 0.683."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Calibration:
     Attributes:
         pixels: answers with a standard deviation.
         within_std: share of errors below their standard deviation; WITHIN_STD is right.
-        coverage: observed share inside the interval of each of LEVELS, which is what is expected.
-        deviation: mean difference of the observed and the expected share.
-        scale: factor on the standard deviations with which `within_std` would be right.
+        coverage: observed share inside the interval of each of LEVELS; the level is right.
+        deviation: mean absolute difference of observed share and level.
+        scale: factor on the standard deviations that makes `within_std` right.
     """
 
     pixels: int
@@ -42,12 +42,12 @@ def calibrate(predicted: ArrayLike, truth: ArrayLike, std: ArrayLike) -> Calibra
     """Compare errors with standard deviations.
 
     Args:
-        predicted, truth, std: in the same unit, shape (n,); where one is NaN, nothing is compared.
+        predicted, truth, std: in the same unit, shape (n,); entries with a NaN are skipped.
 
     Returns:
-        None where there is nothing to compare.
+        None if there is nothing to compare.
     """
-    values = np.stack([np.asarray(some, float) for some in (predicted, truth, std)])
+    values = np.stack([np.asarray(array, float) for array in (predicted, truth, std)])
     p, g, s = values[:, np.isfinite(values).all(axis=0)]
     if not len(p):
         return None
@@ -65,7 +65,7 @@ def calibrate(predicted: ArrayLike, truth: ArrayLike, std: ArrayLike) -> Calibra
 
 @dataclass(frozen=True)
 class ScaleCheck:
-    """What a factor on standard deviations does to answers that it was not fitted to.
+    """Effect of a factor on standard deviations, on answers that it was not fitted to.
 
     `before`, `after`: without and with the factor.
     """
@@ -76,12 +76,12 @@ class ScaleCheck:
 
     @property
     def helps(self) -> bool:
-        """Whether coverage comes closer to what is expected."""
+        """Whether coverage comes closer to the levels."""
         return self.after.deviation < self.before.deviation
 
 
 def calibration_json(calibration: Calibration) -> dict[str, Any]:
-    """A calibration as JSON."""
+    """Return a calibration as JSON."""
     return {
         "pixels": calibration.pixels,
         "within_std": calibration.within_std,
@@ -94,10 +94,10 @@ def calibration_json(calibration: Calibration) -> dict[str, Any]:
 
 
 def draw_reliability(curves: Mapping[str, Calibration], path: Path | str, title: str) -> None:
-    """Draw observed against expected coverage, one curve for each calibration, as a PNG.
+    """Draw observed against expected coverage, one curve per calibration, as a PNG.
 
     Args:
-        curves: by what the legend calls them.
+        curves: by name in the legend.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the uncertainty that motions are given is that of their errors."""
+"""Whether the stated uncertainty of motions matches their errors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vlm3_ros.evaluation.metrics.pairs import pose_errors
 from vlm3_ros.geometry.motion import motion_error
 
 MATCH_FLOOR_DEG = 0.1
-"""Text coordinates are steps of 0.03 degrees of a view of 60; three of them are no error."""
+"""Text coordinates have steps of 0.03 degrees in a view of 60; three steps are no error."""
 
 ROTATION_FLOOR_DEG = 0.01
-"""No answer is surer than a tenth of its last decimal."""
+"""A tenth of the last decimal of an answer: no answer is more certain."""
 
 
 def nees(predicted: ArrayLike, truth: ArrayLike, covariance: ArrayLike) -> NDArray[np.float64]:
     """Normalised estimation error squared of motions, shape (n,), per degree of freedom.
 
-    e' C^-1 e / 6 with e as `vlm3_ros.geometry.motion` tells errors: 1 on average where the
-    covariance is honest, more where it promises too much; NaN for a motion that is NaN. Source:
+    e' C^-1 e / 6, with errors e as defined in `vlm3_ros.geometry.motion`: 1 on average if the
+    covariance is honest, more if it is too small; NaN for a motion that is NaN. Source:
     Bar-Shalom, Li and Kirubarajan 2001, section 5.4.
 
     Args:
@@ -42,10 +42,11 @@ def nees(predicted: ArrayLike, truth: ArrayLike, covariance: ArrayLike) -> NDArr
 def measured_uncertainty(
     predicted: ArrayLike, truth: ArrayLike, match_errors_deg: ArrayLike
 ) -> AnswerUncertainty | None:
-    """The standard deviations that motions have: nine errors of ten lie where they say.
+    """Measure the standard deviations of motions so that they hold for nine errors of ten.
 
-    From the 90th percentile as if errors were normal: theirs have longer tails, which a median
-    would not see and a mean square would be made of. The distance floor is the default one.
+    They follow from the 90th percentile as if errors were normal. Real errors have longer tails:
+    a median would ignore them, and a mean square would consist of them. The distance floor is the
+    default one.
 
     Args:
         predicted: T_cam1_cam2, shape (n, 4, 4), metres, NaN where unanswered.
@@ -54,7 +55,7 @@ def measured_uncertainty(
             NaN where unanswered.
 
     Returns:
-        None where no motion with a displacement was answered.
+        None if no motion with a displacement was answered.
     """
     motions, true = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     distances = np.linalg.norm(motions[:, :3, 3], axis=1)
@@ -67,7 +68,7 @@ def measured_uncertainty(
     relative = np.abs(errors.distance_m / distances)
     matched = np.asarray(match_errors_deg, dtype=float)
     matched = matched[np.isfinite(matched)]
-    # A direction errs along two axes, a rotation about three.
+    # A direction error has two axes, a rotation error three.
     return AnswerUncertainty(
         distance_relative=float(np.percentile(relative, 90) / norm.ppf(0.95)),
         direction_deg=float(np.nanpercentile(errors.direction_deg, 90) / rayleigh.ppf(0.9)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth metrics as the field defines them, and what guessing without looking would reach."""
+"""Depth metrics as the field defines them, and the best guesses that do not look."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.evaluation.metrics.declared import Metric
 
 DELTA = 1.25
 """Threshold of delta1 (Eigen et al. 2014)."""
 
 ROW_BANDS = 24
-"""Bands of equal height that the row baseline makes one guess for each."""
+"""Bands of equal height; the row baseline has one guess for each."""
 
 
 @dataclass(frozen=True)
 class DepthMetrics:
     """Depth metrics over images.
 
-    `delta1` is pooled over all pixels, unanswered ones are wrong. `abs_rel`, `rmse` (metres) and
+    `delta1` is pooled over all pixels; unanswered ones are wrong. `abs_rel`, `rmse` (metres) and
     `log10` are means over the answered pixels of an image, then over the images that have any
-    (NaN where none has).
+    (NaN if none has).
     """
 
-    delta1: float
-    abs_rel: float
-    rmse: float
-    log10: float
+    delta1: Annotated[float, Metric("δ1", ".3f", is_headline=True)]
+    abs_rel: Annotated[float, Metric("AbsRel", ".3f", is_headline=True)]
+    rmse: Annotated[float, Metric("RMSE m", ".2f")]
+    log10: Annotated[float, Metric("log10", ".3f")]
     images: int
     pixels: int
-    unanswered: int
+    unanswered: Annotated[int, Metric("failed", "d")]
 
 
 @dataclass(frozen=True)
 class Guess:
-    """Depths that were guessed without looking at an image, and what they score.
+    """Depths that were guessed without looking at an image, and their scores.
 
     `depths`: metres, shape (bands,) from the top of the image to its bottom.
     """
@@ -48,7 +51,7 @@ class Guess:
 
 
 def within_delta(predicted: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
-    """Where max(p / g, g / p) < 1.25, strictly; False where p is NaN or not positive."""
+    """Mask of max(p / g, g / p) < 1.25, strictly; False for p that is NaN or not positive."""
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     answered = np.isfinite(predicted) & (predicted > 0)
     ratio = np.where(answered, predicted, np.inf) / truth
@@ -56,7 +59,7 @@ def within_delta(predicted: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
 
 
 def abs_rel(predicted: ArrayLike, truth: ArrayLike) -> float:
-    """Mean of |p - g| / g over the pixels that were answered; NaN where none was."""
+    """Mean of |p - g| / g over the answered pixels; NaN if none was answered."""
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     answered = np.isfinite(predicted)
     if not answered.any():
@@ -72,7 +75,7 @@ def depth_metrics(predicted: Sequence[ArrayLike], truth: Sequence[ArrayLike]) ->
         truth: for each image the true depths, shape (n,), finite and positive.
 
     Raises:
-        ValueError: when there is no pixel, a truth is not finite and positive, or shapes differ.
+        ValueError: if there is no pixel, a truth is not finite and positive, or shapes differ.
     """
     pairs = [
         (np.asarray(p, dtype=float).ravel(), np.asarray(g, dtype=float).ravel())
@@ -101,7 +104,7 @@ def depth_metrics(predicted: Sequence[ArrayLike], truth: Sequence[ArrayLike]) ->
 
 
 def best_constant(truth: ArrayLike) -> float:
-    """The one depth in metres that reaches the highest delta1 on these true depths.
+    """Return the one depth in metres that reaches the highest delta1 on these true depths.
 
     The depths that a guess c gets right are those in (c / 1.25, 1.25 c): the fullest window of
     that width, in the logarithm, gives the guess.
@@ -113,10 +116,9 @@ def best_constant(truth: ArrayLike) -> float:
 
 
 def constant_baseline(truth: Sequence[NDArray[np.floating]]) -> Guess:
-    """The best guess that is the same for every pixel of every image.
+    """Return the best guess that is the same for every pixel of every image.
 
-    It is chosen on the data that it is scored on: an upper bound of what a model that sees
-    nothing can reach.
+    It is chosen on the data that it is scored on: an upper bound for a model that sees nothing.
     """
     depth = best_constant(np.concatenate(truth))
     return Guess(np.array([depth]), depth_metrics([np.full(g.shape, depth) for g in truth], truth))
@@ -125,12 +127,12 @@ def constant_baseline(truth: Sequence[NDArray[np.floating]]) -> Guess:
 def row_baseline(
     truth: Sequence[NDArray[np.floating]], rows: Sequence[NDArray[np.floating]]
 ) -> Guess:
-    """The best guess for each row of the image, whatever the image shows.
+    """Return the best guess for each row of the image, whatever the image shows.
 
-    What a model reaches that knows where things usually are (floor below, far things in the
-    middle) and does not look. Rows are put into `ROW_BANDS` bands of the image's height, for
-    images have different heights; like the constant, the guesses are chosen on the data that
-    they are scored on.
+    A model reaches this that knows where things usually are (floor below, far things in the
+    middle) and does not look. Rows fall into `ROW_BANDS` bands of the image's height, because
+    images differ in height. Like the constant, the guesses are chosen on the data that they are
+    scored on.
 
     Args:
         truth: for each image the true depths in metres, shape (n,).
@@ -145,7 +147,7 @@ def row_baseline(
 
 
 RANGES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, math.inf)
-"""True depths in metres between which errors are told apart."""
+"""Limits of the ranges of true depth, metres, that `errors_by_range` reports."""
 
 
 @dataclass(frozen=True)
@@ -158,18 +160,18 @@ class RangeError:
 
     near: float
     far: float
-    pixels: int
-    bias: float
-    abs_rel: float
-    median_m: float
-    p90_m: float
+    bias: Annotated[float, Metric("bias", "+.3f")]
+    abs_rel: Annotated[float, Metric("AbsRel", ".3f")]
+    median_m: Annotated[float, Metric("median m", ".2f")]
+    p90_m: Annotated[float, Metric("90 % m", ".2f")]
+    pixels: Annotated[int, Metric("pixels", "d")]
 
 
 def errors_by_range(predicted: ArrayLike, truth: ArrayLike) -> list[RangeError]:
-    """How the errors grow with the distance; ranges without an answer are left out.
+    """Return the errors by true depth; ranges without an answer are left out.
 
     Args:
-        predicted: metres, shape (n,), NaN where unanswered, which counts nowhere.
+        predicted: metres, shape (n,), NaN where unanswered; these count nowhere.
         truth: metres, shape (n,), finite and positive.
     """
     p, g = np.asarray(predicted, dtype=float).ravel(), np.asarray(truth, dtype=float).ravel()
@@ -184,18 +186,18 @@ def errors_by_range(predicted: ArrayLike, truth: ArrayLike) -> list[RangeError]:
             RangeError(
                 near,
                 far,
-                int(chosen.sum()),
-                float(relative.mean()),
-                float(np.abs(relative).mean()),
-                float(np.median(metres)),
-                float(np.percentile(metres, 90)),
+                bias=float(relative.mean()),
+                abs_rel=float(np.abs(relative).mean()),
+                median_m=float(np.median(metres)),
+                p90_m=float(np.percentile(metres, 90)),
+                pixels=int(chosen.sum()),
             )
         )
     return errors
 
 
 def guess_of_rows(guess: Guess, rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    """What a `row_baseline` says of pixels at these heights in the image, metres, shape (n,)."""
+    """Return the depths of a `row_baseline` at these heights in the image, metres, shape (n,)."""
     return np.asarray(guess.depths[_bands(rows)])
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of questions about objects as SpatialRGPT-Bench defines them, and guesses beside them.
+"""Metrics of questions about objects as SpatialRGPT-Bench defines them, and guesses to compare.
 
-An answer that could not be read is wrong, and in no mean error. The benchmark reads answers by a
-language model and adds 0.1 mm to the true length that errors are divided by; else its numbers are
-these.
+An answer that could not be read is wrong, and counts in no mean error. Two things differ from the
+benchmark: it reads answers with a language model, and it adds 0.1 mm to the true length that
+errors are divided by.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.language.prompts import QUANTITIES, RELATIONS
+from vlm3_ros.language.objects import QUANTITIES, RELATIONS
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 
 TOLERANCE = 0.25
-"""Share of the true length by which an answer may be off, inclusive."""
+"""Largest relative error of a right length, inclusive."""
 
 TOLERANCE_DEG = 30
-"""Degrees, one hour, by which a direction may be off, inclusive."""
+"""Largest error of a right direction in degrees (one hour), inclusive."""
 
 DIRECTION = "direction"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about objects with what is true, and what was answered (NaN where unread)."""
+    """A question about objects, the truth, and the answer (NaN if it could not be read)."""
 
     question: Question
     truth: Value
@@ -37,11 +37,11 @@ class Asked:
 
     @property
     def is_right(self) -> bool:
-        """Whether it counts as a success: see `TOLERANCE` and `TOLERANCE_DEG`."""
+        """Whether the answer is right, see `TOLERANCE` and `TOLERANCE_DEG`."""
         if isinstance(self.question, Relation):
             return self.answer == self.truth
         limit = TOLERANCE if isinstance(self.question, Quantity) else TOLERANCE_DEG
-        # So that what lies on the limit counts, whatever the rounding.
+        # An answer on the limit is right, whatever the rounding.
         return self.error <= limit * (1 + 1e-9)
 
     @property
@@ -59,9 +59,8 @@ class Asked:
 class KindMetrics:
     """Scores of one kind of question.
 
-    `success`: share of the questions that were answered rightly. `error`: mean over those that
-    were answered: AbsRel of a length, degrees of a direction; NaN for relations, and where nothing
-    was answered.
+    `success`: share of right answers among all questions. `error`: mean over the answered ones:
+    AbsRel of a length, degrees of a direction; NaN for relations, and if nothing was answered.
     """
 
     success: float
@@ -75,9 +74,9 @@ class ObjectMetrics:
     """Scores by kind of question; kinds that were not asked are missing.
 
     `relations`: by pair of opposites, "below/above" and so on. `quantities`: by quantity, and
-    "direction". `accuracy`: share of all relations that were answered rightly. `success`: mean of
-    the quantities' successes. `abs_rel`: mean of the lengths' AbsRel. These three as the
-    benchmark's overall scores, NaN where nothing was asked.
+    "direction". `accuracy`: share of right answers among all relations. `success`: mean success
+    of the quantities. `abs_rel`: mean AbsRel of the lengths. The last three are the benchmark's
+    overall scores, NaN if nothing was asked.
     """
 
     relations: Mapping[str, KindMetrics]
@@ -106,10 +105,10 @@ def object_metrics(asked: Sequence[Asked]) -> ObjectMetrics:
 
 
 def best_constants(asked: Sequence[Asked]) -> list[Asked]:
-    """The same answer to every question of a kind: the one that is right most often.
+    """Give the same answer to every question of a kind: the one that is right most often.
 
-    It is chosen on the questions that it is scored on: an upper bound of what can be reached
-    without looking at boxes or images. Of relations, each of both opposites has its own.
+    It is chosen on the questions that it is scored on: an upper bound for guesses that look at
+    neither boxes nor images. Both opposites of a relation have an answer of their own.
     """
     wordings: dict[str, list[Value]] = {}
     for one in asked:
@@ -118,12 +117,12 @@ def best_constants(asked: Sequence[Asked]) -> list[Asked]:
     return [Asked(one.question, one.truth, best[_wording(one.question)]) for one in asked]
 
 
-def said_by_boxes(asked: Sequence[Asked]) -> list[Asked]:
-    """Relations as boxes in the image tell them; other questions are left out.
+def answers_by_boxes(asked: Sequence[Asked]) -> list[Asked]:
+    """Answer relations by the boxes in the image alone; other questions are left out.
 
-    Left and above by their centres, big by their areas, tall and wide by their sides, behind by
-    their lower edges, the higher of which is farther away on level ground. What learned nothing
-    but to read the numbers in questions reaches this.
+    Left and above by the centres, big by the areas, tall and wide by the sides, behind by the
+    lower edges: on level ground, the higher edge is farther away. A model that only learned to
+    read the numbers in the questions reaches this.
     """
     return [
         Asked(one.question, one.truth, box_relation(one.question))
@@ -133,7 +132,7 @@ def said_by_boxes(asked: Sequence[Asked]) -> list[Asked]:
 
 
 def box_relation(asked: Relation) -> bool:
-    """See `said_by_boxes`."""
+    """See `answers_by_boxes`."""
     index = RELATIONS.index(asked.relation)
     key = {
         "below": lambda box: box[1] + box[3],
@@ -148,10 +147,10 @@ def box_relation(asked: Relation) -> bool:
 
 
 def best_length(truth: Sequence[float]) -> float:
-    """The one length in metres that is a success for the most of these true ones.
+    """Return the one length in metres that is right for most of these true ones.
 
-    The lengths that a guess c is a success for are those in [c / 1.25, c / 0.75]: the fullest
-    window of that width, in the logarithm, gives the guess.
+    A guess c is right for lengths in [c / 1.25, c / 0.75]: the fullest window of that width, in
+    the logarithm, gives the guess.
     """
     lengths = np.sort(np.asarray(truth, dtype=float))
     window = (1 + TOLERANCE) / (1 - TOLERANCE)
@@ -185,7 +184,7 @@ def _kind_metrics(asked: Sequence[Asked]) -> KindMetrics:
 
 
 def _kind(question: Question) -> str:
-    """Under which a question is scored: opposites together."""
+    """Kind under which a question is scored: opposites together."""
     if isinstance(question, Relation):
         index = RELATIONS.index(question.relation)
         index -= index % 2

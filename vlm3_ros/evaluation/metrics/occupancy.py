@@ -1,46 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map from above of what a robot has seen: occupied, free or unknown, cell by cell.
+"""A map from above of what a robot has seen: each cell is occupied, free or unknown.
 
-Cells are counted frame by frame: hit where a point lies in the band of heights, passed where a ray
-goes to a point below its upper end. From the counts follow log-odds with the increments of OctoMap
-(Hornung et al. 2013), whose sign says whether a cell is occupied. Heights are those over the base
-of the robot, along its own z, as depth_node's `scan` has them.
+Each frame counts for a cell as a hit if a point in the band of heights lies in it, otherwise as a
+pass if a ray crosses it below the upper end of the band. The counts give log-odds with the
+increments of OctoMap (Hornung et al. 2013); their sign says whether a cell is occupied. Heights
+are over the robot's base, along its z axis, as in depth_node's `scan`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
+from vlm3_ros.evaluation.metrics.declared import Metric
 from vlm3_ros.geometry.motion import Transform
 
 MIN_HEIGHT, MAX_HEIGHT = 0.3, 1.5
-"""Metres over the base between which things are in the way: floor and ceiling are not."""
+"""Metres over the base; obstacles lie between, floor and ceiling do not."""
 
 MAX_RANGE = 5.0
-"""Metres from the camera up to which the map is drawn."""
+"""Metres from the camera; farther points are not drawn."""
 
 CELL = 0.1
-"""Metres; more where the map would become too large."""
+"""Metres; larger if the map would become too large."""
 
 MAX_CELLS = 2000
 """Along a side of the map."""
 
 NEAR = (0.25, 0.5)
-"""Metres within which an occupied cell is held to be the same thing."""
+"""Metres within which an occupied cell counts as the same obstacle."""
 
 _LOG_ODDS_HIT, _LOG_ODDS_PASSED = np.log(0.7 / 0.3), np.log(0.4 / 0.6)
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What was seen from a place.
+    """Points seen from one pose.
 
-    `points`: in the robot's base, metres, shape (n, 3), NaN where unknown. `camera`: its place in
+    `points`: in the robot's base, metres, shape (n, 3), NaN where unknown. `camera`: position in
     the base, shape (3,). `T_world_base`: shape (4, 4), z of the world up.
     """
 
@@ -64,16 +66,16 @@ class OccupancyGrid:
 
     @property
     def occupied(self) -> NDArray[np.bool_]:
-        """Which cells something stands in."""
+        """Mask of occupied cells."""
         return self._log_odds() > 0
 
     @property
     def free(self) -> NDArray[np.bool_]:
-        """Which cells nothing stands in."""
+        """Mask of free cells."""
         return self._log_odds() < 0
 
     def add(self, sight: Sight) -> None:
-        """Count what was seen from a place; what lies outside of the grid is left out."""
+        """Count the points and rays of a sight; those outside of the grid are left out."""
         known = np.isfinite(sight.points).all(axis=1)
         points = sight.points[known]
         heights, own_height = points[:, 2], sight.camera[2]
@@ -98,7 +100,7 @@ class OccupancyGrid:
         heights: NDArray[np.float64],
         own_height: float,
     ) -> NDArray[np.float64]:
-        """Places every half a cell on the rays, up to a cell before their ends, (x, y), (m, 2)."""
+        """Positions (x, y) every half cell on the rays, but for their last cell, shape (m, 2)."""
         along = np.arange(0, MAX_RANGE, self.cell / 2)
         share = along / np.maximum(ranges, 1e-9)[:, None]
         is_low = own_height + share * (heights - own_height)[:, None] <= MAX_HEIGHT
@@ -119,21 +121,21 @@ class OccupancyGrid:
 class OccupancyScores:
     """A map against the true one.
 
-    `found`: share of the truly occupied cells that have an occupied one of the map near them, by
-    the distance in metres that counts as near. `real`: share of the occupied cells of the map that
-    have a truly occupied one near them. `called_free`: share of the truly occupied cells that are
-    free on the map: what a robot would run into. NaN where there is no such cell. `cells`: how many
-    are occupied on the map.
+    `cells`: number of occupied cells of the map. `found`: share of the truly occupied cells with
+    an occupied cell of the map near them, by the distance in metres that counts as near. `real`:
+    share of the map's occupied cells with a truly occupied one near them. `called_free`: share of
+    the truly occupied cells that are free on the map: a robot would run into them. NaN if there
+    is no such cell.
     """
 
-    found: dict[float, float]
-    real: dict[float, float]
-    called_free: float
-    cells: int
+    cells: Annotated[int, Metric("cells", "d")]
+    found: Annotated[dict[float, float], Metric("found {:g} m", ".3f", "found/{:g}_m", "{:g} m")]
+    real: Annotated[dict[float, float], Metric("real {:g} m", ".3f", "real/{:g}_m", "{:g} m")]
+    called_free: Annotated[float, Metric("as free", ".3f")]
 
 
 def empty_grid(places: ArrayLike) -> OccupancyGrid:
-    """A grid of all that can be seen from places.
+    """Build a grid that covers all that can be seen from places.
 
     Args:
         places: (x, y) in the world, metres, shape (n, 2), n at least 1.
@@ -141,7 +143,7 @@ def empty_grid(places: ArrayLike) -> OccupancyGrid:
     places = np.asarray(places, dtype=float)
     lower, upper = places.min(axis=0) - MAX_RANGE, places.max(axis=0) + MAX_RANGE
     cell = max(CELL, float((upper - lower).max()) / MAX_CELLS)
-    lower = np.floor(lower / cell) * cell  # cells of one size lie alike, whatever else is seen
+    lower = np.floor(lower / cell) * cell  # the same cells for any set of places
     columns, rows = np.ceil((upper - lower) / cell).astype(int)
     return OccupancyGrid(
         lower, cell, np.zeros((rows, columns), np.int32), np.zeros((rows, columns), np.int32)
@@ -149,7 +151,7 @@ def empty_grid(places: ArrayLike) -> OccupancyGrid:
 
 
 def occupancy_grid(places: ArrayLike, sights: Sequence[Sight]) -> OccupancyGrid:
-    """The map of what was seen; `places` as in `empty_grid`, so that maps have the same cells."""
+    """Draw a map of sights; maps of the same `places` (see `empty_grid`) have the same cells."""
     grid = empty_grid(places)
     for sight in sights:
         grid.add(sight)
@@ -158,9 +160,9 @@ def occupancy_grid(places: ArrayLike, sights: Sequence[Sight]) -> OccupancyGrid:
 
 def occupancy_scores(grid: OccupancyGrid, truth: OccupancyGrid) -> OccupancyScores:
     """Compare a map with the true one of the same cells."""
-    to_told, to_true = away(grid.occupied, grid.cell), away(truth.occupied, truth.cell)
+    to_drawn, to_true = away(grid.occupied, grid.cell), away(truth.occupied, truth.cell)
     return OccupancyScores(
-        found={near: _share(to_told[truth.occupied] <= near) for near in NEAR},
+        found={near: _share(to_drawn[truth.occupied] <= near) for near in NEAR},
         real={near: _share(to_true[grid.occupied] <= near) for near in NEAR},
         called_free=_share(grid.free[truth.occupied]),
         cells=int(grid.occupied.sum()),
@@ -168,7 +170,7 @@ def occupancy_scores(grid: OccupancyGrid, truth: OccupancyGrid) -> OccupancyScor
 
 
 def away(occupied: NDArray[np.bool_], cell: float) -> NDArray[np.float64]:
-    """Metres from the middle of each cell to that of the nearest occupied one; inf without one."""
+    """Metres from each cell's centre to that of the nearest occupied cell; inf without one."""
     if not occupied.any():
         return np.full(occupied.shape, np.inf)
     return np.asarray(distance_transform_edt(~occupied)) * cell

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motions and matches of two images that need no model: what a model must be better than."""
+"""Motions of two images that need no model: what a model must beat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from vlm3_ros.geometry.epipolar import motion_from_matches
 from vlm3_ros.geometry.motion import Transform, motion_parts, transform
-from vlm3_ros.tasks.views import CameraPair, ImagePair
+from vlm3_ros.tasks.task import CameraPair, ImagePair
 
 IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
     "identity",
@@ -23,20 +23,20 @@ IDENTITY, CONSTANT_MOTION, CONSTANT_VELOCITY, SIFT = (
 """Names of the motions that need no model."""
 
 SIFT_FEATURES = 2048
-"""Of an image, the strongest. Large images have tens of thousands, which take a minute to match."""
+"""Strongest features of an image that are kept; tens of thousands take a minute to match."""
 
 SIFT_RATIO = 0.8
-"""Nearest by second nearest descriptor below which a match is taken for unique (Lowe 2004)."""
+"""Largest ratio of nearest to second nearest descriptor distance of a match (Lowe 2004)."""
 
 SIFT_TOLERANCE_PX = 1.0
-"""Distance from the epipolar line within which a match is an inlier.
+"""Largest distance of an inlier from the epipolar line.
 
 On 120 procedural pairs the AUC@30 is 0.28 to 0.33 for anything between 0.15 and 1.5 px.
 """
 
 
 def constant_motion(truth: ArrayLike) -> Transform:
-    """The guess that is the same for every pair, chosen on the pairs that it is scored on.
+    """Return the motion that is the same for every pair, chosen on the pairs that it is scored on.
 
     Mean rotation, mean direction and median distance: for a robot, straight ahead.
 
@@ -60,21 +60,21 @@ class SiftFeatures:
 
 
 def sift_motion(images: ImagePair, cameras: CameraPair) -> Transform | None:
-    """The motion up to its scale as classical vision tells it: SIFT and the essential matrix.
+    """Estimate the motion up to its scale by classical vision: SIFT and the essential matrix.
 
     Args:
         images: rectified RGB, shape (camera.height, camera.width, 3) each, uint8.
         cameras: their intrinsics.
 
     Returns:
-        T_cam1_cam2 of unit displacement; None where the images determine none.
+        T_cam1_cam2 of unit displacement; None if the images determine none.
     """
     first, second = map(sift_features, images)
     return motion_of_features(first, second, cameras)
 
 
 def sift_features(image: NDArray[np.uint8]) -> SiftFeatures:
-    """The strongest that SIFT finds in an RGB image, shape (height, width, 3), uint8."""
+    """Find the strongest SIFT features of an RGB image, shape (height, width, 3), uint8."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     found, words = cv2.SIFT.create(SIFT_FEATURES).detectAndCompute(grey, None)
     pixels = np.array([point.pt for point in found], dtype=float).reshape(-1, 2)
@@ -85,10 +85,10 @@ def sift_features(image: NDArray[np.uint8]) -> SiftFeatures:
 def motion_of_features(
     first: SiftFeatures, second: SiftFeatures, cameras: CameraPair
 ) -> Transform | None:
-    """As `sift_motion`, of features that are known.
+    """Do as `sift_motion`, with known features.
 
-    Matches that are nearest to each other both ways and pass Lowe's ratio test, RANSAC, and the
-    pose of the essential matrix that has points in front of both cameras (OpenCV).
+    Mutual nearest neighbours that pass Lowe's ratio test, RANSAC, and the pose of the essential
+    matrix with points in front of both cameras (OpenCV).
     """
     if not len(first.words) or not len(second.words):
         return None
@@ -97,7 +97,7 @@ def motion_of_features(
     if not pairs.size:
         return None
     pixels1, pixels2 = first.pixels[pairs[:, 0]], second.pixels[pairs[:, 1]]
-    # The solver looks at both images as one of focal length 1.
+    # The solver works on images of focal length 1.
     focal = np.mean([(camera.fx, camera.fy) for camera in cameras])
     tolerance = SIFT_TOLERANCE_PX / float(focal)
     motion = motion_from_matches(cameras[0], pixels1, cameras[1], pixels2, tolerance)
@@ -105,7 +105,7 @@ def motion_of_features(
 
 
 def _nearest(words: cv2.typing.MatLike, others: cv2.typing.MatLike) -> dict[int, int]:
-    """The nearest other descriptor of each one that has no rival."""
+    """Nearest other descriptor of each one that passes the ratio test."""
     found = cv2.BFMatcher(cv2.NORM_L2).knnMatch(words, others, k=2)
     return {
         pair[0].queryIdx: pair[0].trainIdx

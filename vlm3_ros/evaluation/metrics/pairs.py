@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.evaluation.metrics.declared import Metric
 from vlm3_ros.geometry.motion import angles_between
 
 AUC_LIMITS_DEG = (30, 15, 5, 3)
@@ -24,7 +26,7 @@ class PoseErrors:
     """Errors of relative poses, shape (n,) each, NaN where a pose was not answered.
 
     `rotation_deg`: angle between the rotations. `direction_deg`: angle between the displacements,
-    0 to 180; 90 where no displacement was predicted, NaN where the true one has no direction.
+    0 to 180; 90 if no displacement was predicted, NaN if the true one has no direction.
     `distance_m`: predicted minus true length of the displacement.
     """
 
@@ -37,18 +39,18 @@ class PoseErrors:
 class PoseMetrics:
     """Metrics of relative poses over pairs.
 
-    `auc`: by limit in degrees, see `pose_auc`. Medians are over answered pairs (NaN where there
-    is none), that of the distance over its absolute error. `directed`: pairs whose displacement
-    has a direction, over which `auc` and the direction are.
+    `auc`: by limit in degrees, see `pose_auc`. Medians are over answered pairs (NaN if there is
+    none); that of the distance is of its absolute error. `directed`: pairs whose displacement has
+    a direction; `auc` and the direction are over these.
     """
 
-    auc: dict[int, float]
-    rotation_deg_median: float
-    direction_deg_median: float
-    distance_error_m_median: float
+    auc: Annotated[dict[int, float], Metric("AUC@{}", ".3f", "auc{}", "@{}")]
+    rotation_deg_median: Annotated[float, Metric("rot. °", ".2f", "rotation_deg/median")]
+    direction_deg_median: Annotated[float, Metric("dir. °", ".1f", "direction_deg/median")]
+    distance_error_m_median: Annotated[float, Metric("dist. m", ".3f", "distance_error_m/median")]
     pairs: int
     directed: int
-    unanswered: int
+    unanswered: Annotated[int, Metric("failed", "d")]
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,16 @@ class MatchMetrics:
     """Metrics of correspondences.
 
     `epe_px`: mean Euclidean distance in pixels of the second image, over answered matches (NaN
-    where there is none). `above`: share of all matches that are further off than a limit in px;
-    unanswered ones count as further off.
+    if there is none). `epe_share`: the same as a share of that image's width (NaN if the width
+    is unknown). `above`: share of all matches with a larger error than a limit in px;
+    unanswered ones count as larger.
     """
 
-    epe_px: float
-    above: dict[int, float]
+    epe_px: Annotated[float, Metric("EPE px", ".2f")]
+    epe_share: Annotated[float, Metric("of width", ".1%")]
+    above: Annotated[dict[int, float], Metric("above {} px", ".1%", "above_{}_px", "{} px")]
     matches: int
-    unanswered: int
+    unanswered: Annotated[int, Metric("failed", "d")]
 
 
 def pose_errors(
@@ -78,7 +82,7 @@ def pose_errors(
             above the noise of the truth.
 
     Raises:
-        ValueError: when the shapes differ, or a true motion is not finite.
+        ValueError: if the shapes differ, or a true motion is not finite.
     """
     predicted, truth = _motions(predicted), _motions(truth)
     if predicted.shape != truth.shape:
@@ -99,17 +103,17 @@ def pose_errors(
 
 
 def pose_auc(worst_deg: ArrayLike, limit: int) -> float:
-    """Area under the curve of the share of pairs below an error, as VGGT and Depth Anything 3.
+    """Return the area under the recall curve of pair errors, as VGGT and Depth Anything 3 do.
 
-    Errors are counted in bins of one degree from 0 to the limit, which itself still counts; the
-    mean of the cumulative shares is the area. SuperGlue's exact area is another number.
+    Errors are counted in bins of one degree from 0 to the limit, inclusive; the mean of the
+    cumulative shares is the area. SuperGlue's exact area is a different number.
 
     Args:
-        worst_deg: the larger error of each pair, shape (n,), not finite where it failed.
+        worst_deg: the larger error of each pair, shape (n,), not finite if the pair failed.
         limit: whole degrees.
 
     Raises:
-        ValueError: when there is no pair.
+        ValueError: if there is no pair.
     """
     worst = np.asarray(worst_deg, dtype=float)
     if not worst.size:
@@ -123,11 +127,11 @@ def pose_metrics(
 ) -> PoseMetrics:
     """Score motions T_cam1_cam2, see `pose_errors` for the arguments.
 
-    For the AUC the error of a pair is the larger of its rotation and its direction, whose sign is
-    ignored: an angle a counts as min(a, 180 - a). Pairs without an answer are failures.
+    For the AUC, the error of a pair is the larger of its rotation and direction errors. The sign of
+    the direction is ignored: an angle a counts as min(a, 180 - a). Unanswered pairs fail.
 
     Raises:
-        ValueError: as `pose_errors`, and when no pair has a direction.
+        ValueError: as `pose_errors`, and if no pair has a direction.
     """
     truth = _motions(truth)
     errors = pose_errors(predicted, truth, no_direction)
@@ -145,15 +149,18 @@ def pose_metrics(
     )
 
 
-def match_metrics(predicted: ArrayLike, truth: ArrayLike) -> MatchMetrics:
+def match_metrics(
+    predicted: ArrayLike, truth: ArrayLike, widths: ArrayLike = np.nan
+) -> MatchMetrics:
     """Score correspondences: end point error and the shares above 1, 3 and 5 px.
 
     Args:
         predicted: (u, v) in the second image, shape (n, 2), NaN where unanswered.
         truth: shape (n, 2), finite.
+        widths: of the second images, px, shape (n,) or one for all.
 
     Raises:
-        ValueError: when there is no match, the shapes differ, or a truth is not finite.
+        ValueError: if there is no match, the shapes differ, or a truth is not finite.
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     if predicted.shape != truth.shape:
@@ -164,8 +171,10 @@ def match_metrics(predicted: ArrayLike, truth: ArrayLike) -> MatchMetrics:
         raise ValueError("a true match is not finite")
     errors = np.linalg.norm(predicted - truth, axis=-1)
     answered = np.isfinite(errors)
+    shares = errors / np.asarray(widths, dtype=float)
     return MatchMetrics(
         epe_px=float(errors[answered].mean()) if answered.any() else float("nan"),
+        epe_share=float(shares[answered].mean()) if answered.any() else float("nan"),
         above={limit: float(np.mean(~(errors <= limit))) for limit in EPE_LIMITS_PX},
         matches=len(errors),
         unanswered=int((~answered).sum()),

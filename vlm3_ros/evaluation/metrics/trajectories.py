@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trajectories: TUM files, alignment, and absolute and relative pose error as evo defines them.
 
-The definitions are those of Sturm et al. 2012 (the TUM RGB-D benchmark). There is no alignment of
-scale anywhere: a metric trajectory is judged in metres.
+The definitions are those of Sturm et al. 2012 (the TUM RGB-D benchmark). Scale
+is never aligned: a metric trajectory is judged in metres.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from vlm3_ros.geometry.motion import transform
 
 ASSOCIATION_SECONDS = 0.01
-"""Stamps that are further apart do not belong together; evo's default."""
+"""Largest distance in time of stamps that belong together; evo's default."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class ErrorStatistics:
-    """Of the errors of single poses or steps, in their unit."""
+    """Statistics of the errors of single poses or steps, in their unit."""
 
     rmse: float
     mean: float
@@ -45,7 +45,7 @@ class ErrorStatistics:
 
 @dataclass(frozen=True)
 class TrajectoryErrors:
-    """Errors of a trajectory in place, metres, and in attitude, degrees."""
+    """Errors of a trajectory in position, metres, and in orientation, degrees."""
 
     translation_m: ErrorStatistics
     rotation_deg: ErrorStatistics
@@ -57,8 +57,8 @@ def read_tum(path: Path | str) -> Trajectory:
     Lines that begin with # are comments.
 
     Raises:
-        OSError: when the file cannot be read.
-        ValueError: naming the line that is wrong.
+        OSError: if the file cannot be read.
+        ValueError: naming the broken line.
     """
     stamps, rows = [], []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
@@ -83,7 +83,7 @@ def read_tum(path: Path | str) -> Trajectory:
 
 
 def write_tum(path: Path | str, trajectory: Trajectory) -> None:
-    """Write a trajectory as `read_tum` reads it: stamps exactly, the rest with 9 decimals."""
+    """Write a trajectory for `read_tum`: stamps exactly, the rest with 9 decimals."""
     quaternions = Rotation.from_matrix(trajectory.poses[:, :3, :3]).as_quat()
     rows = np.hstack([trajectory.poses[:, :3, 3], quaternions])
     lines = [
@@ -96,13 +96,13 @@ def write_tum(path: Path | str, trajectory: Trajectory) -> None:
 def associate(
     estimate: Trajectory, truth: Trajectory, max_seconds: float = ASSOCIATION_SECONDS
 ) -> tuple[Trajectory, Trajectory]:
-    """The poses of both at the same times.
+    """Return the poses of both at the same times.
 
-    Each pose of the shorter trajectory goes with the pose of the other one that is nearest in
-    time, if it is not further off than `max_seconds`.
+    Each pose of the shorter trajectory is matched with the nearest pose in time of the other one,
+    at most `max_seconds` away.
 
     Raises:
-        ValueError: when no stamps belong together.
+        ValueError: if no stamps belong together.
     """
     is_shorter = len(estimate.stamps_ns) <= len(truth.stamps_ns)
     few, many = (estimate, truth) if is_shorter else (truth, estimate)
@@ -122,34 +122,34 @@ def associate(
 
 
 def aligned(estimate: Trajectory, truth: Trajectory) -> Trajectory:
-    """The estimate moved as a whole to where its places are nearest to the true ones.
+    """Move the estimate as a whole so that its positions are nearest to the true ones.
 
-    The SE(3) motion of least squares (Umeyama 1991 without scale). Where all places lie on a line,
-    the turn about it is arbitrary.
+    The SE(3) motion of least squares (Umeyama 1991 without scale). If all positions lie on a line,
+    the rotation about it is arbitrary.
 
     Args:
         estimate: associated with the truth.
         truth: of equal length.
 
     Raises:
-        ValueError: when there is only one pose.
+        ValueError: if there is only one pose.
     """
     if len(estimate.poses) < 2:
-        raise ValueError("one pose cannot be aligned: its turn is open")
+        raise ValueError("one pose cannot be aligned: its rotation is undetermined")
     places, goals = estimate.poses[:, :3, 3], truth.poses[:, :3, 3]
     centre, goal = places.mean(0), goals.mean(0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy's, about the turn that a line leaves open
+        warnings.simplefilter("ignore")  # scipy warns about positions on a line
         rotation, _ = Rotation.align_vectors(goals - goal, places - centre)
     T = transform(rotation, goal - rotation.apply(centre))
     return Trajectory(estimate.stamps_ns, T @ estimate.poses)
 
 
 def absolute_pose_error(estimate: Trajectory, truth: Trajectory) -> TrajectoryErrors:
-    """APE: how far each pose is from the true one, as the trajectories stand.
+    """Return the APE: errors of the poses, without any alignment.
 
     Args:
-        estimate: associated with the truth, and aligned where alignment is wanted.
+        estimate: associated with the truth, and aligned if wanted.
         truth: of equal length.
     """
     shift = estimate.poses[:, :3, 3] - truth.poses[:, :3, 3]
@@ -160,17 +160,16 @@ def absolute_pose_error(estimate: Trajectory, truth: Trajectory) -> TrajectoryEr
 
 
 def relative_pose_error(estimate: Trajectory, truth: Trajectory, step: int = 1) -> TrajectoryErrors:
-    """RPE: how far each motion over `step` poses is from the true one; no alignment matters.
+    """Return the RPE: errors of the motions over `step` poses; alignment does not matter.
 
-    Motions follow one another without overlap, as is evo's default: from pose 0 to `step`, from
-    there to 2 `step`, and so on.
+    Motions do not overlap, as is evo's default: from pose 0 to `step`, then to 2 `step`, and so on.
 
     Args:
         estimate: associated with the truth.
         truth: of equal length.
 
     Raises:
-        ValueError: when the trajectories are not longer than the step.
+        ValueError: if the trajectories are not longer than the step.
     """
     if len(estimate.poses) <= step:
         raise ValueError(f"{len(estimate.poses)} poses make no motion over {step}")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of what was asked and answered."""
+"""Pictures of questions and answers."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of clouds of answered depths, seen from aside, drawn without a display."""
+"""Pictures of clouds of answered depth, seen from the upper left."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 
 _YAW_DEG, _PITCH_DEG = 28.0, -20.0
-"""Clouds are seen from so far to the left and above, about their middle."""
+"""Direction from which clouds are seen, about their middle: from the left and from above."""
 
 _IN_VIEW = 0.9
-"""Share of a cloud that must be in view: for it, the one who looks steps back."""
+"""Share of a cloud that must be in view; the viewer steps back until it is."""
 
 _TORN = 0.07
-"""Change of the logarithm of depth from a pixel to the next above which the surface is torn there:
-between an object and what is behind it, interpolated depths belong to nothing."""
+"""Change of the logarithm of depth between neighbouring pixels above which the surface is torn.
+Interpolated depths between an object and its background belong to neither."""
 
-_FINER = 2
-"""Clouds are drawn at so many times the size of the image, for their edges."""
+_SUPERSAMPLING = 2
+"""Size of a drawn cloud relative to the image, for smooth edges."""
 
 _MAX_SIDE = 16  # px of a square
 _PAPER = 250
 _PANEL_WIDTH, _GAP, _LEFT, _MARGIN, _HEAD = 3.2, 0.06, 0.5, 0.2, 0.62  # inches
-_DPI = 110
 
 
 @dataclass(frozen=True)
 class CloudFrame:
-    """An image and depth for every pixel of it.
+    """An image and the depth of every pixel.
 
     Attributes:
-        title: one or two short lines, stand beside the image.
+        title: one or two short lines next to the image.
         image: RGB, shape (camera.height, camera.width, 3), uint8.
-        camera: that took it.
-        depth: metres along Z, same height and width, NaN where unknown.
-        truth: the same, not finite where unknown or sky; None if unknown.
+        camera: took the image.
+        depth: metres along Z, shape (height, width), NaN where unknown.
+        truth: as `depth`, not finite where unknown or sky; None if unknown.
     """
 
     title: str
@@ -54,47 +54,40 @@ class CloudFrame:
 
 
 def draw_clouds(frames: Sequence[CloudFrame], path: Path | str | BinaryIO, title: str) -> None:
-    """Draw one row for each frame as a PNG, as figure 3 of the paper.
+    """Draw one row per frame as a PNG, as figure 3 of the paper.
 
-    From left to right: the image, its depth, its cloud from the upper left, and where any frame's
-    truth is known, the true cloud from the same place.
+    From left to right: the image, its depth, its cloud from the upper left and, if the truth of
+    any frame is known, the true cloud from the same place.
 
     Args:
         frames: at least one.
-        path: of the PNG, or what to write it to.
-        title: stands above.
+        path: PNG file to write, or an open file.
+        title: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     has_truth = any(frame.truth is not None for frame in frames)
     names = [
         "image",
         "depth (near: red, far: blue)",
-        "the answers as a cloud, from aside",
+        "answers as a cloud, from the left",
         "the true cloud",
     ][: 3 + has_truth]
     heights = [_PANEL_WIDTH * f.image.shape[0] / f.image.shape[1] for f in frames]
     width = _LEFT + _MARGIN + len(names) * (_PANEL_WIDTH + _GAP)
     height = _HEAD + sum(heights) + _GAP * len(frames) + _MARGIN
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    place = (_LEFT / width, 1 - 0.12 / height)
-    figure.text(*place, title, fontsize=12, weight="bold", va="top", ha="left")
+    figure = new_figure(width, height)
+    add_text(figure, _LEFT, height - 0.12, title, 12, "bold")
     top = height - _HEAD
     for row, (frame, panel) in enumerate(zip(frames, heights, strict=True)):
         for column, picture in enumerate(_panels(frame)):
             left = _LEFT + column * (_PANEL_WIDTH + _GAP)
-            box = (left / width, (top - panel) / height, _PANEL_WIDTH / width, panel / height)
-            axes = figure.add_axes(box, xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
+            axes = add_panel(figure, left, top - panel, _PANEL_WIDTH, panel)
             axes.imshow(picture, aspect="auto", interpolation="bilinear")
             if row == 0:
                 axes.set_title(names[column], fontsize=10, pad=4)
             if column == 0:
                 axes.set_ylabel(frame.title, fontsize=9, labelpad=4)
         top -= panel + _GAP
-    figure.savefig(path)
+    save_png(figure, path)
 
 
 def render_cloud(
@@ -103,16 +96,16 @@ def render_cloud(
     sizes: NDArray[np.floating[Any]],
     camera: PinholeCamera,
 ) -> NDArray[np.uint8]:
-    """What a camera sees of points: squares, the nearer ones before the others.
+    """Render points as squares, nearer ones in front.
 
     Args:
         points: in the optical frame of `camera`, metres, shape (n, 3).
         colours: RGB, shape (n, 3), uint8.
         sizes: sides of the squares, metres, shape (n,).
-        camera: that looks.
+        camera: of the viewer.
 
     Returns:
-        RGB, shape (camera.height, camera.width, 3), uint8; nearly white where nothing is.
+        RGB, shape (camera.height, camera.width, 3), uint8; nearly white without points.
     """
     picture = np.full((camera.height, camera.width, 3), _PAPER, np.uint8)
     seen = np.isfinite(points).all(axis=1) & (points[:, 2] > 1e-3)
@@ -136,12 +129,12 @@ def render_cloud(
     return picture
 
 
-def view_from_aside(points: NDArray[np.floating[Any]], camera: PinholeCamera) -> Transform:
-    """T_camera_aside: a place to the upper left that looks at points, far enough to see most.
+def view_from_upper_left(points: NDArray[np.floating[Any]], camera: PinholeCamera) -> Transform:
+    """Find T_camera_viewer: a view from the upper left, far enough to see most of the points.
 
     Args:
-        points: in the optical frame of the camera that saw them, shape (n, 3); at least one.
-        camera: that looks from there.
+        points: in the optical frame of the camera that saw them, metres, shape (n, 3); n >= 1.
+        camera: of the viewer.
     """
     near, far = np.percentile(points[:, 2], [10, 90])
     middle = np.array([*np.median(points[:, :2], axis=0), np.sqrt(near * far)])
@@ -167,9 +160,9 @@ def _panels(frame: CloudFrame) -> list[NDArray[np.uint8]]:
     if not known.any():
         return [*panels, np.full_like(frame.image, _PAPER)]
     reference = frame.depth if frame.truth is None else frame.truth
-    T_camera_aside = view_from_aside(_points(frame, reference), _centred(frame.camera))
+    T_camera_viewer = view_from_upper_left(_points(frame, reference), _centred(frame.camera))
     clouds = [frame.depth] if frame.truth is None else [frame.depth, frame.truth]
-    return [*panels, *(_seen_from(frame, depth, T_camera_aside) for depth in clouds)]
+    return [*panels, *(_seen_from(frame, depth, T_camera_viewer) for depth in clouds)]
 
 
 def _points(frame: CloudFrame, depth: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -178,10 +171,10 @@ def _points(frame: CloudFrame, depth: NDArray[np.floating[Any]]) -> NDArray[np.f
 
 
 def _seen_from(
-    frame: CloudFrame, depth: NDArray[np.floating[Any]], T_camera_aside: Transform
+    frame: CloudFrame, depth: NDArray[np.floating[Any]], T_camera_viewer: Transform
 ) -> NDArray[np.uint8]:
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
-    camera, T_aside_camera = frame.camera, inverse(T_camera_aside)
+    camera, T_viewer_camera = frame.camera, inverse(T_camera_viewer)
     points = camera.unproject(camera.pixel_grid(), depth)
     torn, sizes = np.zeros(depth.shape, bool), np.zeros(depth.shape)
     for axis in (0, 1):
@@ -191,9 +184,9 @@ def _seen_from(
             torn |= np.insert(jump, end, False, axis=axis)
             sizes = np.fmax(sizes, np.insert(np.where(jump, 0, apart), end, 0, axis=axis))
     kept = np.isfinite(depth) & ~torn
-    points = points[kept] @ T_aside_camera[:3, :3].T + T_aside_camera[:3, 3]
+    points = points[kept] @ T_viewer_camera[:3, :3].T + T_viewer_camera[:3, 3]
     eye = _centred(camera)
-    eye = eye.resized(_FINER * camera.width, _FINER * camera.height)
+    eye = eye.resized(_SUPERSAMPLING * camera.width, _SUPERSAMPLING * camera.height)
     return render_cloud(points, frame.image[kept], 1.1 * sizes[kept], eye)
 
 
@@ -204,7 +197,7 @@ def _centred(camera: PinholeCamera) -> PinholeCamera:
 def _coloured(
     depth: NDArray[np.floating[Any]], scale: NDArray[np.floating[Any]]
 ) -> NDArray[np.uint8]:
-    """Depth in colours, near is red; the scale is logarithmic, over the range of `scale`."""
+    """Colour depth on a logarithmic scale over the range of `scale`; near is red."""
     from matplotlib import colormaps
 
     known = scale[np.isfinite(scale) & (scale > 0)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of depth answers, drawn without a display."""
+"""Pictures of depth answers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, LogNorm
@@ -22,20 +24,19 @@ _ERROR_RANGE = 0.5
 _NOTHING = "#d9d9d9"
 _PANEL_WIDTH, _GAP, _LEFT, _MARGIN = 3.2, 0.06, 0.5, 0.2  # inches
 _HEAD, _SCALE_WIDTH = 0.62, 0.9
-_DPI = 110
 
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """An image, what was asked about it, and what is true.
+    """An image with asked pixels, their answers and the truth.
 
     Attributes:
-        title: one or two short lines, stand beside the image.
+        title: one or two short lines next to the image.
         image: RGB, shape (height, width, 3), uint8.
-        pixels: the asked (u, v), shape (n, 2).
-        depth: the answers in metres, shape (n,), NaN where unanswered.
-        dense: depth for every pixel, shape (height, width), metres, NaN where unsupported; None
-            where there are too few answers.
+        pixels: asked (u, v), shape (n, 2).
+        depth: answers in metres, shape (n,), NaN where unanswered.
+        dense: depth of every pixel, shape (height, width), metres, NaN where unsupported; None
+            with too few answers.
         truth: shape (height, width), metres, not finite where unknown or sky; None if unknown.
     """
 
@@ -50,20 +51,16 @@ class DepthFrame:
 def draw_depth_frames(
     frames: Sequence[DepthFrame], path: Path | str | BinaryIO, title: str
 ) -> None:
-    """Draw one row for each frame, all depths on one scale in metres, as a PNG.
+    """Draw one row per frame as a PNG, all depths on one scale in metres.
 
     From left to right: the image, the asked pixels as dots in the colour of their depth, the
-    dense depth, the true depth, the relative error (columns that no frame has are left
-    out).
+    dense depth, the true depth, the relative error. A column that no frame has is left out.
 
     Args:
         frames: at least one.
-        path: of the PNG, or what to write it to.
-        title: stands above.
+        path: PNG file to write, or an open file.
+        title: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = ["image", "asked pixels"]
     columns += ["dense"] if any(f.dense is not None for f in frames) else []
     columns += ["ground truth"] if any(f.truth is not None for f in frames) else []
@@ -73,18 +70,14 @@ def draw_depth_frames(
     scales = 2 if "relative error" in columns else 1
     width = _LEFT + _MARGIN + len(columns) * (_PANEL_WIDTH + _GAP) + scales * _SCALE_WIDTH
     height = _HEAD + sum(heights) + _GAP * len(frames) + _MARGIN
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    figure.text(
-        _LEFT / width, 1 - 0.12 / height, title, fontsize=12, weight="bold", va="top", ha="left"
-    )
+    figure = new_figure(width, height)
+    add_text(figure, _LEFT, height - 0.12, title, 12, "bold")
     norm = _depth_scale(frames)
     top = height - _HEAD
     for row, (frame, panel_height) in enumerate(zip(frames, heights, strict=True)):
         for column, name in enumerate(columns):
             left = _LEFT + column * (_PANEL_WIDTH + _GAP)
-            box = (left, top - panel_height, _PANEL_WIDTH, panel_height)
-            axes = _axes(figure, box)
+            axes = add_panel(figure, left, top - panel_height, _PANEL_WIDTH, panel_height)
             _draw_panel(axes, frame, name, norm)
             if row == 0:
                 axes.set_title(name, fontsize=10, pad=4)
@@ -97,20 +90,7 @@ def draw_depth_frames(
     _depth_bar(figure, scale_box, norm)
     if scales == 2:
         _error_bar(figure, (left + _SCALE_WIDTH, *scale_box[1:]))
-    figure.savefig(path)
-
-
-def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
-    """Axes at (left, bottom, width, height) in inches."""
-    width, height = figure.get_size_inches()
-    left, bottom, box_width, box_height = box
-    axes = figure.add_axes(
-        (left / width, bottom / height, box_width / width, box_height / height),
-        xticks=[],
-        yticks=[],
-    )
-    axes.spines[:].set_visible(False)
-    return axes
+    save_png(figure, path)
 
 
 def _draw_panel(axes: Axes, frame: DepthFrame, name: str, norm: LogNorm) -> None:
@@ -142,7 +122,7 @@ def _draw_dots(axes: Axes, frame: DepthFrame, norm: LogNorm) -> None:
     grey = frame.image.mean(axis=2) * 0.55 + 60
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, aspect="auto")
     count = max(1, len(frame.pixels))
-    # A dot covers half of the spacing of a grid, but stays a dot when there are few.
+    # A dot covers half of the grid spacing, up to a limit for few pixels.
     spacing = np.sqrt(width * height / count) / width * _PANEL_WIDTH * 72
     area = float(np.clip((0.55 * spacing) ** 2, 4, 120))
     answered = np.isfinite(frame.depth)
@@ -178,7 +158,7 @@ def _label(axes: Axes, u: float, v: float, text: str) -> None:
 
 
 def _depth_scale(frames: Sequence[DepthFrame]) -> LogNorm:
-    """One scale for all frames: of the true depths, of the answers where nothing is true."""
+    """One scale for all frames, from the true depths or, if unknown, from the answers."""
     from matplotlib.colors import LogNorm
 
     depths = [f.depth if f.truth is None else f.truth for f in frames]
@@ -191,7 +171,7 @@ def _depth_scale(frames: Sequence[DepthFrame]) -> LogNorm:
 
 @lru_cache(maxsize=1)
 def _depth_colours() -> Colormap:
-    """Near is red, far is blue; without the ends, which are both nearly black."""
+    """Near is red, far is blue; without both ends, which are nearly black."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -201,7 +181,7 @@ def _depth_colours() -> Colormap:
 def _depth_bar(figure: Figure, box: tuple[float, float, float, float], norm: LogNorm) -> None:
     from matplotlib.cm import ScalarMappable
 
-    bar = figure.colorbar(ScalarMappable(norm, _depth_colours()), cax=_axes(figure, box))
+    bar = figure.colorbar(ScalarMappable(norm, _depth_colours()), cax=add_panel(figure, *box))
     near, far = float(norm.vmin or 0.1), float(norm.vmax or 100)
     ticks = np.outer(10.0 ** np.arange(-2, 4), [1, 1.5, 2, 3, 5, 7]).ravel()
     ticks = ticks[(ticks >= near) & (ticks <= far)]
@@ -221,7 +201,7 @@ def _error_bar(figure: Figure, box: tuple[float, float, float, float]) -> None:
 
     bar = figure.colorbar(
         ScalarMappable(Normalize(-_ERROR_RANGE, _ERROR_RANGE), _ERROR_COLOURS),
-        cax=_axes(figure, box),
+        cax=add_panel(figure, *box),
     )
     ticks = np.linspace(-_ERROR_RANGE, _ERROR_RANGE, 5)
     bar.set_ticks(list(ticks), labels=["-50 %", "-25 %", "0", "+25 %", "+50 %"])

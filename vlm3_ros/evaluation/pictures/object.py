@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of answers about objects, drawn without a display."""
+"""Pictures of answers about objects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.evaluation.metrics.objects import Asked
+from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
 from vlm3_ros.tasks.objects import Box, Quantity, Question, Relation, Value
 
 if TYPE_CHECKING:
@@ -32,18 +33,17 @@ _RELATION_WORDS = {
 _PANEL_WIDTH, _TEXT_WIDTH, _GAP, _MARGIN = 4.0, 3.6, 0.2, 0.2  # inches
 _MAX_HEIGHT = 3.6
 _HEAD, _LINE, _SPACE = 0.6, 0.2, 0.25
-_DPI = 110
-_RIGHT, _WRONG, _TOLD = "#2a7f3f", "#c8401e", "#404040"
+_RIGHT, _WRONG, _UNSCORED = "#2a7f3f", "#c8401e", "#404040"
 
 
 @dataclass(frozen=True)
 class ObjectFrame:
-    """An image and what was asked about its objects.
+    """An image with questions about its objects.
 
     Attributes:
-        title: a short line, stands above.
+        title: a short line above the image.
         image: RGB, shape (height, width, 3), uint8.
-        asked: questions and answers, with a truth of NaN where it is unknown.
+        asked: questions and answers; a truth is NaN if unknown.
     """
 
     title: str
@@ -52,7 +52,7 @@ class ObjectFrame:
 
 
 def box_letters(questions: Iterable[Question]) -> dict[Box, str]:
-    """A letter for each object of some questions, in order: A to Z, then A1 to Z1 and so on."""
+    """Name the objects of questions in order: A to Z, then A1 to Z1 and so on."""
     letters: dict[Box, str] = {}
     for question in questions:
         for box in (question.a, question.b):
@@ -63,7 +63,7 @@ def box_letters(questions: Iterable[Question]) -> dict[Box, str]:
 
 
 def question_words(question: Question, letters: Mapping[Box, str]) -> str:
-    """A question in a few words, with letters in place of boxes."""
+    """Shorten a question, with letters instead of boxes."""
     a = letters[question.a]
     if question.b is None:
         return f"{question.quantity} of {a}"
@@ -76,7 +76,7 @@ def question_words(question: Question, letters: Mapping[Box, str]) -> str:
 
 
 def value_words(question: Question, value: Value) -> str:
-    """An answer in a few words."""
+    """Shorten an answer."""
     if value != value:  # NaN
         return "no answer"
     if isinstance(question, Relation):
@@ -87,18 +87,15 @@ def value_words(question: Question, value: Value) -> str:
 def draw_object_frames(
     frames: Sequence[ObjectFrame], path: Path | str | BinaryIO, title: str
 ) -> None:
-    """Draw one row for each frame as a PNG: objects in their boxes, answers beside.
+    """Draw one row per frame as a PNG: objects in their boxes, answers next to the image.
 
-    Right answers are green, wrong ones red with the truth behind, all grey where it is unknown.
+    Right answers are green, wrong ones red and followed by the truth, unscored ones grey.
 
     Args:
         frames: at least one.
-        path: of the PNG, or what to write it to.
-        title: stands above.
+        path: PNG file to write, or an open file.
+        title: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     scales = [min(_PANEL_WIDTH / f.image.shape[1], _MAX_HEIGHT / f.image.shape[0]) for f in frames]
     panels = [scale * f.image.shape[0] for scale, f in zip(scales, frames, strict=True)]
     rows = [
@@ -107,46 +104,32 @@ def draw_object_frames(
     ]
     width = 2 * _MARGIN + _PANEL_WIDTH + _GAP + _TEXT_WIDTH
     height = _HEAD + sum(rows)
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-
-    def write(left: float, top: float, text: str, size: int, weight: str, colour: str) -> None:
-        figure.text(
-            left / width,
-            top / height,
-            text,
-            fontsize=size,
-            weight=weight,
-            color=colour,
-            va="top",
-            ha="left",
-        )
-
-    write(_MARGIN, height - 0.12, title, 12, "bold", "black")
+    figure = new_figure(width, height)
+    add_text(figure, _MARGIN, height - 0.12, title, 12, "bold")
     top = height - _HEAD
     for frame, scale, panel, row in zip(frames, scales, panels, rows, strict=True):
         below = top
         if frame.title:
-            write(_MARGIN, top, frame.title, 9, "bold", "black")
+            add_text(figure, _MARGIN, top, frame.title, 9, "bold")
             below -= _LINE
         letters = box_letters(one.question for one in frame.asked)
         shown = scale * frame.image.shape[1]
-        place = (_MARGIN / width, (below - panel) / height, shown / width, panel / height)
-        _draw_boxes(figure.add_axes(place), frame.image, letters)
+        axes = add_panel(figure, _MARGIN, below - panel, shown, panel)
+        _draw_boxes(axes, frame.image, letters)
         for line, one in enumerate(frame.asked):
-            text, colour = _line(one, letters)
+            text, colour = _answer_line(one, letters)
             left = _MARGIN + _PANEL_WIDTH + _GAP
-            write(left, below - _LINE * line, text, 9, "normal", colour)
+            add_text(figure, left, below - _LINE * line, text, 9, colour=colour)
         top -= row
-    figure.savefig(path)
+    save_png(figure, path)
 
 
-def _line(one: Asked, letters: Mapping[Box, str]) -> tuple[str, str]:
-    """An answer in words, and its colour."""
+def _answer_line(one: Asked, letters: Mapping[Box, str]) -> tuple[str, str]:
+    """Question and answer as text, and its colour."""
     words = question_words(one.question, letters)
     text = f"{words}: {value_words(one.question, one.answer)}"
     if one.truth != one.truth:  # NaN
-        return text, _TOLD
+        return text, _UNSCORED
     if isinstance(one.question, Relation) and one.is_right:
         return text, _RIGHT
     return f"{text} (true: {value_words(one.question, one.truth)})", (
@@ -160,7 +143,6 @@ def _draw_boxes(axes: Axes, image: NDArray[np.uint8], letters: Mapping[Box, str]
 
     height, width = image.shape[:2]
     axes.imshow(image, aspect="auto")
-    axes.set_axis_off()
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
     colours = colormaps["gist_rainbow"](np.linspace(0, 0.92, max(len(letters), 1)))
@@ -177,7 +159,7 @@ def _draw_boxes(axes: Axes, image: NDArray[np.uint8], letters: Mapping[Box, str]
                     edgecolor=line_colour,
                 )
             )
-        # Outside of the box, for objects can be smaller than their letter.
+        # Outside of the box, since an object can be smaller than its letter.
         is_high = top < 0.08 * height
         axes.annotate(
             letter,

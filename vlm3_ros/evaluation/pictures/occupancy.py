@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of maps from above, drawn without a display."""
+"""Pictures of occupancy maps from above."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vlm3_ros.evaluation.metrics.occupancy import (
     OccupancyGrid,
     away,
 )
+from vlm3_ros.evaluation.pictures.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,29 +25,28 @@ if TYPE_CHECKING:
 
 _UNKNOWN, _FREE, _OCCUPIED = "#d9d9d9", "#ffffff", "#303030"
 _REAL, _WRONG, _MISSED = "#2c6fae", "#e08214", "#c7302b"
-_TRUE_WAY, _PUBLISHED_WAY = "#2a7f3f", "#7b3294"
-_PANEL = 4.2
-"""Inches of the longer side of a panel."""
+_TRUE_PATH, _PUBLISHED_PATH = "#2a7f3f", "#7b3294"
+_PANEL = 3.4
+"""Longer side of a panel, inches."""
 
 
 def plot_occupancy(occupancy: BagOccupancy) -> Figure:
-    """The true map, and beside it those of the answers: what of them is real, what is missing."""
-    from matplotlib.figure import Figure
+    """Plot the true map and those of the answers: their real, wrong and missing cells."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     shown = {name: grid for name, grid in occupancy.maps.items() if name != ROW_GUESS}
-    left, right, low, high = _seen_part([occupancy.truth, *shown.values()])
+    left, right, low, high = _seen_range([occupancy.truth, *shown.values()])
     width, height = right - left, high - low
     scale = _PANEL / max(width, height)
     panels = 1 + len(shown)
     columns = 2 if panels > 2 else panels
     rows = -(-panels // columns)
-    figure = Figure(
-        figsize=(columns * (width * scale + 0.9), rows * (height * scale + 0.9) + 1.1),
-        layout=ConstrainedLayoutEngine(h_pad=0.1),
-        facecolor="white",
+    figure = new_figure(
+        columns * (width * scale + 0.9),
+        rows * (height * scale + 0.9) + 1.1,
+        ConstrainedLayoutEngine(h_pad=0.1),
     )
     all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     _draw_truth(all_axes[0], occupancy)
@@ -69,15 +69,15 @@ def plot_occupancy(occupancy: BagOccupancy) -> Figure:
         Patch(facecolor=_OCCUPIED, label="occupied"),
         Patch(facecolor=_FREE, edgecolor="#888888", label="free"),
         Patch(facecolor=_UNKNOWN, label="never seen"),
-        Patch(facecolor=_REAL, label=f"on the map, within {NEAR[0]:g} m of something"),
+        Patch(facecolor=_REAL, label=f"on the map, within {NEAR[0]:g} m of an obstacle"),
         Patch(facecolor=_WRONG, label="on the map, nothing there"),
-        Patch(facecolor=_MISSED, label="there, but free on the map"),
-        Line2D([], [], color=_TRUE_WAY, label="true way"),
-        Line2D([], [], color=_PUBLISHED_WAY, label="published way"),
+        Patch(facecolor=_MISSED, label="missed: free on the map"),
+        Line2D([], [], color=_TRUE_PATH, label="true path"),
+        Line2D([], [], color=_PUBLISHED_PATH, label="published path"),
     ]
     figure.suptitle(
-        f"From above: what stands {MIN_HEIGHT:g} to {MAX_HEIGHT:g} m over the base, within "
-        f"{MAX_RANGE:g} m; cells of {occupancy.truth.cell:g} m",
+        f"Obstacles {MIN_HEIGHT:g} to {MAX_HEIGHT:g} m above the base, up to {MAX_RANGE:g} m away; "
+        f"cells of {occupancy.truth.cell:g} m",
         fontsize=11,
     )
     figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
@@ -87,7 +87,7 @@ def plot_occupancy(occupancy: BagOccupancy) -> Figure:
 def _draw_truth(axes: Axes, occupancy: BagOccupancy) -> None:
     truth = occupancy.truth
     _paint(axes, truth, {_FREE: truth.free, _OCCUPIED: truth.occupied})
-    _draw_way(axes, occupancy.true_way, _TRUE_WAY)
+    _draw_path(axes, occupancy.true_way, _TRUE_PATH)
     axes.set_title("true depth, true poses", fontsize=10)
 
 
@@ -104,18 +104,18 @@ def _draw_map(axes: Axes, occupancy: BagOccupancy, name: str, grid: OccupancyGri
             _WRONG: grid.occupied & ~is_near,
         },
     )
-    _draw_way(axes, occupancy.true_way, _TRUE_WAY)
+    _draw_path(axes, occupancy.true_way, _TRUE_PATH)
     if name == PUBLISHED:
-        _draw_way(axes, occupancy.published_way, _PUBLISHED_WAY)
+        _draw_path(axes, occupancy.published_way, _PUBLISHED_PATH)
     axes.set_title(
         f"{name}\nfound {scores.found[NEAR[0]]:.0%}, real {scores.real[NEAR[0]]:.0%} "
-        f"(within {NEAR[0]:g} m); {scores.called_free:.0%} of what is there called free",
+        f"(within {NEAR[0]:g} m)\n{scores.called_free:.0%} of obstacles called free",
         fontsize=9,
     )
 
 
 def _paint(axes: Axes, grid: OccupancyGrid, layers: dict[str, NDArray[np.bool_]]) -> None:
-    """Cells in the colours of the layers, the last one on top."""
+    """Paint cells in the colours of their layers, the last one on top."""
     from matplotlib.colors import to_rgb
 
     image = np.full((*grid.hits.shape, 3), to_rgb(_UNKNOWN))
@@ -126,14 +126,14 @@ def _paint(axes: Axes, grid: OccupancyGrid, layers: dict[str, NDArray[np.bool_]]
     axes.imshow(image, origin="lower", extent=extent, interpolation="nearest")
 
 
-def _draw_way(axes: Axes, way: NDArray[np.float64], colour: str) -> None:
-    axes.plot(*way.T, color=colour, linewidth=1.6)
-    axes.plot(*way[0], "o", color=colour, markersize=5)
-    axes.plot(*way[-1], "s", color=colour, markersize=5)
+def _draw_path(axes: Axes, path: NDArray[np.float64], colour: str) -> None:
+    axes.plot(*path.T, color=colour, linewidth=1.6)
+    axes.plot(*path[0], "o", color=colour, markersize=5)
+    axes.plot(*path[-1], "s", color=colour, markersize=5)
 
 
-def _seen_part(grids: list[OccupancyGrid]) -> tuple[float, float, float, float]:
-    """Least and largest x, then y, of the cells that any of the maps knows, with a margin."""
+def _seen_range(grids: list[OccupancyGrid]) -> tuple[float, float, float, float]:
+    """Range of x, then of y, of the cells that any map knows, with a margin; metres."""
     known = np.any([(grid.hits > 0) | (grid.passes > 0) for grid in grids], axis=0)
     grid = grids[0]
     edges: list[float] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of answers about two images, drawn without a display."""
+"""Pictures of answers about two images."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
 from vlm3_ros.geometry.motion import Transform, motion_parts
-from vlm3_ros.language.prompts import coarse_direction
+from vlm3_ros.language.pose import coarse_direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _PANEL_WIDTH, _GAP, _MARGIN = 3.6, 0.12, 0.2  # inches
 _MAX_HEIGHT = 3.2
 _HEAD, _LINE, _SPACE = 0.6, 0.19, 0.22
-_DPI = 110
 _TRUE, _ANSWERED, _FIRST = "#2a7f3f", "#c8401e", "#404040"
-_WEDGE_HALF_ANGLE = 0.45  # radians: how wide cameras are drawn from above
+_WEDGE_HALF_ANGLE = 0.45  # radians, of a camera drawn from above
 
 
 @dataclass(frozen=True)
 class PairFrame:
-    """Two images, what was answered about them, and what is true.
+    """Two images with answers about them and the truth.
 
     Attributes:
-        title: a short line, stands above.
+        title: a short line above the images.
         images: RGB, shape (height, width, 3) each, uint8.
-        pixels1: the asked (u, v) in the first image, shape (n, 2); n may be 0.
-        pixels2: the answers in the second one, shape (n, 2), NaN where unanswered.
-        pixels2_true: the truth, shape (n, 2); None if unknown.
-        motion: the answered T_cam1_cam2, shape (4, 4), metres, NaN where unanswered; None where
-            it was not asked.
-        motion_true: the true one; None if unknown.
+        pixels1: asked (u, v) in the first image, shape (n, 2); n may be 0.
+        pixels2: answers in the second image, shape (n, 2), NaN where unanswered.
+        pixels2_true: truth, shape (n, 2); None if unknown.
+        motion: answered T_cam1_cam2, shape (4, 4), metres, NaN if unanswered; None if not
+            asked.
+        motion_true: true T_cam1_cam2; None if unknown.
     """
 
     title: str
@@ -52,11 +51,11 @@ class PairFrame:
 
 
 def motion_words(T_cam1_cam2: Transform) -> str:
-    """A motion in words and numbers: distance, direction, yaw, pitch and roll."""
+    """Describe a motion: distance, direction, yaw, pitch and roll."""
     if not np.isfinite(T_cam1_cam2).all():
         return "no motion could be read"
     parts = motion_parts(T_cam1_cam2)
-    # Adding 0 takes the sign from a negative zero.
+    # Adding 0 removes the sign of a negative zero.
     angles = (round(float(angle), 1) + 0.0 for angle in parts.yaw_pitch_roll_deg)
     turn = ", ".join(
         f"{name} {angle:.1f}°" for name, angle in zip(("yaw", "pitch", "roll"), angles, strict=True)
@@ -79,32 +78,28 @@ def draw_pair_frames(
         title: stands above.
         legend: what dots and lines are; None for what was asked and answered.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     has_motion = any(frame.motion is not None for frame in frames)
     panels = [_panel_height(frame) for frame in frames]
     width = 2 * _MARGIN + 2 * _PANEL_WIDTH + _GAP + (has_motion * (_PANEL_WIDTH + 0.5))
     captions = sum(_caption_height(frame) for frame in frames)
     height = _HEAD + sum(panels) + captions + _SPACE * len(frames)
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    _text(figure, _MARGIN, height - 0.12, title, size=12, weight="bold")
+    figure = new_figure(width, height)
+    add_text(figure, _MARGIN, height - 0.12, title, size=12, weight="bold")
     if any(len(frame.pixels1) for frame in frames):
-        told = _legend(frames) if legend is None else legend
-        _text(figure, _MARGIN, height - 0.34, told, size=8, colour=_FIRST)
+        legend = _legend(frames) if legend is None else legend
+        add_text(figure, _MARGIN, height - 0.34, legend, size=8, colour=_FIRST)
     top = height - _HEAD
     for frame, panel in zip(frames, panels, strict=True):
         for line, (text, colour) in enumerate(_caption(frame)):
             weight = "bold" if text == frame.title else "normal"
-            _text(figure, _MARGIN, top - _LINE * line, text, 9, weight, colour)
+            add_text(figure, _MARGIN, top - _LINE * line, text, 9, weight, colour)
         bottom = top - _caption_height(frame) - panel
-        _draw_matches(_axes(figure, _MARGIN, bottom, 2 * _PANEL_WIDTH + _GAP, panel), frame)
+        _draw_matches(add_panel(figure, _MARGIN, bottom, 2 * _PANEL_WIDTH + _GAP, panel), frame)
         if frame.motion is not None:
             left = 2 * (_MARGIN + _PANEL_WIDTH) + _GAP + 0.35
-            _draw_from_above(_axes(figure, left, bottom, _PANEL_WIDTH, panel), frame)
+            _draw_from_above(add_panel(figure, left, bottom, _PANEL_WIDTH, panel), frame)
         top = bottom - _SPACE
-    figure.savefig(path)
+    save_png(figure, path)
 
 
 def _panel_height(frame: PairFrame) -> float:
@@ -117,9 +112,9 @@ def _inches_per_px(image: NDArray[np.uint8]) -> float:
 
 
 def _caption(frame: PairFrame) -> list[tuple[str, str]]:
-    """Lines above a row, and their colours."""
+    """Lines above a row and their colours."""
     lines = [(frame.title, "black")] if frame.title else []
-    for name, colour, motion in _told_motions(frame):
+    for name, colour, motion in _known_motions(frame):
         lines.append((f"{name}: {motion_words(motion)}", colour))
     return lines
 
@@ -134,38 +129,13 @@ def _legend(frames: Sequence[PairFrame]) -> str:
     return f"{legend}; crosses: true" if is_known else legend
 
 
-def _told_motions(frame: PairFrame) -> list[tuple[str, str, Transform]]:
-    told = [("answered", _ANSWERED, frame.motion), ("true", _TRUE, frame.motion_true)]
-    return [(name, colour, motion) for name, colour, motion in told if motion is not None]
-
-
-def _text(
-    figure: Figure,
-    left: float,
-    top: float,
-    text: str,
-    size: int,
-    weight: str = "normal",
-    colour: str = "black",
-) -> None:
-    """Text whose upper left corner is at a place in inches."""
-    width, height = figure.get_size_inches()
-    place = left / width, top / height
-    figure.text(*place, text, fontsize=size, weight=weight, color=colour, va="top", ha="left")
-
-
-def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes without a frame at a place in inches."""
-    across, up = figure.get_size_inches()
-    axes = figure.add_axes(
-        (left / across, bottom / up, width / across, height / up), xticks=[], yticks=[]
-    )
-    axes.spines[:].set_visible(False)
-    return axes
+def _known_motions(frame: PairFrame) -> list[tuple[str, str, Transform]]:
+    motions = [("answered", _ANSWERED, frame.motion), ("true", _TRUE, frame.motion_true)]
+    return [(name, colour, motion) for name, colour, motion in motions if motion is not None]
 
 
 def _draw_matches(axes: Axes, frame: PairFrame) -> None:
-    """Both images in one pair of axes, in inches, so that lines run from one to the other."""
+    """Draw both images in one panel, in inches, so that lines run from one to the other."""
     from matplotlib import colormaps
 
     places, left, seen = [], 0.0, (frame.pixels1, frame.pixels2, frame.pixels2_true)
@@ -179,7 +149,7 @@ def _draw_matches(axes: Axes, frame: PairFrame) -> None:
         left += width + _GAP
     axes.set_xlim(0, 2 * _PANEL_WIDTH + _GAP)
     axes.set_ylim(_panel_height(frame), 0)
-    # Colours by height in the image: neighbours differ, and lines that cross are seen.
+    # Colours by height in the image: neighbours differ, so crossing lines stand out.
     order = np.argsort(np.argsort(frame.pixels1[:, 1], kind="stable"))
     colours = colormaps["gist_rainbow"](np.linspace(0, 0.92, max(len(order), 1)))[order]
     for i, (start, end) in enumerate(zip(*places, strict=True)):
@@ -213,8 +183,8 @@ def _draw_cross(axes: Axes, place: NDArray[np.float64], colour: NDArray[np.float
 
 
 def _draw_from_above(axes: Axes, frame: PairFrame) -> None:
-    """Cameras in the X-Z plane of the first one, metres."""
-    cameras = [("first", _FIRST, np.eye(4)), *_told_motions(frame)]
+    """Draw cameras in the X-Z plane of the first one, metres."""
+    cameras = [("first", _FIRST, np.eye(4)), *_known_motions(frame)]
     cameras = [camera for camera in cameras if np.isfinite(camera[2]).all()]
     places = np.array([T[[0, 2], 3] for _, _, T in cameras])
     reach = max(float(np.ptp(places, axis=0).max()), 0.1)
@@ -238,7 +208,7 @@ def _draw_from_above(axes: Axes, frame: PairFrame) -> None:
 
 
 def _wedge(T: Transform, size: float) -> NDArray[np.float64]:
-    """The view of a camera from above, shape (3, 2)."""
+    """Outline of a camera's view from above, shape (3, 2)."""
     sides = [
         Rotation.from_rotvec([0, angle, 0]).apply([0, 0, size])
         for angle in (-_WEDGE_HALF_ANGLE, _WEDGE_HALF_ANGLE)
@@ -248,7 +218,7 @@ def _wedge(T: Transform, size: float) -> NDArray[np.float64]:
 
 
 def _draw_scale(axes: Axes) -> None:
-    """A bar of a round length in metres, lower right."""
+    """Draw a bar of a round length in metres, lower right."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     wanted = (right - left) / 4
     power = 10 ** np.floor(np.log10(wanted))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions about two views through geometry and language and back, with an engine that knows the
-truth: it must come back exactly, up to the decimals of the answers."""
+"""Questions about two views through geometry and language and back.
+
+The engine knows the truth, which must come back up to the decimals of the answers.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ from vlm3_ros.geometry.motion import motion_error, motion_from_parts
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.tasks.correspondence import ask_matches
 from vlm3_ros.tasks.depth import uniform_grid
-from vlm3_ros.tasks.pairs import ask_pair
 from vlm3_ros.tasks.pose import ask_pose
+from vlm3_ros.tasks.two_view import ask_pair
 
 PROMPTS = load_prompt_set("vlm3")
 FOCAL = 250.0
@@ -76,7 +78,7 @@ class TruthEngine:
             return self._match(images, question)
         sx, sy = self._scale(0, images[0])
         fx, fy = self.cameras[0].fx * sx, self.cameras[0].fy * sy
-        # Widths in space are believed on the mean of both axes; depth is off by the focal length.
+        # Widths are right on the mean of both axes; depth is off by the focal length.
         mean = math.sqrt(fx * fy)
         seen = [
             distance * direction[0] * fx / mean,
@@ -176,8 +178,8 @@ def test_true_matches_come_back_for_any_two_cameras(first, second, parts, fit):
             np.testing.assert_allclose(found, truth, atol=1.5)
 
 
-def test_matches_are_exact_where_the_text_coordinates_are():
-    """200 px of 10 text coordinates each: a pixel's centre is within half a cell, 0.05 px."""
+def test_matches_are_exact_if_text_coordinates_are():
+    """Each of 200 px has 10 text coordinates: a pixel's centre is within half a cell, 0.05 px."""
     camera = PinholeCamera(192, 192, FOCAL, FOCAL, 95.5, 95.5)
     parts = (0.064, (1.0, 0.0, 0.0), (0.0, 0.0, 0.0))  # 4 px at 4 m
     engine = TruthEngine(Profile(FOCAL, "scale", PROMPTS), LIMITS, (camera, camera), parts)
@@ -222,7 +224,7 @@ ROTATION = "Yaw=0.0, Pitch=0.0, Roll=0.0."
         (("", "", ""), ["no answer"] * 3),
     ],
 )
-def test_a_motion_with_an_unreadable_part_is_none_and_says_why(texts, reasons):
+def test_a_motion_with_an_unreadable_part_is_nan_with_reasons(texts, reasons):
     engine = spoken(*map(Answer, texts))
     image = black(engine.cameras[0])
     pose = ask_pose(engine, (image, image), engine.cameras)
@@ -231,13 +233,13 @@ def test_a_motion_with_an_unreadable_part_is_none_and_says_why(texts, reasons):
     assert pose.texts == texts
 
 
-def test_the_estimate_and_spread_of_the_distance_become_metres():
-    """Seen at 200 px instead of 250, a metre along the view looks like 1.25 and is 0.8 of it."""
+def test_the_estimate_and_std_of_the_distance_become_metres():
+    """Seen at 200 px instead of 250, 1 m along the view looks like 1.25 m: the factor is 0.8."""
     camera = PinholeCamera(160, 160, 200, 200, 79.5, 79.5)
     engine = dataclasses.replace(
         spoken(), profile=Profile(FOCAL, "scale", PROMPTS), cameras=(camera, camera)
     )
-    engine.limits = ImageLimits(160, 32, 160 * 160)  # takes nothing but this size
+    engine.limits = ImageLimits(160, 32, 160 * 160)  # allows only this size
     answers = [Answer(DISTANCE, value=0.45, std=0.1), Answer(DIRECTION), Answer(ROTATION)]
     engine.ask = lambda images, questions, template=None: answers
     pose = ask_pose(engine, (black(camera), black(camera)), engine.cameras)
@@ -245,7 +247,7 @@ def test_the_estimate_and_spread_of_the_distance_become_metres():
     assert pose.distance_std == pytest.approx(0.8 * 0.1)
 
 
-def test_unreadable_matches_and_those_in_the_padding_are_nan():
+def test_unreadable_matches_and_matches_in_the_padding_are_nan():
     texts = [
         "(3, 4)",
         "The corresponding pixel is (1999, 1999).",
@@ -267,10 +269,10 @@ def test_pixels_outside_of_the_first_image_are_refused():
         ask_matches(engine, images, engine.cameras, [[-3, 9]])
 
 
-def test_a_checkpoint_that_did_not_learn_a_task_says_so():
+def test_a_checkpoint_that_did_not_learn_a_task_is_named():
     engine = spoken()
     images = (black(engine.cameras[0]),) * 2
-    depth_only = dataclasses.replace(PROMPTS, name="depth-only", pose=None, correspondence=None)
+    depth_only = dataclasses.replace(PROMPTS.without("pose", "correspondence"), name="depth-only")
     engine.profile = Profile(FOCAL, "pad", depth_only)
     with pytest.raises(EngineError, match="truth did not learn relative pose: its prompt set 'de"):
         ask_pose(engine, images, engine.cameras)

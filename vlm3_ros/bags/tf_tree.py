@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TF tree of a bag."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.bags.reading import Bag, up_to_damage
+from vlm3_ros.bags.timed_poses import TimedPoses
+from vlm3_ros.errors import BagError, MessageError
+from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.messages.classes import stamp_nanoseconds
+from vlm3_ros.messages.motions import transform_from_message
+
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """T_parent_child: over time if the child moves, else one transform."""
+
+    parent: str
+    T_parent_child: TimedPoses | Transform
+
+
+class TfTree:
+    """The transforms on /tf and /tf_static of a bag.
+
+    Frame names have no leading slash: tf of ROS 1 wrote it, tf2 drops it. Transforms that are not
+    rigid are skipped.
+
+    Args:
+        bag: an open bag.
+        damage: gets a text if the bag is damaged; transforms before count.
+    """
+
+    def __init__(self, bag: Bag, damage: list[str]) -> None:
+        self._edges: dict[str, _Edge] = {}
+        topics = [topic.name for topic in bag.topics_of_type(TF_TYPE)]
+        if not topics:
+            return
+        static: dict[str, _Edge] = {}
+        parents: dict[str, str] = {}
+        moving: dict[str, list[tuple[int, Transform]]] = defaultdict(list)
+        for message in up_to_damage(bag.messages(topics), damage):
+            for stamped in message.content.transforms:
+                parent = stamped.header.frame_id.lstrip("/")
+                child = stamped.child_frame_id.lstrip("/")
+                try:
+                    T_parent_child = transform_from_message(stamped.transform)
+                except MessageError:
+                    continue
+                if message.topic.endswith("tf_static"):
+                    static[child] = _Edge(parent, T_parent_child)
+                else:
+                    parents[child] = parent
+                    moving[child].append((stamp_nanoseconds(stamped.header), T_parent_child))
+        for child, poses in moving.items():
+            self._edges[child] = _Edge(parents[child], TimedPoses.from_stamped(poses))
+        self._edges.update(static)
+
+    def chain(self, frame: str) -> list[str]:
+        """A frame and its ancestors up to the root."""
+        chain = [frame.lstrip("/")]
+        while chain[-1] in self._edges and self._edges[chain[-1]].parent not in chain:
+            chain.append(self._edges[chain[-1]].parent)
+        return chain
+
+    def moving(self, frames: Sequence[str]) -> list[str]:
+        """Those of the frames that move in their parents."""
+        return [f for f in frames if isinstance(self._edges[f].T_parent_child, TimedPoses)]
+
+    def stamps_ns(self, frame: str) -> NDArray[np.int64]:
+        """Times of the transforms of a moving frame, shape (n,)."""
+        poses = self._edges[frame].T_parent_child
+        assert isinstance(poses, TimedPoses)
+        return poses.stamps_ns
+
+    def static(self, frames: Sequence[str]) -> Transform:
+        """T_top_bottom, shape (4, 4), of a part of a chain in which no frame moves.
+
+        Args:
+            frames: from the bottom up, each the child of the next; top is the parent of the last.
+        """
+        return self.at(frames, np.zeros(1, np.int64))[0]
+
+    def at(self, frames: Sequence[str], stamps_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """As `static` at each time, shape (n, 4, 4); frames may move. NaN where unknown."""
+        T_top_bottom = np.tile(np.eye(4), (len(stamps_ns), 1, 1))
+        for frame in frames:
+            edge = self._edges[frame].T_parent_child
+            step = edge.at(stamps_ns) if isinstance(edge, TimedPoses) else edge
+            T_top_bottom = step @ T_top_bottom
+        return T_top_bottom
+
+
+def static_transform(bag: Bag, target: str, source: str, damage: list[str]) -> Transform:
+    """T_target_source of two frames that do not move relative to each other, shape (4, 4).
+
+    Args:
+        bag: an open bag.
+        target, source: frames, such as those of a camera and a LiDAR on one robot.
+        damage: gets a text if the bag is damaged.
+
+    Raises:
+        BagError: if TF does not connect the frames or one moves relative to the other.
+    """
+    tree = TfTree(bag, damage)
+    targets, sources = tree.chain(target), tree.chain(source)
+    common = next((frame for frame in sources if frame in targets), None)
+    if common is None:
+        raise BagError(
+            f"{bag.path}: TF does not connect '{source}' to '{target}': their chains are "
+            f"{', '.join(sources)} and {', '.join(targets)}; /tf_static lacks a transform"
+        )
+    below_target = targets[: targets.index(common)]
+    below_source = sources[: sources.index(common)]
+    moving = tree.moving(below_target + below_source)
+    if moving:
+        raise BagError(f"{bag.path}: '{moving[0]}' moves between '{source}' and '{target}'")
+    return inverse(tree.static(below_target)) @ tree.static(below_source)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairs of images: motion and matches, which are asked in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.engines.base import AnswerUncertainty, Engine
+from vlm3_ros.evaluation.metrics.consistency import measured_uncertainty, nees
+from vlm3_ros.evaluation.metrics.pair_baselines import sift_motion
+from vlm3_ros.evaluation.scores.matches import ScoredMatches
+from vlm3_ros.evaluation.scores.motion import ScoredMotion, with_distance
+from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
+from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
+from vlm3_ros.tasks.task import CameraPair, ImagePair
+from vlm3_ros.tasks.two_view import ask_pair
+from vlm3_ros.tasks.verification import answered_covariance
+
+
+@dataclass(frozen=True)
+class PairSample:
+    """Two images whose motion is known, with pixels whose match is known.
+
+    Attributes:
+        index: number of the pair in its source.
+        group: of the pair, such as its kind of scene; "" for none.
+        seconds: between both images.
+        images, cameras: rectified RGB and intrinsics.
+        T_cam1_cam2: the motion, shape (4, 4), metres.
+        T_constant_velocity: the true motion before the pair, continued; NaN where unknown.
+        pixels1, pixels2: (u, v) in the first image and their true matches, shape (n, 2) each.
+    """
+
+    index: int
+    group: str
+    seconds: float
+    images: ImagePair
+    cameras: CameraPair
+    T_cam1_cam2: Transform
+    T_constant_velocity: Transform
+    pixels1: NDArray[np.float64]
+    pixels2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScoredPair:
+    """Answers about one pair, and the truth.
+
+    `seconds`: between both images. `distance_std`: of the answered distance as the engine states
+    it, metres, NaN where unknown. `match_errors_deg`: angles between answered and true matches,
+    shape (n,), NaN where unanswered.
+    """
+
+    seconds: float
+    motion: ScoredMotion
+    matches: ScoredMatches
+    distance_std: float
+    match_errors_deg: NDArray[np.float64]
+
+    @property
+    def index(self) -> int:
+        """Number of the pair in its source."""
+        return self.motion.index
+
+    @property
+    def group(self) -> str:
+        """Group of the pair."""
+        return self.motion.group
+
+
+def knows_pairs(engine: Engine) -> bool:
+    """Return whether a checkpoint learned both relative pose and correspondence."""
+    return {"pose", "correspondence"} <= engine.profile.prompts.wordings.keys()
+
+
+def score_pair(engine: Engine, sample: PairSample) -> ScoredPair:
+    """Ask for the motion and all matches of a sample in one pass, and run classical vision on it.
+
+    Raises:
+        GeometryError: if an image does not fit its camera or the engine's limits.
+        EngineError: if the engine did not learn pairs, or cannot answer at all.
+    """
+    pose, found = ask_pair(engine, sample.images, sample.cameras, sample.pixels1)
+    camera2, truth = sample.cameras[1], sample.T_cam1_cam2
+    classical = sift_motion(sample.images, sample.cameras)
+    rays = (camera2.rays(pixels) for pixels in (found.pixels2, sample.pixels2))
+    return ScoredPair(
+        seconds=sample.seconds,
+        motion=ScoredMotion(
+            index=sample.index,
+            group=sample.group,
+            predicted=pose.T_cam1_cam2,
+            truth=truth,
+            constant_velocity=sample.T_constant_velocity,
+            sift=with_distance(classical, motion_parts(truth).distance),
+        ),
+        matches=ScoredMatches(
+            sample.group, sample.pixels1, found.pixels2, sample.pixels2, camera2.width
+        ),
+        distance_std=pose.distance_std,
+        match_errors_deg=np.degrees(angles_between(*rays)),
+    )
+
+
+def pair_uncertainty(
+    pairs: Sequence[ScoredPair], assumed: AnswerUncertainty
+) -> MotionUncertainty | None:
+    """Compare errors of motions with the standard deviations of a profile, and measure them.
+
+    Returns:
+        None if no motion was answered.
+    """
+    motions = [pair.motion for pair in pairs]
+    measured = measured_uncertainty(
+        [motion.predicted for motion in motions],
+        [motion.truth for motion in motions],
+        np.concatenate([pair.match_errors_deg for pair in pairs]),
+    )
+    if measured is None:
+        return None
+    return MotionUncertainty(
+        pair_nees(pairs, assumed), assumed, measured, pair_nees(pairs, measured)
+    )
+
+
+def pair_nees(pairs: Sequence[ScoredPair], uncertainty: AnswerUncertainty) -> NDArray[np.float64]:
+    """Return the NEES of pairs if answers erred by this much, shape (n,), NaN where unanswered."""
+    covariance = [
+        answered_covariance(pair.motion.predicted, pair.distance_std, uncertainty) for pair in pairs
+    ]
+    predicted = [pair.motion.predicted for pair in pairs]
+    return nees(predicted, [pair.motion.truth for pair in pairs], covariance)
