@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-# The two commands of a new checkout are `make demo` and `make test`; the first run sets up $(VENV).
+# Start with `make demo` and `make test`. The first run sets up $(VENV).
 
-# A Python of 3.10 to 3.12.
+# Python 3.10 to 3.12
 PYTHON ?= python3
 VENV ?= .venv
-# Left alone where $(PYTHON) has a torch that reaches a GPU. TORCH_INDEX: one more package index,
-# for instance the one that PyTorch's installation page names for CPU builds.
+# Ignored if $(PYTHON) has a torch that reaches a GPU. TORCH_INDEX: one more package index, such as
+# PyTorch's own for CPU builds.
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 
 bin := $(VENV)/bin
 
-# The environment brings its own ROS 2: one that is sourced would shine through.
+# The environment has its own ROS 2. A sourced one would leak in.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH RMW_IMPLEMENTATION
 ifdef AMENT_PREFIX_PATH
 unexport LD_LIBRARY_PATH
 endif
-# Demo and tests talk to nobody else's robots, and small models are slower on several threads.
+# Demo and tests must not reach other robots. Small models are slower on several threads.
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup:  ## ROS 2 from PyPI, torch and this package into $(VENV)
@@ -40,12 +40,20 @@ lint: setup  ## style, types and import contracts
 	$(bin)/mypy
 	$(bin)/lint-imports
 
+# Processes that share the tests; see pytest_collection_modifyitems in test/conftest.py.
+TEST_WORKERS ?= 2
+pytest := $(bin)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+
 .PHONY: test
-test: setup lint  ## lint and the whole test suite
-	$(bin)/python -m pytest
+test: setup lint  ## lint and the whole test suite, as CI runs it
+	$(pytest)
+
+.PHONY: test-quick
+test-quick: setup lint  ## lint and the fast tests, for daily work
+	$(pytest) -m "not slow"
 
 .PHONY: soak
-soak: setup  ## real nodes under load and through every fault; results in out/soak
+soak: setup  ## real nodes under load and every fault; results in out/soak
 	PYTHONPATH=tools $(bin)/python -m soak --out out/soak
 
 FUZZ_SECONDS ?= 120
@@ -54,10 +62,10 @@ fuzz: setup  ## fuzz tests, guided by coverage (CPython 3.11); results in out/fu
 	$(bin)/python -c 'import atheris' 2>/dev/null || $(bin)/python -m pip install -q atheris
 	PYTHONPATH=test/support $(bin)/python test/fuzz/guided.py --seconds $(FUZZ_SECONDS) --out out/fuzz
 
-# vLLM lives in an environment of its own: make test-vllm VLLM=path/to/bin/vllm (docs/serving.md).
+# vLLM needs its own environment: make test-vllm VLLM=path/to/bin/vllm (docs/serving.md).
 VLLM ?= vllm
 .PHONY: test-vllm
-test-vllm: setup  ## the remote engine against the vLLM that VLLM=... names
+test-vllm: setup  ## test the remote engine with the program VLLM
 	VLLM=$(VLLM) $(bin)/python -m pytest test/engines/test_served_answers.py test/nodes/test_served_model.py
 
 .PHONY: clean

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import View
-from vlm3_lab.scenes.objects import SeenObject, seen_objects
+from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects
 from vlm3_lab.studies.synthetic_objects import evaluation_objects
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine

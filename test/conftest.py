@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -48,6 +49,37 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests out to the workers of pytest-xdist (`--dist loadgroup`).
+
+    A file is a group, so that its fixtures are made once. Tests of the model server are one group:
+    there is one server. Slow tests go first, so that no worker ends with a long one alone. Tests
+    that need the server or a training run are slow.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"model_server", "training_run"}:
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("xdist_group") is None:
+            group = "model server" if "model_server" in fixtures else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock between processes."""
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _folder_of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder of this test run, which all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -159,10 +191,18 @@ evaluation_views: 4
 
 @pytest.fixture(scope="session")
 def training_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of `vlm3 train`, long enough for a model to learn the form of answers."""
-    folder = tmp_path_factory.mktemp("training")
-    (folder / "short.yaml").write_text(SHORT_RUN)
-    assert main(["train", str(folder / "short.yaml"), "--out", str(folder / "run")]) == 0
+    """The folder of a run of `vlm3 train`, long enough for a model to learn the form of answers.
+
+    The first worker that needs it trains, the others wait and share its result.
+    """
+    folder = _folder_of_all_workers(tmp_path_factory) / "training"
+    folder.mkdir(exist_ok=True)
+    done = folder / "done"
+    with _locked(folder / "lock"):
+        if not done.exists():
+            (folder / "short.yaml").write_text(SHORT_RUN)
+            assert main(["train", str(folder / "short.yaml"), "--out", str(folder / "run")]) == 0
+            done.touch()
     return folder / "run"
 
 

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 pytest.importorskip("colcon_ros")
 
 
+pytestmark = pytest.mark.slow
+
+
 def colcon(*arguments: str | Path, cwd: Path) -> str:
     """Its standard output. Its log folder lies in `cwd`."""
     command = [sys.executable, "-m", "colcon", *arguments]

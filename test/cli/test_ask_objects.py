@@ -10,7 +10,7 @@ from PIL import Image
 from truth import TruthEngine
 
 from vlm3_lab.scenes.kinds import sample_scene
-from vlm3_lab.scenes.objects import seen_objects
+from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_lab.scenes.things import add_thing
 from vlm3_lab.scenes.views import View, camera_pose, render_view
 from vlm3_ros.cli import main

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from truth import TruthEngine
 
-from vlm3_lab.scenes.pairs import ViewPair, true_matches
 from vlm3_lab.scenes.sequences import sample_sequence
+from vlm3_lab.scenes.view_pairs import ViewPair, true_matches
 from vlm3_ros.cli import main
 from vlm3_ros.cli.ask_pair import match_lines, pose_text
 from vlm3_ros.engines.recorded import RecordingEngine

@@ -17,6 +17,9 @@ from vlm3_ros.cli import main
 pytest.importorskip("rclpy")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo") / "drive"
@@ -48,7 +51,7 @@ def test_a_bag_goes_through_the_real_nodes_over_dds(
     assert "latency of a frame" in capsys.readouterr().out
 
 
-def test_motion_is_shown_beside_depth(tmp_path: Path) -> None:
+def test_motion_is_shown_next_to_depth(tmp_path: Path) -> None:
     write_drive(tmp_path / "drive")
     record_bag_truth(tmp_path / "drive", tmp_path / "truth.jsonl")
     command = ["demo", "--bag", str(tmp_path / "drive"), "--out", str(tmp_path / "out")]
@@ -62,7 +65,9 @@ def test_motion_is_shown_beside_depth(tmp_path: Path) -> None:
         assert cv2.imread(str(tmp_path / "out" / picture)).std() > 10
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_demo_in_words(bag: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_ends_the_demo_with_one_line(
+    bag: Path, tmp_path: Path
+) -> None:
     command = ["demo", "--bag", bag, "--out", tmp_path / "out", "--model", tmp_path / "nowhere"]
     ended = subprocess.run(
         [sys.executable, "-m", "vlm3_ros.cli", *map(str, command)],
@@ -85,9 +90,7 @@ def test_a_bag_without_depth_is_refused_before_anything_starts(
     assert not list((tmp_path / "out").glob("*.log"))
 
 
-def test_a_terminated_demo_takes_its_nodes_along(
-    bag: Path, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_terminated_demo_ends_its_nodes(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
     log = tmp_path / "out" / "perception_node.log"
     command = [sys.executable, "-m", "vlm3_ros.cli", "demo", "--bag", str(bag)]
     command += ["--out", str(tmp_path / "out"), "--model", str(checkpoint)]

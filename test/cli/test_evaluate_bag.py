@@ -22,6 +22,9 @@ FRAMES = 6
 ROS = ("rclpy", "sensor_msgs", "geometry_msgs", "nav_msgs", "std_msgs", "builtin_interfaces")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("drive") / "drive"
@@ -48,9 +51,7 @@ def assert_without_error(metrics: dict) -> None:
     assert metrics["trajectory"]["rpe_rotation_rmse_deg"] < 1e-5
 
 
-def test_a_bag_is_evaluated_where_no_ros_is_installed(
-    drive: Path, recorded: list[str], tmp_path: Path
-) -> None:
+def test_a_bag_is_evaluated_without_ros(drive: Path, recorded: list[str], tmp_path: Path) -> None:
     """None in sys.modules is what Python itself writes there for what cannot be imported."""
     blocked = f"import sys; sys.modules.update(dict.fromkeys({ROS!r}))"
     command = ["evaluate", str(drive), *recorded, "--out", str(tmp_path / "out")]
@@ -108,9 +109,7 @@ def test_the_report_is_one_file_with_real_pictures(
     assert "<td>identity</td>" in page
 
 
-def test_in_real_time_the_nodes_are_as_exact(
-    drive: Path, recorded: list[str], tmp_path: Path
-) -> None:
+def test_nodes_in_real_time_are_as_exact(drive: Path, recorded: list[str], tmp_path: Path) -> None:
     pytest.importorskip("rclpy")
     assert main(["evaluate", str(drive), *recorded, "--online", "--out", str(tmp_path)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -144,7 +143,7 @@ def test_in_real_time_the_nodes_are_as_exact(
         (["missing.mcap"], "there is no such bag"),
     ],
 )
-def test_what_cannot_be_evaluated_is_told(
+def test_impossible_requests_are_refused_with_a_reason(
     drive: Path,
     recorded: list[str],
     tmp_path: Path,

@@ -50,7 +50,7 @@ def transform(components: dict[str, list]) -> np.ndarray:
     return T
 
 
-def test_a_drive_is_written_with_its_cameras_clouds_and_ways(tmp_path):
+def test_a_drive_is_written_with_cameras_clouds_and_trajectories(tmp_path):
     pytest.importorskip("rerun")
     drive, answers, file = tmp_path / "drive", tmp_path / "truth.jsonl", tmp_path / "drive.rrd"
     write_drive(drive)
@@ -83,7 +83,7 @@ def test_a_drive_is_written_with_its_cameras_clouds_and_ways(tmp_path):
         assert found["/errors/abs_rel"][stamp]["scalars"][0] < 1e-3
 
 
-def test_each_node_may_answer_frames_of_its_own(tmp_path):
+def test_each_node_may_answer_different_frames(tmp_path):
     pytest.importorskip("rerun")
     drive, file = tmp_path / "drive", tmp_path / "drive.rrd"
     write_drive(drive)
@@ -150,7 +150,7 @@ def test_procedural_views_are_written_by_rank(tmp_path):
 
 
 @pytest.mark.parametrize("command", [["evaluate", "--synthetic", "1"], ["demo"]])
-def test_without_rerun_nothing_begins(command, tmp_path, monkeypatch, capsys):
+def test_without_rerun_the_command_refuses_at_once(command, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rerun", None)
     out = tmp_path / "out"
     assert main([*command, "--out", str(out), "--rerun", str(tmp_path / "a.rrd")]) == 2
@@ -158,7 +158,7 @@ def test_without_rerun_nothing_begins(command, tmp_path, monkeypatch, capsys):
     assert not out.exists()
 
 
-def test_rerun_is_refused_where_it_has_nothing_to_show(tmp_path, capsys):
+def test_rerun_is_refused_if_there_is_nothing_to_show(tmp_path, capsys):
     data = tmp_path / "data.jsonl"
     data.touch()
     command = ["evaluate", str(data), "--out", str(tmp_path), "--rerun", str(tmp_path / "a.rrd")]

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 import yaml
 from pages import ROOT
+from requirements import EXTRAS, REQUIREMENTS, versions
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 KEPT = [
@@ -31,8 +32,8 @@ def test_the_build_finds_all_that_is_installed():
 
 
 def test_pip_gets_the_versions_that_are_tested():
-    over_apt = requirements("tools/requirements_over_apt.txt")
-    tested = requirements("tools/ros_from_pypi/requirements.txt")
+    over_apt = versions((ROOT / "tools" / "requirements_over_apt.txt").read_text().splitlines())
+    tested = versions([*REQUIREMENTS, *EXTRAS["lab"]])
     looser = {"numpy": "<2", "torch": ""}  # apt's NumPy, and a torch for the machine's GPU
     assert over_apt == {name: looser.get(name, tested.get(name)) for name in over_apt}
 
@@ -49,10 +50,3 @@ def test_compose_launches_whatever_is_chosen(chosen):
     assert all(given.values())
     assert given.get("model") == chosen.get("MODEL")
     assert given["image"] == chosen.get("IMAGE", "image")
-
-
-def requirements(path: str) -> dict[str, str]:
-    """Versions by name."""
-    lines = (ROOT / path).read_text().splitlines()
-    found = (re.match(r"([\w-]+)(.*)", line) for line in lines)
-    return {match[1]: match[2] for match in found if match}

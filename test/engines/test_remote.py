@@ -297,6 +297,7 @@ def test_one_failed_answer_leaves_the_others(server, connect):
     assert re.search(re.escape(server.url) + ".*500.*out of luck", answers[7].fault)
 
 
+@pytest.mark.slow
 def test_request_timeout_limits_one_answer(server, connect):
     done = threading.Event()
 
@@ -313,6 +314,7 @@ def test_request_timeout_limits_one_answer(server, connect):
     assert sum(number(chat) == 3 for chat in server.chats) == 1
 
 
+@pytest.mark.slow
 def test_frame_timeout_limits_all_answers(server, connect):
     done = threading.Event()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlm3_lab.studies.roofline import measure_device, model_work
+from vlm3_lab.studies.bench.roofline import measure_device, model_work
 from vlm3_ros.engines.processor import encode_questions
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlm3_lab.studies.stock import ask_batched, ask_naive, ask_packed
+from vlm3_lab.studies.bench.stock import ask_batched, ask_naive, ask_packed
 from vlm3_ros.engines.transformers import LoadedModel
 
 LENGTH = 12

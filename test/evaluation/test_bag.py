@@ -46,6 +46,9 @@ from vlm3_ros.paths import sample_bag
 FRAMES = 6
 
 
+pytestmark = pytest.mark.slow
+
+
 def evaluated(bag: Path, engine: Engine | None = None, **chosen: object) -> BagEvaluation:
     """With true answers where no engine is given."""
     with bag_source(bag, **chosen) as source:
@@ -120,7 +123,7 @@ def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["drive.bag", "sqlite3"])
-def test_other_kinds_of_bags_are_evaluated_alike(drive: Path, tmp_path: Path, form: str) -> None:
+def test_all_bag_formats_give_the_same_scores(drive: Path, tmp_path: Path, form: str) -> None:
     target = tmp_path / form
     convert(
         srcs=[drive],
@@ -140,11 +143,13 @@ def test_other_kinds_of_bags_are_evaluated_alike(drive: Path, tmp_path: Path, fo
 
 
 @pytest.mark.parametrize("ground_truth", ["odom", "/tf", "/odom"])
-def test_ground_truth_may_be_named(drive: Path, engine: Engine, ground_truth: str) -> None:
+def test_ground_truth_can_be_chosen(drive: Path, engine: Engine, ground_truth: str) -> None:
     assert_without_error(evaluated(drive, engine, ground_truth=ground_truth))
 
 
-def test_without_ground_truth_poses_are_left_out_and_named(engine: Engine, tmp_path: Path) -> None:
+def test_without_ground_truth_pose_scores_are_left_out_with_a_reason(
+    engine: Engine, tmp_path: Path
+) -> None:
     write_drive(tmp_path / "bag", with_odometry=False, with_tf=False)
     evaluation = evaluated(tmp_path / "bag", engine)
     assert evaluation.scores.depth.model.delta1 == 1
@@ -172,7 +177,7 @@ def test_without_depth_the_trajectory_is_still_scored(engine: Engine, tmp_path: 
     assert "data:image/svg" in (tmp_path / "report.html").read_text()
 
 
-def test_a_camera_may_change_in_mid_stream(tmp_path: Path) -> None:
+def test_a_camera_that_changes_within_a_bag_resets_the_odometry(tmp_path: Path) -> None:
     other = PinholeCamera.from_hfov(160, 160, 60.0)
     write_drive(tmp_path / "bag", [CAMERA] * 4 + [other] * 3)
     evaluation = evaluated(tmp_path / "bag")
@@ -186,7 +191,7 @@ def test_a_camera_may_change_in_mid_stream(tmp_path: Path) -> None:
     assert "camera has changed" in evaluation.notes["the odometry was reset"]
 
 
-def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
+def test_a_truncated_bag_is_evaluated_up_to_its_end(tmp_path: Path) -> None:
     whole = (sample_bag() / "sample.mcap").read_bytes()
     cut = tmp_path / "cut.mcap"
     cut.write_bytes(whole[: len(whole) // 4])
@@ -201,7 +206,7 @@ def test_of_a_truncated_bag_the_whole_part_is_evaluated(tmp_path: Path) -> None:
     assert "cut.mcap" in notes["only part of the bag was read"]
 
 
-def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None:
+def test_a_damaged_bag_is_evaluated_up_to_the_damage(tmp_path: Path) -> None:
     content = bytearray((sample_bag() / "sample.mcap").read_bytes())
     start = len(content) // 4
     content[start : start + 100_000] = b"\xff" * 100_000
@@ -214,7 +219,9 @@ def test_of_a_damaged_bag_what_comes_before_is_evaluated(tmp_path: Path) -> None
     assert "damaged after" in notes["only part of the bag was read"]
 
 
-def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Engine) -> None:
+def test_a_checkpoint_that_learned_depth_only_is_scored_on_depth(
+    drive: Path, engine: Engine
+) -> None:
     with bag_source(drive) as source:
         depth_only = truth_engine(source)
     prompts = depth_only.profile.prompts.without("pose", "correspondence")
@@ -225,7 +232,7 @@ def test_a_checkpoint_of_depth_alone_is_scored_on_depth(drive: Path, engine: Eng
     assert all("did not learn relative pose" in why for why in content["left_out"].values())
 
 
-def test_motion_without_matches_is_believed(drive: Path, engine: Engine) -> None:
+def test_motion_is_accepted_without_matches(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         no_matches = truth_engine(source)
     prompts = no_matches.profile.prompts.without("correspondence")
@@ -251,7 +258,7 @@ def test_frames_that_the_model_cannot_answer_are_wrong(drive: Path, tmp_path: Pa
     assert "report.html" in write_evaluation(evaluation, tmp_path)
 
 
-def test_answers_that_the_odometry_did_not_believe_are_scored(drive: Path) -> None:
+def test_answers_that_the_odometry_rejected_are_scored(drive: Path) -> None:
     class Shortsighted(TruthEngine):
         def _answer(self, known, question):
             first, last = (places[id(frame)] for frame, _ in (known[0], known[-1]))
@@ -270,7 +277,7 @@ def test_answers_that_the_odometry_did_not_believe_are_scored(drive: Path) -> No
     assert evaluation.scores.correspondence.model.unanswered > 0
 
 
-def test_broken_images_and_depth_are_left_out_and_told(tmp_path: Path) -> None:
+def test_broken_images_and_depth_are_left_out_with_a_note(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     views = [sample_view(rng, "room") for _ in range(3)]
     with write_bag(tmp_path / "bag") as writer:
@@ -324,7 +331,7 @@ def test_progress_counts_all_images_of_the_bag(drive: Path, engine: Engine) -> N
     assert told == [(done, FRAMES) for done in range(1, FRAMES + 1)] * 2
 
 
-def test_frames_may_be_picked(drive: Path) -> None:
+def test_single_frames_can_be_read(drive: Path) -> None:
     with bag_source(drive) as source:
         every = list(source.frames)
         picked = list(source.frames.at([every[4].stamp_ns, every[1].stamp_ns]))
@@ -334,7 +341,7 @@ def test_frames_may_be_picked(drive: Path) -> None:
         np.testing.assert_array_equal(frame.depth, same.depth)
 
 
-def test_a_reset_begins_a_new_chain() -> None:
+def test_a_reset_starts_a_new_chain() -> None:
     poses = dict.fromkeys((1, 2, 3, 5, 6), np.eye(4))
     answers = BagAnswers(odom=poses, starts={1, 5})
     assert odometry_chains(answers) == [[1, 2, 3], [5, 6]]

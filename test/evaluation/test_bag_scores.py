@@ -67,9 +67,7 @@ def test_the_report_on_hours_of_frames_stays_small() -> None:
     assert len(svg_source(plot_errors(BagScores(depth=depth), 0))) < 300_000
 
 
-def test_the_covariance_that_motions_were_given_is_checked(
-    answers: BagAnswers, true_poses: TruePoses
-) -> None:
+def test_the_covariance_of_motions_is_checked(answers: BagAnswers, true_poses: TruePoses) -> None:
     """By hand: 0.1 m in one of six dimensions, of a standard deviation of 0.05 m."""
     pair = (STAMPS_NS[0], STAMPS_NS[1])
     motion = answers.motions[pair].copy()
@@ -81,7 +79,7 @@ def test_the_covariance_that_motions_were_given_is_checked(
     assert content["motions"] == 1
 
 
-def test_where_the_rectified_image_shows_nothing_no_answer_is_missed() -> None:
+def test_black_pixels_of_rectified_images_need_no_answer() -> None:
     camera = PinholeCamera.from_hfov(64, 48, 60.0)
     visible = np.ones((48, 64), bool)
     visible[:24] = False

@@ -31,7 +31,9 @@ def test_normal_errors_of_the_stated_size_are_calibrated() -> None:
 
 
 @given(factor=st.floats(0.2, 5), seed=st.integers(0, 99))
-def test_the_scale_undoes_a_wrong_size_on_other_answers(factor: float, seed: int) -> None:
+def test_the_scale_corrects_wrong_standard_deviations_of_other_answers(
+    factor: float, seed: int
+) -> None:
     truth, predicted, std = normal_errors(2_000, seed)
     fitted = calibrate(predicted, truth, std * factor)
     assert fitted is not None
@@ -42,7 +44,7 @@ def test_the_scale_undoes_a_wrong_size_on_other_answers(factor: float, seed: int
     assert corrected.deviation < 0.06
 
 
-def test_what_is_not_known_is_not_compared() -> None:
+def test_unknown_values_are_not_compared() -> None:
     nan = np.nan
     calibration = calibrate([1.0, nan, 1.0, 1.0], [1.1, 1.0, nan, 1.0], [0.2, 0.1, 0.1, nan])
     assert calibration is not None

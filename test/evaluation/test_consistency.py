@@ -35,7 +35,7 @@ def test_an_honest_covariance_has_a_nees_of_one() -> None:
     assert scores.mean() == pytest.approx(1, abs=0.05)
 
 
-def test_the_uncertainty_that_errors_were_drawn_with_is_measured() -> None:
+def test_the_measured_uncertainty_is_that_of_the_errors() -> None:
     drawn = AnswerUncertainty(distance_relative=0.1, direction_deg=4.0, rotation_deg=1.0)
     true = truths(drawn, 2000)
     answered = np.array([ANSWERED] * len(true))
@@ -50,7 +50,7 @@ def test_the_uncertainty_that_errors_were_drawn_with_is_measured() -> None:
     assert measured.match_deg == pytest.approx(2 * np.sqrt(2 * np.log(2)), rel=0.1)
 
 
-def test_the_truth_itself_has_a_covariance_that_can_be_inverted() -> None:
+def test_perfect_answers_have_an_invertible_covariance() -> None:
     measured = measured_uncertainty([ANSWERED], [ANSWERED], [0.0])
     assert measured is not None
     assert measured.rotation_deg == ROTATION_FLOOR_DEG

@@ -48,7 +48,7 @@ def write(path: Path, views: list[View], **changed: Any) -> Path:
     return file
 
 
-def test_who_knows_the_truth_makes_no_error(views: list[View], tmp_path: Path) -> None:
+def test_true_answers_have_no_error(views: list[View], tmp_path: Path) -> None:
     dataset = read_dataset(write(tmp_path, views))
     done: list[tuple[int, int]] = []
     scores = evaluate_dataset(TruthEngine(views), dataset, lambda *step: done.append(step))
@@ -74,7 +74,7 @@ def test_unanswered_pixels_are_wrong(views: list[View], tmp_path: Path) -> None:
     assert model.delta1 == 0.5
 
 
-def test_pixels_that_are_none_and_focal_lengths_of_zero_are_known(
+def test_missing_pixels_and_focal_lengths_of_zero_are_understood(
     views: list[View], tmp_path: Path
 ) -> None:
     camera = views[-1].camera
@@ -91,7 +91,7 @@ def test_pixels_that_are_none_and_focal_lengths_of_zero_are_known(
     assert last.depth.tolist() == [2.5]
 
 
-def test_images_may_lie_elsewhere(views: list[View], tmp_path: Path) -> None:
+def test_images_can_be_in_another_folder(views: list[View], tmp_path: Path) -> None:
     file = write(tmp_path, views, image="/rgb/0.png")
     moved = tmp_path / "elsewhere" / "data.jsonl"
     moved.parent.mkdir()
@@ -125,7 +125,7 @@ def test_a_broken_line_is_named(
     assert str(raised.value).startswith(f"{file}:{COUNT}: ")
 
 
-def test_what_is_no_json_object_is_named(tmp_path: Path) -> None:
+def test_lines_that_are_no_json_object_are_named(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     for content, complaint in (
         ("\n\n{half", r":3: Expecting"),

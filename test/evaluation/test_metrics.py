@@ -45,7 +45,7 @@ def test_the_threshold_is_strict_on_both_sides() -> None:
     assert within_delta([1.0, 1.0, 1.0], [1.249, 1.25, 1.26]).tolist() == [True, False, False]
 
 
-def test_answers_that_are_no_depth_are_wrong() -> None:
+def test_answers_that_are_not_a_positive_number_are_wrong() -> None:
     assert not within_delta([math.nan, math.inf, 0.0, -1.0], [1.0, 1.0, 1.0, 1.0]).any()
 
 
@@ -67,7 +67,7 @@ def test_an_image_without_any_answer_counts_in_delta1_only() -> None:
         ([], [], "no pixel"),
     ],
 )
-def test_data_that_cannot_be_scored_are_refused(
+def test_data_that_cannot_be_scored_is_refused(
     predicted: list[list[float]], truth: list[list[float]], match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):
@@ -75,7 +75,7 @@ def test_data_that_cannot_be_scored_are_refused(
 
 
 @given(DEPTHS, st.floats(0.2, 5))
-def test_a_ratio_decides_whatever_the_scale(depths: list[float], scale: float) -> None:
+def test_delta_does_not_depend_on_scale(depths: list[float], scale: float) -> None:
     truth = np.array(depths)
     expected = [max(scale, 1 / scale) < 1.25] * len(depths)
     # Rounding may decide at the threshold itself.

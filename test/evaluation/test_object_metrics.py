@@ -102,7 +102,7 @@ def test_quantities_are_scored_each_and_overall_as_the_mean_of_all() -> None:
     assert math.isnan(metrics.accuracy)
 
 
-def test_the_best_constants_are_told_the_truth() -> None:
+def test_the_best_constants_are_chosen_on_the_truth() -> None:
     asked = [
         *(relation("left", truth, NAN) for truth in (True, False, False)),
         *(relation("right", truth, NAN) for truth in (True, True, False)),
@@ -132,7 +132,7 @@ def test_no_other_length_is_right_more_often_than_the_best(
     assert right(best) >= 1
 
 
-def test_boxes_tell_relations_by_their_places_and_sizes() -> None:
+def test_boxes_answer_relations_by_place_and_size() -> None:
     """B lies to the right of A and below it, is wider and as tall."""
     holds = {name: box_relation(Relation(name, A, B)) for name in RELATIONS}
     assert holds == {
@@ -150,7 +150,7 @@ boxes = st.tuples(*[st.integers(0, 99)] * 4).map(
 
 
 @given(boxes, boxes, st.sampled_from(RELATIONS))
-def test_what_boxes_tell_turns_around_with_them(a: Box, b: Box, name: str) -> None:
+def test_swapped_boxes_have_the_opposite_answer(a: Box, b: Box, name: str) -> None:
     index = RELATIONS.index(name)
     opposite = RELATIONS[index + 1 - 2 * (index % 2)]
     assert box_relation(Relation(name, a, b)) == box_relation(Relation(opposite, b, a))

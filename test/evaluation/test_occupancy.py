@@ -54,6 +54,9 @@ poses = st.builds(
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 def ring(radius: float, height: float = 0.8, count: int = 400) -> np.ndarray:
     """Points around the camera, in the base."""
     turn = np.linspace(0, 2 * math.pi, count)
@@ -106,7 +109,7 @@ def test_a_ray_frees_nothing_from_where_it_is_too_high():
     assert not grid.free[away > 2.2].any()
 
 
-def test_beyond_its_range_nothing_stands_on_the_map():
+def test_points_beyond_the_range_are_not_on_the_map():
     pose = np.eye(4)
     grid = map_of(pose, ring(MAX_RANGE + 2))
     assert not grid.occupied.any()
@@ -115,7 +118,7 @@ def test_beyond_its_range_nothing_stands_on_the_map():
     assert not grid.free[away > MAX_RANGE + 0.2].any()
 
 
-def test_what_is_seen_through_often_enough_is_free():
+def test_a_cell_that_many_rays_pass_is_free():
     pose = np.eye(4)
     far, near = (Sight(ring(radius), CAMERA, pose) for radius in (4.0, 2.0))
     once = occupancy_grid([(0, 0)], [near, far])
@@ -127,7 +130,7 @@ def test_what_is_seen_through_often_enough_is_free():
 
 
 @pytest.mark.parametrize("points", [np.empty((0, 3)), np.full((9, 3), np.nan)])
-def test_nothing_seen_is_nothing_known(points):
+def test_without_points_all_cells_are_unknown(points):
     grid = map_of(np.eye(4), points)
     assert not (grid.occupied | grid.free).any()
     scores = occupancy_scores(grid, map_of(np.eye(4), ring(2.0)))
@@ -176,7 +179,7 @@ def evaluated(bag: Path, answers: BagAnswers) -> BagEvaluation:
         return evaluate_answers(source, "truth", "offline", answers)
 
 
-def test_true_answers_draw_the_true_map_as_far_as_so_few_can(
+def test_true_answers_draw_the_map_of_true_sparse_depth(
     drive: Path, true_answers: BagAnswers, tmp_path: Path
 ) -> None:
     evaluation = evaluated(drive, true_answers)
@@ -197,7 +200,7 @@ def test_true_answers_draw_the_true_map_as_far_as_so_few_can(
     assert cv2.imread(str(tmp_path / "occupancy.png")).std() > 10
 
 
-def test_an_odometry_that_drifts_shows_on_its_own_map_only(
+def test_drift_of_the_odometry_affects_its_own_map_only(
     drive: Path, true_answers: BagAnswers
 ) -> None:
     first = min(true_answers.odom)
@@ -213,7 +216,7 @@ def test_an_odometry_that_drifts_shows_on_its_own_map_only(
     assert np.linalg.norm(off.published_way[0] - off.true_way[0]) < 1e-6
 
 
-def test_poses_are_taken_between_those_of_the_other_node() -> None:
+def test_poses_of_the_other_node_are_interpolated() -> None:
     """In real time the nodes answer different frames."""
     stamps = np.arange(5) * 400_000_000  # the truth's are near enough, theirs are 0.8 s apart
     straight = np.stack([transform(Rotation.identity(), [i, 0, 0]) for i in range(5)])
@@ -228,7 +231,7 @@ def test_poses_are_taken_between_those_of_the_other_node() -> None:
     )
 
 
-def test_without_poses_there_is_no_map_and_it_is_told(
+def test_without_poses_there_is_no_map_for_a_stated_reason(
     true_answers: BagAnswers, tmp_path: Path
 ) -> None:
     write_drive(tmp_path / "bag", with_odometry=False, with_tf=False)
@@ -239,7 +242,7 @@ def test_without_poses_there_is_no_map_and_it_is_told(
     assert "occupancy.png" not in write_evaluation(evaluation, tmp_path)
 
 
-def test_without_depth_there_is_no_map_and_it_is_told(
+def test_without_depth_there_is_no_map_for_a_stated_reason(
     true_answers: BagAnswers, tmp_path: Path
 ) -> None:
     write_drive(tmp_path / "bag", with_depth=False)
@@ -248,7 +251,7 @@ def test_without_depth_there_is_no_map_and_it_is_told(
     assert "no depth images" in evaluation.scores.left_out["occupancy"]
 
 
-def test_without_published_poses_the_other_maps_stand(
+def test_without_published_poses_the_other_maps_are_drawn(
     drive: Path, true_answers: BagAnswers, tmp_path: Path
 ) -> None:
     silent = replace(true_answers, odom={}, starts=set())
@@ -257,7 +260,7 @@ def test_without_published_poses_the_other_maps_stand(
     assert "occupancy.png" in write_evaluation(evaluation, tmp_path)
 
 
-def test_poses_of_the_camera_alone_do_not_tell_the_floor() -> None:
+def test_without_the_robots_base_there_is_no_map() -> None:
     truth = TruePoses("/pose", "world", TimedPoses(np.array([0]), np.eye(4)[None]), np.eye(4))
     survey = OccupancySurvey(BagAnswers(depths={0: np.ones(192)}), truth, "")
     assert "what is floor" in survey.reason

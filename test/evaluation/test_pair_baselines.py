@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vlm3_lab.scenes.pairs import sample_pair
+from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_ros.evaluation.metrics.pair_baselines import (
     SIFT_FEATURES,
     constant_motion,
@@ -37,7 +37,7 @@ def test_the_constant_motion_of_standing_still_is_none() -> None:
     np.testing.assert_allclose(constant_motion([np.eye(4)]), np.eye(4), atol=1e-12)
 
 
-def test_sift_tells_rotation_and_direction_of_a_pair_with_parallax() -> None:
+def test_sift_finds_rotation_and_direction_of_a_pair_with_parallax() -> None:
     rng = np.random.default_rng(2)
     errors = []
     for _ in range(4):
@@ -64,7 +64,7 @@ def test_images_without_features_have_no_motion() -> None:
     assert sift_motion((noise, grey), (camera, camera)) is None
 
 
-def test_of_a_busy_image_the_strongest_features_are_taken():
+def test_only_the_strongest_features_of_an_image_are_kept():
     noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 500, (480, 640, 3)), (0, 0), 2)
     features = sift_features(np.clip(128 + noise, 0, 255).astype(np.uint8))
     # Features of equal strength as the last one are kept.

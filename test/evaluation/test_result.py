@@ -92,7 +92,7 @@ def test_terminal_page_and_file_show_the_same(
         "depth by group",
         "depth by distance",
         "correspondence: 4 matches",
-        "correspondence, by group",
+        "correspondence by group",
     ]
     for table in tables:
         assert table.title in printed
@@ -114,7 +114,7 @@ def test_the_verdict_names_what_was_not_scored(result: Result) -> None:
     assert verdict(replace(result, scores={}, left_out={})) == ""
 
 
-def test_groups_keep_their_order_and_leave_out_what_has_none() -> None:
+def test_groups_keep_their_order_and_items_without_a_group_are_left_out() -> None:
     views = [view(i, group, 1.0) for i, group in enumerate(("b", "", "a", "b"))]
     groups = by_group(views)
     assert list(groups) == ["b", "a"]

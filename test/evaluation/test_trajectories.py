@@ -72,7 +72,7 @@ def test_relative_errors_by_hand():
         relative_pose_error(estimate, truth, step=4)
 
 
-def test_alignment_takes_a_moved_world_back_but_not_its_scale():
+def test_alignment_removes_a_motion_of_the_world_but_not_its_scale():
     truth = trajectory(wandering(3, 30))
     moved = transform(Rotation.from_rotvec([0.3, -1.0, 2.0]), [5, -3, 1])
     estimate = Trajectory(truth.stamps_ns, moved @ truth.poses)
@@ -102,7 +102,7 @@ def test_a_standstill_is_aligned_and_one_pose_is_not():
         aligned(trajectory([at(0, 0)]), trajectory([at(2, 1)]))
 
 
-def test_stamps_are_paired_with_the_nearest_within_reach():
+def test_stamps_are_paired_with_the_nearest_within_the_limit():
     truth = trajectory([at(x, 0) for x in range(10)], first_ns=0)
     stamps = np.array([-5_000_000, 104_000_000, 250_000_000, 395_000_000, 911_000_000])
     estimate = Trajectory(stamps, np.stack([at(x, 1) for x in range(5)]))
@@ -151,7 +151,7 @@ def test_a_tum_file_by_hand(tmp_path: Path):
         ("2 0 0 0 0 0 0 1\n1 0 0 0 0 0 0 1\n", "stamps do not ascend"),
     ],
 )
-def test_what_is_no_tum_file_is_refused_by_line(tmp_path: Path, text: str, message: str):
+def test_broken_lines_of_a_tum_file_are_named(tmp_path: Path, text: str, message: str):
     path = tmp_path / "poses.txt"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as refused:

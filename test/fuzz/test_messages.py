@@ -8,6 +8,7 @@ import math
 from array import array
 
 import numpy as np
+import pytest
 from fuzzing import attempt, damaged, scratch_file
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -55,6 +56,9 @@ projection_matrix: {rows: 3, cols: 4, data: [200, 0, 150, 0, 0, 200, 130, 0, 0, 
 
 
 LARGE_YAML = CAMERA_YAML.replace(b"320", b"3" * 30)
+
+
+pytestmark = pytest.mark.slow
 
 
 def saved(codec: str, picture: np.ndarray = PICTURE) -> bytes:

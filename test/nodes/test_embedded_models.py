@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
-from vlm3_lab.scenes.pairs import sample_pair
+from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_ros.cli import main
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings, chosen_settings
@@ -24,6 +25,7 @@ def test_each_node_loads_the_checkpoint_of_its_task():
     assert chosen_settings({"model": "mine"}, "pairs").model == "mine"
 
 
+@pytest.mark.slow
 def test_the_checkpoint_for_pairs_looks_at_both_images():
     """It answers every question, and its rotation follows the camera's."""
     engine = load_engine(EngineSettings(str(default_model("pairs")), device="cpu", offline=True))
@@ -41,6 +43,7 @@ def test_the_checkpoint_for_pairs_looks_at_both_images():
     assert np.corrcoef(answered, true)[0, 1] > 0.5
 
 
+@pytest.mark.slow
 def test_the_demo_has_depth_and_a_trajectory(tmp_path):
     bag = tmp_path / "drive"
     assert main(["sample-bag", str(bag), "--duration", "3", "--frame-rate", "5"]) == 0

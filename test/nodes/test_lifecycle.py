@@ -237,6 +237,7 @@ def test_destroying_a_node_leaves_no_thread(make_rig, bench, blocked):
     assert engine.is_closed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
@@ -272,6 +273,7 @@ def start(*parameters: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT] * 3])
 def test_signals_end_the_process_quietly(signals):
     """A terminal and ros2 launch send several signals; here to a node whose model is missing."""

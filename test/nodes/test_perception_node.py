@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rclpy
 from geometry_msgs.msg import Point, PointStamped
 from nav_msgs.msg import Odometry
@@ -28,6 +29,7 @@ NODES = (sys.executable, "-m", "vlm3_ros.nodes.perception_node", "--ros-args")
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)
 
 
+@pytest.mark.slow
 def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
     rng = np.random.default_rng(4)
     drive = sample_sequence(rng, CAMERA, kind="room", duration=0.5, rate=10.0)

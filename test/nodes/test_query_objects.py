@@ -17,7 +17,7 @@ from vision_msgs import msg as vision_msgs
 from visualization_msgs.msg import Marker, MarkerArray
 
 from vlm3_lab.scenes import sample_view
-from vlm3_lab.scenes.objects import quantity_of, relation_holds, seen_objects
+from vlm3_lab.scenes.seen_objects import quantity_of, relation_holds, seen_objects
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.tasks.located import QUESTIONS
 

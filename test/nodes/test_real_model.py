@@ -108,6 +108,7 @@ def test_a_model_that_cannot_be_used(make_rig, bench, model, tmp_path, damage):
     rig.wait_for_stamp(rig.send_good(), "depth/image_rect")
 
 
+@pytest.mark.slow
 def test_the_executable_with_a_model_ends_quietly(model):
     process = subprocess.Popen(
         [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vlm3_lab.datasets.files import depth_png, jpeg, write_lines, write_whole
 from vlm3_lab.datasets.reading import DESCRIPTION, FRAMES, PAIRS, VERSION
+from vlm3_lab.datasets.storage import depth_png, jpeg, write_lines, write_whole
 from vlm3_lab.scenes import View
 
 

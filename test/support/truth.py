@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import View
-from vlm3_lab.scenes.objects import (
+from vlm3_lab.scenes.seen_objects import (
     SeenObject,
     hour_of,
     quantity_of,

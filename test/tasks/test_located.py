@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from truth import TruthEngine
 
 from vlm3_lab.scenes import sample_view
-from vlm3_lab.scenes.objects import seen_objects
+from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_ros.engines.base import Answer
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.depth import DepthWording

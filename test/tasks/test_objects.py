@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from truth import TruthEngine
 
 from vlm3_lab.scenes import View, sample_view
-from vlm3_lab.scenes.objects import seen_objects, true_answers
+from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, ImageLimits, PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from truth import TruthEngine
 
 from vlm3_lab.scenes import View, sample_view
-from vlm3_lab.scenes.objects import seen_objects, true_answers
+from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera

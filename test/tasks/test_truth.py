@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from truth import TruthEngine, record_truth
 
-from vlm3_lab.scenes.pairs import true_matches
 from vlm3_lab.scenes.sequences import sample_sequence
+from vlm3_lab.scenes.view_pairs import true_matches
 from vlm3_lab.scenes.views import View
 from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.geometry.camera import PinholeCamera

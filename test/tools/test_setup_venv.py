@@ -44,6 +44,7 @@ def test_a_changed_file_or_setting_changes_the_fingerprint(tmp_path):
     assert setup_venv.fingerprint([requirements], "torch==2.13.0", "") != before
 
 
+@pytest.mark.slow
 def test_without_a_network_one_line_says_so(tmp_path):
     """The real program, with an index that refuses every connection."""
     offline = {

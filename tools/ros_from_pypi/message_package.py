@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generate and compile a package of messages into a virtual environment that holds ROS 2 wheels."""
+"""Build a package of messages in a virtual environment with ROS 2 wheels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from preflight import SetupError
 
-# Where the wheels were built. Their exported CMake targets still point there.
+# Folders of the machine that built the wheels. Their CMake targets still point there.
 _BUILDER = r"/opt/python/cp\d+-cp\d+"
 _PYTHON_INCLUDE = re.compile(_BUILDER + r"/include/python\d\.\d+")
 _NUMPY_INCLUDE = re.compile(_BUILDER + r"/lib/python\d\.\d+/site-packages/numpy/\w+/include")
@@ -20,7 +20,7 @@ Run = Callable[[Sequence[str | Path], dict[str, str]], None]
 
 
 def point_wheels_here(venv: Path, python_include: str, numpy_include: str) -> None:
-    """Put this machine's include folders into the CMake files of the ROS 2 wheels."""
+    """Write this machine's include folders into the CMake files of the ROS 2 wheels."""
     for file in venv.glob("share/*/cmake/*.cmake"):
         text = file.read_text()
         here = _NUMPY_INCLUDE.sub(numpy_include, _PYTHON_INCLUDE.sub(python_include, text))
@@ -29,7 +29,7 @@ def point_wheels_here(venv: Path, python_include: str, numpy_include: str) -> No
 
 
 def build(source: Path, build_folder: Path, venv: Path, run: Run) -> None:
-    """Build the package in `source` and install it into `venv`, beside the wheels' packages."""
+    """Build the package in `source` and install it into `venv`."""
     environment = {**os.environ, "AMENT_PREFIX_PATH": str(venv), "CMAKE_PREFIX_PATH": str(venv)}
     environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment['PATH']}"
     cmake = venv / "bin" / "cmake"
@@ -45,9 +45,9 @@ def build(source: Path, build_folder: Path, venv: Path, run: Run) -> None:
 
 
 def check_type_hash(venv: Path, message: str, expected: str) -> None:
-    """Compare the hash of a built message, such as "tf2_msgs/msg/TFMessage", with the official one.
+    """Raise SetupError if a built message, such as "tf2_msgs/msg/TFMessage", has another hash.
 
-    Nodes of other machines talk about a topic only where the hashes agree.
+    Nodes exchange messages only if the hashes of their types agree.
     """
     description = json.loads((venv / "share" / f"{message}.json").read_text())
     hashes = {item["type_name"]: item["hash_string"] for item in description["type_hashes"]}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is this machine able to run ROS 2 from PyPI? Each thing that is missing gets one line."""
+"""Check that this machine can run ROS 2 from PyPI. Each missing thing gets one line."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pathlib import Path
 
 PYTHON_VERSIONS = ((3, 10), (3, 11), (3, 12))
 GLIBC_AT_LEAST = (2, 28)
-DISK_BYTES = 4_000_000_000  # the environment takes half of it, pip's temporary files the rest
+DISK_BYTES = 4_000_000_000  # half for the environment, half for pip's temporary files
 
 
 class SetupError(Exception):
-    """The environment cannot be made; the text says in one line what to do about each cause."""
+    """The environment cannot be made. The text has one line per cause, with the remedy."""
 
 
 def check_all(venv: Path) -> None:
-    """All checks, so that one look shows all that is missing.
+    """Run all checks.
 
     Raises:
-        SetupError: with a line for every check that failed.
+        SetupError: with one line per failed check.
     """
     machine = (check_machine, check_python, check_venv_module, check_build_tools)
     problems = []
@@ -41,7 +41,7 @@ def check_all(venv: Path) -> None:
 
 
 def check_machine() -> None:
-    """The ROS 2 wheels are built for x86_64 Linux with glibc 2.28 or newer."""
+    """Check for x86_64 Linux with glibc 2.28 or newer, for which the ROS 2 wheels are built."""
     system, machine = platform.system(), platform.machine()
     libc, version = platform.libc_ver()
     glibc = tuple(int(part) for part in version.split(".")[:2]) if libc == "glibc" else (0, 0)
@@ -54,7 +54,7 @@ def check_machine() -> None:
 
 
 def check_python() -> None:
-    """CPython 3.10 to 3.12, the versions that this package is tested with."""
+    """Check for CPython 3.10 to 3.12, which this package supports."""
     if sys.version_info[:2] not in PYTHON_VERSIONS:
         raise SetupError(
             f"Python {platform.python_version()} is not supported, 3.10 to 3.12 are: "
@@ -63,7 +63,7 @@ def check_python() -> None:
 
 
 def check_venv_module() -> None:
-    """Debian and Ubuntu package the venv module apart from Python."""
+    """Check for the venv module, which Debian and Ubuntu package separately."""
     if not all(map(importlib.util.find_spec, ("venv", "ensurepip"))):
         raise SetupError(
             f"Python's venv module is missing: sudo apt install {_python_package()}-venv"
@@ -71,7 +71,7 @@ def check_venv_module() -> None:
 
 
 def check_build_tools() -> None:
-    """The message package is compiled: C, C++, make and the headers of Python."""
+    """Check for C, C++, make and Python's headers: a message package is compiled."""
     compilers = {
         "c": shlex.split(os.environ.get("CC", "cc")),
         "c++": shlex.split(os.environ.get("CXX", "c++")),
@@ -97,7 +97,7 @@ def check_build_tools() -> None:
 
 
 def check_folder(venv: Path) -> None:
-    """Nothing but an earlier environment is overwritten, and there is room on the disk."""
+    """Check that only an earlier environment is overwritten, and that the disk has room."""
     if venv.is_dir() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").is_file():
         raise SetupError(f"{venv} is not empty and no virtual environment: name another VENV")
     parent = next(folder for folder in venv.parents if folder.is_dir())

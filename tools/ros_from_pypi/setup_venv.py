@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a virtual environment in which this package runs, with ROS 2 from PyPI.
 
-Needs nothing beyond Python's standard library. A second run finds its stamps and does nothing.
+Needs only Python's standard library. A second run finds its stamps and does nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ ROOT = HERE.parent.parent
 REQUIREMENTS = HERE / "requirements.txt"
 TF2_MSGS = HERE / "tf2_msgs"
 TF_MESSAGE_HASH = "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
+EXTRAS = "lab,lora,test"
 MODULES = "rclpy, sensor_msgs.msg, tf2_msgs.msg, torch, transformers, cv2, rosbags"
 
 ENVIRONMENT_FILES = (*sorted(HERE.glob("*.py")), REQUIREMENTS, *sorted(TF2_MSGS.rglob("*.*")))
 PACKAGE_FILES = tuple(ROOT / name for name in ("package.xml", "setup.py", "setup.cfg"))
 
-# What pip writes when the cause is not in the requirements: (text, what to tell).
+# Causes of a failure other than the requirements: (text in the output of pip, message).
 _PIP_CAUSES = (
     ("No space left on device", "the disk is full: free some, or choose another with VENV=/folder"),
     ("NewConnectionError", "there is no network: pip cannot reach the package index"),
@@ -42,7 +43,7 @@ _PIP_CAUSES = (
 
 @dataclass(frozen=True)
 class Setup:
-    """Where the environment goes, which torch goes in, and where the commands' output goes."""
+    """Where the environment goes, and which torch goes into it."""
 
     venv: Path
     torch: str
@@ -56,15 +57,15 @@ class Setup:
 
     @property
     def log(self) -> Path:
-        """What the commands of the set-up wrote."""
+        """Output of the commands."""
         return self.venv / "setup.log"
 
     def say(self, text: str) -> None:
-        """Tell the user what begins now, and the seconds since the start."""
+        """Print the next step and the seconds since the start."""
         print(f"[set-up {time.monotonic() - self.started:4.0f} s] {text}", flush=True)
 
     def run(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
-        """Run a command with its output in the log; SetupError names the cause of a failure."""
+        """Run a command and log its output. Raise SetupError with the cause of a failure."""
         with self.log.open("a+b") as log:
             log.write(f"\n$ {' '.join(map(str, command))}\n".encode())
             log.flush()
@@ -83,7 +84,7 @@ class Setup:
         raise SetupError(f"`{Path(command[0]).name}` failed: {last} (details: {self.log})")
 
     def evaluate(self, imports: str, expression: str) -> str:
-        """What an expression gives in the environment's Python, as text."""
+        """Evaluate an expression in the environment's Python; return its value as text."""
         command: list[str | Path] = [self.python, "-c", f"import {imports}; print({expression})"]
         return subprocess.check_output(command, text=True).strip()
 
@@ -93,7 +94,7 @@ class Setup:
 
 
 def cuda_torch() -> tuple[str, Path] | None:
-    """Version and site-packages folder of a torch that this Python has and that reaches a GPU."""
+    """Version and site-packages folder of this Python's torch if it reaches a GPU, else None."""
     probe = """\
 import pathlib, torch
 if torch.cuda.is_available():
@@ -107,11 +108,11 @@ if torch.cuda.is_available():
 
 
 def make_environment(setup: Setup) -> None:
-    """The virtual environment: torch, the requirements and the generated tf2_msgs."""
+    """Make the virtual environment with torch, ROS 2 and the generated tf2_msgs."""
     preflight.check_all(setup.venv)
     subprocess.run([sys.executable, "-m", "venv", "--clear", setup.venv], check=True)
     with tempfile.TemporaryDirectory() as scratch:
-        # A small download first: without a network, pip's retries over everything take minutes.
+        # A small download first: without a network, pip's retries of all packages take minutes.
         setup.pip("download", "--retries=1", "--no-deps", "-d", scratch, "ros-wheels-bootstrapper")
 
         torch = setup.torch
@@ -125,21 +126,21 @@ def make_environment(setup: Setup) -> None:
             setup.say(f"{torch} (a CPU build takes 0.8 GB, a CUDA build several)")
         index = ["--extra-index-url", setup.torch_index] if setup.torch_index else []
         setup.pip("install", *index, torch)
-        setup.say("ROS 2, transformers and the checks (1.2 GB, about a minute)")
-        setup.pip("install", "-r", REQUIREMENTS, torch)
+        setup.say("ROS 2")
+        setup.pip("install", "-r", REQUIREMENTS)
 
         setup.say("tf2_msgs, generated and compiled")
         numpy_include = setup.evaluate("numpy", "numpy.get_include()")
         message_package.point_wheels_here(setup.venv, sysconfig.get_path("include"), numpy_include)
         message_package.build(TF2_MSGS, Path(scratch) / "tf2_msgs", setup.venv, setup.run)
     message_package.check_type_hash(setup.venv, "tf2_msgs/msg/TFMessage", TF_MESSAGE_HASH)
-    setup.run([setup.python, "-c", f"import {MODULES}"])
 
 
 def install_package(setup: Setup) -> None:
-    """This package itself: commands in bin, and linked where ROS looks for it."""
-    setup.say("vlm3_ros itself")
-    setup.pip("install", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    """Install this package and its requirements: commands in bin, links where ROS looks."""
+    setup.say("vlm3_ros, transformers and the checks (0.6 GB, about a minute)")
+    setup.pip("install", "--no-build-isolation", "--editable", f"{ROOT}[{EXTRAS}]")
+    setup.run([setup.python, "-c", f"import {MODULES}"])
     # An editable installation leaves out setup.py's data_files.
     share = setup.venv / "share"
     link(share / "ament_index/resource_index/packages/vlm3_ros", ROOT / "resource/vlm3_ros")
@@ -151,14 +152,14 @@ def install_package(setup: Setup) -> None:
 
 
 def link(place: Path, target: Path) -> None:
-    """Make `place` a symbolic link to `target`, in folders that are made as needed."""
+    """Make `place` a symbolic link to `target`; make missing folders."""
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.symlink_to(target)
 
 
 def fingerprint(files: Sequence[Path], *settings: str) -> str:
-    """A hash that changes when a file or a setting does."""
+    """Hash of files and settings."""
     digest = hashlib.sha256("\n".join(settings).encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -166,7 +167,7 @@ def fingerprint(files: Sequence[Path], *settings: str) -> str:
 
 
 def unless_stamped(stamp: Path, state: str, work: Callable[[], None]) -> bool:
-    """Do the work unless the stamp says that it was done in this state; say whether it was."""
+    """Do the work if the stamp holds another state. Return whether it was done."""
     if stamp.is_file() and stamp.read_text() == state:
         return False
     stamp.unlink(missing_ok=True)
@@ -176,7 +177,7 @@ def unless_stamped(stamp: Path, state: str, work: Callable[[], None]) -> bool:
 
 
 def main() -> int:
-    """Make or complete the environment; 1 and one line on stderr where that is impossible."""
+    """Make or complete the environment. On failure print the causes and return 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where to make it")
     parser.add_argument("--torch", default="torch", help="the torch to install, as pip names it")

@@ -37,7 +37,7 @@ def main() -> int:
     load = None
     if images:
         with progress_bar("images under load") as progress:
-            load = run_load(images, options.out, progress)
+            load = run_load(extent.load, images, options.out, progress)
     server = ModelServer(options.out)
     try:
         chosen = [

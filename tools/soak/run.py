@@ -8,17 +8,17 @@ from pathlib import Path
 
 from soak.fault import Row, run_fault
 from soak.load import LoadReport, put_under_load
-from soak.stage import staged
-from soak.table import Group, load_setup
+from soak.stage import Setup, staged
+from soak.table import Group
 from soak.waiting import Loss
 
 Progress = Callable[[int, int], None]
 """Is called with the number of steps done so far, and in total."""
 
 
-def run_load(images: int, folder: Path, progress: Progress) -> LoadReport:
+def run_load(setup: Setup, images: int, folder: Path, progress: Progress) -> LoadReport:
     """Run a node under load for a number of images; logs go to the folder."""
-    with staged(load_setup(), folder, "load") as stage:
+    with staged(setup, folder, "load") as stage:
         return put_under_load(stage, images, progress)
 
 

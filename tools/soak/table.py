@@ -36,6 +36,7 @@ _QUICK = {
     "image_timeout": 0.5,
     "camera_info_timeout": 0.5,
 }
+_LOAD = {"offline": True, "device": "cpu"}
 _GRID = {"grid_columns": 4, "grid_rows": 3}
 _MOUNT = {"base_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5"}
 
@@ -45,13 +46,15 @@ class Extent:
     """The extent of a run.
 
     Attributes:
-        images: of the camera under load.
+        load: the node of the long run, slower than its camera.
+        images: of that camera.
         seconds: duration of each fault after it was reported.
         transitions: length of the sequences of transitions.
         subscribers, resets, loops, questions: numbers.
         all_nodes: whether every node gets all faults of operators; otherwise only the depth node.
     """
 
+    load: Setup
     images: int
     seconds: float
     transitions: int
@@ -63,6 +66,7 @@ class Extent:
 
 
 FULL = Extent(
+    load=Setup("depth_node", DEPTH, _LOAD, rate=30.0),
     images=20_000,
     seconds=3.0,
     transitions=3,
@@ -72,8 +76,10 @@ FULL = Extent(
     questions=500,
     all_nodes=True,
 )
+# A slow camera and more questions: three images are then 0.6 s, which a busy machine needs.
 SHORT = Extent(
-    images=300,
+    load=Setup("depth_node", DEPTH, {**_LOAD, "grid_columns": 32, "grid_rows": 24}, rate=5.0),
+    images=60,
     seconds=0.1,
     transitions=2,
     subscribers=200,
@@ -91,11 +97,6 @@ class Group:
     name: str
     setup: Setup
     faults: Sequence[Fault]
-
-
-def load_setup() -> Setup:
-    """The node under load: its model is several times slower than the camera."""
-    return Setup("depth_node", DEPTH, {"offline": True, "device": "cpu"}, rate=30.0)
 
 
 def groups(extent: Extent, folder: Path, server: ModelServer) -> list[Group]:

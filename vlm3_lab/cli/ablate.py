@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 ablate`: the paper's findings, repeated."""
+"""`vlm3 ablate`: repeat the paper's findings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm3_lab.cli.train import check_accelerate
 from vlm3_ros.cli.arguments import positive_integer
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import share_folder
 
 if TYPE_CHECKING:
-    from vlm3_lab.studies.ablation import ArmScore, Finding
-    from vlm3_lab.studies.ablation_runs import Arm
+    from vlm3_lab.studies.ablation.results import ArmScore, Finding
+    from vlm3_lab.studies.ablation.runs import Arm
     from vlm3_lab.training.config import TrainConfig
 
 FINDINGS = ("cameras", "pixels", "mixture")
@@ -26,11 +27,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "ablate",
         help="repeat the paper's findings by training small models",
-        description="Train the paper's method and, for each of its findings, the same without it: "
-        "cameras (no focal unification), pixels (drawn arrows in place of coordinates in text), "
-        "mixture (sources weighted by size or evenly). Scores all on the same unseen procedural "
-        "views and writes the tables as ablation.md, ablation.json and ablation.png, anew after "
-        "each training. What was cut off goes on when the same command is given again; finished "
+        description="Train the paper's method and variants that lack one of its findings: cameras "
+        "(no focal unification), pixels (drawn arrows instead of coordinates in text), mixture "
+        "(sources weighted by size or equally). Score all on the same unseen procedural views. "
+        "The tables are written as ablation.md, ablation.json and ablation.png, and updated after "
+        "each training. To continue a run that was cut off, give the same command again; finished "
         "trainings are not repeated.",
         epilog="example: vlm3 ablate --out out/ablation",
     )
@@ -39,40 +40,40 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--config",
         type=Path,
         metavar="YAML",
-        help="recipe of every training, as of `vlm3 train`; the weights of its sources are the "
+        help="recipe of every training, as for `vlm3 train`; the weights of its sources are the "
         "tuned ones (default: config/training/ablation.yaml)",
     )
     parser.add_argument(
         "--model",
         metavar="PATH_OR_ID",
-        help="checkpoint to start from in place of the recipe's random weights; no warm-up then",
+        help="checkpoint to start from, without warm-up, instead of random weights",
     )
     parser.add_argument(
         "--steps",
         type=positive_integer,
         metavar="N",
-        help="steps of each training; the warm-up's change in proportion (default: the recipe's)",
+        help="steps of each training; scales the warm-up as well (default: from the recipe)",
     )
     parser.add_argument(
         "--seeds",
         type=positive_integer,
         default=1,
         metavar="K",
-        help="how often everything is repeated with other random numbers (default: 1)",
+        help="repeat everything with K seeds (default: 1)",
     )
     parser.add_argument(
         "--views",
         type=positive_integer,
         default=400,
         metavar="M",
-        help="unseen views to score on, two at least (default: 400)",
+        help="unseen views to score on, at least 2 (default: 400)",
     )
     parser.add_argument(
         "--only",
         type=_findings,
         default=FINDINGS,
         metavar="FINDING,...",
-        help=f"of {', '.join(FINDINGS)} (default: all)",
+        help=f"findings to repeat: {', '.join(FINDINGS)} (default: all)",
     )
     parser.set_defaults(run=run)
 
@@ -83,14 +84,15 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_lab.training.sources import check_sources
 
     if options.views < 2:
-        raise CommandError("--views must be at least 2: an interval needs them")
+        raise CommandError("--views must be at least 2: intervals need two")
     path = options.config or share_folder() / "config" / "training" / "ablation.yaml"
     config = _changed(load_config(path), options.model, options.steps)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     check_sources(config, str(path))
-    # After the configuration: torch takes seconds, an error in a file should not.
-    from vlm3_lab.studies.ablation_runs import ARMS, run_ablation
-    from vlm3_lab.studies.ablation_runs import FINDINGS as ALL_FINDINGS
+    check_accelerate()
+    # After the configuration is checked: importing torch takes seconds.
+    from vlm3_lab.studies.ablation.runs import ARMS, run_ablation
+    from vlm3_lab.studies.ablation.runs import FINDINGS as ALL_FINDINGS
 
     findings = [finding for finding in ALL_FINDINGS if finding.name in options.only]
     names = {name for finding in findings for name in finding.arms}
@@ -108,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 def _findings(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := [name for name in names if name not in FINDINGS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(FINDINGS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(FINDINGS)}")
     return names
 
 
@@ -131,7 +133,7 @@ def _changed(config: TrainConfig, model: str | None, steps: int | None) -> Train
 
 
 def _write(findings: list[Finding], scores: list[ArmScore], arms: list[Arm], folder: Path) -> None:
-    from vlm3_lab.studies.ablation import ablation_json, ablation_markdown, draw_ablation
+    from vlm3_lab.studies.ablation.results import ablation_json, ablation_markdown, draw_ablation
     from vlm3_ros.evaluation.json_file import write_json
 
     words = {arm.name: arm.words for arm in arms}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 bench`: what asking costs on this machine."""
+"""`vlm3 bench`: measure the cost of asking on this machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from vlm3_ros.errors import CommandError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vlm3_lab.studies.benchmark import Measurement, Method, Setting, Workload
-    from vlm3_lab.studies.cost import CostRow
+    from vlm3_lab.studies.bench.cost import CostRow
+    from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting, Workload
     from vlm3_ros.engines.transformers import LoadedModel
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ SHAPES = ("4b",)
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a checkpoint, or random weights of a shape, and an image of some size."""
+    """What is measured: a checkpoint or random weights of a shape, and the size of the image."""
 
     settings: EngineSettings
     shape: str | None
@@ -43,17 +43,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "bench",
-        help="measure what asking costs on this machine",
-        description="Measure time and memory of asking for depths of many pixels of one image, in "
-        "several ways side by side. naive: one `generate` per question, the image encoded each "
-        "time. batched: one `generate`, the image repeated for each question. packed: ten "
-        "questions in one sequence behind one image, kept apart by a mask. engine: ours, which "
-        "reads image and shared text once and never copies their keys and values; "
-        "engine-forced: ours with answers forced into their form, which gives standard deviations. "
-        "Each row is measured in a process of its own, after one question to warm up; peak memory "
-        "is that of this process, on a GPU that of its tensors. The roofline is what the frame "
-        "would take if the device reached the bandwidth of a copy and the speed of a product of "
-        "matrices, both measured here. Writes bench.json, bench.txt and bench.png.",
+        help="measure the cost of asking on this machine",
+        description="Measure time and memory of asking for the depth of many pixels of one image, "
+        "with several methods side by side. naive: one `generate` per question, the image encoded "
+        "each time. batched: one `generate`, the image repeated for each question. packed: ten "
+        "questions in one sequence after one image, kept apart by a mask. engine: ours, which "
+        "reads image and shared text once and never copies their keys and values. engine-forced: "
+        "ours with answers forced into their form, which gives standard deviations. Each row is "
+        "measured in its own process, after one question to warm up. Peak memory is that of the "
+        "process or, on a GPU, of its tensors. The roofline is the time of the frame if the device "
+        "reached the bandwidth of a copy and the speed of a matrix product, both measured here. "
+        "Writes bench.json, bench.txt and bench.png.",
         epilog="examples: vlm3 bench --out out/bench; vlm3 bench --shape 4b --device cuda --out "
         "out/bench-4b",
     )
@@ -62,45 +62,47 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_counts,
         default=(1, 16, 64, 256, 1024),
         metavar="N,N,...",
-        help="numbers of questions that the engine is asked (default: 1,16,64,256,1024)",
+        help="numbers of questions for the engine (default: 1,16,64,256,1024)",
     )
     parser.add_argument(
         "--naive-questions",
         type=positive_integer,
         default=64,
         metavar="N",
-        help="questions that are asked the naive and the packed way, which cost the same for "
-        "each; answers of all ways are compared on them (default: 64)",
+        help="questions for the naive and packed methods, whose cost per question is constant; the "
+        "answers of all methods are compared on them (default: 64)",
     )
     parser.add_argument(
         "--batched-questions",
         type=positive_integer,
         default=16,
         metavar="N",
-        help="questions of the batch that repeats the image (default: 16)",
+        help="questions for the batched method (default: 16)",
     )
     parser.add_argument(
         "--visual-tokens",
         type=positive_integer,
         default=1000,
         metavar="N",
-        help="of the image, about: 1024 px each (default: 1000)",
+        help="approximate size of the image, 1024 px per token (default: 1000)",
     )
     parser.add_argument(
         "--repeats",
         type=positive_integer,
         default=3,
         metavar="N",
-        help="of the engine's measurements, of which the median counts (default: 3)",
+        help="measurements of the engine; the median counts (default: 3)",
     )
     parser.add_argument(
         "--shape",
         choices=SHAPES,
-        help="in place of a checkpoint, random weights of this public architecture: 4b is "
-        "Qwen3-VL-4B. Its answers are noise, of the length that real ones have; forced numbers "
-        "are as long as the grammar allows",
+        help="instead of a checkpoint, use random weights of this public architecture: 4b is "
+        "Qwen3-VL-4B. Its answers are noise as long as real answers; forced numbers are as long "
+        "as the grammar allows",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the results"
+    )
     add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -109,12 +111,12 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from rich.console import Console
 
-    from vlm3_lab.studies.cost import cost_json, cost_rows, draw_cost
+    from vlm3_lab.studies.bench.cost import cost_json, cost_rows, draw_cost
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.json_file import write_json
 
     if options.shape and options.model:
-        raise CommandError("--shape is in place of --model: give one of them")
+        raise CommandError("--shape replaces --model: give only one of them")
     subject = Subject(chosen_settings(vars(options)), options.shape, options.visual_tokens)
     most = max(*options.questions, options.naive_questions, options.batched_questions)
     cases: list[tuple[Method, int, int]] = [
@@ -151,26 +153,26 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _in_own_process(function: Callable[..., T], *arguments: object) -> T:
-    """The function's result, from a new process that does nothing else."""
+    """Call the function in a new process that does nothing else."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             raise CommandError(
-                "a measurement ended without a word, most likely for want of memory: ask fewer "
-                "questions, or choose a smaller image or another dtype"
+                "a measurement was killed, probably because memory ran out: ask fewer questions, "
+                "or choose a smaller image or another dtype"
             ) from error
 
 
 def _describe(subject: Subject, count: int) -> Setting:
-    from vlm3_lab.studies.benchmark import describe
+    from vlm3_lab.studies.bench.measuring import describe
 
     loaded = _load(subject)
     return describe(loaded, _workload(subject, loaded, count))
 
 
 def _measure(subject: Subject, method: Method, count: int, repeats: int) -> Measurement:
-    from vlm3_lab.studies.benchmark import measure
+    from vlm3_lab.studies.bench.measuring import measure
 
     loaded = _load(subject)
     workload = _workload(subject, loaded, count)
@@ -180,7 +182,7 @@ def _measure(subject: Subject, method: Method, count: int, repeats: int) -> Meas
 def _load(subject: Subject) -> LoadedModel:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     if subject.shape:
-        from vlm3_lab.training.architectures import random_model
+        from vlm3_lab.studies.bench.architectures import random_model
 
         return random_model(subject.shape, subject.settings)
     from vlm3_ros.engines.checkpoint import preflight
@@ -190,12 +192,12 @@ def _load(subject: Subject) -> LoadedModel:
 
 
 def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
-    """A procedural view in the wanted size, and pixels of it; the same in every process."""
+    """A procedural view in the wanted size and questions about it, the same in every process."""
     import cv2
     import numpy as np
 
     from vlm3_lab.scenes import sample_view
-    from vlm3_lab.studies.benchmark import Workload
+    from vlm3_lab.studies.bench.measuring import Workload
     from vlm3_ros.engines.processor import image_limits
     from vlm3_ros.language.depth import DepthWording, depth_question
 
@@ -223,14 +225,15 @@ def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
     table = Table(
         title=f"{name}: {setting.parameters / 1e6:,.1f} M parameters as {setting.dtype} on "
         f"{setting.hardware}, {setting.threads} thread(s); {setting.visual_tokens} visual tokens, "
-        f"{setting.question_tokens:.0f} own tokens a question",
+        f"{setting.question_tokens:.0f} own tokens per question",
         box=SIMPLE,
         pad_edge=False,
         collapse_padding=True,
-        caption="same: answers like the naive way's; forced ones differ where the model does not "
-        f"keep to its form by itself. device: {speed.bytes_per_second / 1e9:.1f} GB/s in a copy, "
-        f"{speed.flops_per_second / 1e9:,.0f} GFLOP/s in a product; model: "
-        f"{work.weight_bytes / 1e6:,.1f} MB of weights a step, "
+        caption="same: answers equal to those of the naive method; forced ones differ if the model "
+        "does not keep to its form by itself. device: "
+        f"{speed.bytes_per_second / 1e9:.1f} GB/s in a copy, "
+        f"{speed.flops_per_second / 1e9:,.0f} GFLOP/s in a matrix product; model: "
+        f"{work.weight_bytes / 1e6:,.1f} MB of weights per step, "
         f"{work.prefix_flops(setting.prefix_tokens) / 1e9:,.1f} GFLOP for image and shared text",
     )
     table.add_column("method", no_wrap=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 dataset`: recordings become a training set."""
+"""`vlm3 dataset`: make a training set from recordings."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "dataset",
-        help="make a training set of recordings",
-        description="Make a training set of bags (rosbag2 as mcap or sqlite3, or ROS 1) with "
-        "images, depth (images, or the point clouds of a LiDAR that TF relates to the camera) and "
-        "poses: ten pixels with depth of each frame, pairs of frames that show at least a quarter "
-        "of the same, boxes of objects where the bag has them. Writes the frames, rectified, as "
-        "JPEG, depth as PNG, frames.jsonl (DepthLM's format: `vlm3 evaluate DIR/held_out.jsonl` "
-        "scores on it), pairs.jsonl, dataset.json, report.html and pictures. Needs no ROS. A run "
-        "that was cut off goes on when the same command is given again; another bag is added.",
+        help="make a training set from recordings",
+        description="Make a training set from bags (rosbag2 as mcap or sqlite3, or ROS 1) with "
+        "images, depth (images, or point clouds of a LiDAR that TF relates to the camera) and "
+        "poses. The set holds ten pixels with depth per frame, pairs of frames with a covisibility "
+        "of at least 25 %, and boxes of objects if the bag has them. Writes rectified frames as "
+        "JPEG, depth as PNG, frames.jsonl (in DepthLM's format: `vlm3 evaluate "
+        "DIR/held_out.jsonl` scores on it), pairs.jsonl, dataset.json, report.html and pictures. "
+        "Needs no ROS. To continue a run that was cut off, give the same command again; to add a "
+        "bag, name it.",
         epilog="example: vlm3 dataset drive1.mcap drive2.mcap --out out/drives --held-out 0.2",
     )
     parser.add_argument(
@@ -48,15 +49,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--depth-scale",
         type=positive_number,
         metavar="FACTOR",
-        help="multiply depth by it where it has not REP-118's unit (16UC1: millimetres, 32FC1: "
-        "metres); 0.001 for millimetres in 32FC1",
+        help="factor on depth whose unit is not that of REP-118 (16UC1: millimetres, 32FC1: "
+        "metres); for example 0.001 for millimetres in 32FC1",
     )
     parser.add_argument(
         "--jpeg-quality",
         type=positive_integer,
         default=90,
         metavar="Q",
-        help="of the stored images, 1 to 100 (default: 90)",
+        help="JPEG quality of the stored images, 1 to 100 (default: 90)",
     )
     parser.set_defaults(run=run)
 
@@ -89,85 +90,85 @@ def run(options: argparse.Namespace) -> int:
 
 
 def byte_count(text: str) -> int:
-    """A number of bytes, written 500M or 4G."""
+    """Parse a number of bytes, such as 500M or 4G."""
     found = re.fullmatch(r"([1-9]\d*)([KMG]?)B?", text, re.IGNORECASE)
     if not found:
-        raise ArgumentTypeError(f"'{text}' is no number of bytes such as 500M or 4G")
+        raise ArgumentTypeError(f"'{text}' is not a number of bytes such as 500M or 4G")
     return int(found[1]) * _UNITS[found[2].upper()]
 
 
 def share(text: str) -> float:
-    """A number from 0 up to, not including, 1."""
+    """Parse a share, 0 or more and below 1."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise ArgumentTypeError(f"'{text}' is no share from 0 up to 1")
+        raise ArgumentTypeError(f"'{text}' is not a share: use 0 or more, below 1")
     return value
 
 
 def _add_topic_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("topics, found by type and content where they are not given")
+    group = parser.add_argument_group("topics (default: found by type and content)")
     for name, what in (
         ("image", "images"),
         ("camera-info", "their calibration"),
         ("depth", "depth images, registered to the rectified images"),
-        ("lidar", "point clouds of a LiDAR, instead of depth images"),
+        ("lidar", "point clouds of a LiDAR, used instead of depth images"),
     ):
         group.add_argument(f"--{name}-topic", metavar="TOPIC", help=what)
     group.add_argument(
         "--gt",
         metavar="TOPIC|FRAME",
-        help="poses: a topic of Odometry or PoseStamped, or a TF frame in which the robot moves",
+        help="poses: a topic of Odometry or PoseStamped, or a TF frame that the robot moves in",
     )
-    group.add_argument("--rectified", action="store_true", help="the images are rectified already")
+    group.add_argument("--rectified", action="store_true", help="the images are already rectified")
 
 
 def _add_selection_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("which frames, of each bag")
+    group = parser.add_argument_group("choice of frames, per bag")
     group.add_argument(
         "--held-out",
         type=share,
         default=0.2,
         metavar="SHARE",
-        help="of the time, at its end, whose frames are held out (default: 0.2)",
+        help="hold out the frames of this last share of the duration (default: 0.2)",
     )
     group.add_argument(
         "--held-out-gap",
         type=number_from_zero,
         default=1.0,
         metavar="SECONDS",
-        help="before these from which nothing is kept (default: 1)",
+        help="drop frames this long before the held-out ones (default: 1)",
     )
     group.add_argument(
         "--min-gap",
         type=number_from_zero,
         default=0.1,
         metavar="SECONDS",
-        help="between two frames (default: 0.1)",
+        help="least time between two frames (default: 0.1)",
     )
     group.add_argument(
         "--min-motion",
         type=number_from_zero,
         default=0.05,
         metavar="METRES",
-        help="that the camera moves from one frame to the next, unless it turns by 2 degrees; 0 "
-        "keeps frames of a camera that stands (default: 0.05)",
+        help="least motion of the camera between two frames, unless it turns by 2 degrees; 0 keeps "
+        "the frames of a camera at rest (default: 0.05)",
     )
     group.add_argument(
         "--max-images",
         type=positive_integer,
         default=1000,
         metavar="N",
-        help="frames of each bag at most, evenly taken (default: 1000)",
+        help="largest number of frames, taken evenly (default: 1000)",
     )
     group.add_argument(
         "--max-bytes",
         type=byte_count,
         default=4 * 10**9,
         metavar="N",
-        help="images and depth of the whole folder at most, such as 500M (default: 4G)",
+        help="limit on images and depth of the whole folder, for example 500M (default: 4G)",
     )
 
 
@@ -177,7 +178,7 @@ def _making(options: argparse.Namespace) -> MakingOptions:
     from vlm3_lab.datasets.selection import Selection
 
     if options.jpeg_quality > 100:
-        raise CommandError(f"--jpeg-quality is {options.jpeg_quality}: it goes up to 100")
+        raise CommandError(f"--jpeg-quality is {options.jpeg_quality}: use 1 to 100")
     return MakingOptions(
         topics=TopicOptions(
             image=options.image_topic,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 figure`: all tasks in one picture, as figure 3 of the paper."""
+"""`vlm3 figure`: draw all tasks in one picture, as figure 3 of the paper."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "figure",
         help="draw all tasks in one picture",
-        description="Draw what a checkpoint says, as figure 3 of the paper does: depths as clouds "
-        "seen from aside, lines between pixels that it takes for the same point, the motion of the "
-        "camera, and answers about boxed objects; the truth beside them where it is known. Of "
-        "photos by one camera (each two in a row are a pair), of a bag, or, without either, of "
-        "procedural views of each kind of scene.",
+        description="Draw the answers of a checkpoint, as in figure 3 of the paper: depth as point "
+        "clouds seen from the side, lines between matching pixels, the motion of the camera, and "
+        "answers about boxed objects, each next to the truth if it is known. DATA are photos by "
+        "one camera (consecutive photos are a pair) or a bag; without DATA, procedural views of "
+        "each kind of scene are drawn.",
         epilog="examples: vlm3 figure --seed 3 --out figure.png; vlm3 figure drive.mcap --out "
         "figure.png; vlm3 figure first.jpg second.jpg --hfov 60 --box 40 80 120 200 --out "
         "figure.png",
@@ -41,20 +41,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "data", nargs="*", type=Path, metavar="DATA", help="photos, or a bag as for evaluate"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="the picture")
+    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="file to write")
     parser.add_argument(
         "--rows",
         type=positive_integer,
         default=2,
         metavar="N",
-        help="examples of each task, of a bag or of procedural views (default: 2)",
+        help="examples per task, from a bag or from procedural views (default: 2)",
     )
     parser.add_argument(
         "--seed",
         type=natural_number,
         default=0,
         metavar="S",
-        help="which procedural views (default: 0)",
+        help="seed of the procedural views (default: 0)",
     )
     add_camera_options(parser, required=False)
     parser.add_argument(
@@ -63,7 +63,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs=4,
         action="append",
         metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-        help="outermost pixels of an object in the first photo; may be repeated",
+        help="outermost pixels of an object in the first photo; repeatable",
     )
     add_focal_option(parser)
     add_model_options(parser)
@@ -75,10 +75,10 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_lab.studies.figure import draw_figure
 
     if options.out.suffix.lower() != ".png":
-        raise CommandError(f"--out {options.out}: a picture is written, name a .png")
+        raise CommandError(f"--out {options.out}: the output is a PNG, name a .png file")
     is_photos = bool(options.data) and all(p.suffix.lower() in _PHOTOS for p in options.data)
     if len(options.data) > 1 and not is_photos:
-        raise CommandError("figure takes several photos, or one bag")
+        raise CommandError("figure takes photos, or one bag")
     has_camera = options.hfov is not None or options.camera_info is not None
     if is_photos != has_camera:
         raise CommandError(
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     draw_figure(options.out, *sections)
     for name, frames in zip(("correspondence and pose", "objects"), sections[1:], strict=True):
         if not frames:
-            print(f"without {name}: not asked, or the model did not learn it")
+            print(f"without {name}: not asked, or not learned by the model")
     print(f"wrote {options.out}")
     return 0
 
@@ -148,7 +148,7 @@ def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace)
         answers = ask_objects(
             engine, shot.image, shot.camera, questions_about(boxes, RELATIONS[::2])
         )
-        said = zip(answers.questions, answers.values, strict=True)
-        asked = tuple(Asked(question, float("nan"), value) for question, value in said)
+        answered = zip(answers.questions, answers.values, strict=True)
+        asked = tuple(Asked(question, float("nan"), value) for question, value in answered)
         objects.append(ObjectFrame(names[0], shot.image, asked))
     return clouds, pairs, objects

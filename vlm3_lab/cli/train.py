@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vlm3_ros.evaluation.metrics.depth import DepthMetrics
 
 VALIDATION_SEED = 1_000_003
-"""Seed of the views that score a run while it goes on; evaluations afterwards take others."""
+"""Seed of the views that score a run; later evaluations use others."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,22 +29,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "train",
         help="train a checkpoint",
-        description="Train a checkpoint as a YAML file says (config/training/*.yaml). A run that "
-        "was cut off goes on where it stopped when the same command is given again.",
+        description="Train a checkpoint by the recipe in a YAML file (config/training/*.yaml). To "
+        "continue a run that was cut off, give the same command again.",
         epilog="example: vlm3 train config/training/tiny_views.yaml --out out/training",
     )
-    parser.add_argument("config", type=Path, help="YAML file of the run")
+    parser.add_argument("config", type=Path, help="recipe of the run")
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of checkpoints, log.json and, at the end, final/",
+        help="folder for checkpoints, log.json and, at the end, final/",
     )
     parser.add_argument(
         "--model",
         metavar="ID|DIR",
-        help="checkpoint to start from in place of the file's: a folder, or an id of the hub",
+        help="checkpoint to start from instead of the recipe's: a folder, or an id on the hub",
     )
     parser.add_argument(
         "--set",
@@ -51,9 +52,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="single values in place of the file's, such as optimiser.steps=200",
+        help="override single values of the recipe, for example optimiser.steps=200",
     )
     parser.set_defaults(run=run)
+
+
+def check_accelerate() -> None:
+    """Raise CommandError if accelerate is missing: transformers' Trainer needs it."""
+    if importlib.util.find_spec("accelerate") is None:
+        raise CommandError("training needs accelerate: pip install 'vlm3_ros[lab]'")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,12 +71,13 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
     if options.model:
         config = replace(config, model=options.model)
-    # Where several processes train, the first one speaks.
+    # If several processes train, only the first one logs.
     first = os.environ.get("RANK", "0") == "0"
     level = logging.INFO if first else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     check_sources(config, str(options.config))
-    # After the configuration: torch takes seconds, an error in a file should not.
+    check_accelerate()
+    # After the configuration is checked: importing torch takes seconds.
     from vlm3_lab.training.card import score_table, spent, wait_share
     from vlm3_lab.training.sft import train
     from vlm3_ros.evaluation.depthlm import DatasetError
@@ -94,12 +102,13 @@ def run(options: argparse.Namespace) -> int:
 def score_checkpoint(
     checkpoint: Path, config: TrainConfig, held_out: Sequence[LabelledImage] = ()
 ) -> dict[str, float]:
-    """Scores of a checkpoint, on as many unseen views as configured, at what the run teaches.
+    """Score a checkpoint on unseen views, in the tasks that the run teaches.
 
-    `delta1` and `abs_rel` on procedural views, `held_out_delta1` and `held_out_abs_rel` on the
-    frames of `held_out_images`; `auc30`, `auc5` and `epe_share`, the error of
-    matches as a share of the image's width, on procedural pairs; `relations`, the share of right
-    answers about two objects, and `quantities`, that of lengths and directions that are close.
+    Returns:
+        `delta1` and `abs_rel` on procedural views, `held_out_delta1` and `held_out_abs_rel` on the
+        frames of `held_out_images`; on procedural pairs `auc30`, `auc5` and `epe_share`, the error
+        of matches as a share of the image's width; for objects `relations`, the share of right
+        answers about two objects, and `quantities`, the share of close lengths and directions.
     """
     from vlm3_lab.studies.synthetic import evaluate_synthetic
     from vlm3_lab.studies.synthetic_objects import evaluate_objects
@@ -117,7 +126,7 @@ def score_checkpoint(
             if held_out:
                 own = evaluate_dataset(engine, held_out)
                 scores |= _depth_scores(own.model, "held_out_")
-        if config.learns_pairs:
+        if config.learns("pairs"):
             pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED)
             motion, matches = pairs.motion.overall.model, pairs.matches.overall.model
             scores |= {
@@ -125,7 +134,7 @@ def score_checkpoint(
                 "auc5": motion.auc[5],
                 "epe_share": matches.epe_share,
             }
-        if config.learns_objects:
+        if config.learns("objects"):
             objects = evaluate_objects(engine, config.evaluation_views, VALIDATION_SEED).overall
             scores |= {
                 "relations": objects.model.accuracy,
@@ -137,7 +146,7 @@ def score_checkpoint(
 
 
 def held_out_images(config: TrainConfig) -> list[LabelledImage]:
-    """Frames that score a run and that it does not learn from, evenly spread over its datasets.
+    """Frames to score a run on, which it does not learn from, evenly from its datasets.
 
     Raises:
         DatasetError: naming a line that cannot be read.
@@ -148,7 +157,7 @@ def held_out_images(config: TrainConfig) -> list[LabelledImage]:
     if not config.evaluation_views:
         return []
     warmups = [part.data for part in config.warmups.values() if part.optimiser.steps]
-    # What any part of the run draws from besides the frames to learn from is not held out.
+    # Datasets whose held-out frames are used in training by any part of the run.
     seen = {
         Path(source.dataset)
         for data in (config.data, *warmups)
@@ -157,7 +166,7 @@ def held_out_images(config: TrainConfig) -> list[LabelledImage]:
     }
     own = {Path(s.dataset): None for s in config.data.sources.values() if s.dataset and s.weight}
     files = [folder / HELD_OUT for folder in own if folder not in seen]
-    # Without a held-out frame, the file is there and empty.
+    # The file exists and is empty if no frame is held out.
     images = [
         image
         for file in files

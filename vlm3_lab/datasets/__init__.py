@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training sets made of recordings: their format, how they are made, and what is in them."""
+"""Training sets made from recordings: their format, making them, and reports on their content."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings become a training set: see `vlm3_lab.datasets.reading` for what lies in its folder."""
+"""Making a training set from recordings; `vlm3_lab.datasets.reading` describes its folder."""
 
 from __future__ import annotations
 
@@ -14,45 +14,50 @@ from typing import Any
 
 import numpy as np
 
-from vlm3_lab.datasets.files import depth_png, jpeg, json_line, write_lines, write_whole
-from vlm3_lab.datasets.pairs import Place, find_pairs, place
-from vlm3_lab.datasets.parts import (
+from vlm3_lab.datasets.frame_pairs import ReducedFrame, find_pairs, reduced_frame
+from vlm3_lab.datasets.reading import Pair, Split, frame_from_json, read_depth
+from vlm3_lab.datasets.recordings import Recording, TopicOptions, TrainingFrame, open_recording
+from vlm3_lab.datasets.selection import Selection, choose_frames, evenly_spread, reason_text
+from vlm3_lab.datasets.storage import (
     check_origin,
     check_same,
+    depth_png,
     finished_parts,
     journal_file,
     journal_lines,
+    jpeg,
+    json_line,
     part_file,
     put_together,
+    write_lines,
+    write_whole,
 )
-from vlm3_lab.datasets.reading import Pair, Split, frame_from_json, read_depth
-from vlm3_lab.datasets.recordings import Recording, TopicOptions, TrainingFrame, open_recording
-from vlm3_lab.datasets.selection import Selection, choose_frames, evenly_spread, told
 from vlm3_ros.evaluation.depthlm import DatasetError
 from vlm3_ros.messages.depth_images import millimetres
 
 LABELS = 10
-"""Labelled pixels of a frame, as the paper packs questions into a sample (appendix A)."""
+"""Labelled pixels per frame: the paper packs as many questions into a sample (appendix A)."""
 
 MAX_MEDIAN_DEPTH, MIN_MEDIAN_DEPTH = 200.0, 0.01
-"""Metres: a median beyond these has another unit than REP-118 says."""
+"""Metres: a median beyond these means that the unit is not that of REP-118."""
 
 _LABELS_STREAM = 0xDA7A
 """First word of the seeds of labelled pixels."""
 
 _PROBES = 5
-"""Frames, evenly taken, that tell the unit of depth and how large frames are on disk."""
+"""Frames, taken evenly, that serve to check the unit of depth and the size of frames on disk."""
 
 Progress = Callable[[int, int], None]
-"""Told how many frames of a bag are stored, then how many are compared with later ones, of all."""
+"""Called with the number of frames of a bag that are stored, later of those compared with later
+ones, and the number of all."""
 
 
 @dataclass(frozen=True)
 class MakingOptions:
-    """What is made of a bag.
+    """How a training set is made.
 
-    `depth_scale`: depth is multiplied by it, after REP-118's units; None for 1, where that is
-    plausible. `max_bytes`: of all images and depth images of the folder.
+    `depth_scale`: factor on depth, after REP-118's units; None for 1 if that is plausible.
+    `max_bytes`: limit on all images and depth images of the folder.
     """
 
     topics: TopicOptions = field(default_factory=TopicOptions)
@@ -68,22 +73,22 @@ def make_dataset(
     options: MakingOptions,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Add bags to a training set, which may be new or begun. A bag that is finished is not redone.
+    """Add bags to a new or existing training set; finished bags are not made again.
 
     Returns:
         The content of dataset.json.
 
     Raises:
-        BagError: when a bag has not what is needed.
-        DatasetError: when two bags have one name, or a bag was made with other options before,
-            when no frame of a bag can be used, the disk is full, or the folder holds files of
-            another origin.
+        BagError: if a bag lacks what is needed.
+        DatasetError: if two bags have the same name, a bag was made with other options before, no
+            frame of a bag can be used, the disk is full, or the folder holds files of another
+            origin.
     """
     names = [bag_name(path) for path in bags]
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise DatasetError(f"two bags have the name '{repeated[0]}': rename one")
     check_origin(folder)
-    with _full_disk_told(folder):
+    with _full_disk_explained(folder):
         free = options.max_bytes - sum(part["stored_bytes"] for part in finished_parts(folder))
         unmade = sum(not part_file(folder, name).exists() for name in names)
         for path in bags:
@@ -93,7 +98,7 @@ def make_dataset(
 
 
 def bag_name(path: Path) -> str:
-    """The name of a bag in a data set: of its folder or file, without the suffix."""
+    """Name of a bag in a training set: of its folder, or of its file without the suffix."""
     path = path.resolve()
     return path.name if path.is_dir() else path.stem
 
@@ -101,7 +106,7 @@ def bag_name(path: Path) -> str:
 def _make_bag(
     folder: Path, path: Path, options: MakingOptions, budget: int, progress: Progress
 ) -> int:
-    """Returns the bytes of the files that it made: 0 where the bag was finished before."""
+    """Make one bag; return the bytes of its files, 0 if it was finished before."""
     name = bag_name(path)
     made = {"bag_bytes": _size(path), **json.loads(json.dumps(asdict(options)))}
     finished, journal = part_file(folder, name), journal_file(folder, name)
@@ -115,7 +120,7 @@ def _make_bag(
         else:
             plan, left_out = _plan(recording, options, budget)
             lines = [{"made": made, "plan": plan, "left_out": left_out}]
-        # Without what an interruption left half.
+        # Drops a line that an interruption left incomplete.
         write_lines(journal, lines)
         left_out = Counter(lines[0]["left_out"])
         frames, stored = _store_frames(
@@ -123,12 +128,12 @@ def _make_bag(
         )
         left_out += recording.frames.failed + recording.frames.without_depth
         if not frames:
-            journal.unlink()  # nothing is lost, and other options may do
-            raise DatasetError(f"{path}: no frame can be used: {told(left_out)}")
+            journal.unlink()  # nothing is lost, and other options may work
+            raise DatasetError(f"{path}: no frame can be used: {reason_text(left_out)}")
         pairs: list[Pair] = []
         no_pairs: Counter[str] = Counter()
         if recording.poses is not None:
-            pairs, no_pairs = find_pairs(_places(folder, frames), progress)
+            pairs, no_pairs = find_pairs(_reduced(folder, frames), progress)
         part = {
             "name": name,
             "made": made,
@@ -167,14 +172,14 @@ def _store_frames(
     left_out: Counter[str],
     progress: Progress,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Store the frames of the plan that the journal lacks.
+    """Store the frames of the plan that are not in the journal yet.
 
     Args:
         lines: of the journal: the plan, then the frames that are stored.
-        left_out: is told how many could not be stored, by reason.
+        left_out: counts frames that could not be stored, by reason.
 
     Returns:
-        All lines of frames, by time, and the bytes of their files.
+        The lines of all frames, by time, and the bytes of their files.
     """
     plan = {int(stamp): split for stamp, split in lines[0]["plan"].items()}
     frames = {line["stamp_ns"]: line for line in lines[1:]}
@@ -202,7 +207,7 @@ def _store_frames(
 def _plan(
     recording: Recording, options: MakingOptions, budget: int
 ) -> tuple[dict[int, Split], Counter[str]]:
-    """Which frames are made, with their split; what is not, and why."""
+    """Choose the frames with their split; count the others by reason."""
     stamps, left_out = recording.with_depth()
     plan, not_kept = choose_frames(stamps, recording.poses_at(stamps), options.selection)
     left_out += not_kept
@@ -212,7 +217,7 @@ def _plan(
         reasons = recording.frames.failed + recording.frames.without_depth
         damage = "; ".join(recording.frames.damage)
         raise DatasetError(
-            f"{recording.path}: no frame can be used: {told(reasons + left_out) or damage}"
+            f"{recording.path}: no frame can be used: {reason_text(reasons + left_out) or damage}"
         )
     if options.depth_scale is None:
         _check_unit(recording, frames)
@@ -233,7 +238,7 @@ def _plan(
 
 
 def _check_unit(recording: Recording, frames: Sequence[TrainingFrame]) -> None:
-    """Refuse depth that can hardly be metres."""
+    """Refuse depth that is hardly in metres."""
     known = np.concatenate([frame.depth[np.isfinite(frame.depth)] for frame in frames])
     if not known.size or MIN_MEDIAN_DEPTH <= (median := float(np.median(known))) <= (
         MAX_MEDIAN_DEPTH
@@ -242,15 +247,15 @@ def _check_unit(recording: Recording, frames: Sequence[TrainingFrame]) -> None:
     factor = 0.001 if median > MAX_MEDIAN_DEPTH else 1000
     raise DatasetError(
         f"{recording.path}: the median depth on '{recording.depth.topic}' is {median:g} m: the "
-        "unit is probably another one (REP-118: 32FC1 holds metres, 16UC1 millimetres); "
-        f"--depth-scale {factor:g} multiplies by that, --depth-scale 1 takes it as it is"
+        "unit is probably another one (REP-118: 32FC1 holds metres, 16UC1 millimetres); use "
+        f"--depth-scale {factor:g} to convert it, or --depth-scale 1 to keep it"
     )
 
 
 def _store(
     folder: Path, name: str, frame: TrainingFrame, split: Split, quality: int
 ) -> dict[str, Any] | None:
-    """Write a frame; its line of frames.jsonl, None where too little depth is known."""
+    """Write a frame; return its line of frames.jsonl, None if too little depth is known."""
     whole = millimetres(frame.depth)
     rows, columns = np.nonzero(whole)
     if len(rows) < LABELS:
@@ -287,10 +292,10 @@ def _store(
     }
 
 
-def _places(folder: Path, lines: Sequence[dict[str, Any]]) -> list[Place]:
+def _reduced(folder: Path, lines: Sequence[dict[str, Any]]) -> list[ReducedFrame]:
     frames = [frame_from_json(line) for line in lines]
     return [
-        place(
+        reduced_frame(
             frame.camera, read_depth(folder / frame.depth_image), frame.T_world_camera, frame.split
         )
         for frame in frames
@@ -307,14 +312,14 @@ def _size(path: Path) -> int:
 
 
 def _by_name(recording: Recording, text: str) -> str:
-    """A message without the folder of the bag: a training set is handed on."""
+    """A message without the folder of the bag, because training sets are shared."""
     for path in (recording.path, recording.frames.path):
         text = text.replace(str(path), path.name)
     return text
 
 
 @contextmanager
-def _full_disk_told(folder: Path) -> Iterator[None]:
+def _full_disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -322,5 +327,5 @@ def _full_disk_told(folder: Path) -> Iterator[None]:
             raise
         raise DatasetError(
             f"{folder}: the disk is full ({error.filename or 'bags'}); make room, then the same "
-            "command goes on where it stopped"
+            "command continues where it stopped"
         ) from error

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a training set that `vlm3 dataset` made.
+"""Reading a training set made by `vlm3 dataset`.
 
-A folder:
+Its folder holds:
 
-- `frames.jsonl`: a line for each frame, in DepthLM's format (`vlm3_ros.evaluation.depthlm`:
+- `frames.jsonl`: a line per frame, in DepthLM's format (`vlm3_ros.evaluation.depthlm`:
   `image`, `intrinsics`, `pixel_coords`, `depth`) with more keys: `bag`, `stamp_ns`, `depth_image`
   (16-bit PNG of millimetres along Z, 0 where unknown), `T_world_camera` (4 x 4, null where
   unknown), `objects` (`kind`, `centre`, `size`, `yaw` in the world) and `split` ("train" or
   "held_out"). `held_out.jsonl` repeats the lines of the held-out frames.
-- `pairs.jsonl`: a line for each two frames that show enough of the same: `first` and `second`
-  (lines of frames.jsonl, from 0), `covisibility`, `baseline_m`, `rotation_deg` and `split`.
-- `dataset.json`: the bags, the options, counts, and what was left out and why.
+- `pairs.jsonl`: a line per pair of frames with enough covisibility: `first` and `second` (lines of
+  frames.jsonl, from 0), `covisibility`, `baseline_m`, `rotation_deg` and `split`.
+- `dataset.json`: the bags, the options, counts, and what was skipped and why.
 - `images`, `depth`, `pictures`, `report.html`.
 """
 
@@ -40,18 +40,18 @@ FRAMES, HELD_OUT, PAIRS, DESCRIPTION = (
 )
 
 VERSION = 1
-"""Of the format; others are refused."""
+"""Version of the format; others are refused."""
 
 Split = Literal["train", "held_out"]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A rectified image of a recording and what is true of it.
+    """A rectified image of a recording with its ground truth.
 
     `image`, `depth_image`: paths within the folder. `pixels`: (u, v) of labelled pixels, shape
     (n, 2), and their `depths`, metres along Z, shape (n,). `T_world_camera`: shape (4, 4), takes
-    points of the optical frame to the world of the bag's poses; None where unknown. `objects`:
+    points of the optical frame to the world of the bag's poses; None if unknown. `objects`:
     boxes in that world.
     """
 
@@ -69,10 +69,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two frames of one bag and one split: places in `Dataset.frames`.
+    """Two frames of one bag and one split, by index in `Dataset.frames`.
 
-    `covisibility`: share of each image that the other one shows, the smaller of both ways.
-    `baseline_m`, `rotation_deg`: how far apart and how much turned the camera was.
+    `covisibility`: share of each image that the other one shows, the smaller of both directions.
+    `baseline_m`, `rotation_deg`: motion of the camera between them.
     """
 
     first: int
@@ -85,7 +85,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training set. `description`: what dataset.json says."""
+    """A training set. `description`: the content of dataset.json."""
 
     folder: Path
     frames: tuple[Frame, ...]
@@ -94,16 +94,16 @@ class Dataset:
 
 
 def load_dataset(folder: Path | str) -> Dataset:
-    """Read all but the images of a training set.
+    """Read a training set, without its images.
 
     Raises:
-        DatasetError: naming the file and the line that is missing or wrong.
+        DatasetError: naming the file, and the line if one is wrong.
     """
     folder = Path(folder)
     if not (folder / DESCRIPTION).is_file():
         raise DatasetError(
-            f"{folder}: there is no {DESCRIPTION}: `vlm3 dataset` makes such a folder, and goes on "
-            "with one that it has begun"
+            f"{folder}: there is no {DESCRIPTION}: make the folder with `vlm3 dataset`, which also "
+            "finishes one that it has begun"
         )
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -112,8 +112,8 @@ def load_dataset(folder: Path | str) -> Dataset:
         raise DatasetError(f"{folder / DESCRIPTION}: it cannot be read: {error!r}") from error
     if version != VERSION:
         raise DatasetError(
-            f"{folder / DESCRIPTION}: version {version!r} of the format; this program reads "
-            f"{VERSION}"
+            f"{folder / DESCRIPTION}: the format has version {version!r}; this program reads "
+            f"version {VERSION}"
         )
     frames = []
     for source, content in _lines(folder / FRAMES):
@@ -133,10 +133,9 @@ def load_dataset(folder: Path | str) -> Dataset:
 
 
 def read_view(dataset: Dataset, index: int) -> View:
-    """A frame with its image and its depth.
+    """Read a frame with its image and its depth.
 
-    `depth` is NaN where unknown, `T_world_camera` is NaN where unknown; `kind` is the name of the
-    bag.
+    `depth` and `T_world_camera` are NaN where unknown; `kind` is the name of the bag.
 
     Raises:
         DatasetError: naming the image that cannot be read.
@@ -163,28 +162,28 @@ def read_view(dataset: Dataset, index: int) -> View:
 
 
 def read_depth(path: Path) -> NDArray[np.float32]:
-    """Metres along Z of a 16-bit PNG of millimetres, shape (height, width), NaN where unknown.
+    """Read metres along Z from a 16-bit PNG of millimetres, shape (height, width), NaN if unknown.
 
     Raises:
         DatasetError: naming the file that cannot be read.
     """
     pixels = _decoded(path, cv2.IMREAD_UNCHANGED, np.uint16)
     if pixels.ndim != 2:
-        raise DatasetError(f"{path}: it is no depth image: it has colours")
+        raise DatasetError(f"{path}: it is not a depth image: it has colours")
     return np.where(pixels > 0, pixels.astype(np.float32) / 1000, np.float32(np.nan))
 
 
 def frame_from_json(content: dict[str, Any]) -> Frame:
-    """A frame of a line of frames.jsonl.
+    """Read a frame from a line of frames.jsonl.
 
     Raises:
-        KeyError, TypeError, ValueError: when a key is missing or a value senseless.
+        KeyError, TypeError, ValueError: if a key is missing or a value is wrong.
     """
     fx, fy, cx, cy, width, height = content["intrinsics"]
     pixels = np.asarray(content["pixel_coords"], dtype=float).reshape(-1, 2)
     depths = np.asarray(content["depth"], dtype=float)
     if depths.shape != (len(pixels),) or not (np.isfinite(depths) & (depths > 0)).all():
-        raise ValueError(f"'depth' holds no positive number for each of {len(pixels)} pixels")
+        raise ValueError(f"'depth' must hold a positive number for each of {len(pixels)} pixels")
     return Frame(
         bag=content["bag"],
         stamp_ns=int(content["stamp_ns"]),
@@ -220,7 +219,7 @@ def _pair(content: dict[str, Any], frames: list[Frame]) -> Pair:
     )
     for index in (pair.first, pair.second):
         if not 0 <= index < len(frames):
-            raise ValueError(f"there is no frame {index}, {FRAMES} has {len(frames)}")
+            raise ValueError(f"there is no frame {index}: {FRAMES} has {len(frames)}")
         if frames[index].T_world_camera is None:
             raise ValueError(f"frame {index} has no pose")
         if frames[index].split != pair.split:
@@ -229,7 +228,7 @@ def _pair(content: dict[str, Any], frames: list[Frame]) -> Pair:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The lines of a file of JSON, each with its place in words."""
+    """The contents of a file of JSON lines, each with its file and line number."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -250,20 +249,20 @@ def _decoded(path: Path, flags: int, dtype: type[np.generic]) -> NDArray[Any]:
         raise DatasetError(f"{path}: it cannot be read: {error}") from error
     pixels = cv2.imdecode(data, flags) if data.size else None
     if pixels is None or pixels.dtype != dtype:
-        raise DatasetError(f"{path}: it is damaged, or no such image")
+        raise DatasetError(f"{path}: it is damaged, or not an image of this kind")
     return pixels
 
 
 def _inside(path: Any) -> str:
     if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
-        raise ValueError(f"{path!r} is no path within the folder")
+        raise ValueError(f"{path!r} is not a path within the folder")
     return path
 
 
 def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=float)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"'{name}' is no array of {'x'.join(map(str, shape))} finite numbers")
+        raise ValueError(f"'{name}' is not an array of {'x'.join(map(str, shape))} finite numbers")
     return array
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bag as a source of training frames: what it has, when, and what is true of its images."""
+"""A bag as a source of training frames: its topics and stamps, and images with ground truth."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.boxes import BOXES_TYPE, boxes_from_message
-from vlm3_lab.datasets.lidar import SCAN_SECONDS, projected_depth
+from vlm3_lab.datasets.ground_truth import (
+    BOXES_TYPE,
+    SCAN_SECONDS,
+    boxes_from_message,
+    projected_depth,
+)
 from vlm3_lab.scenes.scene import SceneObject
 from vlm3_ros.bags.nearest import NearestMessages
 from vlm3_ros.bags.poses import TruePoses
@@ -30,15 +34,15 @@ from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.clouds import CLOUD_TYPE, points_from_message
 
 REGISTERED_METRES = 0.001
-"""Depth images from farther away than this do not show what the images show at the same pixels."""
+"""Largest distance between the frames of depth images and images that are registered."""
 
 
 @dataclass(frozen=True)
 class TopicOptions:
-    """Which topics of a bag are used; found by type and content where None.
+    """Topics of a bag; those that are None are found by type and content.
 
     `ground_truth`: a topic or a TF frame, see `find_true_poses`. `is_rectified`: the images are
-    rectified already.
+    already rectified.
     """
 
     image: str | None = None
@@ -51,9 +55,9 @@ class TopicOptions:
 
 @dataclass(frozen=True)
 class DepthSource:
-    """Where depth comes from: a topic of depth images, or of the scans of a LiDAR.
+    """Where depth comes from: a topic of depth images, or of LiDAR scans.
 
-    `seconds`: how far in time it may be from an image. `T_camera_lidar`: of scans, shape (4, 4).
+    `seconds`: largest time between depth and an image. `T_camera_lidar`: for scans, shape (4, 4).
     """
 
     topic: str
@@ -63,10 +67,10 @@ class DepthSource:
 
 @dataclass(frozen=True)
 class TrainingFrame:
-    """A rectified image with its truth.
+    """A rectified image with its ground truth.
 
     `image`: RGB, shape (camera.height, camera.width, 3), uint8. `depth`: metres along Z, same
-    height and width, NaN where unknown. `T_world_camera`: shape (4, 4), None where unknown.
+    height and width, NaN where unknown. `T_world_camera`: shape (4, 4); None if unknown.
     """
 
     stamp_ns: int
@@ -79,11 +83,11 @@ class TrainingFrame:
 
 @dataclass(frozen=True)
 class Recording:
-    """A bag that frames are taken of; `open_recording` makes it.
+    """A bag to take frames from; `open_recording` opens it.
 
-    `path`: as given. `optical`: the frame of the images. `no_poses`: why there are none, "" where
-    there are. `boxes`: topic of boxes of objects. `stamps_ns`: of all images, ascending, and of all
-    depth, `depth_ns`. `notes`: what is to be known.
+    `path`: as given. `optical`: the TF frame of the images. `no_poses`: why there are no poses, or
+    "". `boxes`: topic of boxes of objects. `stamps_ns`, `depth_ns`: stamps of all images and of all
+    depth, ascending. `notes`: remarks for the report. `left_out_boxes`: skipped boxes by reason.
     """
 
     path: Path
@@ -99,16 +103,16 @@ class Recording:
     notes: list[str] = field(default_factory=list)
 
     def poses_at(self, stamps_ns: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """T_world_camera at these times, shape (n, 4, 4), NaN where unknown; None without poses."""
+        """T_world_camera at these times, shape (n, 4, 4), NaN if unknown; None without poses."""
         if self.poses is None:
             return None
         return self.poses.base.at(stamps_ns) @ self.poses.T_base_camera
 
     def with_depth(self) -> tuple[NDArray[np.int64], Counter[str]]:
-        """The stamps of images that have depth, and how many have none, and why.
+        """The stamps of images with depth, and the number of images without it by reason.
 
         Raises:
-            BagError: when none has; says how far apart images and depth are.
+            BagError: if no image has depth; says how far apart images and depth are.
         """
         gaps = _nearest_seconds(self.stamps_ns, self.depth_ns)
         lost = gaps > self.depth.seconds
@@ -121,14 +125,14 @@ class Recording:
         if lost.all():
             raise BagError(
                 f"{self.path}: none of the {len(gaps)} images has depth {far}; record both with "
-                "the clock of one machine, or name another topic (--depth-topic)"
+                "the clock of one machine, or choose another topic (--depth-topic)"
             )
         return self.stamps_ns[~lost], Counter({f"no depth {far}": int(lost.sum())})
 
     def read(self, stamps_ns: Collection[int], depth_scale: float) -> Iterator[TrainingFrame]:
-        """The frames of these stamps that can be decoded and have depth.
+        """Read the frames at these stamps that can be decoded and have depth.
 
-        `self.frames` counts the others, `self.left_out_boxes` boxes; the counts begin anew.
+        Resets the counts: `self.frames` counts other frames, `self.left_out_boxes` skipped boxes.
         """
         self.left_out_boxes.clear()
         with open_bag(self.frames.path) as scans_bag, open_bag(self.frames.path) as boxes_bag:
@@ -146,17 +150,17 @@ class Recording:
                 poses = self.poses_at(np.array([stamp]))
                 pose = poses[0] if poses is not None and np.isfinite(poses).all() else None
                 objects: tuple[SceneObject, ...] = ()
-                found = boxes.at(stamp, SCAN_SECONDS)
-                if found is not None and pose is not None:
-                    objects = self._boxes(found, T_camera_frame)
+                message = boxes.at(stamp, SCAN_SECONDS)
+                if message is not None and pose is not None:
+                    objects = self._boxes(message, T_camera_frame)
                 yield TrainingFrame(stamp, frame.image, frame.camera, depth, pose, objects)
 
     def _boxes(
         self, message: Any, T_camera_frame: dict[str, Transform | None]
     ) -> tuple[SceneObject, ...]:
-        """The boxes of a message in the world of the poses, from where the camera was at its time.
+        """The boxes of a message in the world of the poses, as of the message's stamp.
 
-        `T_camera_frame` is added to: it keeps what TF said, by frame; None where it did not.
+        `T_camera_frame` caches transforms from TF by frame; None if TF does not fix the frame.
         """
         assert self.poses is not None
         name = message.header.frame_id.lstrip("/")
@@ -168,8 +172,8 @@ class Recording:
         T_fixed = T_camera_frame[name]
         if T_fixed is None:
             self.left_out_boxes[
-                f"boxes in '{name}', which is not the world '{self.poses.world}', nor does TF fix "
-                "it to the camera"
+                f"boxes in '{name}', which is neither the world '{self.poses.world}' nor fixed to "
+                "the camera by TF"
             ] += len(message.detections)
             return ()
         T_world_camera = (
@@ -180,7 +184,7 @@ class Recording:
     def _scanned(
         self, scans: NearestMessages, stamp_ns: int, camera: PinholeCamera
     ) -> NDArray[np.float32] | None:
-        """The depth of a scan, moved to where the camera was when it took the image."""
+        """Depth from a scan, seen from the camera's pose at the image's stamp."""
         scan = scans.at(stamp_ns, self.depth.seconds)
         if scan is None:
             return None
@@ -199,11 +203,11 @@ class Recording:
 
 @contextmanager
 def open_recording(path: Path, topics: TopicOptions) -> Iterator[Recording]:
-    """Find what frames can be made of; of a recording that was cut off, in what is whole of it.
+    """Open a bag and find its images, depth, poses and boxes; skip what is damaged.
 
     Raises:
-        BagError: when the bag cannot be read, has no images, CameraInfo or depth, what was named is
-            missing, or several topics would do.
+        BagError: if the bag cannot be read, has no images, CameraInfo or depth, lacks a named
+            topic, or several topics match.
     """
     with bag_source(
         path,
@@ -223,14 +227,14 @@ def open_recording(path: Path, topics: TopicOptions) -> Iterator[Recording]:
                 if topics.depth is None:
                     _check_same_place(bag, depth.topic, optical, other, frames.damage)
                 notes.append(
-                    f"depth is in frame '{other}', images in '{optical}': it was taken as "
-                    "registered to them, for their sizes are the same"
+                    f"depth is in frame '{other}', images in '{optical}': depth was taken as "
+                    "registered to them, as the sizes are equal"
                 )
             boxes = [topic.name for topic in bag.topics_of_type(BOXES_TYPE)]
             if len(boxes) > 1:
-                notes.append(f"objects are those of '{boxes[0]}', not of {', '.join(boxes[1:])}")
+                notes.append(f"objects come from '{boxes[0]}', not from {', '.join(boxes[1:])}")
             if boxes and source.poses is None:
-                notes.append("boxes of objects are left out: without poses they have no world")
+                notes.append("boxes of objects are skipped: they need poses")
             stamps = _stamps(bag, frames.topics.image, frames.damage)
             depth_ns = _stamps(bag, depth.topic, frames.damage)
         if len(stamps) < source.images and not frames.damage:
@@ -250,7 +254,7 @@ def open_recording(path: Path, topics: TopicOptions) -> Iterator[Recording]:
 
 
 def _depth_source(bag: Bag, frames: BagFrames, topics: TopicOptions, optical: str) -> DepthSource:
-    """Depth images where there are any and no LiDAR is named."""
+    """Choose depth images if there are any and no LiDAR is named, else LiDAR scans."""
     if frames.topics.depth is not None and topics.lidar is None:
         return DepthSource(frames.topics.depth, ASSOCIATION_SECONDS)
     clouds = [topic.name for topic in bag.topics_of_type(CLOUD_TYPE)]
@@ -258,8 +262,8 @@ def _depth_source(bag: Bag, frames: BagFrames, topics: TopicOptions, optical: st
         clouds = [bag.topic(topics.lidar, [CLOUD_TYPE]).name]
     if not clouds:
         raise BagError(
-            f"{bag.path}: neither depth images nor the point clouds of a LiDAR: nothing says how "
-            f"far things are; {bag.contents()}"
+            f"{bag.path}: neither depth images nor point clouds of a LiDAR: depth is unknown; "
+            f"{bag.contents()}"
         )
     if len(clouds) > 1:
         raise BagError(
@@ -276,7 +280,7 @@ def _depth_source(bag: Bag, frames: BagFrames, topics: TopicOptions, optical: st
 def _check_same_place(
     bag: Bag, topic: str, optical: str, depth_frame: str, damage: list[str]
 ) -> None:
-    """Refuse depth images that TF says were taken from elsewhere: they are not registered."""
+    """Refuse depth images taken from another place according to TF: they are not registered."""
     T_optical_depth = _fixed(bag, optical, depth_frame, damage)
     if T_optical_depth is None:
         return
@@ -285,12 +289,12 @@ def _check_same_place(
         raise BagError(
             f"{bag.path}: depth on '{topic}' is in frame '{depth_frame}', {1000 * metres:.0f} mm "
             f"from '{optical}' of the images: it is probably not registered to them; record "
-            "registered depth, or name this topic (--depth-topic) if it is"
+            "registered depth, or name this topic (--depth-topic) if it is registered"
         )
 
 
 def _fixed(bag: Bag, target: str, source: str, damage: list[str]) -> Transform | None:
-    """T_target_source, None where TF does not fix the two frames to one another."""
+    """T_target_source; None if TF does not fix the two frames to each other."""
     try:
         return static_transform(bag, target, source, damage)
     except BagError:
@@ -298,7 +302,7 @@ def _fixed(bag: Bag, target: str, source: str, damage: list[str]) -> Transform |
 
 
 def _stamps(bag: Bag, topic: str, damage: list[str]) -> NDArray[np.int64]:
-    """Stamps of a topic's headers, ascending, each once."""
+    """Unique stamps of a topic's headers, ascending."""
     messages = up_to_damage(bag.messages([topic]), damage)
     return np.unique(
         np.array([stamp_nanoseconds(m.content.header) for m in messages], dtype=np.int64)
@@ -308,7 +312,7 @@ def _stamps(bag: Bag, topic: str, damage: list[str]) -> NDArray[np.int64]:
 def _nearest_seconds(
     stamps_ns: NDArray[np.int64], others_ns: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """From each stamp to the nearest other one, seconds; infinite where there is none."""
+    """Seconds from each stamp to the nearest of `others_ns`; infinite if there are none."""
     if not len(others_ns):
         return np.full(len(stamps_ns), np.inf)
     after = np.searchsorted(others_ns, stamps_ns).clip(0, len(others_ns) - 1)

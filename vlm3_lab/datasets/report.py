@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in a training set: tables, distributions and pictures."""
+"""Report on a training set: tables, distributions and pictures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.pairs import matches
+from vlm3_lab.datasets.frame_pairs import matches
 from vlm3_lab.datasets.reading import Dataset, read_view
-from vlm3_lab.datasets.selection import evenly_spread, told
+from vlm3_lab.datasets.selection import evenly_spread, reason_text
 from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.figures import png_source, svg_source
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 4
-"""Frames, and pairs, that a report shows, evenly taken."""
+"""Frames, and pairs, that a report shows, taken evenly."""
 
 MATCHES = 12
-"""Matches that are drawn of a pair."""
+"""Matches that are drawn per pair."""
 
 _SPLITS = ("train", "held_out")
 _COLOURS = {"train": "#2c6fae", "held_out": "#c8401e"}
 
 
 def write_report(dataset: Dataset) -> list[str]:
-    """Write report.html and pictures/*.png; returns the names of what was written."""
+    """Write report.html and pictures/*.png; return the names of the written files."""
     pictures = dataset.folder / "pictures"
     pictures.mkdir(exist_ok=True)
     drawn = {"frames.png": "Frames, their labelled pixels and their depth"}
     draw_depth_frames(
-        _shown_frames(dataset), pictures / "frames.png", "Frames and what is known of their depth"
+        _shown_frames(dataset), pictures / "frames.png", "Frames and their known depth"
     )
     if dataset.pairs:
-        drawn["pairs.png"] = "Pairs and where both images show the same"
+        drawn["pairs.png"] = "Pairs and points that both images show"
         draw_pair_frames(
             _shown_pairs(dataset),
             pictures / "pairs.png",
             "Pairs: true motions and true matches",
-            legend="dots and lines: where both images show the same, by depth and poses",
+            legend="dots and lines: points that both images show, from depth and poses",
         )
     figure = plot_distributions(dataset)
     figure.savefig(pictures / "distributions.png", dpi=110)
@@ -70,10 +70,10 @@ def write_report(dataset: Dataset) -> list[str]:
 
 
 def dataset_tables(dataset: Dataset) -> list[TextTable]:
-    """What there is of each split, and how it is distributed."""
+    """Tables of the contents of each split, and of their distributions."""
     counts = dataset.description["counts"]
     made = TextTable(
-        "what was made",
+        "contents",
         ("", "frames", "depth labels", "pairs", "frames with objects"),
         tuple(
             (
@@ -95,29 +95,29 @@ def dataset_tables(dataset: Dataset) -> list[TextTable]:
         if len(values)
     ]
     columns = ("", "5 %", "25 %", "median", "75 %", "95 %")
-    return [made, TextTable("how it is distributed", columns, tuple(rows), has_baselines=False)]
+    return [made, TextTable("distributions", columns, tuple(rows), has_baselines=False)]
 
 
 def left_out_facts(dataset: Dataset) -> dict[str, str]:
-    """By bag, what was left out and why, and what is to be known; in words."""
+    """Per bag, in words: what was skipped and why, and remarks."""
     facts = {}
     for bag in dataset.description["bags"]:
         name = bag["name"]
         facts[f"{name}: depth"] = bag["topics"]["depth"]
         facts[f"{name}: poses"] = bag["poses"] or f"none, so there are no pairs: {bag['no_poses']}"
-        facts[f"{name}: {bag['frames']} of {bag['images']} images were kept; left out"] = (
-            told(bag["left_out"]) or "none"
+        facts[f"{name}: {bag['frames']} of {bag['images']} images were kept; skipped"] = (
+            reason_text(bag["left_out"]) or "none"
         )
         for what in ("pairs", "boxes"):
             if bag[f"left_out_{what}"]:
-                facts[f"{name}: {what} left out"] = told(bag[f"left_out_{what}"])
+                facts[f"{name}: {what} skipped"] = reason_text(bag[f"left_out_{what}"])
         if bag["notes"]:
-            facts[f"{name}: to be known"] = "; ".join(bag["notes"])
+            facts[f"{name}: remarks"] = "; ".join(bag["notes"])
     return facts
 
 
 def plot_distributions(dataset: Dataset) -> Figure:
-    """Histograms of depth and, where there are pairs, of what sets them apart."""
+    """Histograms of depth and, if there are pairs, of covisibility, baseline and rotation."""
     from matplotlib.figure import Figure
 
     measured = _measured(dataset)
@@ -138,7 +138,7 @@ def plot_distributions(dataset: Dataset) -> Figure:
 
 
 def _measured(dataset: Dataset) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """By quantity and split: all values."""
+    """All values by quantity and split."""
     measured: dict[str, dict[str, NDArray[np.float64]]] = {}
     for split in _SPLITS:
         frames = [frame for frame in dataset.frames if frame.split == split]
@@ -178,12 +178,14 @@ def _shown_pairs(dataset: Dataset) -> list[PairFrame]:
         )
         pixels1 = np.stack([columns, rows], -1)[chosen].astype(float)
         pixels2 = matches(first, second, pixels1)
-        found = np.flatnonzero(np.isfinite(pixels2[:, 0]))[:MATCHES]
+        matched = np.flatnonzero(np.isfinite(pixels2[:, 0]))[:MATCHES]
         title = (
             f"frames {pair.first} and {pair.second} of {dataset.frames[pair.first].bag}, "
             f"{pair.split.replace('_', ' ')}: covisibility {pair.covisibility:.0%}"
         )
         motion = np.linalg.inv(first.T_world_camera) @ second.T_world_camera
         images = (first.image, second.image)
-        shown.append(PairFrame(title, images, pixels1[found], pixels2[found], None, None, motion))
+        shown.append(
+            PairFrame(title, images, pixels1[matched], pixels2[matched], None, None, motion)
+        )
     return shown

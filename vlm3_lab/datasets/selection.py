@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frames of a recording are kept, and which of them are held out."""
+"""Choice of the frames of a recording that are kept, and of those that are held out."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vlm3_lab.datasets.reading import Split
 from vlm3_ros.geometry.motion import inverse, rotation_angle
 
 MIN_TURN_DEG = 2.0
-"""A camera that turned so far shows something else, even where it did not move."""
+"""A camera that turned this far shows something else, even if it did not move."""
 
 _TOLERANCE_NS = 1_000_000
-"""Stamps of a regular recording are rounded."""
+"""Tolerance for the rounded stamps of a regular recording."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is kept of each bag.
+    """Which frames are kept of each bag.
 
     Attributes:
-        held_out: share of the time, at its end, whose frames are held out; 0 for none.
-        held_out_gap: seconds before it from which nothing is kept.
-        min_gap: seconds between two frames at least.
-        min_motion: metres that the camera moved since the last frame at least, unless it turned by
-            `MIN_TURN_DEG`; 0 keeps frames of a camera that stands.
-        max_images: frames at most, evenly taken.
+        held_out: share of the bag's duration, at its end, whose frames are held out; 0 for none.
+        held_out_gap: seconds before the held-out part from which no frame is kept.
+        min_gap: least seconds between two frames.
+        min_motion: least metres that the camera must move between two frames, unless it turns by
+            `MIN_TURN_DEG`; 0 keeps the frames of a camera at rest.
+        max_images: most frames, taken evenly.
     """
 
     held_out: float = 0.2
@@ -45,12 +45,13 @@ def choose_frames(
     poses: NDArray[np.float64] | None,
     selection: Selection,
 ) -> tuple[dict[int, Split], Counter[str]]:
-    """The stamps of the frames that are kept with their split, and how many are not, by reason.
+    """The stamps of the kept frames with their split, and the number of others by reason.
 
     Args:
         stamps_ns: ascending, shape (n,), of frames that could be kept.
-        poses: T_world_camera at these times, shape (n, 4, 4), NaN where unknown; None without.
-        selection: what is kept.
+        poses: T_world_camera at these times, shape (n, 4, 4), NaN where unknown; None if there are
+            no poses.
+        selection: which frames are kept.
     """
     left_out: Counter[str] = Counter()
     splits = _splits(stamps_ns, selection, left_out)
@@ -77,14 +78,14 @@ def choose_frames(
 
 
 def evenly_spread(items: list[int], count: int) -> list[int]:
-    """So many of them, evenly taken, the first and the last among them; all where they are few."""
+    """At most `count` items, taken evenly, with the first and the last."""
     if len(items) <= count:
         return items
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-def told(reasons: Mapping[str, int]) -> str:
-    """Reasons and how often each, in words."""
+def reason_text(reasons: Mapping[str, int]) -> str:
+    """Reasons and their counts as text."""
     return "; ".join(f"{count} times: {reason}" for reason, count in reasons.items())
 
 
@@ -109,7 +110,7 @@ def _splits(
 
 
 def _stands(before: NDArray[np.float64], now: NDArray[np.float64], min_motion: float) -> bool:
-    """Whether the camera hardly moved; not where a pose is unknown."""
+    """Whether the camera hardly moved; False if a pose is unknown."""
     motion = inverse(before) @ now
     if not np.isfinite(motion).all() or min_motion == 0:
         return False

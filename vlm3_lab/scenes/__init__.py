@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Procedural scenes with exact depth, poses and boxes: training data and the sample bag.
+"""Procedural scenes with exact depth, poses and boxes, for training data and the sample bag.
 
 World frames follow REP-103 (x forward, y left, z up, metres), camera frames are optical.
 """

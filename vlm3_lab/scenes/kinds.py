@@ -28,7 +28,7 @@ def sample_scene(rng: np.random.Generator, kind: str) -> Scene:
     """A random scene of one of `KINDS`.
 
     Raises:
-        KeyError: when the kind is unknown.
+        KeyError: if the kind is unknown.
     """
     return {"room": _room, "corridor": _corridor, "yard": _yard, "street": _street}[kind](rng)
 
@@ -48,7 +48,7 @@ def _look(rng: np.random.Generator, outdoors: bool) -> Look:
 
 
 def _corners(low: Vector, high: Vector) -> list[tuple[Vector, Vector, Vector]]:
-    """The four sides of a rectangle: start, end, and the normal that points inside."""
+    """The four sides of a rectangle: start, end, and the normal that points inwards."""
     a, b = np.array([low[0], low[1]]), np.array([high[0], low[1]])
     c, d = np.array([high[0], high[1]]), np.array([low[0], high[1]])
     inward = [np.array(v, float) for v in ((0, 1, 0), (-1, 0, 0), (0, -1, 0), (1, 0, 0))]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A ray caster for procedural scenes: exact depth, a few milliseconds per picture.
 
-Every ray through a pixel is scaled to Z = 1, so that its parameter at a surface is the depth. Dot
+The ray through a pixel is scaled to Z = 1, so that its parameter at a surface is the depth. Dot
 products of a fixed vector with all rays are affine in the pixel: two short vectors and one outer
-sum instead of a product per pixel.
+sum replace a product per pixel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Plane = NDArray[np.float32]
 
 
 class _Canvas:
-    """The picture in the making: nearest depth, surface and its texture coordinates."""
+    """The unfinished picture: per pixel the nearest depth, its surface and texture coordinates."""
 
     def __init__(self, scene: Scene, camera: PinholeCamera, T_world_camera: NDArray[np.float64]):
         self.scene, self.camera = scene, camera
@@ -44,19 +44,19 @@ class _Canvas:
         self.extents: list[tuple[float, float]] = []
 
     def dot(self, vector: NDArray[np.float64], window: Slices) -> Plane:
-        """World vector times every ray of the window."""
+        """Dot product of a world vector with every ray of the window."""
         a, b, c = (self.R_camera_world @ vector).astype(np.float32)
         return (b * self.y[window[0]] + c)[:, None] + (a * self.x[window[1]])[None]
 
     def window(self, corners: NDArray[np.float64]) -> Slices | None:
-        """Pixels that a convex body with these world corners, shape (n, 3), can cover."""
+        """Pixels that a convex body with corners in the world, shape (n, 3), can cover, if any."""
         points = (corners - self.position) @ self.R_camera_world.T
         z = points[:, 2]
         if (z < NEAR).all():
             return None
         front = points[z >= NEAR]
         if len(front) < len(points):
-            # Where an edge between any two corners crosses the near plane bounds the rest.
+            # The points where edges between any two corners cross the near plane bound the rest.
             back = points[z < NEAR]
             share = (front[:, None, 2] - NEAR) / (front[:, None, 2] - back[None, :, 2])
             crossing = front[:, None] + share[..., None] * (back[None] - front[:, None])
@@ -82,7 +82,7 @@ class _Canvas:
         material: Material,
         extent: tuple[float, float],
     ) -> None:
-        """Keep what is nearer than what was painted before."""
+        """Paint the pixels of `hit`, which are nearer than what was painted before."""
         np.copyto(self.depth[window], depth, where=hit)
         np.copyto(self.surface[window], np.int16(len(self.materials)), where=hit)
         np.copyto(self.u[window], u, where=hit)
@@ -93,7 +93,7 @@ class _Canvas:
         self.extents.append(extent)
 
     def lambert(self, normal_dot_sun: Plane | float) -> Any:
-        """Light on a surface whose normal has this dot product with the direction of the sun."""
+        """Light on a surface, from the dot product of its normal and the direction of the sun."""
         ambient = self.scene.look.ambient
         return np.float32(ambient) + np.float32(1 - ambient) * np.maximum(normal_dot_sun, 0)
 
@@ -189,14 +189,14 @@ class _Canvas:
 
     @staticmethod
     def _near_root(a: Plane, half_b: Plane, c: float) -> Plane:
-        """The smaller root of a t^2 + 2 half_b t + c, inf where there is none."""
+        """The smaller root of a t^2 + 2 half_b t + c; inf if there is none."""
         inner = half_b * half_b - a * np.float32(c)
         with np.errstate(divide="ignore", invalid="ignore"):
             root = (-half_b - np.sqrt(np.maximum(inner, 0))) / a
         return np.where(inner > 0, root, np.float32(np.inf)).astype(np.float32)
 
     def colours(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Textures, light and the camera's response."""
+        """Apply textures, light and the camera's response."""
         look = self.scene.look
         values, offsets = atlas()
         patterns = np.array([m.pattern_index for m in self.materials], np.int64)
@@ -205,7 +205,8 @@ class _Canvas:
         surface = self.surface
         sky = surface < 0
         period = periods[surface]
-        # The wider of the two footprints would blur floors too early, the narrower flickers.
+        # A compromise: the wider of the two footprints would blur floors too early, the narrower
+        # would flicker.
         footprint = self.depth / np.float32(self.camera.fx) / np.sqrt(np.maximum(self.slant, 0.02))
         with np.errstate(invalid="ignore", divide="ignore"):
             texels = footprint * SIDE / period.min(-1)
@@ -237,12 +238,12 @@ def render(
     T_world_camera: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Picture and depth of a scene.
+    """Render picture and depth of a scene.
 
     Args:
         camera: intrinsics of the picture.
         T_world_camera: shape (4, 4), takes points of the optical frame to the world.
-        rng: of the sensor noise.
+        rng: draws the sensor noise.
 
     Returns:
         RGB, shape (height, width, 3), uint8; depth along Z in metres, shape (height, width),

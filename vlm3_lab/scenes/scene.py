@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a procedural scene is made of: textured rectangles, balls, upright pillars, and light."""
+"""The parts of a procedural scene: textured rectangles, balls, upright pillars, and light."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Colour = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Material:
-    """A pattern from `textures` and the two colours that it mixes."""
+    """A pattern from `textures` and the two colours it mixes."""
 
     pattern: str
     dark: Colour
@@ -65,7 +65,7 @@ class Pillar:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A thing of a known kind with its upright box.
+    """An object of a known kind with its upright box.
 
     `centre` and `size` (length, width, height) in metres; `yaw` in radians about world z.
     """

@@ -17,7 +17,7 @@ from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import PinholeCamera
 
 CLEARANCE = 0.45
-"""Metres that a robot's middle keeps to walls and things."""
+"""Metres between the robot's centre and walls or things, at least."""
 
 
 class PathError(Vlm3Error):
@@ -42,14 +42,15 @@ class Path:
 def sample_path(
     scene: Scene, rng: np.random.Generator, duration: float, rate: float, max_speed: float = 0.6
 ) -> Path:
-    """A smooth drive that keeps clear of everything in the scene.
+    """Draw a smooth drive that keeps clear of everything in the scene.
 
     Args:
         duration: seconds.
-        rate: poses a second.
+        rate: poses per second.
+        max_speed: m/s.
 
     Raises:
-        PathError: when none is found, as in a scene that is too small or too full.
+        PathError: if none is found, as in a scene that is too small or too full.
     """
     count, dt = round(duration * rate), 1 / rate
     for _ in range(2000):
@@ -64,7 +65,7 @@ def sample_path(
         if along_x:
             yaw_rate *= 0.3
         yaws = float(yaw) + np.concatenate([[0], np.cumsum(yaw_rate[:-1] * dt)])
-        # A unicycle turns and drives at once: the chord points along the mean heading of a step.
+        # A unicycle turns while it drives: the chord points along the mean heading of a step.
         chord = yaws[:-1] + yaw_rate[:-1] * dt / 2
         steps = speed[:-1, None] * dt * np.stack([np.cos(chord), np.sin(chord)], -1)
         positions = start + np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
@@ -112,11 +113,13 @@ def sample_sequence(
     camera_height: float = 0.8,
     camera_pitch_deg: float = 5.0,
 ) -> Sequence:
-    """A drive through a new scene that has room for it.
+    """Draw a scene and a drive through it.
 
     Args:
-        kind: one of `KINDS`; drawn evenly when None.
-        camera_height: metres over the base.
+        kind: one of `KINDS`; drawn evenly if None.
+        duration: seconds.
+        rate: poses per second.
+        camera_height: metres above the base.
         camera_pitch_deg: of the camera, positive looks down (REP-103).
     """
     T_base_camera = camera_pose(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Surface patterns of standard pitch: bricks, tiles and boards are what makes a picture metric.
+"""Surface patterns of standard pitch: bricks, tiles and boards give an image its metric scale.
 
-A pattern is a grey picture that repeats every `period` metres. A surface mixes its two colours by
-it. Each pattern keeps its smaller copies (mip levels), so that distant surfaces do not flicker.
+A pattern is a grey picture that repeats every `period` metres and mixes the two colours of a
+surface. Each pattern has smaller copies (mip levels), so that distant surfaces do not flicker.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _noise(rng: np.random.Generator, octaves: tuple[int, ...]) -> NDArray[np.flo
 
 
 def _joints(columns: int, rows: int, width: float, shift: float = 0.0) -> NDArray[np.float32]:
-    """1 on the stones, 0 in the joints of `width` (share of a stone's height); rows may shift."""
+    """1 on stones, 0 in joints of `width` (share of a stone's height); `shift` offsets the rows."""
     v, u = np.meshgrid(
         (np.arange(SIDE) + 0.5) / SIDE, (np.arange(SIDE) + 0.5) / SIDE, indexing="ij"
     )
@@ -49,7 +49,7 @@ def _joints(columns: int, rows: int, width: float, shift: float = 0.0) -> NDArra
 def _stones(
     rng: np.random.Generator, columns: int, rows: int, width: float, shift: float, vary: float
 ) -> NDArray[np.float32]:
-    """Stones that differ a little in brightness, between dark joints."""
+    """Stones of slightly different brightness between dark joints."""
     v, u = np.meshgrid(
         (np.arange(SIDE) + 0.5) / SIDE, (np.arange(SIDE) + 0.5) / SIDE, indexing="ij"
     )
@@ -97,7 +97,7 @@ PATTERNS: dict[str, tuple[tuple[float, float], Pattern]] = {
     "crate": ((0.0, 0.0), lambda rng: _panels(1, 1, 0.12) * _joints(1, 5, 0.12)),
     "ceiling": ((1.2, 1.2), lambda rng: _joints(2, 2, 0.04)),
 }
-"""Pitches follow common building practice: bricks of 250 x 75 mm with their joints, floor tiles of
+"""Pitches follow common building practice: bricks of 250 x 75 mm including joints, floor tiles of
 300 and 600 mm, boards of 140 mm, paving slabs of 400 mm, fence planks of 120 mm, ceiling panels of
 600 mm."""
 
@@ -107,7 +107,7 @@ PERIODS = np.array([period for period, _ in PATTERNS.values()], np.float32)
 
 @lru_cache(maxsize=1)
 def atlas() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """All patterns and their mip levels in one flat array, and where each starts.
+    """All patterns and their mip levels in one flat array, and the start of each.
 
     Returns:
         values, shape (n,), in [0, 1]; offsets, shape (patterns, LEVELS). Level k of a pattern has

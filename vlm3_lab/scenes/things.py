@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Things of known kind and size that stand in a scene: what tells a small room from a large hall.
+"""Things of known kind and size in a scene: they distinguish a small room from a large hall.
 
 Sizes are typical ones with a few per cent of spread, in metres.
 """
@@ -28,7 +28,7 @@ def heading(yaw: float) -> Vector:
 
 
 def colour(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> Colour:
-    """A random colour, more often dull than bright."""
+    """A random colour close to grey."""
     grey = rng.uniform(low, high)
     return np.clip(grey + rng.normal(0, 0.07, 3), 0.02, 1.0)
 
@@ -36,13 +36,13 @@ def colour(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> Co
 def material(
     rng: np.random.Generator, pattern: str, bright: Colour | None = None, contrast: float = 0.5
 ) -> Material:
-    """A pattern in one colour whose dark parts have at most `contrast` less light."""
+    """A pattern in one colour; its dark parts are darker by at most the share `contrast`."""
     bright = colour(rng, 0.35, 0.95) if bright is None else bright
     return Material(pattern, bright * (1 - contrast * rng.uniform(0.5, 1.0)), bright)
 
 
 def floor(scene: Scene, low: Vector, high: Vector, z: float, surface: Material) -> None:
-    """A horizontal rectangle between two corners (x, y)."""
+    """Add a horizontal rectangle between two corners (x, y)."""
     corner = np.array([low[0], low[1], z])
     width, depth = high[0] - low[0], high[1] - low[1]
     x, y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
@@ -52,7 +52,7 @@ def floor(scene: Scene, low: Vector, high: Vector, z: float, surface: Material) 
 def wall(
     scene: Scene, start: Vector, end: Vector, z: float, height: float, surface: Material
 ) -> None:
-    """An upright rectangle over the line from start to end, (x, y) each."""
+    """Add an upright rectangle over the line from start to end, (x, y) each."""
     along = np.array([end[0] - start[0], end[1] - start[1], 0.0])
     width = float(np.linalg.norm(along))
     corner = np.array([start[0], start[1], z])
@@ -70,7 +70,7 @@ def on_wall(
     surface: Material,
     inward: Vector,
 ) -> None:
-    """A flat thing (door, window) `at` metres along a wall, 2 cm in front of it."""
+    """Add a flat thing (door, window) `at` metres along a wall, 2 cm in front of it."""
     along = np.array([end[0] - start[0], end[1] - start[1], 0.0])
     along /= np.linalg.norm(along)
     corner = np.array([start[0], start[1], z]) + along * at + 0.02 * inward
@@ -80,7 +80,7 @@ def on_wall(
 def box(
     scene: Scene, foot: Vector, size: Vector, yaw: float, side: Material, top: Material
 ) -> None:
-    """An upright box on the point below its centre; the hidden bottom is left out."""
+    """Add an upright box without its hidden bottom; `foot` is the point below its centre."""
     x, y = heading(yaw), heading(yaw + np.pi / 2)
     length, width, height = size
     corner = foot - x * length / 2 - y * width / 2
@@ -102,7 +102,7 @@ def add_thing(scene: Scene, kind: str, foot: Vector, yaw: float, rng: np.random.
     """Place a thing of this kind on the ground point `foot`.
 
     Raises:
-        KeyError: when the kind is not one of `SIZES`.
+        KeyError: if the kind is not one of `SIZES`.
     """
     size = np.array(SIZES[kind]) * rng.normal(1, 0.03, 3).clip(0.92, 1.08)
     length, width, height = size
@@ -183,5 +183,4 @@ SIZES: dict[str, tuple[float, float, float]] = {
 }
 
 ROUND = ("ball", "bin", "lamp", "person", "tree")
-"""Kinds that look the same from all sides: their length is their diameter, and yaw has no
-meaning."""
+"""Kinds that look the same from all sides: their length is the diameter, their yaw meaningless."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single views of procedural scenes, as a robot's camera would take them."""
+"""Single views of procedural scenes, as from a robot's camera."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
 HEIGHTS = (0.7, 1.3)
-"""Metres above the ground: where most wheeled and legged robots carry their camera."""
+"""Metres above the ground at which most wheeled and legged robots carry their camera."""
 
 PITCH_DEG = (6.0, 5.0)
 """Mean and standard deviation; positive looks down."""
@@ -30,11 +30,11 @@ PITCH_DEG = (6.0, 5.0)
 
 @dataclass(frozen=True)
 class View:
-    """A picture with everything that is true of it.
+    """An image with its ground truth.
 
     `image`: RGB, shape (height, width, 3), uint8. `depth`: shape (height, width), float32, metres
     along Z, inf in the sky. `T_world_camera`: shape (4, 4), takes points of the optical frame to
-    the world.
+    the world. `kind`: of scene.
     """
 
     image: NDArray[np.uint8]
@@ -46,7 +46,7 @@ class View:
 
 
 def sample_camera(rng: np.random.Generator) -> PinholeCamera:
-    """Horizontal field of view of 40 to 110 degrees, roughly square pixels, roughly centred."""
+    """Draw a camera: field of view 40 to 110 degrees, roughly square pixels, roughly centred."""
     width, height = SIZES[rng.integers(len(SIZES))]
     ideal = PinholeCamera.from_hfov(width, height, rng.uniform(40, 110))
     squeeze = rng.uniform(0.96, 1.04) if rng.random() < 0.3 else 1.0
@@ -59,7 +59,7 @@ def sample_camera(rng: np.random.Generator) -> PinholeCamera:
 def camera_pose(
     position: NDArray[np.float64], yaw: float, pitch: float, roll: float
 ) -> NDArray[np.float64]:
-    """T_world_camera of an optical frame from body angles in radians (REP-103: pitch down > 0)."""
+    """T_world_camera from body angles in radians (REP-103: positive pitch looks down)."""
     body = Rotation.from_euler("ZYX", [yaw, pitch, roll]).as_matrix()
     T_world_camera = np.eye(4)
     T_world_camera[:3, :3] = body @ R_BODY_OPTICAL
@@ -68,7 +68,7 @@ def camera_pose(
 
 
 def sample_pose(scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A pose at a robot's camera height, clear of walls and things, that looks where one can go."""
+    """Draw a pose at a robot's camera height, clear of walls and things, with free space ahead."""
     low, high = scene.free_min, scene.free_max
     for _ in range(100):
         height = float(rng.uniform(*HEIGHTS))
@@ -86,13 +86,13 @@ def sample_pose(scene: Scene, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def sample_view(rng: np.random.Generator, kind: str | None = None) -> View:
-    """One picture of one new scene.
+    """Render one view of a new scene.
 
     Args:
-        kind: one of `KINDS`; drawn evenly when None.
+        kind: one of `KINDS`; drawn evenly if None.
 
     Raises:
-        KeyError: when the kind is unknown.
+        KeyError: if the kind is unknown.
     """
     scene = sample_scene(rng, kind or KINDS[rng.integers(len(KINDS))])
     camera = sample_camera(rng)
@@ -105,6 +105,6 @@ def render_view(
     T_world_camera: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> View:
-    """What a camera sees of a scene; `rng` draws the sensor noise."""
+    """Render the view of a camera; `rng` draws the sensor noise."""
     image, depth = render(scene, camera, T_world_camera, rng)
     return View(image, depth, camera, T_world_camera, scene.kind, tuple(scene.objects))

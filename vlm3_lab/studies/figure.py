@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One picture of all tasks, as figure 3 of the paper: depth as clouds, matches, motion, objects."""
+"""Figure: all tasks in one picture, as figure 3 of the paper: clouds, matches, motion, objects."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.two_view import ask_pair
 
 GRID = (32, 24)
-"""Columns and rows of the pixels whose depth is asked."""
+"""Columns and rows of the pixels to ask for depth."""
 
 MATCH_GRID = (4, 3)
-"""Columns and rows of the pixels whose match is asked."""
+"""Columns and rows of the pixels to ask for a match."""
 
 PAIR_SECONDS = 0.5
-"""Between the two images of a bag that make a pair, at least."""
+"""Least time between the two images of a bag that make a pair."""
 
 _QUESTIONS, _MATCHES = 10, 10
 _SHOWN_WIDTH = 480  # px; larger images are shrunk to it
@@ -54,7 +54,7 @@ def draw_figure(
     pairs: Sequence[PairFrame],
     objects: Sequence[ObjectFrame],
 ) -> None:
-    """Draw what there is of the three sections, one below the other, as a PNG.
+    """Draw the sections that have frames, one below the other, as a PNG.
 
     Args:
         path: of the PNG.
@@ -93,14 +93,14 @@ def cloud_frame(
     truth: NDArray[np.floating[Any]] | None = None,
     view_focal: float | None = None,
 ) -> CloudFrame:
-    """Ask a grid of pixels, and interpolate it.
+    """Ask for the depth of a grid of pixels, and interpolate it.
 
     Args:
-        engine: who answers about depth.
-        name: stands beside the image, over the scores where the truth is known.
+        engine: answers about depth.
+        name: title of the row; scores follow it if the truth is known.
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
         camera: its intrinsics.
-        truth: metres, same height and width, not finite where unknown or sky.
+        truth: metres, same height and width, not finite where unknown or in the sky.
         view_focal: as in `ask_depth`.
 
     Raises:
@@ -122,25 +122,24 @@ def cloud_frame(
     dense = densify(image, (pixels + 0.5) * scale - 0.5, answers.depth)
     if truth is not None:
         truth = np.asarray(cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST), float)
-        dense = np.where(np.isfinite(truth), dense, np.nan)  # the sky has no depth to be shown
+        dense = np.where(np.isfinite(truth), dense, np.nan)  # nothing to show in the sky
     return CloudFrame(title, image, shown, dense, truth)
 
 
 def synthetic_figure(
     engine: Engine, pair_engine: Engine, seed: int, rows: int, view_focal: float | None = None
 ) -> tuple[list[CloudFrame], list[PairFrame], list[ObjectFrame]]:
-    """The first procedural views of an evaluation seed, evenly over the kinds of scene.
+    """Ask about the first procedural views of an evaluation seed, evenly over the kinds of scene.
 
     Args:
-        engine: who answers about depth and objects; the latter are left out if it has not learned
-            them.
-        pair_engine: who answers about pairs; as well.
+        engine: answers about depth and objects; objects are skipped if it has not learned them.
+        pair_engine: answers about pairs, which are skipped if it has not learned them.
         seed: of the evaluation.
-        rows: in each section, at most one for each kind of scene.
+        rows: in each section, at most one per kind of scene.
         view_focal: as in `ask_depth`.
 
     Returns:
-        What `draw_figure` draws.
+        The sections for `draw_figure`.
     """
     shown = np.unique(np.linspace(0, len(KINDS) - 1, rows).astype(int)).tolist()
     count = shown[-1] + 1
@@ -166,26 +165,26 @@ def bag_figure(
     rows: int,
     view_focal: float | None = None,
 ) -> tuple[list[CloudFrame], list[PairFrame]]:
-    """Frames of a bag, evenly over time, and each with one `PAIR_SECONDS` later as a pair.
+    """Ask about frames of a bag, evenly over time, and about pairs `PAIR_SECONDS` apart.
 
     Args:
-        engine: who answers about depth.
-        pair_engine: who answers about pairs, which are left out if it has not learned them.
+        engine: answers about depth.
+        pair_engine: answers about pairs, which are skipped if it has not learned them.
         source: the bag.
         rows: in each section.
         view_focal: as in `ask_depth`.
 
     Returns:
-        What `draw_figure` draws.
+        The first two sections for `draw_figure`.
 
     Raises:
-        BagError: when none of its images can be used.
+        BagError: if none of its images can be used.
     """
     stamps = sorted(frame.stamp_ns for frame in source.frames)
     if not stamps:
         reasons = "; ".join([*source.frames.failed, *source.frames.damage])
         raise BagError(f"{source.path}: none of its images can be used: {reasons}")
-    # The last of so many would have no later frame.
+    # One more is chosen and dropped: the last frame has no later one.
     first = list(evenly(stamps, rows + 1))[:rows] or stamps[:1]
     second = [next((s for s in stamps if s - t >= PAIR_SECONDS * 1e9), stamps[-1]) for t in first]
     frames = {frame.stamp_ns: frame for frame in source.frames.at({*first, *second})}
@@ -211,15 +210,14 @@ def asked_pair(
     cameras: tuple[PinholeCamera, PinholeCamera],
     pixels: NDArray[np.float64] | None = None,
 ) -> PairFrame:
-    """Ask for the motion and for matches; what is true of them is left open.
+    """Ask for the motion and for matches; the truth stays unknown.
 
     Args:
-        engine: who answers about pairs.
-        title: stands above.
+        engine: answers about pairs.
+        title: of the frame.
         images: RGB, uint8.
-        cameras: theirs.
-        pixels: (u, v) of the first image whose matches are asked, shape (n, 2); `MATCH_GRID` if
-            None.
+        cameras: of the images.
+        pixels: (u, v) in the first image, shape (n, 2), to ask for matches; None for `MATCH_GRID`.
 
     Raises:
         GeometryError, EngineError: as `ask_pair`.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from vlm3_lab.scenes import KINDS, View, sample_view
-from vlm3_lab.scenes.objects import seen_objects, true_answers
+from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.pictures.object import ObjectFrame
 from vlm3_ros.evaluation.scores.base import (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.pairs import RATE, DrivePair, ViewPair, sample_drive_pair, true_matches
+from vlm3_lab.scenes.view_pairs import RATE, DrivePair, ViewPair, sample_drive_pair, true_matches
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.pictures.pair import PairFrame
 from vlm3_ros.evaluation.scores.base import (

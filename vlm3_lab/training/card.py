@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card of a trained checkpoint: what it is, how it was made, how good it was, how to use it."""
+"""The card of a trained checkpoint: origin, recipe, scores and use."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vlm3_lab.training.config import TrainConfig
-from vlm3_lab.training.curves import SCORES
 from vlm3_lab.training.run_folder import flat
+from vlm3_lab.training.scores import SCORES
 
 LINES = 20
-"""Scores that a card shows at most: a long run has hundreds."""
-
-WARMUPS = ("warmup", "object_warmup", "pair_warmup")
+"""Largest number of score rows on a card: a long run has hundreds."""
 
 Log = Sequence[Mapping[str, float]]
 
@@ -23,10 +21,10 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
     """Write README.md to a final checkpoint's folder.
 
     Args:
-        folder: of the checkpoint, in which `curves.png` lies.
+        folder: of the checkpoint; it already holds `curves.png`.
         config: of the run.
-        log: of the run, as `log.json` holds it.
-        hardware: that it ran on, in words.
+        log: content of `log.json`.
+        hardware: that the run used, in words.
     """
     optimiser = config.optimiser
     losses = [entry["loss"] for entry in log if "loss" in entry]
@@ -35,52 +33,52 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
         "trained": f"adapters of rank {config.lora.rank}, merged"
         if config.lora.rank
         else "all weights",
-        "steps": f"{optimiser.steps}, of {optimiser.batch_size * optimiser.accumulate} samples in "
-        "each process",
+        "steps": f"{optimiser.steps}, each with {optimiser.batch_size * optimiser.accumulate} "
+        "samples per process",
         "hardware": hardware,
-        "time": f"{spent(log)[0] / 60:.1f} min on questions, warm-ups apart, {wait_share(log):.1%} "
-        "of them waiting for data",
-        "loss": f"{losses[0]:.3f} at first, {losses[-1]:.3f} at last",
+        "time": f"{spent(log)[0] / 60:.1f} min on questions, without warm-ups; "
+        f"{wait_share(log):.1%} of it waiting for data",
+        "loss": f"{losses[0]:.3f} at the start, {losses[-1]:.3f} at the end",
         "weights": "safetensors, bfloat16",
     }
     recipe = {
         key: value
-        for section in ("data", "optimiser", "lora", *WARMUPS)
+        for section in ("data", "optimiser", "lora", *config.warmups)
         for key, value in flat(asdict(config)[section], f"{section}.").items()
         if _counts(config, section)
     }
     texts = [
         f"# {folder.resolve().parent.parent.name}",
-        "A vision language model that was trained with `vlm3 train` of vlm3_ros to answer about "
-        "metric 3D. This card was written by the program that trained it; it knows the run, not "
-        "what the model is good for. **Not to drive by** before you have measured it on your own "
-        "data (`vlm3 evaluate`).",
+        "A vision language model for metric 3D, trained with `vlm3 train` of vlm3_ros. The "
+        "training program wrote this card; it describes the run, not what the model is good for. "
+        "**Do not drive a robot by it** before you have measured it on your own data (`vlm3 "
+        "evaluate`).",
         _table(("", ""), list(facts.items())),
         "## Use",
         "```\nros2 launch vlm3_ros depth.launch.py model:=PATH/TO/THIS/FOLDER\n"
         "vlm3 ask PHOTO --model PATH/TO/THIS/FOLDER\n```",
-        "`vlm3.json` beside the weights tells every node and command how it is to be asked.",
+        "`vlm3.json` next to the weights defines how every node and command asks it.",
         "## Scores during training",
         score_table(log) or "It was not scored.",
-        "Of unseen procedural scenes; `held_out_` of frames that the run's own datasets hold back.",
+        "On unseen procedural scenes; `held_out_`: on frames that the run's datasets hold out.",
         "![loss and scores over the steps](curves.png)",
         "## Recipe",
         _table(("key", "value"), [(f"`{key}`", _text(value)) for key, value in recipe.items()]),
         "## Licence",
-        f"That of the base model, see `{config.model}`, and of the data."
+        f"That of the base model, see `{config.model}`, and that of the data."
         if config.model
-        else "These weights started from random ones: they are under the licence of the data.",
+        else "The weights started at random: the licence is that of the data.",
     ]
     (folder / "README.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
 
 def score_table(log: Log) -> str:
-    """Scores at checkpoints, as a Markdown table; empty where there are none."""
+    """Scores at checkpoints as a Markdown table; empty if there are none."""
     scored = [entry for entry in log if any(name in entry for name in SCORES)]
     names = [name for name in SCORES if any(name in entry for entry in scored)]
     if not scored:
         return ""
-    # The last one always.
+    # Counted from the end, so that the last one is always shown.
     shown = scored[:: -(-len(scored) // LINES) * -1][::-1]
     rows = [
         (str(entry["step"]), *(f"{entry[name]:.3f}" if name in entry else "" for name in names))
@@ -90,22 +88,22 @@ def score_table(log: Log) -> str:
 
 
 def spent(log: Log) -> tuple[float, float]:
-    """Seconds of training, scoring and saving apart, and those of them that waited for data."""
+    """Seconds of training without scoring and saving, and those spent waiting for data."""
     last = next((entry for entry in reversed(log) if "seconds" in entry), {})
     return last.get("seconds", 0.0), last.get("waited_seconds", 0.0)
 
 
 def wait_share(log: Log) -> float:
-    """Share of the training time in which there was no data."""
+    """Share of the training time spent waiting for data."""
     seconds, waited = spent(log)
     return waited / seconds if seconds else 0.0
 
 
 def _counts(config: TrainConfig, section: str) -> bool:
-    """Whether a section of a configuration had a part in its run."""
+    """Whether a section of a configuration affected its run."""
     if section == "lora":
         return bool(config.lora.rank)
-    if section in WARMUPS:
+    if section in config.warmups:
         return bool(getattr(config, section).optimiser.steps)
     return True
 
@@ -114,7 +112,7 @@ def _text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "all"
     if value == {}:
-        return "ever new procedural scenes"  # the only mapping that may be empty: `data.sources`
+        return "always new procedural scenes"  # the only mapping that may be empty: `data.sources`
     return str(value)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small checkpoint of the real classes, with random weights: where training from nothing starts.
+"""A small Qwen3-VL checkpoint with random weights, to train from nothing.
 
-The folder holds what a Qwen3-VL checkpoint of the Hugging Face hub holds (config, safetensors,
-tokenizer with Qwen's special tokens and chat template, processor), so that every tool that takes
-Qwen3-VL takes it, and `vlm3.json`, the profile that its questions are asked with.
+The folder holds the same files as a Qwen3-VL checkpoint on the Hugging Face hub (config,
+safetensors, tokenizer with Qwen's special tokens and chat template, processor), so that every tool
+for Qwen3-VL takes it. It also holds `vlm3.json`, the profile that defines how it is asked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vlm3_ros.language.pose import COARSE_WORDS
 from vlm3_ros.language.prompts import PromptSet
 
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 16, 2, 2
-# One merged patch: an image as small as a question can be about enters without resizing.
+# One merged patch, so that the smallest image that can be asked about is not resized.
 MIN_PIXELS = (PATCH_SIZE * MERGE_SIZE) ** 2
 MAX_PIXELS = 16_777_216
 IMAGE_MEAN = IMAGE_STD = (0.5, 0.5, 0.5)
@@ -63,10 +63,10 @@ _CONFIG_TOKENS: dict[str, str] = {
 # The order of texts numbers the tokens of a new checkpoint: it must not change.
 _FIRST_WORDED = ("depth", "correspondence", "pose")
 
-# Added, yet part of what decoding with skip_special_tokens keeps, as in Qwen3's own tokenizer.
+# Added tokens that decoding with skip_special_tokens keeps, as in Qwen3's own tokenizer.
 PLAIN_ADDED_TOKENS = ("<think>", "</think>")
 
-# Those branches of Qwen3-VL's template that chats of images and text take.
+# The branches of Qwen3-VL's template for chats of images and text.
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' }}
@@ -111,10 +111,10 @@ class TinyShape:
 
 
 def build_checkpoint(folder: Path | str, shape: TinyShape, profile: Profile, seed: int = 0) -> None:
-    """Write a checkpoint with random weights to `folder`, which is made if it is missing.
+    """Write a checkpoint with random weights to `folder`, which is created if missing.
 
     Args:
-        profile: how the checkpoint is to be asked; its prompts shape the tokenizer.
+        profile: how the checkpoint is asked; its prompts shape the tokenizer.
         seed: of the weights.
     """
     folder = Path(folder)
@@ -138,18 +138,18 @@ def _generation_config(tokenizer: Qwen2Tokenizer) -> GenerationConfig:
 
 
 def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qwen2Tokenizer:
-    """A byte level tokenizer that knows the words of a prompt set.
+    """Build a byte-level tokenizer that knows the words of a prompt set.
 
-    Any text round trips; digits are one token each, as in Qwen's own.
+    Any text round-trips; each digit is one token, as in Qwen's own tokenizer.
 
     Args:
-        constants_are_tokens: whether all that stands around the numbers of a question and its
-            answer is one token: the same strings as ever, in a quarter of the tokens. Otherwise
-            each word is one, as in Qwen's own.
+        constants_are_tokens: make each piece of text between the numbers of a question or answer
+            one token: the same strings in a quarter of the tokens. Otherwise each word is a
+            token, as in Qwen's own tokenizer.
     """
     templates = prompt_templates(prompts)
     if constants_are_tokens:
-        # What is no constant is left: the words of the chat.
+        # Only the words of the chat remain to be learned.
         texts, size = prompts[DepthWording].templates(), 448
     else:
         texts, size = templates, 2048  # more than there are words
@@ -184,12 +184,13 @@ def prompt_templates(prompts: PromptSet) -> list[str]:
 
 
 def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) -> None:
-    """Write a checkpoint to `folder` that knows what `source` knows and can be asked more.
+    """Write a copy of a checkpoint that knows the words of more prompts.
 
     Args:
         source: folder of a small checkpoint of ours.
-        profile: how the new one is to be asked; its tokenizer gets the words of its prompts. A
-            token that both have keeps its embedding, the others start at random.
+        folder: of the copy.
+        profile: how the copy is asked; its tokenizer gets the words of these prompts. Tokens that
+            both have keep their embeddings, the others start at random.
     """
     model: Any = Qwen3VLForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
     known = Qwen2Tokenizer.from_pretrained(source).get_vocab()
@@ -216,19 +217,19 @@ def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) 
 
 
 def has_own_words(folder: Path | str, profile: Profile) -> bool:
-    """Whether a checkpoint's tokenizer was made for its prompts, as `build_tokenizer` does."""
+    """Whether a checkpoint's tokenizer was made for its prompts by `build_tokenizer`."""
     known = Qwen2Tokenizer.from_pretrained(folder).get_vocab()
     return all(part in known for part in constant_parts(profile.prompts[DepthWording].question))
 
 
 def constant_parts(template: str) -> list[str]:
-    """The worded parts of a template between its placeholders; mere punctuation is left out."""
+    """The parts of a template between its placeholders, without those of punctuation alone."""
     parts = re.split(r"\{\w+\}", template)
     return [part for part in parts if re.search(r"[^\W\d]", part)]
 
 
 def build_processor(tokenizer: Qwen2Tokenizer) -> ImageOnlyQwen3VLProcessor:
-    """Processor of a small checkpoint, image half only."""
+    """Build the processor of a small checkpoint, image half only."""
     image_processor = Qwen2VLImageProcessorPil(
         patch_size=PATCH_SIZE,
         temporal_patch_size=TEMPORAL_PATCH_SIZE,
@@ -241,7 +242,7 @@ def build_processor(tokenizer: Qwen2Tokenizer) -> ImageOnlyQwen3VLProcessor:
 
 
 def save_processor(processor: ImageOnlyQwen3VLProcessor, folder: Path | str) -> None:
-    """Save a processor so that stock loaders, which ask for its video half, take the folder."""
+    """Save a processor so that stock loaders, which need its video half, accept the folder."""
     folder = Path(folder)
     processor.save_pretrained(folder)
     path = folder / "processor_config.json"
@@ -265,7 +266,7 @@ def save_processor(processor: ImageOnlyQwen3VLProcessor, folder: Path | str) -> 
 
 
 def model_config(shape: TinyShape, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
-    """Configuration of Qwen3VLForConditionalGeneration at this shape for this vocabulary."""
+    """Configuration of Qwen3VLForConditionalGeneration with this shape and vocabulary."""
     vocabulary = tokenizer.get_vocab()
     # Height and width take 5/16 of the rotary frequencies each, time the rest: as in Qwen3-VL.
     side = round(shape.head_dim / 2 * 5 / 16)
@@ -309,7 +310,7 @@ def model_config(shape: TinyShape, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
 
 
 def _train_bpe(texts: list[str], vocabulary: int) -> dict[str, Any]:
-    """Vocabulary and merges of a byte level BPE; every byte is in, so nothing is unknown."""
+    """Vocabulary and merges of a byte-level BPE; it has every byte, so nothing is unknown."""
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -4,59 +4,78 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import yaml
 
 from vlm3_lab.scenes import KINDS
+from vlm3_lab.training.tasks import TASKS
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import Fit
 
-TASKS = ("depth", "pairs", "objects")
-"""What a model can be taught: depth of pixels of a view, motion and matches of pairs of views,
-boxes of objects."""
-
-WEIGHTS = ("given", "uniform", "size")
-FRAMES = ("train", "held_out", "all")
+WARMUP_TASKS = {"warmup": "depth", "object_warmup": "objects", "pair_warmup": "pairs"}
+"""The task that each warm-up prepares."""
 
 
 class TrainingError(Vlm3Error):
-    """A training that cannot be started or go on."""
+    """A training that cannot start or continue."""
 
 
 class ConfigError(Vlm3Error, ValueError):
-    """A training configuration that cannot be used; the message names the file and the key."""
+    """An unusable training configuration; the message names the file and the key."""
 
 
-def _named(default: object) -> dict[str, object]:
-    """Metadata of a field that maps names of the user's to values of the default's type."""
-    return {"items": default}
+class _Check(NamedTuple):
+    """A condition on a value, and the advice if it does not hold."""
+
+    holds: Callable[[Any], bool]
+    advice: str
+
+
+def _one_of(*values: str) -> _Check:
+    *others, last = values
+    return _Check(lambda value: value in values, f"use {', '.join(others)} or {last}")
+
+
+_POSITIVE = _Check(lambda value: 0 < value < math.inf, "it must be positive and finite")
+_NOT_NEGATIVE = _Check(lambda value: 0 <= value < math.inf, "it must not be negative or infinite")
+_SHARE = _Check(lambda value: 0 <= value <= 1, "it must be in [0, 1]")
+
+
+def _checked(default: object, check: _Check) -> Any:
+    """A field whose value must pass a check."""
+    return field(default=default, metadata={"check": check})
+
+
+def _values_like(item: object) -> dict[str, object]:
+    """Metadata of a field that maps names of the user's choice to values like `item`."""
+    return {"item": item}
 
 
 @dataclass(frozen=True)
 class ProfileConfig:
     """How the checkpoint is asked: unified focal length in px, fit of sides, prompt set."""
 
-    focal: float = 1000.0
-    fit: str = "scale"
+    focal: float = _checked(1000.0, _POSITIVE)
+    fit: str = _checked("scale", _one_of(*get_args(Fit)))
     prompts: str = "vlm3"
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where scenes come from: procedural, or a `dataset` folder that `vlm3 dataset` made.
+    """Where scenes come from: procedural, or a `dataset` folder made by `vlm3 dataset`.
 
-    Procedural: of `kinds`, all when empty; ever new ones, or the same `scenes` again and again.
-    Of a dataset: its `frames`, "train", "held_out" or "all".
+    Procedural: `kinds` of scene, all if empty; `scenes` limits them to so many different ones, 0
+    for always new ones. Dataset: its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
-    scenes: int = 0
+    scenes: int = _checked(0, _Check(lambda n: n >= 0, "use 0 for always new scenes, or more"))
     dataset: str = ""
-    frames: str = "train"
+    frames: str = _checked("train", _one_of("train", "held_out", "all"))
     weight: float = 1.0
 
 
@@ -65,81 +84,84 @@ class DataConfig:
     """What is drawn: one stream per `seed`.
 
     `tasks`: relative shares of the batches, by name (`TASKS`). `sources`: where their scenes come
-    from, by a name of one's own; new procedural scenes of all kinds when empty. `weights`: how
-    often each source is drawn from: as its weight says ("given"), all alike ("uniform"), or by
-    the number of scenes it has ("size"); one of weight 0 never.
+    from, by names of the user's choice; if empty, new procedural scenes of all kinds. `weights`:
+    how often each source is drawn from: by its weight ("given"), all equally ("uniform"), or by
+    its number of scenes ("size"); a source of weight 0 is never used.
 
-    Every view gives `repeats` samples of `questions` pixels, or of `object_questions` questions
-    about its objects, every pair of views as many of `matches` pixels and, with `pose`, of the
-    motion between them.
+    Every scene gives `repeats` samples. A sample of a view asks about `questions` pixels, or has
+    `object_questions` questions about objects. A sample of a pair of views asks about `matches`
+    pixels and, with `pose`, about the motion. `workers`: processes that make the samples.
     """
 
-    tasks: dict[str, float] = field(default_factory=lambda: {"depth": 1.0}, metadata=_named(0.0))
-    sources: dict[str, SourceConfig] = field(default_factory=dict, metadata=_named(SourceConfig()))
-    weights: str = "given"
-    questions: int = 10
-    object_questions: int = 10
-    matches: int = 8
+    tasks: dict[str, float] = field(
+        default_factory=lambda: {"depth": 1.0}, metadata=_values_like(0.0)
+    )
+    sources: dict[str, SourceConfig] = field(
+        default_factory=dict, metadata=_values_like(SourceConfig())
+    )
+    weights: str = _checked("given", _one_of("given", "uniform", "size"))
+    questions: int = _checked(10, _POSITIVE)
+    object_questions: int = _checked(10, _POSITIVE)
+    matches: int = _checked(8, _NOT_NEGATIVE)
     pose: bool = True
-    repeats: int = 1
-    seed: int = 1
-    workers: int = 1
+    repeats: int = _checked(1, _POSITIVE)
+    seed: int = _checked(1, _NOT_NEGATIVE)
+    workers: int = _checked(1, _NOT_NEGATIVE)
 
     def share(self, task: str) -> float:
-        """Share of the batches that are of a task, in [0, 1]."""
+        """Share of a task in the batches, in [0, 1]."""
         return self.tasks.get(task, 0.0) / math.fsum(self.tasks.values())
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How weights move. The learning rate rises over the first `warmup` share of the steps.
+    """How weights are updated.
 
     `name`: "adamw", or "muon" for Muon on matrices and AdamW on the rest. `vision_rate`: learning
-    rate of the vision half, as a share of `learning_rate`. `batch_size`: samples that a process
-    computes at once; a step averages over `accumulate` such batches of every process. `schedule`:
-    after the warm-up the rate falls along a cosine ("cosine"), or stays and falls over the last
-    `decay` share of the steps ("stable"). `clip`: largest norm of a step's gradient.
+    rate of the vision half, as a share of `learning_rate`. `batch_size`: samples per batch and
+    process; a step averages over `accumulate` batches of every process. `schedule`: the learning
+    rate rises over the first `warmup` share of the steps, then falls along a cosine ("cosine"), or
+    stays and falls over the last `decay` share of the steps ("stable"). `clip`: largest norm of
+    a gradient.
     """
 
-    name: str = "adamw"
-    learning_rate: float = 1e-3
-    vision_rate: float = 1.0
-    batch_size: int = 16
-    accumulate: int = 1
-    steps: int = 10_000
-    schedule: str = "stable"
-    warmup: float = 0.03
-    decay: float = 0.3
-    weight_decay: float = 0.01
-    beta2: float = 0.98
-    clip: float = 1.0
+    name: str = _checked("adamw", _one_of("adamw", "muon"))
+    learning_rate: float = _checked(1e-3, _POSITIVE)
+    vision_rate: float = _checked(1.0, _NOT_NEGATIVE)
+    batch_size: int = _checked(16, _POSITIVE)
+    accumulate: int = _checked(1, _POSITIVE)
+    steps: int = _checked(10_000, _NOT_NEGATIVE)
+    schedule: str = _checked("stable", _one_of("cosine", "stable"))
+    warmup: float = _checked(0.03, _SHARE)
+    decay: float = _checked(0.3, _SHARE)
+    weight_decay: float = _checked(0.01, _NOT_NEGATIVE)
+    beta2: float = _checked(0.98, _SHARE)
+    clip: float = _checked(1.0, _POSITIVE)
 
 
 @dataclass(frozen=True)
 class LoraConfig:
     """Low-rank adapters that train in place of the weights of linear layers; none at `rank` 0.
 
-    `alpha`: their output counts `alpha / rank` times. `targets`: names of the layers that get
-    them.
+    `alpha`: the adapters' output is scaled by `alpha / rank`. `targets`: names of the layers that
+    get adapters.
     """
 
-    rank: int = 0
-    alpha: int = 32
-    dropout: float = 0.0
-    targets: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
+    rank: int = _checked(0, _Check(lambda n: n >= 0, "use 0 to train all weights, or more"))
+    alpha: int = _checked(32, _POSITIVE)
+    dropout: float = _checked(0.0, _Check(lambda p: 0 <= p < 1, "it must be in [0, 1)"))
+    targets: tuple[str, ...] = _checked(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        _Check(
+            lambda names: bool(names) and all(isinstance(name, str) for name in names),
+            "name at least one layer",
+        ),
     )
 
 
 @dataclass(frozen=True)
 class WarmupConfig:
-    """Training through layers that are thrown away; none where `optimiser.steps` is 0."""
+    """Training through layers that are discarded afterwards; none if `optimiser.steps` is 0."""
 
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(steps=0))
@@ -151,11 +173,12 @@ class TrainConfig:
 
     `model`: a checkpoint to start from; empty for random weights of the sizes in `shape` (the
     fields of `checkpoint.TinyShape`). `warmup`: dense depth for the vision half. `object_warmup`:
-    facts of objects beside questions about them and about depth. `pair_warmup`: dense matches,
-    before a model is asked about pairs. `lora`: of the questions, the warm-ups train all weights.
-    `dtype`: precision of matrix products ("float32", "bfloat16"); weights that train stay float32.
-    `gradient_checkpointing`: compute activations twice instead of keeping them. `evaluate_every`:
-    steps between checkpoints, each scored on `evaluation_views` unseen views.
+    facts of objects, learned next to questions about them and about depth. `pair_warmup`: dense
+    matches, before a model is asked about pairs. `lora`: adapters for the questions; warm-ups
+    train all weights. `dtype`: precision of matrix products ("float32", "bfloat16"); weights that
+    train stay float32. `gradient_checkpointing`: compute activations twice instead of keeping
+    them. `evaluate_every`: steps between checkpoints, each scored on `evaluation_views` unseen
+    views.
     """
 
     model: str = ""
@@ -169,27 +192,21 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
-    dtype: str = "bfloat16"
+    dtype: str = _checked("bfloat16", _one_of("float32", "bfloat16"))
     gradient_checkpointing: bool = False
-    seed: int = 0
-    evaluate_every: int = 1000
-    evaluation_views: int = 80
+    seed: int = _checked(0, _NOT_NEGATIVE)
+    evaluate_every: int = _checked(1000, _POSITIVE)
+    evaluation_views: int = _checked(80, _NOT_NEGATIVE)
 
     @property
     def warmups(self) -> dict[str, WarmupConfig]:
-        """All warm-ups by key, those of no steps too."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {key: value for key, value in values.items() if isinstance(value, WarmupConfig)}
+        """All warm-ups by key, in the order in which they run; those of no steps too."""
+        return {key: getattr(self, key) for key in WARMUP_TASKS}
 
-    @property
-    def learns_pairs(self) -> bool:
-        """Whether the run teaches pose and correspondence."""
-        return bool(self.data.share("pairs") or self.pair_warmup.optimiser.steps)
-
-    @property
-    def learns_objects(self) -> bool:
-        """Whether the run teaches what is true of objects."""
-        return bool(self.data.share("objects") or self.object_warmup.optimiser.steps)
+    def learns(self, task: str) -> bool:
+        """Whether the run teaches a task, in its questions or in a warm-up."""
+        warm = [WARMUP_TASKS[key] for key, part in self.warmups.items() if part.optimiser.steps]
+        return bool(self.data.share(task)) or task in warm
 
 
 def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
@@ -197,10 +214,10 @@ def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
 
     Args:
         path: of the YAML file.
-        settings: `key.path=value`, each in place of what the file says; values are YAML.
+        settings: `key.path=value`, each overrides a value of the file; values are YAML.
 
     Raises:
-        ConfigError: when the file cannot be read, or a key or a value does not belong there.
+        ConfigError: if the file cannot be read, or a key or a value is wrong.
     """
     path = Path(path)
     try:
@@ -209,11 +226,102 @@ def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     for setting in settings:
         _set(content, setting)
-    return _checked(content, f"{path} with {' '.join(settings)}" if settings else str(path))
+    where = f"{path} with {' '.join(settings)}" if settings else str(path)
+    config: TrainConfig = _build(TrainConfig(), content, where)
+    check(config, f"{where}: ")
+    return config
+
+
+def check(config: Any, where: str) -> None:
+    """Check the values of a configuration or of a section of it.
+
+    Args:
+        config: one of the dataclasses of this module.
+        where: what precedes the name of a key in messages.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for declared in fields(config):
+        value, name = getattr(config, declared.name), f"{where}{declared.name}"
+        rule = declared.metadata.get("check")
+        if rule and not rule.holds(value):
+            raise ConfigError(f"{name} is {value!r}; {rule.advice}")
+        if is_dataclass(value):
+            check(value, f"{name}.")
+        elif isinstance(declared.metadata.get("item"), SourceConfig):
+            for key, source in value.items():
+                check(source, f"{name}.{key}.")
+    if isinstance(config, DataConfig):
+        _check_data(config, where)
+    elif isinstance(config, OptimiserConfig):
+        _check_schedule(config, where)
+    elif isinstance(config, TrainConfig):
+        _check_run(config, where)
+
+
+def _check_run(config: TrainConfig, where: str) -> None:
+    if not config.optimiser.steps:
+        raise ConfigError(f"{where}optimiser.steps is 0; it must be positive")
+    for key, warmup in config.warmups.items():
+        tasks = f"{where}{key}.data.tasks"
+        if key == "object_warmup":
+            if not warmup.data.share("objects") or warmup.data.share("pairs"):
+                raise ConfigError(f"{tasks}: this warm-up has objects and, if wanted, depth")
+        elif warmup.data.tasks != DataConfig().tasks:
+            raise ConfigError(f"{tasks}: this warm-up has a fixed task; remove the key")
+
+
+def _check_schedule(optimiser: OptimiserConfig, where: str) -> None:
+    if optimiser.schedule == "stable" and optimiser.warmup + optimiser.decay > 1:
+        raise ConfigError(
+            f"{where}warmup {optimiser.warmup} and decay {optimiser.decay} are shares of the same "
+            "steps; together they must not exceed 1"
+        )
+
+
+def _check_data(data: DataConfig, where: str) -> None:
+    if not data.matches and not data.pose:
+        raise ConfigError(f"{where}matches is 0 and pose is false: nothing is asked about pairs")
+    _check_names(data.tasks, TASKS, f"{where}tasks")
+    _check_shares(data.tasks, f"{where}tasks", "share")
+    for name, source in data.sources.items():
+        _check_source(source, f"{where}sources.{name}", data.weights)
+    if data.sources:
+        weights = {f"{name}.weight": source.weight for name, source in data.sources.items()}
+        _check_shares(weights, f"{where}sources", "weight")
+
+
+def _check_source(source: SourceConfig, where: str, weights: str) -> None:
+    _check_names(source.kinds, KINDS, f"{where}.kinds")
+    if source.dataset and (source.kinds or source.scenes):
+        raise ConfigError(
+            f"{where} has a dataset, and kinds or scenes, which are for procedural scenes"
+        )
+    if source.frames != "train" and not source.dataset:
+        raise ConfigError(f"{where} has frames, and no dataset to take them from")
+    if weights == "size" and source.weight and not source.dataset and not source.scenes:
+        raise ConfigError(
+            f"{where} has no size, as it draws always new scenes: set its number of scenes, or "
+            "give each source a weight and set `weights: given`"
+        )
+
+
+def _check_names(names: Iterable[str], known: tuple[str, ...], where: str) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"{where} holds {unknown[0]!r}; known are {', '.join(known)}")
+
+
+def _check_shares(shares: Mapping[str, float], where: str, meaning: str) -> None:
+    for name, share in shares.items():
+        if not (math.isfinite(share) and share >= 0):
+            raise ConfigError(f"{where}.{name} is {share}; a {meaning} must be 0 or more")
+    if not math.fsum(shares.values()):
+        raise ConfigError(f"{where}: nothing is drawn; a {meaning} above 0 is needed")
 
 
 def _set(content: Any, setting: str) -> None:
-    """Put one `key.path=value` into what a file holds."""
+    """Put one `key.path=value` into the content of a file."""
     keys, equals, text = setting.partition("=")
     *sections, key = keys.split(".")
     if not equals or not all((*sections, key)):
@@ -231,160 +339,23 @@ def _set(content: Any, setting: str) -> None:
     content[key] = value
 
 
-def _checked(content: Any, path: str) -> TrainConfig:
-    config: TrainConfig = _build(TrainConfig(), content, path)
-    parts: dict[str, TrainConfig | WarmupConfig] = {"": config}
-    parts |= {f"{key}.": warmup for key, warmup in config.warmups.items()}
-    for prefix, part in parts.items():
-        check_data(part.data, f"{path}: {prefix}data")
-        _check_optimiser(part.optimiser, f"{path}: {prefix}optimiser")
-    for key, value in (
-        ("optimiser.steps", config.optimiser.steps),
-        ("evaluate_every", config.evaluate_every),
-    ):
-        if value <= 0:
-            raise ConfigError(f"{path}: {key} is {value}; it must be positive")
-    for key, value in (
-        *((f"{key}.optimiser.steps", part.optimiser.steps) for key, part in config.warmups.items()),
-        ("evaluation_views", config.evaluation_views),
-        ("seed", config.seed),
-    ):
-        if value < 0:
-            raise ConfigError(f"{path}: {key} is {value}; it must not be negative")
-    if not 0 < config.profile.focal < math.inf:
-        raise ConfigError(f"{path}: profile.focal is {config.profile.focal}; it must be positive")
-    if config.profile.fit not in get_args(Fit):
-        raise ConfigError(
-            f"{path}: profile.fit is {config.profile.fit!r}; use {' or '.join(get_args(Fit))}"
-        )
-    if config.dtype not in ("float32", "bfloat16"):
-        raise ConfigError(f"{path}: dtype is {config.dtype!r}; use float32 or bfloat16")
-    for key, warmup in (("warmup", config.warmup), ("pair_warmup", config.pair_warmup)):
-        if warmup.data.tasks != DataConfig().tasks:
-            raise ConfigError(f"{path}: {key}.data.tasks: a warm-up has a task of its own")
-    objects = config.object_warmup.data
-    if not objects.share("objects") or objects.share("pairs"):
-        raise ConfigError(
-            f"{path}: object_warmup.data.tasks: this warm-up has objects, and depth beside them"
-        )
-    _check_lora(config.lora, f"{path}: lora")
-    return config
-
-
-def check_data(data: DataConfig, where: str) -> None:
-    """Refuse what cannot be drawn.
-
-    Args:
-        data: the section.
-        where: it stands, for the message.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    for key in ("questions", "object_questions", "repeats"):
-        if (value := getattr(data, key)) <= 0:
-            raise ConfigError(f"{where}.{key} is {value}; it must be positive")
-    for key in ("matches", "seed", "workers"):
-        if (value := getattr(data, key)) < 0:
-            raise ConfigError(f"{where}.{key} is {value}; it must not be negative")
-    if not data.matches and not data.pose:
-        raise ConfigError(f"{where}.matches is 0 and {where}.pose false: nothing is asked of pairs")
-    _check_names(data.tasks, TASKS, f"{where}.tasks")
-    _check_shares(data.tasks, f"{where}.tasks", "share")
-    if data.weights not in WEIGHTS:
-        raise ConfigError(f"{where}.weights is {data.weights!r}; use {', '.join(WEIGHTS)}")
-    for name, source in data.sources.items():
-        _check_source(source, f"{where}.sources.{name}", data.weights)
-    if data.sources:
-        weights = {f"{name}.weight": source.weight for name, source in data.sources.items()}
-        _check_shares(weights, f"{where}.sources", "weight")
-
-
-def _check_source(source: SourceConfig, where: str, weights: str) -> None:
-    _check_names(source.kinds, KINDS, f"{where}.kinds")
-    if source.scenes < 0:
-        raise ConfigError(f"{where}.scenes is {source.scenes}; use 0 for ever new ones, or more")
-    if source.frames not in FRAMES:
-        raise ConfigError(f"{where}.frames is {source.frames!r}; use {', '.join(FRAMES)}")
-    if source.dataset and (source.kinds or source.scenes):
-        raise ConfigError(
-            f"{where} has a dataset, and kinds or scenes, which are of procedural ones"
-        )
-    if source.frames != "train" and not source.dataset:
-        raise ConfigError(f"{where} has frames, and no dataset that they are of")
-    if weights == "size" and source.weight and not source.dataset and not source.scenes:
-        raise ConfigError(
-            f"{where} has no size, it draws ever new scenes: give it a number of scenes, or each "
-            "source a weight and write `weights: given`"
-        )
-
-
-def _check_names(names: Iterable[str], known: tuple[str, ...], where: str) -> None:
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigError(f"{where} holds {unknown[0]!r}; known are {', '.join(known)}")
-
-
-def _check_shares(shares: Mapping[str, float], where: str, meaning: str) -> None:
-    for name, share in shares.items():
-        if not (math.isfinite(share) and share >= 0):
-            raise ConfigError(f"{where}.{name} is {share}; a {meaning} is 0 or more")
-    if not math.fsum(shares.values()):
-        raise ConfigError(f"{where}: nothing is drawn, a {meaning} above 0 is needed")
-
-
-def _check_optimiser(optimiser: OptimiserConfig, where: str) -> None:
-    for key in ("batch_size", "accumulate", "learning_rate", "clip"):
-        if not 0 < getattr(optimiser, key) < math.inf:
-            raise ConfigError(
-                f"{where}.{key} is {getattr(optimiser, key)}; it must be positive and finite"
-            )
-    for key in ("vision_rate", "weight_decay"):
-        if not 0 <= getattr(optimiser, key) < math.inf:
-            raise ConfigError(f"{where}.{key} is {getattr(optimiser, key)}; it must be 0 or more")
-    for key in ("warmup", "decay", "beta2"):
-        if not 0 <= getattr(optimiser, key) <= 1:
-            raise ConfigError(f"{where}.{key} is {getattr(optimiser, key)}; it must be in [0, 1]")
-    if optimiser.schedule == "stable" and optimiser.warmup + optimiser.decay > 1:
-        raise ConfigError(
-            f"{where}: warmup {optimiser.warmup} and decay {optimiser.decay} are shares of the "
-            "same steps; together they must not exceed 1"
-        )
-    for key, known in (("name", ("adamw", "muon")), ("schedule", ("cosine", "stable"))):
-        if getattr(optimiser, key) not in known:
-            raise ConfigError(
-                f"{where}.{key} is {getattr(optimiser, key)!r}; use {' or '.join(known)}"
-            )
-
-
-def _check_lora(lora: LoraConfig, where: str) -> None:
-    if lora.rank < 0:
-        raise ConfigError(f"{where}.rank is {lora.rank}; use 0 to train all weights, or more")
-    if lora.alpha <= 0:
-        raise ConfigError(f"{where}.alpha is {lora.alpha}; it must be positive")
-    if not 0 <= lora.dropout < 1:
-        raise ConfigError(f"{where}.dropout is {lora.dropout}; it must be in [0, 1)")
-    if not lora.targets or not all(isinstance(name, str) for name in lora.targets):
-        raise ConfigError(f"{where}.targets is {lora.targets}; name one layer at least")
-
-
 def _build(default: Any, content: Any, where: str) -> Any:
-    """A dataclass of the default's type with the values that a mapping holds."""
+    """Build a dataclass from a mapping; `default` has the values of missing keys."""
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: expected a mapping, found {content!r}")
-    known = {f.name: getattr(default, f.name) for f in fields(default)}
-    named = {f.name: f.metadata["items"] for f in fields(default) if "items" in f.metadata}
-    values = {}
+    declared = {f.name: f for f in fields(default)}
+    values = {name: getattr(default, name) for name in declared}
     for key, value in content.items():
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+        if key not in declared:
+            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(declared)}")
         inside = f"{where}: {key}"
-        values[key] = _value(known[key], value, inside)
-        if key in named:
+        values[key] = _value(values[key], value, inside)
+        item = declared[key].metadata.get("item", MISSING)
+        if item is not MISSING:
             values[key] = {
-                str(name): _value(named[key], item, f"{inside}: {name}")
-                for name, item in value.items()
+                str(name): _value(item, entry, f"{inside}: {name}") for name, entry in value.items()
             }
-    return type(default)(**{**known, **values})
+    return type(default)(**values)
 
 
 def _value(default: Any, value: Any, where: str) -> Any:

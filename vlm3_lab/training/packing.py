@@ -2,13 +2,13 @@
 """Packing: several questions and answers about the same image(s) in one training sample.
 
 The paper trains on ten labelled pixels per image (section 3.2). Here every question sees the
-image and the words before it that all questions share (the prefix), and itself, but none of the
-others: the loss equals that of separate samples, and asking one question alone at inference sees
-what training saw.
+prefix (the image and the words that all questions start with) and itself, but no other question.
+So the loss equals that of separate samples, and a single question at inference sees what it saw in
+training.
 
 Batch layout: every row holds its prefix, padded on the right to the longest one, then its
-questions as blocks of equal length, padded on the right as well. `packed_attention` reads that
-layout instead of a mask over all pairs of tokens, most of which do not see each other.
+questions as blocks of equal length, also padded on the right. `packed_attention` uses this layout
+in place of a mask over all pairs of tokens, most of which do not see each other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class PackedSample:
-    """One or more images with their questions, tokenised.
+    """One or more images with their tokenised questions.
 
     `prefix_ids`: shape (p,). `prefix_positions`: M-RoPE positions, shape (3, p). `blocks`,
     `labels`: one array of token ids per question. `pixel_values`, `image_grid_thw`: as the image
@@ -61,11 +61,12 @@ class PackedSample:
 
 
 class Packer:
-    """Turns images and their questions and answers into `PackedSample`s and batches of them."""
+    """Turns images with questions and answers into `PackedSample`s, and these into batches."""
 
     def __init__(self, processor: Any):
         self._processor = processor
         self._tokenizer = processor.tokenizer
+        self.image_processor = processor.image_processor
         self._merge = processor.image_processor.merge_size
         self._image_id = self._tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._end = [self._tokenizer.eos_token_id]
@@ -73,18 +74,18 @@ class Packer:
     def pack(
         self, images: Sequence[NDArray[np.uint8]], pairs: Sequence[QuestionAnswer]
     ) -> PackedSample:
-        """One sample of questions that all start with the same words up to their first number.
+        """Pack questions that start with the same words up to their first number.
 
-        Without questions it is the images alone.
+        Without questions, the sample holds the images alone.
 
         Args:
             images: RGB views, shape (height, width, 3), uint8, sides as the model takes them.
             pairs: question and answer texts.
 
         Raises:
-            ValueError: when the processor would resize an image.
+            ValueError: if the processor would resize an image.
         """
-        pixels = self._processor.image_processor(list(images), return_tensors="pt", do_resize=False)
+        pixels = self.image_processor(list(images), return_tensors="pt", do_resize=False)
         grid = pixels["image_grid_thw"]
         start, *middles = self._chat(len(images))
         prefix: list[int] = list(start)
@@ -110,7 +111,7 @@ class Packer:
         )
 
     def collate(self, samples: Sequence[PackedSample]) -> dict[str, Any]:
-        """A batch as keyword arguments of `packed_loss`."""
+        """Make a batch: keyword arguments of `packed_loss`."""
         rows = len(samples)
         layout = Layout(
             max(len(s.prefix_ids) for s in samples),
@@ -140,39 +141,39 @@ class Packer:
             "prefix_lengths": torch.from_numpy(prefix_lengths),
             "layout": layout,
             "pixel_values": still_frames(
-                torch.cat([s.pixel_values for s in samples]), self._processor.image_processor
+                torch.cat([s.pixel_values for s in samples]), self.image_processor
             ),
             "image_grid_thw": torch.cat([s.image_grid_thw for s in samples]),
         }
 
     def answer_tokens(self, answer: str) -> list[int]:
-        """An answer as the model is to give it, with the token that ends it."""
+        """Tokens of an answer, with the token that ends it."""
         return self._encode(answer) + self._end
 
     def token_ends(self, question: str) -> NDArray[np.int64]:
-        """Behind how many characters of a question each of its tokens ends, shape (tokens,).
+        """The number of characters of a question up to the end of each token, shape (tokens,).
 
         The last tokens are those that the chat puts between a question and its answer.
         """
         text = question + self._tail
-        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return np.array([end for _, end in found["offset_mapping"]], np.int64)
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return np.array([end for _, end in encoded["offset_mapping"]], np.int64)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _chat(self, images: int) -> list[list[int]]:
-        """Token ids between image contents, up to where the question text starts."""
+        """Token ids before, between and after the images, up to the question text."""
         text = self._template(images)
         return [self._encode(part) for part in text.split("\0")[0].split("<|image_pad|>")]
 
     @cached_property
     def _tail(self) -> str:
-        """What the chat puts between a question and its answer."""
+        """The text that the chat puts between a question and its answer."""
         return self._template(0).split("\0")[1]
 
     def _template(self, images: int) -> str:
-        """A chat of images and a question, which is a zero."""
+        """A chat of images and a question; the question is a null character."""
         content = [{"type": "image"}] * images
         text: str = self._processor.apply_chat_template(
             [{"role": "user", "content": [*content, {"type": "text", "text": "\0"}]}],
@@ -186,9 +187,9 @@ class Packer:
 
 
 def still_frames(pixel_values: Tensor, image_processor: Any) -> Tensor:
-    """Patches whose frames share their memory, for a still image has the same in all of them.
+    """Patches whose frames share their memory, as the frames of a still image are equal.
 
-    Half the bytes from the worker that makes a batch to the process that trains on it.
+    This halves the bytes that a worker sends to the process that trains.
 
     Args:
         pixel_values: as the image processor returns them, shape (patches, values).
@@ -203,7 +204,7 @@ def still_frames(pixel_values: Tensor, image_processor: Any) -> Tensor:
 
 
 def _common_prefix(texts: list[list[int]]) -> int:
-    """Number of leading tokens that all texts share, leaving at least one to each."""
+    """Number of leading tokens that all texts share; each keeps at least one of its own."""
     if len(texts) < 2:
         return 0
     limit = min(map(len, texts)) - 1
@@ -214,12 +215,12 @@ def _common_prefix(texts: list[list[int]]) -> int:
 def mrope_positions(
     is_image: NDArray[np.bool_], image_grid_thw: NDArray[np.int64], merge: int
 ) -> NDArray[np.int64]:
-    """M-RoPE positions of a sequence of text and images, as Qwen3-VL's `get_rope_index` gives.
+    """M-RoPE positions of a sequence of text and images, equal to Qwen3-VL's `get_rope_index`.
 
     Args:
-        is_image: which tokens are image tokens, shape (n,).
+        is_image: mask of the image tokens, shape (n,).
         image_grid_thw: patches of each image in time, rows and columns, shape (images, 3).
-        merge: patches of a side that make one token.
+        merge: patches along each side of a token.
 
     Returns:
         Positions in time, rows and columns, shape (3, n).
@@ -257,8 +258,9 @@ def packed_attention(
     Args:
         query, key, value: shape (batch, heads, tokens, size), tokens as in `layout`.
         layout, prefix_lengths: of the batch; prefix_lengths has shape (batch,).
-        scores_of_prefix: gets, layer by layer, what the prefix looks at before the softmax, shape
-            (batch, heads, prefix, prefix), causality not yet minded; for losses on attention.
+        scores_of_prefix: gets, layer by layer, the attention scores of the prefix before the
+            softmax and without causality, shape (batch, heads, prefix, prefix); for losses on
+            attention.
     """
     if layout is None or prefix_lengths is None:
         return sdpa_attention_forward(
@@ -267,7 +269,7 @@ def packed_attention(
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     p, n, s = layout.prefix, layout.questions, layout.block
-    # Padding lies behind the prefix: causality alone hides it from all real tokens.
+    # Padding comes after the prefix, so causality alone hides it from all real tokens.
     of_prefix = _sdpa(query[:, :, :p], key[:, :, :p], value[:, :, :p], scaling, is_causal=True)
     if scores_of_prefix is not None:
         scores_of_prefix.append(query[:, :, :p] * scaling @ key[:, :, :p].transpose(-1, -2))
@@ -298,10 +300,10 @@ def packed_attention(
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, scaling: float, is_causal: bool) -> Tensor:
-    """Attention without a mask of its own.
+    """Attention that is full or causal.
 
-    The backward pass of torch's kernel takes most of a training step on CPUs; matrix products,
-    which autocast makes bfloat16, take a fraction of that. Their scores are no more than the
+    On CPUs the backward pass of torch's kernel takes most of a training step; matrix products,
+    which autocast makes bfloat16, take a fraction of that. The scores they keep are at most the
     square of an image's patches.
     """
     if query.device.type != "cpu":
@@ -323,7 +325,7 @@ def vision_attention(
     scaling: float = 1.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of the vision half: all patches of one image to each other."""
+    """Attention of the vision half: all patches of an image to each other."""
     assert attention_mask is None
     output = _sdpa(query, key, value, scaling, is_causal=False)
     return output.transpose(1, 2).to(query.dtype), None
@@ -346,7 +348,7 @@ def packed_hidden(model: Any, batch: dict[str, Any]) -> Tensor:
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     hidden: Tensor = model.model(
-        # All-true: which token sees which is the layout's business.
+        # All true: the layout decides which token sees which.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=inputs["input_ids"].device),
         use_cache=False,
         **inputs,
@@ -355,7 +357,7 @@ def packed_hidden(model: Any, batch: dict[str, Any]) -> Tensor:
 
 
 def packed_loss(model: Any, batch: dict[str, Any]) -> Tensor:
-    """Mean cross entropy over the answer tokens of a packed batch; all else carries no loss.
+    """Mean cross entropy over the answer tokens of a packed batch.
 
     The model's attention must be set to `PACKED_ATTENTION`.
     """
@@ -363,10 +365,10 @@ def packed_loss(model: Any, batch: dict[str, Any]) -> Tensor:
 
 
 def answer_losses(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of each answer token, in the order in which `labels` holds them.
+    """Cross entropy of each answer token, in the order of `labels`.
 
     Args:
-        hidden: of `packed_hidden`.
+        hidden: from `packed_hidden`.
         labels: of the same batch.
     """
     labels = labels[:, 1:]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run: whose it is, and which of its checkpoints are whole.
+"""The folder of a run: which run it belongs to, and which of its checkpoints are whole.
 
-Everything that takes time to write is written below `unfinished/` and renamed when it is whole:
-whatever kills a run, a `checkpoint-N` or `final` that is there can be used.
+Everything that takes time to write is written below `unfinished/` and renamed when it is whole.
+So every `checkpoint-N` or `final` that exists can be used, whatever killed the run.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from vlm3_lab.training.config import TrainConfig, TrainingError
 UNFINISHED = "unfinished"
 RUN_FILE = "run.json"
 KEPT = 2
-"""Checkpoints that stay: the last one, and one before it."""
+"""Checkpoints that are kept: the last one and the one before."""
 
 
 def claim(folder: Path, config: TrainConfig, processes: int) -> None:
-    """Note in a folder which run it is of.
+    """Record in a folder which run it belongs to.
 
     Raises:
-        TrainingError: naming what differs, when it is another one's.
+        TrainingError: if it belongs to another run; names what differs.
     """
-    # How often a run is looked at does not change it.
-    looks = {"evaluate_every", "evaluation_views"}
+    # Scoring does not change a run.
+    scoring = {"evaluate_every", "evaluation_views"}
     ours = {**asdict(config), "processes": processes}
-    ours = json.loads(json.dumps({k: v for k, v in ours.items() if k not in looks}))
+    ours = json.loads(json.dumps({k: v for k, v in ours.items() if k not in scoring}))
     path = folder / RUN_FILE
     if path.is_file():
         try:
@@ -50,7 +50,7 @@ def claim(folder: Path, config: TrainConfig, processes: int) -> None:
         if differing:
             raise TrainingError(
                 f"{folder} holds a run of another configuration: {'; '.join(differing)}. Choose "
-                "another --out, or go on with the configuration that it was started with"
+                "another --out, or continue with the configuration that the run started with"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def claim(folder: Path, config: TrainConfig, processes: int) -> None:
 
 
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as one of `key.path`s; `prefix` goes before each."""
+    """Flatten a nested mapping to `key.path`s, each after `prefix`."""
     if not isinstance(content, dict) or not content:
         return {prefix.removesuffix("."): content}
     return {
@@ -69,49 +69,49 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, the last one at the end."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(found, key=step_of)
+    """The whole checkpoints of a run, sorted by step."""
+    folders = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
+    return sorted(folders, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The steps that led to a checkpoint."""
+    """The number of steps before a checkpoint."""
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def drop_old_checkpoints(folder: Path) -> None:
-    """Delete all checkpoints but the last ones."""
+    """Delete all checkpoints except the last `KEPT`."""
     for checkpoint in checkpoints(folder)[:-KEPT]:
         shutil.rmtree(checkpoint)
 
 
 def drop_unfinished(folder: Path) -> None:
-    """Delete what a run that was killed had begun to write."""
+    """Delete what a killed run had begun to write."""
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
 
 
 @contextmanager
 def writing(folder: Path, what: str) -> Iterator[None]:
-    """Tell what to do when something of a run cannot be written, on a full disk, say.
+    """Turn a failed write, for example on a full disk, into an error that says what to do.
 
     Raises:
-        TrainingError: in place of what the libraries that write raise.
+        TrainingError: in place of the libraries' errors.
     """
     try:
         yield
-    # torch raises RuntimeError, and safetensors an error of its own, where a file cannot grow.
+    # If a file cannot grow, torch raises RuntimeError and safetensors its own error.
     except (OSError, RuntimeError, SafetensorError) as error:
         drop_unfinished(folder)
         kept = checkpoints(folder)
         safe = f"{kept[-1]} is whole, and" if kept else "There is no checkpoint yet, but"
         raise TrainingError(
-            f"{what} could not be written to {folder} ({error}). {safe} the same command goes on "
-            "from there: make room on the disk and give it again"
+            f"{what} could not be written to {folder} ({error}). {safe} the same command continues "
+            "from there: make room on the disk and run it again"
         ) from error
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file so that it holds what it held or all of the new text, whatever happens."""
+    """Replace a file so that it always holds either its old content or all of the new text."""
     new = path.with_name(f"{path.name}.new")
     new.write_text(text)
     new.replace(path)

@@ -1,49 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where training scenes come from: rendered, as many as wanted or a limited number, or recorded.
+"""Where training scenes come from: rendered (an endless or a limited number), or recorded.
 
-A scene is a `View` or a `ViewPair`. Every source draws it with the random numbers that it is
-given and nothing else, so that any worker can draw any scene.
+A scene is a `View` or a `ViewPair`. A source draws it from the random numbers it is given and
+nothing else, so that any worker can draw any scene.
 """
 
 from __future__ import annotations
 
 import logging
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_bool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.sharedctypes import RawArray
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
 
-from vlm3_lab.datasets.pairs import matches
-from vlm3_lab.datasets.reading import Pair, load_dataset, read_view
+from vlm3_lab.datasets.frame_pairs import matches
+from vlm3_lab.datasets.reading import Frame, Pair, load_dataset, read_view
 from vlm3_lab.scenes import KINDS, View, sample_view
-from vlm3_lab.scenes.pairs import GAPS, ViewPair, sample_pair
+from vlm3_lab.scenes.view_pairs import ViewPair, sample_pair
 from vlm3_lab.training.config import (
-    TASKS,
+    WARMUP_TASKS,
     ConfigError,
     DataConfig,
     SourceConfig,
     TrainConfig,
     TrainingError,
 )
+from vlm3_lab.training.tasks import TASKS, task_samples
 from vlm3_ros.evaluation.depthlm import DatasetError
 
 LIMITED_STREAM = 0x7A12
-"""First word of the seeds of scenes that are limited in number: those of a source are the same
-for every seed of a training, as a dataset is."""
+"""First word of the seeds of scenes that are limited in number. Those of a source are the same for
+every seed of a training, as the frames of a dataset are."""
 
 ATTEMPTS = 6
-"""Scenes of a kind that are rendered for one that shows enough, before another kind gets its turn:
-or some kinds would be rare where two objects are needed."""
+"""Scenes of one kind that are rendered in search of one that shows enough, before another kind is
+drawn. With fewer, kinds that rarely show two objects would be rare in training."""
 
 TURNS = 100
-"""Kinds that get their turn before a source is given up."""
+"""Kinds that are drawn before a source is given up."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,26 +52,8 @@ Scene = TypeVar("Scene")
 Entry = TypeVar("Entry")
 
 
-class Source(ABC, Generic[Scene]):
-    """Draws scenes.
-
-    `size`: how many different ones there are; None without end.
-    """
-
-    name: str
-    size: int | None
-
-    @abstractmethod
-    def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
-        """A scene that shows enough to ask about.
-
-        Raises:
-            TrainingError: when there seems to be none; names the source.
-        """
-
-
-class RenderedScenes(Source[Scene]):
-    """Procedural scenes of some kinds."""
+class RenderedScenes(Generic[Scene]):
+    """Procedural scenes. `size`: number of different ones; None if endless."""
 
     def __init__(
         self,
@@ -82,7 +65,11 @@ class RenderedScenes(Source[Scene]):
         self._kinds, self._render = config.kinds or KINDS, render
 
     def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
-        """See the base class."""
+        """Draw a scene that shows enough to ask about.
+
+        Raises:
+            TrainingError: if none does; names the source.
+        """
         if self.size is not None:
             number = int(rng.integers(self.size))
             rng = np.random.default_rng([LIMITED_STREAM, zlib.crc32(self.name.encode()), number])
@@ -94,14 +81,14 @@ class RenderedScenes(Source[Scene]):
                     return scene
         raise TrainingError(
             f"source {self.name}: of {TURNS * ATTEMPTS} rendered scenes, none shows enough to ask "
-            "about: ask fewer questions, or of other kinds of scenes"
+            "about: ask fewer questions, or choose other kinds of scenes"
         )
 
 
-class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
+class RecordedScenes(Generic[Scene, Entry]):
     """Scenes of a dataset folder.
 
-    `read`: makes a scene of an entry, None where it cannot.
+    `size`: number of scenes. `read`: makes a scene from an entry; None if it cannot be read.
     """
 
     def __init__(self, name: str, entries: Sequence[Entry], read: Callable[[Entry], Scene | None]):
@@ -110,7 +97,11 @@ class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
         self._is_useless = np.zeros(len(entries), dtype=bool)
 
     def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
-        """See the base class."""
+        """Draw a scene that shows enough to ask about.
+
+        Raises:
+            TrainingError: if none does; names the source.
+        """
         while not self._is_useless.all():
             number = int(rng.integers(len(self._entries)))
             if self._is_useless[number]:
@@ -125,10 +116,13 @@ class RecordedScenes(Source[Scene], Generic[Scene, Entry]):
         )
 
 
-class MixedScenes(Generic[Scene]):
-    """Scenes of several sources, drawn from each as often as its weight says.
+Source: TypeAlias = RenderedScenes[Scene] | RecordedScenes[Scene, Any]
 
-    `without`: names of sources that have none of these scenes.
+
+class MixedScenes(Generic[Scene]):
+    """Scenes of several sources, each drawn from in proportion to its weight.
+
+    `without`: names of sources that have no such scenes, for the log.
     """
 
     def __init__(
@@ -145,23 +139,27 @@ class MixedScenes(Generic[Scene]):
         return ", ".join(parts + [f"{name} has none" for name in self._without])
 
     def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
-        """A scene that shows enough to ask about."""
+        """Draw a scene that shows enough to ask about.
+
+        Raises:
+            TrainingError: if the drawn source has none.
+        """
         return self._sources[rng.choice(len(self._sources), p=self._shares)].draw(rng, is_enough)
 
 
 @dataclass(frozen=True)
 class RecordedPair(ViewPair):
-    """Two frames of a dataset: their depth is measured, and has errors and holes."""
+    """Two frames of a dataset: their depth is measured, with errors and holes."""
 
+    @override
     def matches(self, pixels1: ArrayLike) -> NDArray[np.float64]:
-        """See the base class."""
         return matches(self.first, self.second, pixels1)
 
 
 class Recording:
-    """The frames of a dataset folder that are in use.
+    """The frames of a dataset folder that a source draws from.
 
-    An image that cannot be read is named once and counted, whichever worker finds it.
+    An unreadable image is logged once and counted, whichever worker finds it.
     """
 
     def __init__(self, name: str, config: SourceConfig):
@@ -169,37 +167,36 @@ class Recording:
         self._dataset = load_dataset(config.dataset)
         self._is_unreadable = RawArray(c_bool, len(self._dataset.frames))
 
-    def frames(self, task: str) -> list[int]:
-        """Places of the frames that a task can ask about."""
+    def frames(self, is_usable: Callable[[Frame], bool]) -> list[int]:
+        """Indices of the usable frames."""
         return [
-            place
-            for place, frame in enumerate(self._dataset.frames)
-            if self._has(frame.split)
-            and (task != "objects" or (frame.objects and frame.T_world_camera is not None))
+            index
+            for index, frame in enumerate(self._dataset.frames)
+            if self._has(frame.split) and is_usable(frame)
         ]
 
     def pairs(self) -> list[Pair]:
-        """The pairs of frames."""
+        """List the pairs of frames."""
         return [pair for pair in self._dataset.pairs if self._has(pair.split)]
 
-    def view(self, place: int) -> View | None:
-        """A frame; None where it cannot be read."""
-        if self._is_unreadable[place]:
+    def view(self, index: int) -> View | None:
+        """Read a frame; None if it cannot be read."""
+        if self._is_unreadable[index]:
             return None
         try:
-            return read_view(self._dataset, place)
+            return read_view(self._dataset, index)
         except DatasetError as error:
-            self._is_unreadable[place] = True
-            logger.warning("source %s: %s; other scenes are drawn", self.name, error)
+            self._is_unreadable[index] = True
+            logger.warning("source %s: %s; drawing other scenes", self.name, error)
             return None
 
     def pair(self, pair: Pair) -> ViewPair | None:
-        """Two frames; None where one cannot be read."""
+        """Read two frames; None if one cannot be read."""
         first, second = self.view(pair.first), self.view(pair.second)
         return None if first is None or second is None else RecordedPair(first, second)
 
     def log_unreadable(self) -> None:
-        """Say how many images could not be read, if any."""
+        """Log how many images could not be read, if any."""
         if unreadable := sum(self._is_unreadable):
             logger.warning(
                 "source %s: %d of %d images could not be read",
@@ -215,8 +212,10 @@ class Recording:
 class Sources:
     """The sources that a `data` section of a configuration names.
 
+    `where`: the section's name, for messages.
+
     Raises:
-        ConfigError: when a dataset folder cannot be read; names the key, which `where` begins.
+        ConfigError: if a dataset folder cannot be read; names the key.
     """
 
     def __init__(self, data: DataConfig, where: str = "data"):
@@ -229,35 +228,43 @@ class Sources:
             if config.dataset
         }
 
-    def views(self, task: str) -> MixedScenes[View]:
+    def views(
+        self, task: str, missing: str, is_usable: Callable[[Frame], bool] = lambda frame: True
+    ) -> MixedScenes[View]:
         """Single views that a task can ask about.
 
+        Args:
+            task: name of the task, for the message.
+            missing: what a dataset lacks that has no usable frame, for the message.
+            is_usable: whether the task can ask about a recorded frame.
+
         Raises:
-            ConfigError: when no source has any.
+            ConfigError: if no source has any.
         """
         recorded = {
-            name: RecordedScenes(name, recording.frames(task), recording.view)
+            name: RecordedScenes(name, recording.frames(is_usable), recording.view)
             for name, recording in self._recordings.items()
         }
-        return self._mixed(task, sample_view, recorded)
+        return self._mixed(task, missing, sample_view, recorded)
 
     def pairs(self, gaps: tuple[int, int]) -> MixedScenes[ViewPair]:
         """Pairs of views.
 
         Args:
-            gaps: how far apart rendered ones are, see `synthetic.pairs.sample_pair`.
+            gaps: how far apart rendered ones are, see `view_pairs.sample_pair`.
 
         Raises:
-            ConfigError: when no source has any.
+            ConfigError: if no source has any.
         """
         recorded = {
             name: RecordedScenes(name, recording.pairs(), recording.pair)
             for name, recording in self._recordings.items()
         }
-        return self._mixed("pairs", partial(sample_pair, gaps=gaps), recorded)
+        missing = "pairs of frames: they are made where poses and depth are known"
+        return self._mixed("pairs", missing, partial(sample_pair, gaps=gaps), recorded)
 
     def log_unreadable(self) -> None:
-        """Say how many images of each source could not be read, if any."""
+        """Log how many images of each source could not be read, if any."""
         for recording in self._recordings.values():
             recording.log_unreadable()
 
@@ -270,6 +277,7 @@ class Sources:
     def _mixed(
         self,
         task: str,
+        missing: str,
         render: Callable[[np.random.Generator, str], Scene],
         recorded: Mapping[str, Source[Scene]],
     ) -> MixedScenes[Scene]:
@@ -280,8 +288,7 @@ class Sources:
         ]
         if not sources:
             raise ConfigError(
-                f"{self._where}.tasks asks for {task}, but {', '.join(recorded)} has no "
-                f"{_MISSING[task]}"
+                f"{self._where}.tasks asks for {task}, but {', '.join(recorded)} has no {missing}"
             )
         weights = {
             "given": [self._named[source.name].weight for source in sources],
@@ -292,32 +299,22 @@ class Sources:
         return MixedScenes(sources, weights[self._weights], without)
 
 
-_MISSING = {
-    "depth": "such frames",
-    "pairs": "pairs of frames: they are made where poses and depth are known",
-    "objects": "frames with boxes of objects and a pose",
-}
-
-
 def check_sources(config: TrainConfig, path: str) -> None:
-    """Read the dataset folders of a configuration, and log what will be drawn from what.
+    """Read the dataset folders of a configuration, and log what each task will be drawn from.
 
     Args:
         path: of the configuration, for messages.
 
     Raises:
-        ConfigError: when a folder cannot be read, or a task has no source.
+        ConfigError: if a folder cannot be read, or a task has no source.
     """
     parts = {"data": (config.data, [task for task in TASKS if config.data.share(task)])}
-    if config.warmup.optimiser.steps:
-        parts["warmup.data"] = config.warmup.data, ["depth"]
-    if config.object_warmup.optimiser.steps:
-        data = config.object_warmup.data
-        parts["object_warmup.data"] = data, [task for task in TASKS if data.share(task)]
-    if config.pair_warmup.optimiser.steps:
-        parts["pair_warmup.data"] = config.pair_warmup.data, ["pairs"]
+    for key, warmup in config.warmups.items():
+        if warmup.optimiser.steps:
+            mixed = [task for task in TASKS if warmup.data.share(task)]
+            tasks = mixed if key == "object_warmup" else [WARMUP_TASKS[key]]
+            parts[f"{key}.data"] = warmup.data, tasks
     for key, (data, tasks) in parts.items():
         sources = Sources(data, f"{path}: {key}")
         for task in tasks:
-            mixed = sources.pairs(GAPS) if task == "pairs" else sources.views(task)
-            logger.info("%s: %s from %s", key, task, mixed)
+            logger.info("%s: %s from %s", key, task, task_samples(task).scenes(sources))

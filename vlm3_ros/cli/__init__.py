@@ -7,10 +7,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import entry_points
 
 from vlm3_ros.cli import ask, bag_from_rgbd, demo, evaluate
-from vlm3_ros.errors import CommandError, Vlm3Error
+from vlm3_ros.cli.laboratory import load_from_lab, missing_lab
+from vlm3_ros.errors import Vlm3Error
 
 _COMMANDS = (demo, ask, evaluate, bag_from_rgbd)
 
@@ -22,11 +22,11 @@ _LAB_COMMANDS = {
     "bench": "measure what questions cost",
     "sample-bag": "render the sample bag",
 }
-"""Commands of the laboratory (`vlm3_lab`), which entry points of the group `vlm3.commands` name."""
+"""Commands of vlm3_lab and their help when it is missing. Entry points of `vlm3.commands`."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="vlm3",
         description="Metric depth from a vision language model: try it on a photo, measure how "
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 for what the user can mend, 130 on Ctrl-C."""
+    """Run a command. Return the exit status: 0, 2 on an error the user can mend, 130 on Ctrl-C."""
     options = build_parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -57,21 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _add_lab_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str
 ) -> None:
-    """Add a command of the laboratory, or one that says that the laboratory is missing."""
-    for found in entry_points(group="vlm3.commands", name=name):
-        try:
-            found.load().add_parser(commands)
-            return
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.split(".")[0] != "vlm3_lab":
-                raise
+    """Add a command of vlm3_lab, or a stub that says what to install."""
+    if command := load_from_lab("vlm3.commands", name):
+        command.add_parser(commands)
+        return
     parser = commands.add_parser(name, help=f"{purpose} (not installed: needs vlm3_lab)")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(run=partial(_refuse, name))
 
 
 def _refuse(name: str, options: argparse.Namespace) -> int:
-    raise CommandError(
-        f"{name} is a command of the laboratory, and the package vlm3_lab is not installed: "
-        "install vlm3_ros whole (pip install of its folder)"
-    )
+    raise missing_lab(f"`vlm3 {name}`")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program `vlm3`, and `python -m vlm3_ros.cli` where that is not on the path."""
+"""The program `vlm3`, also `python -m vlm3_ros.cli`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlm3_ros.cli import main
 def run() -> None:
     """Run a command and exit with its status.
 
-    SIGTERM ends it as Ctrl-C does: in order, with the processes that it has started.
+    SIGTERM acts like Ctrl-C: the command ends cleanly and stops the processes it has started.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main())

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from vlm3_ros.cli.arguments import natural_number, positive_integer
 from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
 from vlm3_ros.cli.evaluate_jsonl import add_jsonl_options, evaluate_on_jsonl
+from vlm3_ros.cli.laboratory import load_from_lab, missing_lab
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
 from vlm3_ros.errors import CommandError
@@ -81,14 +81,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _scene_evaluation() -> Callable[[argparse.Namespace], int]:
-    for found in entry_points(group="vlm3.evaluations", name="synthetic"):
-        try:
-            evaluate: Callable[[argparse.Namespace], int] = found.load()
-            return evaluate
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.split(".")[0] != "vlm3_lab":
-                raise
-    raise CommandError("--synthetic needs the package vlm3_lab, which is not installed")
+    evaluate: Callable[[argparse.Namespace], int] | None
+    evaluate = load_from_lab("vlm3.evaluations", "synthetic")
+    if evaluate is None:
+        raise missing_lab("--synthetic")
+    return evaluate
 
 
 def _add_scene_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:

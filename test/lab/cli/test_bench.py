@@ -12,7 +12,7 @@ from vlm3_ros.cli import main
 SIZES = ["--questions", "1,5", "--naive-questions", "3", "--batched-questions", "2"]
 
 
-def test_all_ways_are_measured_and_give_the_same_answers(
+def test_all_methods_are_measured_and_give_the_same_answers(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["bench", "--model", str(checkpoint), "--visual-tokens", "12", "--repeats", "1"]
@@ -56,4 +56,4 @@ def test_shape_and_model_exclude_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "--shape", "4b", "--model", "any", "--out", str(tmp_path)]) == 2
-    assert "in place of" in capsys.readouterr().err
+    assert "--shape replaces --model" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from vlm3_ros.engines.base import load_profile, write_profile
 from vlm3_ros.engines.recorded import RecordingEngine
 
 
-def test_a_checkpoint_is_scored_beside_the_baselines(
+def test_a_checkpoint_is_scored_next_to_the_baselines(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["evaluate", "--synthetic", "16", "--seed", "4", "--out", str(tmp_path / "out")]
@@ -45,7 +45,7 @@ def test_a_checkpoint_is_scored_beside_the_baselines(
     assert cv2.imread(str(tmp_path / "out" / "reliability.png")) is not None
 
 
-def test_pairs_and_objects_are_scored_where_a_checkpoint_learned_them(
+def test_pairs_and_objects_are_scored_if_learned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Answers recorded from the truth make no error, from the command to its report."""
@@ -81,9 +81,7 @@ def test_pairs_and_objects_are_scored_where_a_checkpoint_learned_them(
     assert cv2.imread(str(tmp_path / "out" / "objects.png")) is not None
 
 
-def test_a_scale_of_standard_deviations_is_stored_if_it_holds_on_other_views(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_std_scale_is_stored_if_it_helps_on_other_views(checkpoint: Path, tmp_path: Path) -> None:
     """The checkpoint is one whose standard deviations were made ten times too large."""
     folder = tmp_path / "model"
     shutil.copytree(checkpoint, folder)

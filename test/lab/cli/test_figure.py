@@ -16,6 +16,8 @@ from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.images import jpeg_image_message
 
+pytestmark = pytest.mark.slow
+
 
 def size(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:
@@ -39,7 +41,7 @@ def test_a_bag_has_no_objects(tmp_path, capsys):
     assert size(out)[1] > 500
 
 
-def test_of_a_bag_without_a_good_image_nothing_is_drawn(tmp_path, capsys):
+def test_a_bag_without_a_usable_image_is_refused(tmp_path, capsys):
     bag, camera = tmp_path / "bag", PinholeCamera.from_hfov(64, 48, 60.0)
     image = jpeg_image_message(ROSBAGS.header(0, "optical"), np.zeros((48, 64, 3), np.uint8))
     image.data = image.data[:100]
@@ -47,11 +49,11 @@ def test_of_a_bag_without_a_good_image_nothing_is_drawn(tmp_path, capsys):
         writer.write("/camera_info", camera_info_message(ROSBAGS.header(0, "optical"), camera), 0)
         writer.write("/image/compressed", image, 0)
     assert main(["figure", str(bag), "--out", str(tmp_path / "figure.png")]) == 2
-    told = capsys.readouterr().err
-    assert "none of its images can be used: /image/compressed: " in told
+    errors = capsys.readouterr().err
+    assert "none of its images can be used: /image/compressed: " in errors
 
 
-def test_photos_are_pairs_and_boxes_objects(tmp_path, capsys):
+def test_photos_become_pairs_and_boxes_become_objects(tmp_path, capsys):
     out, photos = tmp_path / "figure.png", [tmp_path / "one.jpg", tmp_path / "two.png"]
     for index, photo in enumerate(photos):
         Image.fromarray(evaluation_view(1, 4 * index)[0].image).save(photo)
@@ -73,7 +75,7 @@ def test_photos_are_pairs_and_boxes_objects(tmp_path, capsys):
         (["a.jpg", "--hfov", "60", "--out", "figure.png"], "a.jpg: there is no such file"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(arguments, text, tmp_path, monkeypatch, capsys):
+def test_invalid_options_are_refused(arguments, text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["figure", *arguments]) == 2
     assert text in capsys.readouterr().err

@@ -32,7 +32,7 @@ def test_a_run_leaves_a_scored_checkpoint_and_its_curve(
 
 
 def _dataset(folder: Path, frames: int) -> Path:
-    """The held-out half of what `vlm3 dataset` makes."""
+    """The held-out half of a set made by `vlm3 dataset`."""
     folder.mkdir()
     cv2.imwrite(str(folder / "image.png"), np.full((48, 64, 3), 90, np.uint8))
     line = {"image": "image.png", "intrinsics": [40, 40, 31.5, 23.5, 64, 48]}
@@ -46,7 +46,7 @@ def _config(evaluation_views: int = 2, **folders: Path) -> TrainConfig:
     return TrainConfig(data=DataConfig(sources=sources), evaluation_views=evaluation_views)
 
 
-def test_frames_that_a_dataset_holds_back_score_a_run(checkpoint: Path, tmp_path: Path) -> None:
+def test_held_out_frames_of_a_dataset_score_a_run(checkpoint: Path, tmp_path: Path) -> None:
     config = _config(own=_dataset(tmp_path / "own", 3), other=_dataset(tmp_path / "other", 2))
     held_out = held_out_images(config)
     assert [image.image.parent.name for image in held_out] == ["own", "other"]
@@ -65,7 +65,7 @@ def test_frames_that_a_run_learns_from_do_not_score_it(tmp_path: Path, steps: in
     assert bool(images) == (steps == 0), "a warm-up learns, too"
 
 
-def test_a_value_of_the_command_is_refused_as_one_of_the_file(
+def test_a_value_of_the_command_is_checked_like_one_of_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run.yaml"

@@ -77,7 +77,7 @@ def detection(types: Any, T_frame_box: np.ndarray, size: tuple, **scores: float)
 
 
 @pytest.mark.parametrize("frame", ["optical", "base", "odom", "map"])
-def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
+def test_boxes_are_given_in_the_world(tmp_path: Path, frame: str) -> None:
     """The robot moves 0.4 m in 40 ms; the boxes are halfway."""
     types, drive = vision_types(), drive_of(2)
     (view, _) = drive.views(np.random.default_rng(0))
@@ -139,7 +139,7 @@ def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
     if frame == "map":
         assert objects == ()
         assert part["left_out_boxes"] == {
-            "boxes in 'map', which is not the world 'odom', nor does TF fix it to the camera": 3
+            "boxes in 'map', which is neither the world 'odom' nor fixed to the camera by TF": 3
         }
         return
     (box,) = objects
@@ -149,6 +149,6 @@ def test_boxes_are_told_in_the_world(tmp_path: Path, frame: str) -> None:
     assert box.yaw == pytest.approx(np.radians(30))
     left_out = part["left_out_boxes"]
     assert left_out == {
-        "boxes that are tilted by more than 10 degrees": 1,
+        "boxes tilted by more than 10 degrees": 1,
         "boxes without a class": 1,
     }

@@ -7,13 +7,13 @@ from drives import CAMERA
 from recordings import cloud_message
 from scipy.spatial.transform import Rotation
 
-from vlm3_lab.datasets.lidar import projected_depth
+from vlm3_lab.datasets.ground_truth import projected_depth
 from vlm3_ros.errors import MessageError
 from vlm3_ros.geometry.motion import transform
 from vlm3_ros.messages.clouds import points_from_message
 
 
-def test_what_a_lidar_beside_the_camera_sees_behind_things_is_left_out() -> None:
+def test_points_that_a_lidar_sees_behind_things_are_dropped() -> None:
     """A board of 0.8 m at 1.5 m before a wall at 4 m; the LiDAR stands a metre to the right."""
     T_camera_lidar = transform(Rotation.from_euler("y", 10, degrees=True), (1.0, -0.2, 0.0))
     across = np.arange(-0.4, 0.4, 0.03)
@@ -45,7 +45,7 @@ def test_the_nearest_point_of_a_pixel_counts() -> None:
     assert depth[np.isfinite(depth)].tolist() == [2.0]
 
 
-def test_no_point_in_sight_is_no_depth() -> None:
+def test_without_a_point_in_view_there_is_no_depth() -> None:
     assert np.isnan(projected_depth(np.empty((0, 3)), np.eye(4), CAMERA)).all()
 
 

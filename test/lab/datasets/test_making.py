@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags become training sets, and those that cannot say why."""
+"""Bags become training sets; unusable ones are refused with a reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from scipy.spatial.transform import Rotation
 from vlm3_lab.datasets.making import LABELS, make_dataset
 from vlm3_lab.datasets.reading import load_dataset, read_view
 from vlm3_lab.datasets.recordings import TopicOptions, open_recording
-from vlm3_lab.scenes.pairs import MIN_COVISIBILITY, covisibility
+from vlm3_lab.scenes.view_pairs import MIN_COVISIBILITY, covisibility
 from vlm3_lab.scenes.views import View
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError
@@ -39,6 +39,9 @@ from vlm3_ros.messages.motions import tf_message
 from vlm3_ros.paths import sample_bag
 
 FRAMES = 10
+
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,7 @@ def test_the_end_is_held_out_and_no_pair_spans_both(made: Path) -> None:
     np.testing.assert_array_equal(held_out[0].depth, dataset.frames[8].depths)
 
 
-def test_covisibility_is_that_of_the_scene(made: Path, views: list[View]) -> None:
+def test_covisibility_equals_that_of_the_scene(made: Path, views: list[View]) -> None:
     dataset = load_dataset(made)
     assert len(dataset.pairs) > FRAMES
     for pair in dataset.pairs:
@@ -112,7 +115,7 @@ def test_covisibility_is_that_of_the_scene(made: Path, views: list[View]) -> Non
         assert pair.baseline_m == pytest.approx(np.linalg.norm(motion[:3, 3]))
 
 
-def test_an_interrupted_run_goes_on(bag: Path, made: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues(bag: Path, made: Path, tmp_path: Path) -> None:
     class Interruption(Exception):
         pass
 
@@ -122,7 +125,7 @@ def test_an_interrupted_run_goes_on(bag: Path, made: Path, tmp_path: Path) -> No
 
     with pytest.raises(Interruption):
         make_dataset(tmp_path, [bag], EVERYTHING, interrupt)
-    with pytest.raises(DatasetError, match="goes on"):
+    with pytest.raises(DatasetError, match="also finishes"):
         load_dataset(tmp_path)
     before = times(tmp_path)
     assert len(before) == 8
@@ -157,7 +160,9 @@ def test_finished_bags_stay_and_others_are_added(bag: Path, tmp_path: Path) -> N
 def test_files_of_another_origin_are_not_overwritten(bag: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text('{"image": "mine.jpg"}')
-    with pytest.raises(DatasetError, match=rf"{name}: it is no.*choose another folder"):
+    with pytest.raises(
+        DatasetError, match=rf"{name}: it (is not a bag|does not belong).*choose another folder"
+    ):
         make_dataset(tmp_path, [bag], EVERYTHING)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
 
@@ -182,7 +187,7 @@ def test_other_kinds_of_bags(bag: Path, made: Path, tmp_path: Path, form: str) -
     assert (tmp_path / "made" / "pairs.jsonl").read_text() == (made / "pairs.jsonl").read_text()
 
 
-def test_without_poses_depth_alone_is_made_and_that_is_said(drive, tmp_path: Path) -> None:
+def test_without_poses_only_depth_is_made_and_a_fact_says_so(drive, tmp_path: Path) -> None:
     write_recording(tmp_path / "bag", drive, with_poses=False)
     description = make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)
     dataset = load_dataset(tmp_path / "made")
@@ -193,7 +198,7 @@ def test_without_poses_depth_alone_is_made_and_that_is_said(drive, tmp_path: Pat
     assert str(tmp_path) not in (tmp_path / "made" / "dataset.json").read_text()
 
 
-def test_depth_in_another_frame_is_said(drive, tmp_path: Path) -> None:
+def test_depth_in_another_frame_is_noted(drive, tmp_path: Path) -> None:
     def elsewhere(view: View, stamp: int) -> list:
         return [
             (
@@ -209,7 +214,7 @@ def test_depth_in_another_frame_is_said(drive, tmp_path: Path) -> None:
 
 
 def test_depth_from_another_place_is_refused_until_it_is_named(drive, tmp_path: Path) -> None:
-    def beside(view: View, stamp: int) -> list:
+    def next_to_camera(view: View, stamp: int) -> list:
         T_optical_depth = transform(Rotation.identity(), (0.015, 0.0, 0.0))
         return [
             (
@@ -222,15 +227,15 @@ def test_depth_from_another_place_is_refused_until_it_is_named(drive, tmp_path: 
             ),
         ]
 
-    write_recording(tmp_path / "bag", drive, beside)
+    write_recording(tmp_path / "bag", drive, next_to_camera)
     with pytest.raises(BagError, match=r"'depth_optical', 15 mm from 'optical'.*--depth-topic"):
         make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)
     with open_recording(tmp_path / "bag", TopicOptions(depth=DEPTH_TOPIC)) as recording:
         (note,) = recording.notes
-    assert "it was taken as registered" in note
+    assert "depth was taken as registered" in note
 
 
-def test_what_is_missing_is_named(drive, tmp_path: Path) -> None:
+def test_missing_topics_are_named(drive, tmp_path: Path) -> None:
     write_recording(tmp_path / "blind", drive, with_images=False)
     with pytest.raises(BagError, match=r"no image topic; the bag has .*/camera/depth \("):
         make_dataset(tmp_path / "made", [tmp_path / "blind"], EVERYTHING)
@@ -239,7 +244,7 @@ def test_what_is_missing_is_named(drive, tmp_path: Path) -> None:
         make_dataset(tmp_path / "made", [tmp_path / "flat"], EVERYTHING)
 
 
-def test_depth_that_is_not_in_time_is_told_with_its_distance(drive, tmp_path: Path) -> None:
+def test_depth_too_far_in_time_is_reported_with_its_distance(drive, tmp_path: Path) -> None:
     def late(view: View, stamp: int) -> list:
         return float_depth(view, stamp + 50_000_000)
 
@@ -260,9 +265,9 @@ def test_depth_that_is_not_in_time_is_told_with_its_distance(drive, tmp_path: Pa
     assert part["left_out"][reason] == FRAMES - part["frames"] > 0
 
 
-@pytest.mark.parametrize(("factor", "told"), [(1000.0, "0.001"), (0.001, "1000")])
-def test_depth_of_another_unit_is_refused_until_it_is_told(
-    bag: Path, made: Path, drive, tmp_path: Path, factor: float, told: str
+@pytest.mark.parametrize(("factor", "advice"), [(1000.0, "0.001"), (0.001, "1000")])
+def test_depth_of_another_unit_is_refused_until_the_scale_is_given(
+    bag: Path, made: Path, drive, tmp_path: Path, factor: float, advice: str
 ) -> None:
     def scaled(view: View, stamp: int) -> list:
         depth = view.depth * np.float32(factor)
@@ -270,11 +275,11 @@ def test_depth_of_another_unit_is_refused_until_it_is_told(
 
     write_recording(tmp_path / "yard", drive, scaled)
     with pytest.raises(
-        DatasetError, match=rf"median depth on '/camera/depth' .*--depth-scale {told} "
+        DatasetError, match=rf"median depth on '/camera/depth' .*--depth-scale {advice} "
     ):
         make_dataset(tmp_path / "made", [tmp_path / "yard"], EVERYTHING)
     make_dataset(
-        tmp_path / "made", [tmp_path / "yard"], replace(EVERYTHING, depth_scale=float(told))
+        tmp_path / "made", [tmp_path / "yard"], replace(EVERYTHING, depth_scale=float(advice))
     )
     wrong, right = load_dataset(tmp_path / "made"), load_dataset(made)
     for index in range(FRAMES):
@@ -304,7 +309,7 @@ def test_depth_without_a_known_pixel_is_refused(drive, tmp_path: Path) -> None:
     assert not list((tmp_path / "made" / "bags").iterdir())  # other options may be tried
 
 
-def test_of_a_truncated_bag_the_whole_part_is_used(tmp_path: Path) -> None:
+def test_the_intact_part_of_a_truncated_bag_is_used(tmp_path: Path) -> None:
     whole = (sample_bag() / "sample.mcap").read_bytes()
     (tmp_path / "cut.mcap").write_bytes(whole[: len(whole) // 4])
     part = make_dataset(tmp_path / "made", [tmp_path / "cut.mcap"], EVERYTHING)["bags"][0]
@@ -313,7 +318,7 @@ def test_of_a_truncated_bag_the_whole_part_is_used(tmp_path: Path) -> None:
     assert any("cut.mcap: the recording is truncated" in note for note in part["notes"])
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_later(
+def test_a_full_disk_is_reported_and_the_run_continues_later(
     bag: Path, made: Path, tmp_path: Path
 ) -> None:
     """/dev/full is the kernel's own full disk."""
@@ -328,7 +333,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(
     assert (tmp_path / "frames.jsonl").read_text() == (made / "frames.jsonl").read_text()
 
 
-def test_what_is_stored_is_bounded(bag: Path, made: Path, tmp_path: Path) -> None:
+def test_stored_bytes_are_bounded(bag: Path, made: Path, tmp_path: Path) -> None:
     few = replace(EVERYTHING, selection=replace(ALL, max_images=4))
     part = make_dataset(tmp_path / "few", [bag], few)["bags"][0]
     assert part["frames"] == 4
@@ -376,7 +381,7 @@ def test_the_scans_of_a_lidar_give_depth(drive, tmp_path: Path) -> None:
         assert pair.covisibility == pytest.approx(truth, abs=0.2)
 
 
-def test_a_lidar_that_tf_does_not_know_is_told(drive, tmp_path: Path) -> None:
+def test_a_lidar_unknown_to_tf_is_reported(drive, tmp_path: Path) -> None:
     def scan(view: View, stamp: int) -> list:
         return [("/points", cloud_message(np.ones((5, 3)), stamp, "lidar"))]
 
@@ -385,7 +390,7 @@ def test_a_lidar_that_tf_does_not_know_is_told(drive, tmp_path: Path) -> None:
         make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)
 
 
-def test_topics_may_be_named_and_are_checked(bag: Path, tmp_path: Path) -> None:
+def test_named_topics_are_used_and_checked(bag: Path, tmp_path: Path) -> None:
     options = replace(EVERYTHING, topics=TopicOptions(lidar="/points"))
     with pytest.raises(BagError, match="no topic '/points'; the bag has"):
         make_dataset(tmp_path, [bag], options)
@@ -393,7 +398,7 @@ def test_topics_may_be_named_and_are_checked(bag: Path, tmp_path: Path) -> None:
     assert make_dataset(tmp_path, [bag], options)["counts"]["train"]["frames"] == 8
 
 
-def test_an_empty_bag_is_told(tmp_path: Path) -> None:
+def test_an_empty_bag_is_reported(tmp_path: Path) -> None:
     with write_bag(tmp_path / "empty"):
         pass
     with pytest.raises(BagError, match="the bag has no topics"):

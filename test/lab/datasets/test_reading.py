@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a training set is told with its file and line."""
+"""Errors in a training set name the file and the line."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def change_line(path: Path, number: int, **changes: object) -> None:
     ("file", "changes", "message"),
     [
         ("frames.jsonl", {"split": "test"}, "'split' is 'test'"),
-        ("frames.jsonl", {"image": "/etc/passwd"}, "no path within the folder"),
-        ("frames.jsonl", {"image": "../x.jpg"}, "no path within the folder"),
+        ("frames.jsonl", {"image": "/etc/passwd"}, "not a path within the folder"),
+        ("frames.jsonl", {"image": "../x.jpg"}, "not a path within the folder"),
         ("frames.jsonl", {"intrinsics": [1, 2, 3]}, "not enough values"),
         ("frames.jsonl", {"intrinsics": [0, 5, 3, 3, 9, 9]}, "focal lengths are 0"),
-        ("frames.jsonl", {"depth": [1.0]}, "'depth' holds no positive number for each of 10"),
-        ("frames.jsonl", {"depth": [-1.0] * 10}, "'depth' holds no positive number"),
-        ("frames.jsonl", {"T_world_camera": [[1, 2]]}, "'T_world_camera' is no array of 4x4"),
+        ("frames.jsonl", {"depth": [1.0]}, "'depth' must hold a positive number for each of 10"),
+        ("frames.jsonl", {"depth": [-1.0] * 10}, "'depth' must hold a positive number"),
+        ("frames.jsonl", {"T_world_camera": [[1, 2]]}, "'T_world_camera' is not an array of 4x4"),
         ("frames.jsonl", {"objects": [{"kind": "chair"}]}, "centre"),
-        ("pairs.jsonl", {"second": 99}, "there is no frame 99, frames.jsonl has 5"),
+        ("pairs.jsonl", {"second": 99}, "there is no frame 99: frames.jsonl has 5"),
         ("pairs.jsonl", {"second": 4}, "frame 4 is of split held_out"),
         ("pairs.jsonl", {"covisibility": None}, "TypeError"),
     ],
@@ -58,11 +58,13 @@ def test_a_wrong_line_is_named(made: Path, file: str, changes: dict, message: st
     assert str(made / f"{file}:2") in str(caught.value)
 
 
-def test_a_folder_that_is_none_is_told(made: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_dataset_is_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"there is no dataset\.json"):
         load_dataset(tmp_path)
     (made / "dataset.json").write_text('{"version": 99}')
-    with pytest.raises(DatasetError, match="version 99 of the format; this program reads 1"):
+    with pytest.raises(
+        DatasetError, match="the format has version 99; this program reads version 1"
+    ):
         load_dataset(made)
     (made / "dataset.json").write_text("{")
     with pytest.raises(DatasetError, match=r"dataset\.json: it cannot be read"):

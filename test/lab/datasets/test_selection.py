@@ -14,7 +14,7 @@ EVERY = Selection(held_out=0, held_out_gap=0, min_gap=0, min_motion=0)
 
 
 def straight(speed: float, turn_deg: float = 0.0) -> np.ndarray:
-    """Poses of 30 Hz at metres and degrees a frame."""
+    """Poses at 30 Hz with metres and degrees per frame."""
     return np.stack(
         [
             transform(Rotation.from_euler("y", turn_deg * i, degrees=True), (0, 0, speed * i))
@@ -29,7 +29,7 @@ def test_everything_may_be_kept() -> None:
     assert not left_out
 
 
-def test_the_last_share_of_the_time_is_held_out_behind_a_gap() -> None:
+def test_the_last_share_of_the_time_is_held_out_after_a_gap() -> None:
     kept, left_out = choose_frames(
         STAMPS, None, Selection(held_out=0.25, held_out_gap=0.5, min_gap=0, min_motion=0)
     )
@@ -48,7 +48,7 @@ def test_frames_keep_their_distance_in_time(gap: float, step: int) -> None:
     assert list(kept) == STAMPS[::step].tolist()
 
 
-def test_a_camera_that_stands_gives_one_frame() -> None:
+def test_a_camera_at_rest_gives_one_frame() -> None:
     selection = Selection(held_out=0, held_out_gap=0, min_gap=0, min_motion=0.1)
     assert list(choose_frames(STAMPS, straight(0.0), selection)[0]) == [0]
     assert list(choose_frames(STAMPS, straight(0.026), selection)[0]) == STAMPS[::4].tolist()

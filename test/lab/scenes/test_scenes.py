@@ -75,7 +75,7 @@ def test_pixels_of_a_ball_and_a_pillar_lie_on_them_and_face_the_camera():
     assert points[:, 2].min() > -1e-3 and points[:, 2].max() < 1.4 + 1e-3
 
 
-def test_the_nearer_surface_is_seen_whatever_the_order():
+def test_the_nearer_surface_is_seen_in_any_order():
     near, far = (
         Rectangle(
             np.array([x, -2.0, -1.0]), np.array([0, 1.0, 0]), np.array([0, 0, 1.0]), 4, 4, GREY
@@ -111,8 +111,8 @@ def test_a_seed_is_a_view():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_boxes_hold_what_a_thing_adds_to_the_picture(kind):
-    """Where a scene without its surfaces of things differs in depth, a recorded box is seen."""
+def test_boxes_contain_the_pixels_that_a_thing_changes(kind):
+    """Pixels whose depth changes when things are removed lie in a recorded box."""
     rng = np.random.default_rng(11)
     scene = sample_scene(rng, kind)
     things = Scene(kind, scene.look, scene.free_min, scene.free_max)

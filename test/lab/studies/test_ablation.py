@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.studies.ablation import (
+from vlm3_lab.studies.ablation.results import (
     ArmScore,
     Finding,
     ablation_json,
@@ -50,7 +50,7 @@ def test_images_with_more_pixels_weigh_more() -> None:
 
 
 @pytest.mark.parametrize("share", [0, 1])
-def test_what_never_varies_has_an_interval_of_no_width(share: int) -> None:
+def test_constant_values_have_an_interval_of_no_width(share: int) -> None:
     estimate = pooled_mean(np.full(5, 3 * share), np.full(5, 3))
     assert (estimate.value, estimate.low, estimate.high) == (share, share, share)
 
@@ -68,7 +68,7 @@ def test_differences_are_paired() -> None:
 
 
 def _score(arm: str, hits: NDArray[np.bool_], seed: int = 0) -> ArmScore:
-    """Answers that are right where they shall be; views of all kinds, two pixels each."""
+    """Answers that are right where `hits` says so; views of all kinds, two pixels each."""
     views = []
     for index, right in enumerate(hits):
         truth = np.array([2.0, 4.0])
@@ -121,7 +121,7 @@ def test_scores_survive_their_file(tmp_path: Path) -> None:
             assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
 
 
-def test_tables_json_and_picture_say_the_same(tmp_path: Path) -> None:
+def test_tables_json_and_picture_agree(tmp_path: Path) -> None:
     scores = _scores()
     absent = Finding("mixture", "Mixtures", ("other", "text"), {})
     table = ablation_markdown([FINDING, absent], scores, WORDS)

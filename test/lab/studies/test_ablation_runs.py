@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vlm3_lab.scenes.views import sample_camera
-from vlm3_lab.studies.ablation_runs import (
+from vlm3_lab.studies.ablation.runs import (
     ARMS,
     FINDINGS,
     MEAN_AREA,
@@ -17,12 +17,14 @@ from vlm3_lab.studies.ablation_runs import (
     ArmQuestions,
     arm_camera,
     arm_config,
-    packed_copies,
+    pack_copies,
     run_ablation,
 )
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import ConfigError, DataConfig, SourceConfig, TrainConfig
 from vlm3_lab.training.packing import IGNORE
+from vlm3_lab.training.samples import ModelInput
+from vlm3_lab.training.streams import SampleStream, model_input
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
@@ -40,6 +42,11 @@ def processor() -> Any:
     return build_processor(build_tokenizer(PROFILE.prompts))
 
 
+@pytest.fixture(scope="module")
+def model(processor: Any) -> ModelInput:
+    return model_input(processor, PROFILE)
+
+
 def test_every_arm_belongs_to_a_finding_and_differs_from_the_first_in_one_thing() -> None:
     assert {name for finding in FINDINGS for name in finding.arms} == set(ARM)
     first = dataclasses.asdict(ARMS[0])
@@ -48,7 +55,7 @@ def test_every_arm_belongs_to_a_finding_and_differs_from_the_first_in_one_thing(
         assert len([key for key in ("images", "pixels", "weights") if own[key] != first[key]]) == 1
 
 
-def test_an_image_as_it_is_enters_alike_whatever_the_lens(processor: Any) -> None:
+def test_an_image_as_it_is_enters_the_same_for_every_lens(processor: Any) -> None:
     limits = image_limits(processor)
     image = np.random.default_rng(0).integers(0, 255, (192, 256, 3)).astype(np.uint8)
     views = []
@@ -62,17 +69,16 @@ def test_an_image_as_it_is_enters_alike_whatever_the_lens(processor: Any) -> Non
     assert np.array_equal(*views)
 
 
-def test_both_ways_show_the_model_as_many_pixels_on_average() -> None:
+def test_both_ways_show_the_model_the_same_mean_number_of_pixels() -> None:
     rng = np.random.default_rng(0)
     cameras = [sample_camera(rng) for _ in range(4000)]
     areas = [c.width / c.fx * c.height / c.fy for c in cameras]
     assert np.mean(areas) == pytest.approx(MEAN_AREA, rel=0.05)
 
 
-def test_all_arms_draw_the_same_scenes_and_the_same_answers(processor: Any) -> None:
+def test_all_arms_draw_the_same_scenes_and_the_same_answers(model: ModelInput) -> None:
     streams = {
-        name: ArmQuestions(arm, processor, PROFILE, image_limits(processor), DATA, 2)
-        for name, arm in ARM.items()
+        name: SampleStream(ArmQuestions(arm, model, DATA), DATA, 2) for name, arm in ARM.items()
     }
     text, arrows, as_it_is = (
         next(iter(streams[name].samples_of(4))) for name in ("vlm3", "arrow", "as_they_are")
@@ -87,28 +93,27 @@ def test_all_arms_draw_the_same_scenes_and_the_same_answers(processor: Any) -> N
     ((own_image, own_pairs),) = as_it_is
     assert own_image.shape != image.shape
     depths = [
-        [parse_depth(answer, PROFILE.prompts[DepthWording]) for _, answer in some]
-        for some in (own_pairs, pairs)
+        [parse_depth(answer, PROFILE.prompts[DepthWording]) for _, answer in asked]
+        for asked in (own_pairs, pairs)
     ]
     # Metres, both: the decimals of answers, and sides of whole pixels.
     assert depths[0] == pytest.approx(depths[1], rel=0.02, abs=0.11)
 
 
-def test_batches_of_all_arms_hold_as_many_labelled_pixels(processor: Any) -> None:
-    collate = packed_copies(processor)
+def test_batches_of_all_arms_hold_as_many_labelled_pixels(model: ModelInput) -> None:
     answered = {}
     for name in ("vlm3", "arrow"):
-        stream = ArmQuestions(ARM[name], processor, PROFILE, image_limits(processor), DATA, 2)
-        batch = collate([next(iter(stream.samples_of(index))) for index in (1, 2)])
+        stream = SampleStream(ArmQuestions(ARM[name], model, DATA), DATA, 2)
+        samples = [next(iter(stream.samples_of(index))) for index in (1, 2)]
+        batch = pack_copies(model.packer, samples)
         answered[name] = int((batch["labels"] != IGNORE).sum())
         assert len(batch["image_grid_thw"]) == (2 if name == "vlm3" else 6)
     assert answered["vlm3"] == answered["arrow"]
 
 
-def test_dense_depth_of_images_as_they_are_is_metric(processor: Any) -> None:
-    stream = ArmDense(
-        ARM["as_they_are"], processor, PROFILE, image_limits(processor), DataConfig(), 2
-    )
+def test_dense_depth_of_images_as_they_are_is_metric(model: ModelInput) -> None:
+    data = DataConfig()
+    stream = SampleStream(ArmDense(ARM["as_they_are"], model, data), data, 2)
     log_depth = next(iter(stream.samples_of(0))).log_depth.exp()
     view = stream.scene(0)
     known = view.depth[np.isfinite(view.depth)]
@@ -133,18 +138,18 @@ def test_seeds_change_weights_and_scenes_of_both_parts() -> None:
 @pytest.mark.parametrize(
     ("sources", "problem"),
     [
-        ({}, "holds no two sources"),
-        ({"a": SourceConfig(scenes=2), "b": SourceConfig(weight=0.0)}, "holds no two sources"),
+        ({}, "at least two sources"),
+        ({"a": SourceConfig(scenes=2), "b": SourceConfig(weight=0.0)}, "at least two sources"),
         ({"a": SourceConfig(scenes=2), "b": SourceConfig()}, "data.sources.b has no size"),
     ],
 )
-def test_weights_of_sources_that_have_none_are_refused(tmp_path, sources, problem) -> None:
+def test_weights_by_size_of_endless_sources_are_refused(tmp_path, sources, problem) -> None:
     config = dataclasses.replace(TrainConfig(), data=DataConfig(sources=sources))
     with pytest.raises(ConfigError, match=problem):
         run_ablation(config, [ARM["size"]], tmp_path, 1, 2)
 
 
-def test_a_recipe_of_other_tasks_is_refused(tmp_path) -> None:
+def test_a_recipe_with_other_tasks_is_refused(tmp_path) -> None:
     config = TrainConfig(data=DataConfig(tasks={"depth": 1.0, "pairs": 0.5}))
     with pytest.raises(ConfigError, match="all arms learn depth alone"):
         run_ablation(config, [ARM["vlm3"]], tmp_path, 1, 2)

@@ -82,7 +82,7 @@ def evaluate(say: Callable[[float], float | None]) -> TaskScores[DepthScores]:
     return evaluate_synthetic(engine, COUNT, SEED)
 
 
-def test_who_knows_the_truth_scores_full_marks() -> None:
+def test_true_answers_have_full_scores() -> None:
     report = evaluate(lambda depth: depth)
     assert report.overall.model.delta1 == 1
     assert report.overall.model.abs_rel < 0.02  # two decimals of text
@@ -92,14 +92,14 @@ def test_who_knows_the_truth_scores_full_marks() -> None:
     assert all(scores.model.images == COUNT // len(KINDS) for scores in report.groups.values())
 
 
-def test_who_says_one_depth_scores_at_most_the_constant() -> None:
+def test_a_constant_answer_scores_at_most_the_constant_baseline() -> None:
     constant = evaluate(lambda depth: depth).overall.constant
     report = evaluate(lambda depth: float(constant.depths[0]))
     assert report.overall.model.delta1 == pytest.approx(constant.metrics.delta1, abs=0.02)
     assert report.overall.model.abs_rel == pytest.approx(constant.metrics.abs_rel, rel=0.02)
 
 
-def test_what_cannot_be_read_is_wrong() -> None:
+def test_unreadable_answers_are_wrong() -> None:
     report = evaluate(lambda depth: depth if depth < 3 else None)
     model, near = report.overall.model, np.concatenate([v.truth for v in report.overall.views]) < 3
     assert model.unanswered == (~near).sum()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from truth import UNKNOWN, TruthEngine
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.objects import seen_objects
+from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_lab.studies.synthetic_objects import (
     QUESTIONS,
     evaluate_objects,
@@ -57,7 +57,7 @@ def perfect() -> Scored:
     return evaluate(TruthEngine)
 
 
-def test_the_truth_makes_no_error(perfect: Scored) -> None:
+def test_true_answers_about_objects_have_no_error(perfect: Scored) -> None:
     """From the image over questions, texts and parsers to the metrics."""
     model = perfect.overall.model
     assert (model.accuracy, model.success) == (1, 1)

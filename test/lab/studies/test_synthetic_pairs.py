@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from truth import UNKNOWN, TruthEngine
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.pairs import GAPS
+from vlm3_lab.scenes.view_pairs import GAPS
 from vlm3_lab.studies.synthetic_pairs import (
     PairEvaluation,
     evaluate_pairs,
@@ -63,7 +63,7 @@ def perfect() -> PairEvaluation:
     return evaluate(TruthEngine)
 
 
-def test_who_knows_the_truth_makes_no_error(perfect: PairEvaluation) -> None:
+def test_true_answers_have_no_error(perfect: PairEvaluation) -> None:
     pose, matches = perfect.motion.overall.model, perfect.matches.overall.model
     assert pose.auc == {30: 1.0, 15: 1.0, 5: 1.0, 3: 1.0}
     assert pose.rotation_deg_median < 1e-5
@@ -103,7 +103,7 @@ def test_unanswered_pairs_are_failures() -> None:
     assert report.motion.overall.model.rotation_deg_median < 1e-5
 
 
-def test_constant_velocity_goes_on_as_the_drive_came() -> None:
+def test_constant_velocity_repeats_the_last_step_before_the_pair() -> None:
     drives = [evaluation_pair(SEED, index)[0] for index in range(COUNT)]
     for drive in drives:
         assert GAPS[0] <= drive.gap <= GAPS[1]

@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(folder: Path):
-    """As others load it: what was built and what was saved must be the same."""
+    """Loaded with stock classes: the saved one must equal the built one."""
     return AutoTokenizer.from_pretrained(folder)
 
 
@@ -80,7 +80,7 @@ def test_any_text_round_trips(text):
 
 
 @given(st.from_regex(r"[0-9]{1,12}", fullmatch=True))
-def test_digits_are_a_token_each(digits):
+def test_each_digit_is_one_token(digits):
     assert len(TOKENIZER(digits, add_special_tokens=False)["input_ids"]) == len(digits)
 
 
@@ -113,7 +113,7 @@ def test_the_profile_comes_back(folder):
     assert load_profile(folder) == PROFILE
 
 
-def test_the_seed_decides_the_weights_and_leaves_the_caller_s_alone(tmp_path, folder):
+def test_the_seed_decides_the_weights_and_the_caller_s_generator_is_unchanged(tmp_path, folder):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)

@@ -8,7 +8,7 @@ import pytest
 
 from vlm3_lab.training.config import ConfigError, SourceConfig, TrainConfig, load_config
 
-SHIPPED = sorted((Path(__file__).parents[2] / "config" / "training").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "config" / "training").glob("*.yaml"))
 
 
 def _config(tmp_path, text):
@@ -52,9 +52,9 @@ def test_values_replace_defaults(tmp_path):
         ("data: {questions: -1}", "questions"),
         ("data: {workers: -1}", "data.workers is -1"),
         ("data: {seed: -1}", "data.seed is -1"),
-        ("data: {matches: 0, pose: false}", "data.matches is 0 .* nothing is asked of pairs"),
+        ("data: {matches: 0, pose: false}", "data.matches is 0 .* nothing is asked about pairs"),
         ("data: {tasks: {depht: 1}}", "data.tasks holds 'depht'; known are depth"),
-        ("data: {tasks: {depth: -1}}", "data.tasks.depth is -1.0; a share is 0 or more"),
+        ("data: {tasks: {depth: -1}}", "data.tasks.depth is -1.0; a share must be 0 or more"),
         ("data: {tasks: {depth: .nan}}", "data.tasks.depth is nan"),
         ("data: {tasks: {depth: much}}", "tasks: depth is 'much'"),
         ("data: {tasks: {depth: 0, pairs: 0}}", "data.tasks: nothing is drawn"),
@@ -74,7 +74,7 @@ def test_values_replace_defaults(tmp_path):
         ("data: {sources: {own: {dataset: d, frames: test}}}", "own.frames is 'test'; use train"),
         ("data: {sources: {own: {dataset: d, scenes: 5}}}", "own has a dataset, and"),
         ("data: {sources: {a: {frames: held_out}}}", "data.sources.a has frames, and no dataset"),
-        ("warmup: {data: {tasks: {pairs: 1}}}", "warmup.data.tasks: a warm-up has a task of its"),
+        ("warmup: {data: {tasks: {pairs: 1}}}", "warmup.data.tasks: this warm-up has a fixed task"),
         (
             "object_warmup: {data: {tasks: {pairs: 1, objects: 1}}}",
             "object_warmup.data.tasks: this",
@@ -83,7 +83,7 @@ def test_values_replace_defaults(tmp_path):
             "object_warmup: {data: {tasks: {depth: 1}}}",
             "object_warmup.data.tasks: this warm-up has",
         ),
-        ("data: {weights: equal}", "data.weights is 'equal'; use given, uniform, size"),
+        ("data: {weights: equal}", "data.weights is 'equal'; use given, uniform or size"),
         ("data: {weights: size, sources: {a: {}}}", "data.sources.a has no size"),
         ("profile: {fit: stretch}", "profile.fit is 'stretch'; use scale or pad"),
         ("optimiser: {accumulate: 0}", "optimiser.accumulate is 0; it must be positive"),
@@ -132,7 +132,7 @@ def test_settings_replace_single_values_of_the_file(tmp_path):
         ("optimiser.steps=[", "value cannot be read"),
     ],
 )
-def test_settings_that_cannot_be_are_named(tmp_path, setting, named):
+def test_invalid_settings_are_named(tmp_path, setting, named):
     path = _config(tmp_path, "seed: 1")
     with pytest.raises(ConfigError, match=re.escape(named)):
         load_config(path, [setting])

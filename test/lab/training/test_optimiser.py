@@ -30,7 +30,7 @@ def step(net, optimiser):
     optimiser.zero_grad()
 
 
-def test_matrices_move_by_muon_and_everything_else_by_adamw():
+def test_muon_updates_matrices_and_adamw_everything_else():
     torch.manual_seed(0)
     net = Net()
     alone = copy.deepcopy(net)
@@ -55,7 +55,7 @@ def test_matrices_move_by_muon_and_everything_else_by_adamw():
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_the_vision_half_moves_at_its_own_rate(name):
+def test_the_vision_half_has_its_own_learning_rate(name):
     torch.manual_seed(0)
     net = Net()
     before = copy.deepcopy(net.state_dict())
@@ -64,7 +64,7 @@ def test_the_vision_half_moves_at_its_own_rate(name):
     assert still == {"visual.weight", "visual.bias"}
 
 
-def test_a_schedule_reaches_both_and_a_saved_state_goes_on():
+def test_a_schedule_reaches_both_optimisers_and_a_saved_state_resumes():
     torch.manual_seed(0)
     net = Net()
     config = OptimiserConfig("muon", learning_rate=0.01)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packed batch must give what separate, unpacked chats give."""
+"""A packed batch gives the same results as separate, unpacked chats."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _plain_losses(model, processor, image, question, answer):
     return torch.nn.functional.cross_entropy(logits, tokens[0], reduction="none")
 
 
-def test_packed_loss_is_that_of_separate_chats(checkpoint):
+def test_packed_loss_equals_that_of_separate_chats(checkpoint):
     model, processor, profile = checkpoint
     packer = Packer(processor)
     samples = list(_samples(profile, np.random.default_rng(0)))
@@ -157,7 +157,7 @@ def test_positions_are_the_model_s_own(checkpoint, sizes):
     assert np.array_equal(ours, expected[:, 0].numpy())
 
 
-def test_a_sample_without_questions_is_its_images(checkpoint):
+def test_a_sample_without_questions_holds_only_its_images(checkpoint):
     model, processor, _ = checkpoint
     packer, image = Packer(processor), np.full((64, 96, 3), 40, np.uint8)
     bare = packer.pack([image, image], [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run survives, and how it says what it does not."""
+"""Interruptions that a run survives, and errors for those that it does not."""
 
 from __future__ import annotations
 
@@ -67,6 +67,9 @@ main(["train", *sys.argv[1:]])
 """
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
@@ -114,8 +117,8 @@ def test_checkpointed_activations_change_nothing(whole_run, config, tmp_path):
     _same(tmp_path, whole_run)
 
 
-def test_a_killed_run_goes_on_along_the_same_curve(whole_run, recipe, tmp_path):
-    """From its last whole checkpoint: not from one that it had begun to write."""
+def test_a_killed_run_continues_along_the_same_curve(whole_run, recipe, tmp_path):
+    """From its last whole checkpoint, not from one that is half written."""
     command = [sys.executable, "-c", KILLED, str(recipe), "--out", str(tmp_path)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2"]
@@ -153,13 +156,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(whole_run, config, tmp_path):
         message = str(error.value)
         assert "the checkpoint of step 4 could not be written" in message
         assert f"{run / 'checkpoint-2'} is whole" in message
-        assert "make room on the disk and give it again" in message
+        assert "make room on the disk and run it again" in message
         assert not (run / "unfinished").exists()
     train(config, run)
     _same(run, whole_run)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(config, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     optimiser = dataclasses.replace(config.optimiser, learning_rate=1e30)
     config = dataclasses.replace(config, optimiser=optimiser, evaluate_every=1)
     with pytest.raises(TrainingError, match=r"loss became (nan|inf) in step 3") as error:
@@ -168,7 +171,7 @@ def test_a_loss_that_is_no_number_stops_the_run(config, tmp_path):
     assert "smaller optimiser.learning_rate" in str(error.value)
 
 
-def test_a_folder_goes_on_with_its_own_run_only(whole_run, config):
+def test_a_folder_continues_only_its_own_run(whole_run, config):
     other = dataclasses.replace(
         config, optimiser=dataclasses.replace(config.optimiser, learning_rate=1e-3), seed=5
     )
@@ -199,7 +202,7 @@ def test_a_table_of_many_scores_keeps_the_last_one():
 def test_the_configuration_for_several_machines_can_be_read():
     from accelerate.commands.config.config_args import load_config_from_file
 
-    path = Path(__file__).parents[2] / "config" / "accelerate" / "fsdp_hybrid.yaml"
+    path = Path(__file__).parents[3] / "config" / "accelerate" / "fsdp_hybrid.yaml"
     config = load_config_from_file(str(path))
     assert config.fsdp_config["fsdp_sharding_strategy"] == "HYBRID_SHARD"
     for name in config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(","):
@@ -207,7 +210,7 @@ def test_the_configuration_for_several_machines_can_be_read():
 
 
 def test_processes_share_the_batches(monkeypatch):
-    """Each batch goes to one of two processes, also after a cut."""
+    """Each batch goes to one of two processes, also after a resume."""
 
     def batches(rank, done):
         monkeypatch.setenv("RANK", str(rank))
@@ -226,7 +229,7 @@ class Numbered(torch.utils.data.IterableDataset):
         self.done = done
 
     def __iter__(self):
-        from vlm3_lab.training.samples import worker_share
+        from vlm3_lab.training.streams import worker_share
 
         share = worker_share(self.done)
         start = share.done + (share.number - share.done) % share.workers
@@ -249,7 +252,7 @@ def test_two_processes_train_together_and_one_writes(recipe, tmp_path):
 
 def test_one_process_with_several_gpus_is_refused(config, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
-    with pytest.raises(TrainingError, match="2 GPUs: start one for each"):
+    with pytest.raises(TrainingError, match="2 GPUs: start one process per GPU"):
         train(config, tmp_path)
 
 
@@ -287,9 +290,7 @@ def test_adapters_train_resume_and_are_merged(config, tmp_path):
     assert evaluate_synthetic(engine, 1, 0, pixels_per_view=2).overall.model.pixels == 2
 
 
-def test_a_model_in_place_of_the_files_keeps_its_profile_or_gets_the_files(
-    whole_run, config, tmp_path
-):
+def test_a_model_option_keeps_its_profile_or_gets_that_of_the_recipe(whole_run, config, tmp_path):
     from vlm3_ros.engines.base import load_profile
 
     source = tmp_path / "source"
@@ -309,12 +310,12 @@ def test_a_model_in_place_of_the_files_keeps_its_profile_or_gets_the_files(
     assert load_profile(train(config, tmp_path / "second")).focal == 80.0
 
 
-def test_a_shape_that_no_model_has_is_named(config, tmp_path):
+def test_an_unknown_size_of_a_model_is_named(config, tmp_path):
     with pytest.raises(TrainingError, match="shape holds 'hiden'; known are vision_hidden"):
         train(dataclasses.replace(config, shape={"hiden": 64}), tmp_path)
 
 
-def test_a_model_that_is_not_there_is_named(config, tmp_path):
+def test_a_missing_model_is_named(config, tmp_path):
     from vlm3_ros.engines.base import EngineError
 
     with pytest.raises(EngineError, match="nowhere"):

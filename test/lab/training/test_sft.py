@@ -65,7 +65,7 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint_that_answers(whole_run
     assert report.overall.model.pixels == 6
 
 
-def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(whole_run, tmp_path):
+def test_a_run_that_was_cut_off_reaches_the_same_weights(whole_run, tmp_path):
     _, final = whole_run
 
     class PowerCut(Exception):
@@ -89,50 +89,38 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(whole_run, tmp_path)
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("done", [1, 5, 18, 37])
-def test_a_resumed_stream_goes_on_with_the_batch_that_comes_next(workers, done, monkeypatch):
-    """Batches of windows that are told apart by number, without drawing them."""
+def test_a_resumed_stream_continues_with_the_next_batch(workers, done, monkeypatch):
+    """Batches of windows are identified by number, without drawing them."""
     from torch.utils.data import DataLoader
 
-    from vlm3_lab.training.samples import WINDOW, DepthQuestions
+    from vlm3_lab.training.samples import ModelInput
+    from vlm3_lab.training.streams import WINDOW, SampleStream
+    from vlm3_lab.training.tasks.depth import Questions
 
     monkeypatch.setattr(
-        DepthQuestions,
+        SampleStream,
         "_window",
         lambda self, number: np.arange(WINDOW * 2).reshape(-1, 2) + number * WINDOW * 2,
     )
 
     def batches(start, count):
-        dataset = DepthQuestions(Processor(), None, None, DataConfig(), 2, start=start * 2)
+        data = DataConfig()
+        samples = Questions(ModelInput(None, None, None), data)
+        dataset = SampleStream(samples, data, 2, start=start * 2)
         stream = iter(DataLoader(dataset, batch_size=2, num_workers=workers))
         return [next(stream).tolist() for _ in range(count)]
 
     assert batches(done, 20) == batches(0, done + 20)[done:]
 
 
-class Processor:
-    """As much of a processor as a dataset keeps without packing anything."""
-
-    class tokenizer:
-        eos_token_id = 0
-
-        @staticmethod
-        def convert_tokens_to_ids(token):
-            return 1
-
-    class image_processor:
-        merge_size = 2
-
-
 def test_a_view_is_the_same_in_every_worker(whole_run):
-    from vlm3_lab.training.samples import DepthQuestions
-    from vlm3_ros.engines.processor import image_limits, load_processor
+    from vlm3_lab.training.streams import SampleStream, model_input
+    from vlm3_lab.training.tasks.depth import Questions
+    from vlm3_ros.engines.processor import load_processor
 
     _, final = whole_run
-    processor, profile = load_processor(final), load_profile(final)
-    first, again = (
-        DepthQuestions(processor, profile, image_limits(processor), DataConfig(repeats=2), 2)
-        for _ in range(2)
-    )
+    model, data = model_input(load_processor(final), load_profile(final)), DataConfig(repeats=2)
+    first, again = (SampleStream(Questions(model, data), data, 2) for _ in range(2))
     a, b = (list(dataset.samples_of(5)) for dataset in (first, again))
     assert len(a) == 2
     for one, other in zip(a, b, strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes come from the sources that are named, as often as their weights say."""
+"""Scenes come from the named sources, in proportion to their weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from vlm3_lab.datasets.reading import load_dataset
 from vlm3_lab.scenes import View
-from vlm3_lab.scenes.pairs import ViewPair, sample_pair
+from vlm3_lab.scenes.view_pairs import ViewPair, sample_pair
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import (
     ConfigError,
@@ -25,13 +25,12 @@ from vlm3_lab.training.config import (
     TrainingError,
     WarmupConfig,
 )
-from vlm3_lab.training.pair_warmup import DensePairs
-from vlm3_lab.training.pairs import PairStream
-from vlm3_lab.training.samples import ViewStream, sample_pixels
+from vlm3_lab.training.samples import ModelInput, PairSamples, ViewSamples, sample_pixels
 from vlm3_lab.training.sources import check_sources
-from vlm3_lab.training.warmup import DenseDepth
+from vlm3_lab.training.streams import SampleStream, model_input
+from vlm3_lab.training.warmups.dense_depth import DenseDepth
+from vlm3_lab.training.warmups.dense_pairs import DensePairs
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set
 
@@ -44,7 +43,7 @@ def plain_view(brightness, kind="room"):
     return View(image, depth, CAMERA, np.eye(4), kind, ())
 
 
-class WholeViews(ViewStream[View]):
+class WholeViews(ViewSamples[View]):
     """The scenes themselves."""
 
     def sample(self, scene, rng):
@@ -54,7 +53,7 @@ class WholeViews(ViewStream[View]):
         return 0
 
 
-class WholePairs(PairStream[ViewPair]):
+class WholePairs(PairSamples[ViewPair]):
     """The scenes themselves."""
 
     def sample(self, scene, rng):
@@ -64,13 +63,17 @@ class WholePairs(PairStream[ViewPair]):
         return 0
 
 
-def stream_of(sources, stream=WholeViews, **options):
-    return stream(None, None, None, DataConfig(sources=sources, **options), batch_size=2)
+NO_MODEL = ModelInput(None, None, None)
+
+
+def stream_of(sources, samples=WholeViews, start=0, **options):
+    data = DataConfig(sources=sources, **options)
+    return SampleStream(samples(NO_MODEL, data), data, batch_size=2, start=start)
 
 
 @pytest.fixture
 def plain_views(monkeypatch):
-    """Rendered views are of one colour each: only which ones are drawn is asked."""
+    """Rendered views have one colour each: these tests only ask which are drawn."""
     monkeypatch.setattr(
         "vlm3_lab.training.sources.sample_view",
         lambda rng, kind: plain_view(int(rng.integers(200)), kind),
@@ -128,7 +131,7 @@ def pair():
 
 @pytest.fixture
 def folder(tmp_path, pair):
-    """Two true views and two plain ones, of which the last one is held out."""
+    """Two real views and two plain ones; the last one is held out."""
     views = [pair.first, pair.second, plain_view(20), plain_view(40)]
     write_dataset(tmp_path / "own", views, pairs=[(0, 1)], held_out=[3])
     return tmp_path / "own"
@@ -145,7 +148,7 @@ def test_views_of_a_dataset_are_the_frames_of_its_split(folder, frames, known):
     assert {view.kind for view in views} == {"walk"}
 
 
-def test_pairs_of_a_dataset_move_and_match_as_what_was_recorded(folder, pair):
+def test_pairs_of_a_dataset_move_and_match_as_recorded(folder, pair):
     scene = stream_of({"own": SourceConfig(dataset=str(folder))}, WholePairs).scene(3)
     assert scene.T_cam1_cam2 == pytest.approx(pair.T_cam1_cam2)
     pixels = sample_pixels(pair.first, 200, np.random.default_rng(1))
@@ -153,8 +156,7 @@ def test_pairs_of_a_dataset_move_and_match_as_what_was_recorded(folder, pair):
     both = np.isfinite(true[:, 0]) & np.isfinite(found[:, 0])
     assert both.sum() > 0.9 * np.isfinite(true[:, 0]).sum() > 20
     assert found[both] == pytest.approx(true[both], abs=0.3)  # depth in whole millimetres
-    stream = stream_of({"own": SourceConfig(dataset=str(folder))}, WholePairs)
-    turned = stream.variant(scene, 3)
+    turned = WholePairs(NO_MODEL, DataConfig()).variant(scene, 3)
     backwards = turned.matches(sample_pixels(turned.first, 200, np.random.default_rng(2)))
     assert np.isfinite(backwards[:, 0]).sum() > 20, "mirrored and exchanged, it still matches"
 
@@ -162,12 +164,12 @@ def test_pairs_of_a_dataset_move_and_match_as_what_was_recorded(folder, pair):
 def test_a_dataset_has_what_the_warm_ups_learn(folder):
     profile = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
     processor = build_processor(build_tokenizer(profile.prompts))
-    arguments = processor, profile, image_limits(processor)
+    model = model_input(processor, profile)
     data = DataConfig(sources={"own": SourceConfig(dataset=str(folder), frames="train")})
-    of_pairs = next(DensePairs(*arguments, data, 1).samples_of(0))
+    of_pairs = next(SampleStream(DensePairs(model, data), data, 1).samples_of(0))
     assert torch.isfinite(of_pairs.flow).float().mean() > 0.25
     assert torch.isfinite(of_pairs.log_depth).any() and torch.isfinite(of_pairs.motion).all()
-    of_views = next(DenseDepth(*arguments, data, 1).samples_of(0))
+    of_views = next(SampleStream(DenseDepth(model, data), data, 1).samples_of(0))
     assert torch.isfinite(of_views.log_depth).any()
 
 
@@ -187,12 +189,12 @@ def test_an_unreadable_image_is_skipped_named_once_and_counted(folder, caplog, w
 
 
 def pair_shape(folder):
-    """Height and width of its true views."""
+    """Height and width of its real views."""
     dataset = load_dataset(folder)
     return dataset.frames[0].camera.height, dataset.frames[0].camera.width
 
 
-def test_when_nothing_of_a_source_can_be_read_it_is_named(folder):
+def test_a_source_without_a_readable_scene_is_named(folder):
     for image in (folder / "images").iterdir():
         image.unlink()
     stream = stream_of({"own": SourceConfig(dataset=str(folder))})
@@ -201,18 +203,18 @@ def test_when_nothing_of_a_source_can_be_read_it_is_named(folder):
 
 
 @pytest.mark.usefixtures("plain_views")
-def test_a_resumed_stream_draws_the_scenes_that_come_next(folder):
+def test_a_resumed_stream_draws_the_next_scenes(folder):
     sources = {"own": SourceConfig(dataset=str(folder)), "few": SourceConfig(scenes=5)}
 
     def pictures(start, count):
-        stream = WholeViews(None, None, None, DataConfig(sources=sources), 2, start=start)
+        stream = stream_of(sources, start=start)
         return [view.image for view, _ in zip(stream, range(count), strict=False)]
 
     whole, rest = pictures(0, 10), pictures(6, 4)
     assert all(np.array_equal(a, b) for a, b in zip(whole[6:], rest, strict=True))
 
 
-def test_what_is_drawn_from_what_is_logged(folder, caplog):
+def test_the_sources_of_each_task_are_logged(folder, caplog):
     caplog.set_level(logging.INFO)
     data = DataConfig(
         tasks={"depth": 1, "pairs": 1, "objects": 1},
@@ -231,7 +233,7 @@ def test_what_is_drawn_from_what_is_logged(folder, caplog):
     ]
 
 
-def test_datasets_without_what_a_task_needs_are_named(tmp_path, pair):
+def test_datasets_that_lack_what_a_task_needs_are_named(tmp_path, pair):
     write_dataset(tmp_path / "own", [plain_view(20)], has_poses=False)
     own = {"own": SourceConfig(dataset=str(tmp_path / "own"))}
     warmed = WarmupConfig(DataConfig(sources=own), OptimiserConfig(steps=3))

@@ -115,8 +115,16 @@ def best_median_worst(items: Iterable[Item], error: Callable[[Item], float]) -> 
     return {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
 
 
-def group_rows(
-    groups: Mapping[str, S], overall: S, cells: Callable[[S], tuple[str, ...]]
-) -> tuple[tuple[str, ...], ...]:
-    """Return a row for everything and one for each group."""
-    return tuple((name, *cells(scores)) for name, scores in {"all": overall, **groups}.items())
+def group_tables(
+    title: str,
+    columns: Sequence[str],
+    overall: S,
+    groups: Mapping[str, S],
+    cells: Callable[[S], Sequence[str]],
+    note: str,
+) -> list[TextTable]:
+    """Return a table with a row for everything and one per group; none without groups."""
+    if not groups:
+        return []
+    rows = tuple((name, *cells(scores)) for name, scores in {"all": overall, **groups}.items())
+    return [TextTable(title, ("", *columns), rows, note)]

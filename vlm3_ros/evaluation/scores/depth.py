@@ -23,7 +23,7 @@ from vlm3_ros.evaluation.metrics.depth import (
     errors_by_range,
     row_baseline,
 )
-from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_rows
+from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_tables
 from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
@@ -123,10 +123,19 @@ class DepthScores(Scores):
 
     @override
     def tables(self, groups: Mapping[str, DepthScores]) -> list[TextTable]:
-        tables = [self._table()]
-        if groups:
-            tables.append(self._group_table(groups))
-        return [*tables, self._range_table()]
+        by_group = group_tables(
+            "depth by group",
+            (*metric_titles(self.model), "δ1 const.", "δ1 row"),
+            self,
+            groups,
+            lambda scores: (
+                *metric_cells(scores.model),
+                f"{scores.constant.metrics.delta1:.3f}",
+                f"{scores.row.metrics.delta1:.3f}",
+            ),
+            "const., row: the best guesses, chosen for each group.",
+        )
+        return [self._table(), *by_group, self._range_table()]
 
     @override
     def verdict(self) -> str:
@@ -147,22 +156,6 @@ class DepthScores(Scores):
             ("", *metric_titles(self.model)),
             tuple((name, *metric_cells(metrics)) for name, metrics in rows.items()),
             "The best guesses do not look at the images; they are chosen on these pixels.",
-        )
-
-    def _group_table(self, groups: Mapping[str, DepthScores]) -> TextTable:
-        return TextTable(
-            "depth by group",
-            ("", *metric_titles(self.model), "δ1 const.", "δ1 row"),
-            group_rows(
-                groups,
-                self,
-                lambda scores: (
-                    *metric_cells(scores.model),
-                    f"{scores.constant.metrics.delta1:.3f}",
-                    f"{scores.row.metrics.delta1:.3f}",
-                ),
-            ),
-            "const., row: the best guesses, chosen for each group.",
         )
 
     def _range_table(self) -> TextTable:

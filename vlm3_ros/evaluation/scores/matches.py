@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
 from vlm3_ros.evaluation.metrics.pairs import MatchMetrics, match_metrics
-from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_rows
+from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_tables
 from vlm3_ros.evaluation.tables import TextTable
 
 
@@ -54,31 +54,22 @@ class MatchScores(Scores):
     @override
     def tables(self, groups: Mapping[str, MatchScores]) -> list[TextTable]:
         rows = {MODEL: self.model, "same pixel": self.same_pixel}
-        tables = [
-            TextTable(
-                f"correspondence: {self.model.matches} matches",
-                ("", *metric_titles(self.model)),
-                tuple((name, *metric_cells(metrics)) for name, metrics in rows.items()),
-                "Pixels of the second image, where the true match is known; failed: no answer.",
-            )
-        ]
-        if groups:
-            tables.append(
-                TextTable(
-                    "correspondence, by group",
-                    ("", *metric_titles(self.model), "same px"),
-                    group_rows(
-                        groups,
-                        self,
-                        lambda scores: (
-                            *metric_cells(scores.model),
-                            f"{scores.same_pixel.epe_px:.2f}",
-                        ),
-                    ),
-                    "same px: EPE of the same pixel.",
-                )
-            )
-        return tables
+        titles = metric_titles(self.model)
+        table = TextTable(
+            f"correspondence: {self.model.matches} matches",
+            ("", *titles),
+            tuple((name, *metric_cells(metrics)) for name, metrics in rows.items()),
+            "Pixels of the second image, where the true match is known; failed: no answer.",
+        )
+        by_group = group_tables(
+            "correspondence by group",
+            (*titles, "same px"),
+            self,
+            groups,
+            lambda scores: (*metric_cells(scores.model), f"{scores.same_pixel.epe_px:.2f}"),
+            "same px: EPE of the same pixel.",
+        )
+        return [table, *by_group]
 
     @override
     def verdict(self) -> str:

@@ -26,7 +26,7 @@ from vlm3_ros.evaluation.metrics.pairs import (
     pose_errors,
     pose_metrics,
 )
-from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_rows
+from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_tables
 from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.motion import Transform
 
@@ -99,7 +99,23 @@ class MotionScores(Scores):
 
     @override
     def tables(self, groups: Mapping[str, MotionScores]) -> list[TextTable]:
-        return [self._table(), *([self._group_table(groups)] if groups else [])]
+        guesses = {"identity": IDENTITY, "const.": CONSTANT_MOTION, "SIFT": SIFT}
+        by_group = group_tables(
+            f"{self.title}, by group: AUC@{_AUC}",
+            (MODEL, *guesses, "rot. °", "dir. °", "dist. m", "pairs"),
+            self,
+            groups,
+            lambda scores: (
+                f"{scores.model.auc[_AUC]:.3f}",
+                *(f"{scores.guesses[name].auc[_AUC]:.3f}" for name in guesses.values()),
+                f"{scores.model.rotation_deg_median:.2f}",
+                f"{scores.model.direction_deg_median:.1f}",
+                f"{scores.model.distance_error_m_median:.3f}",
+                str(scores.model.pairs),
+            ),
+            "Errors of the model are medians.",
+        )
+        return [self._table(), *by_group]
 
     @override
     def verdict(self) -> str:
@@ -127,26 +143,6 @@ class MotionScores(Scores):
             ("", *titles),
             tuple((_row_name(name), *_cells(name, metrics)) for name, metrics in rows.items()),
             note,
-        )
-
-    def _group_table(self, groups: Mapping[str, MotionScores]) -> TextTable:
-        guesses = {"identity": IDENTITY, "const.": CONSTANT_MOTION, "SIFT": SIFT}
-        return TextTable(
-            f"{self.title}, by group: AUC@{_AUC}",
-            ("", MODEL, *guesses, "rot. °", "dir. °", "dist. m", "pairs"),
-            group_rows(
-                groups,
-                self,
-                lambda scores: (
-                    f"{scores.model.auc[_AUC]:.3f}",
-                    *(f"{scores.guesses[name].auc[_AUC]:.3f}" for name in guesses.values()),
-                    f"{scores.model.rotation_deg_median:.2f}",
-                    f"{scores.model.direction_deg_median:.1f}",
-                    f"{scores.model.distance_error_m_median:.3f}",
-                    str(scores.model.pairs),
-                ),
-            ),
-            "Errors of the model are medians.",
         )
 
 

@@ -21,7 +21,7 @@ from vlm3_ros.evaluation.metrics.objects import (
     best_constants,
     object_metrics,
 )
-from vlm3_ros.evaluation.scores.base import Scores, group_rows
+from vlm3_ros.evaluation.scores.base import Scores, group_tables
 from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.objects import Question, Value, ask_objects
@@ -87,8 +87,22 @@ class ObjectScores(Scores):
 
     @override
     def tables(self, groups: Mapping[str, ObjectScores]) -> list[TextTable]:
-        tables = [self._relation_table(), self._quantity_table()]
-        return [*tables, self._group_table(groups)] if groups else tables
+        by_group = group_tables(
+            "objects by group",
+            ("relations", "constant", "boxes", "lengths", "constant", "AbsRel"),
+            self,
+            groups,
+            lambda scores: (
+                f"{scores.model.accuracy:.1%}",
+                f"{scores.constant.accuracy:.1%}",
+                f"{scores.boxes.accuracy:.1%}",
+                f"{scores.model.success:.1%}",
+                f"{scores.constant.success:.1%}",
+                f"{scores.model.abs_rel:.3f}",
+            ),
+            "Shares of right answers; lengths include directions.",
+        )
+        return [self._relation_table(), self._quantity_table(), *by_group]
 
     @override
     def verdict(self) -> str:
@@ -149,25 +163,6 @@ class ObjectScores(Scores):
             (mean, *rows),
             "Constant: the best constant answer, chosen on these questions. Errors: AbsRel of "
             "lengths, degrees of directions.",
-        )
-
-    def _group_table(self, groups: Mapping[str, ObjectScores]) -> TextTable:
-        return TextTable(
-            "objects, by group",
-            ("", "relations", "constant", "boxes", "lengths", "constant", "AbsRel"),
-            group_rows(
-                groups,
-                self,
-                lambda scores: (
-                    f"{scores.model.accuracy:.1%}",
-                    f"{scores.constant.accuracy:.1%}",
-                    f"{scores.boxes.accuracy:.1%}",
-                    f"{scores.model.success:.1%}",
-                    f"{scores.constant.success:.1%}",
-                    f"{scores.model.abs_rel:.3f}",
-                ),
-            ),
-            "Shares of right answers; lengths include directions.",
         )
 
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training samples of objects: their relations, distances, sizes and directions (paper 3.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from typing_extensions import override
+
+from vlm3_lab.scenes import View
+from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects, true_answers
+from vlm3_lab.training.samples import ViewSamples
+from vlm3_lab.training.sources import MixedScenes, Sources
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.language.prompts import PromptSet
+from vlm3_ros.tasks.objects import OBJECTS
+from vlm3_ros.tasks.task import ModelViews, true_pairs
+
+if TYPE_CHECKING:
+    from vlm3_lab.training.packing import PackedSample, QuestionAnswer
+
+
+class Questions(ViewSamples["PackedSample"]):
+    """Packed questions about the objects of views that show at least two of them."""
+
+    wordings = (OBJECTS.name,)
+
+    @override
+    @classmethod
+    def scenes(cls, sources: Sources) -> MixedScenes[View]:
+        return sources.views(
+            "objects",
+            "frames with boxes of objects and a pose",
+            lambda frame: bool(frame.objects) and frame.T_world_camera is not None,
+        )
+
+    @override
+    def is_enough(self, scene: View) -> bool:
+        return len(seen_objects(scene)) >= 2  # relations need two
+
+    @override
+    def sample(self, scene: View, rng: np.random.Generator) -> PackedSample:
+        views, prompts = self._model.views(scene), self._model.profile.prompts
+        questions = object_pairs(
+            seen_objects(scene), views, prompts, self._data.object_questions, rng
+        )
+        return self._model.packer.pack([unify_image(scene.image, views.cameras[0])], questions)
+
+
+def object_pairs(
+    things: list[SeenObject],
+    views: ModelViews,
+    prompts: PromptSet,
+    count: int,
+    rng: np.random.Generator,
+) -> list[QuestionAnswer]:
+    """Questions about the objects of one view, with true answers.
+
+    Args:
+        views: how the view enters the model.
+        prompts: of a checkpoint that knows objects.
+        count: number of questions at most.
+
+    Returns:
+        The first `count` of `true_answers`, in which the kinds of question take turns.
+    """
+    asked = true_answers(things, rng)[:count]
+    questions, truths = [question for question, _ in asked], [truth for _, truth in asked]
+    return true_pairs(OBJECTS, prompts, views, questions, truths)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training samples of two views: relative pose and correspondence, from pairs of views."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from typing_extensions import override
+
+from vlm3_lab.scenes.view_pairs import ViewPair
+from vlm3_lab.training.samples import PairSamples, sample_pixels
+from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE
+from vlm3_ros.tasks.pose import POSE
+from vlm3_ros.tasks.task import true_pairs
+
+if TYPE_CHECKING:
+    from vlm3_lab.training.packing import PackedSample
+
+CANDIDATES = 16
+"""Pixels that are drawn per match: the other view shows at least a quarter of them."""
+
+
+class Questions(PairSamples["PackedSample"]):
+    """Up to `data.matches` matches of a pair and, with `data.pose`, the three pose questions."""
+
+    wordings = (POSE.name, CORRESPONDENCE.name)
+
+    @override
+    def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:
+        candidates = sample_pixels(scene.first, CANDIDATES * self._data.matches, rng)
+        pixels2 = scene.matches(candidates)
+        matched = np.flatnonzero(np.isfinite(pixels2[:, 0]))[: self._data.matches]
+        prompts, views = self._model.profile.prompts, self._model.views(scene.first, scene.second)
+        questions = []
+        if self._data.pose:
+            questions += true_pairs(POSE, prompts, views, None, scene.T_cam1_cam2)
+        questions += true_pairs(
+            CORRESPONDENCE, prompts, views, candidates[matched], pixels2[matched]
+        )
+        images = (scene.first.image, scene.second.image)
+        seen = [unify_image(*one) for one in zip(images, views.cameras, strict=True)]
+        return self._model.packer.pack(seen, questions)
