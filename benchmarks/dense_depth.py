@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a depth image becomes from a few answers: ways to fill it, and ways to choose pixels.
+"""Compare ways to make a dense depth image from a few depths: fill methods and pixel choices.
 
     python benchmarks/dense_depth.py [--views 200] [--asked 50] [--seed 41] [--model FOLDER]
         [--bag BAG ...] [--picture PNG]
 
-Sparse depths, true ones or a model's answers, at 16 x 12 pixels of procedural views that no
-training has seen, and of frames of bags with registered depth. All ways see the same views in one
-process. Printed as Markdown tables: delta1, AbsRel and RMSE (metres) over all pixels for which all
-ways have a depth, AbsRel of those within 5 px of a true edge of depth, each in brackets as a share
-of the first way's, coverage of the pixels whose truth is known, and the median of CPU milliseconds.
+The sparse depths are true depths or a model's answers at 192 pixels per image. The images are
+held-out procedural views and frames of bags with registered depth. All methods get the same images
+in one process. The benchmark prints Markdown tables. Over the pixels for which all methods have a
+depth: delta1, AbsRel, RMSE (metres) and AbsRel within 5 px of a true depth edge; the errors also as
+a ratio to the first method's, in brackets. Then the share of pixels with known truth that got a
+depth, and the median CPU time in milliseconds.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ from vlm3_ros.tasks.sampling import adaptive_pixels
 
 COLUMNS, ROWS = 16, 12
 EDGE_RATIO, EDGE_REACH = 1.15, 5
-"""Neighbouring true depths that differ by this ratio make an edge; pixels that are at it."""
+"""Ratio of neighbouring true depths that makes an edge; distance in px that counts as near it."""
 
 NOISE = 0.07
-"""Standard deviation of errors as a share of the depth: of a model that is good."""
+"""Relative standard deviation of the errors added to true depths, as of a good model."""
 
-MOST_FRAMES = 20
-"""Of a bag, evenly over its length."""
+MAX_FRAMES = 20
+"""Frames per bag, evenly spaced."""
 
 Pixels = NDArray[np.float64]
 Depths = NDArray[np.floating]
@@ -71,9 +72,9 @@ Choose = Callable[[Shot], Pixels]
 
 @dataclass(frozen=True)
 class Way:
-    """One way from an image to its depth image, and what came of it."""
+    """A pixel choice and a fill method, with their scores and CPU seconds per image."""
 
-    words: str
+    name: str
     choose: Choose
     fill: Fill
     scores: list[tuple[float, ...]] = field(default_factory=list)
@@ -81,44 +82,44 @@ class Way:
 
 
 def grid(shot: Shot) -> Pixels:
-    """Pixels nearest to the middles of the cells."""
+    """Return the pixels nearest to the centres of the grid's cells."""
     return np.rint(uniform_grid(shot.camera, COLUMNS, ROWS))
 
 
 def patches(shot: Shot) -> Pixels:
-    """As many as the grid has."""
+    """Return as many adaptive pixels as the grid has."""
     return adaptive_pixels(shot.image, COLUMNS * ROWS)
 
 
 def fill_nearest(image: NDArray[np.uint8], pixels: Pixels, depth: Depths) -> Depths:
-    """The answer that is nearest in the image."""
+    """Fill with the depth of the nearest pixel."""
     known = np.isfinite(depth)
     v, u = np.indices(image.shape[:2])
     return np.asarray(NearestNDInterpolator(pixels[known], depth[known])(u, v))
 
 
 def fill_linear(image: NDArray[np.uint8], pixels: Pixels, depth: Depths) -> Depths:
-    """Inverse depth, interpolated in the triangles between the answers."""
+    """Interpolate inverse depth linearly in the triangles between the pixels."""
     known = np.isfinite(depth)
     v, u = np.indices(image.shape[:2])
     return 1 / np.asarray(LinearNDInterpolator(pixels[known], 1 / depth[known])(u, v))
 
 
 def true_depth(shot: Shot, pixels: Pixels) -> Depths:
-    """NaN where the truth is unknown, or sky."""
+    """Return the true depths; NaN for unknown depth and for sky."""
     u, v = pixels.astype(int).T
     depth = shot.truth[v, u]
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
 
 
-def erring_depth(seed: int) -> Sparse:
-    """True depths with errors of one normal distribution, each pixel's its own."""
+def noisy_depth(seed: int) -> Sparse:
+    """True depths with independent log-normal errors."""
     rng = np.random.default_rng(seed)
     return lambda shot, pixels: true_depth(shot, pixels) * np.exp(rng.normal(0, NOISE, len(pixels)))
 
 
 def is_near_edge(truth: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Pixels within `EDGE_REACH` of a place where the true depth jumps."""
+    """Mask of pixels within `EDGE_REACH` of a jump of the true depth."""
     is_known = np.isfinite(truth) & (truth > 0) | np.isposinf(truth)
     far = np.where(is_known, np.minimum(truth, 1e4), 0).astype(np.float32)
     near = np.where(is_known, np.minimum(truth, 1e4), 1e5).astype(np.float32)
@@ -129,7 +130,7 @@ def is_near_edge(truth: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def compare(ways: list[Way], shots: Iterator[Shot], sparse: Sparse) -> None:
-    """Fill the scores of the ways; a shot without enough known depths is left out."""
+    """Score all ways on the shots; skip shots with too few known depths."""
     for shot in shots:
         known, edges = np.isfinite(shot.truth) & (shot.truth > 0), is_near_edge(shot.truth)
         filled, depths = [], {}
@@ -164,24 +165,24 @@ def compare(ways: list[Way], shots: Iterator[Shot], sparse: Sparse) -> None:
 
 
 def print_table(title: str, ways: list[Way]) -> None:
-    """As Markdown."""
+    """Print the mean scores as a Markdown table."""
     means = [np.nanmean(way.scores, 0) for way in ways]
     print(f"\n{title}, {len(ways[0].scores)} images\n")
     print("| way | δ1 | AbsRel | RMSE m | AbsRel at edges | coverage | CPU ms |")
     print("|---|---|---|---|---|---|---|")
     for way, (delta1, error, rmse, edge, coverage) in zip(ways, means, strict=True):
         errors = zip((error, rmse, edge), means[0][1:4], strict=True)
-        shares = [f"({now / then:.2f})" for now, then in errors]
+        ratios = [f"({value / first:.2f})" for value, first in errors]
         print(
-            f"| {way.words} | {delta1:.4f} | {error:.4f} {shares[0]} | {rmse:.3f} {shares[1]} "
-            f"| {edge:.4f} {shares[2]} | {coverage:.3f} "
+            f"| {way.name} | {delta1:.4f} | {error:.4f} {ratios[0]} | {rmse:.3f} {ratios[1]} "
+            f"| {edge:.4f} {ratios[2]} | {coverage:.3f} "
             f"| {1000 * statistics.median(way.seconds):.0f} |",
             flush=True,
         )
 
 
 def new_ways() -> list[Way]:
-    """Ways to fill the image from the grid, the package's own, and that with other pixels."""
+    """Return two baselines, and the package's fill from grid and from adaptive pixels."""
     return [
         Way("linear", grid, fill_linear),
         Way("nearest", grid, fill_nearest),
@@ -191,30 +192,30 @@ def new_ways() -> list[Way]:
 
 
 def views(count: int, seed: int) -> Iterator[Shot]:
-    """Procedural views of all kinds."""
+    """Generate held-out procedural views of all kinds."""
     for index in range(count):
         view, _ = evaluation_view(seed, index)
         yield Shot(view.image, view.depth, view.camera)
 
 
 def frames(bag: Path) -> list[Shot]:
-    """Frames of a bag that have a depth image."""
+    """Return up to `MAX_FRAMES` frames of a bag that have a depth image."""
     with bag_source(bag, None, None, None) as source:
         shots = [
             Shot(frame.image, frame.depth, frame.camera)
             for frame in source.frames
             if frame.depth is not None and frame.visible.all()
         ]
-    return shots[:: -(-len(shots) // MOST_FRAMES)]
+    return shots[:: -(-len(shots) // MAX_FRAMES)]
 
 
-def asked(engine: Engine) -> Sparse:
-    """A model's answers as sparse depths."""
+def answered_depth(engine: Engine) -> Sparse:
+    """Sparse depths as a model answers them."""
     return lambda shot, pixels: ask_depth(engine, shot.image, shot.camera, pixels).depth
 
 
 def print_times(engine: Engine, seed: int) -> None:
-    """CPU time at sizes of real cameras, and the model's beside it."""
+    """Print CPU times of fill, pixel choice and model at sizes of real cameras."""
     (shot,) = views(1, seed)
     print("\n| size | densify ms | adaptive pixels ms | model ms |")
     print("|---|---|---|---|")
@@ -223,23 +224,23 @@ def print_times(engine: Engine, seed: int) -> None:
         camera = PinholeCamera.from_hfov(*size, 70)
         pixels = np.rint(uniform_grid(camera, COLUMNS, ROWS))
         depth = ask_depth(engine, image, camera, pixels).depth
-        done: list[Callable[[], object]] = [
+        steps: list[Callable[[], object]] = [
             lambda i=image, p=pixels, d=depth: densify(i, p, d),
             lambda i=image: adaptive_pixels(i, COLUMNS * ROWS),
             lambda i=image, c=camera, p=pixels: ask_depth(engine, i, c, p),
         ]
-        medians = [statistics.median(_seconds(some) for _ in range(5)) for some in done]
+        medians = [statistics.median(_cpu_seconds(step) for _ in range(5)) for step in steps]
         print(f"| {size[0]}x{size[1]} | " + " | ".join(f"{1000 * s:.0f}" for s in medians) + " |")
 
 
-def _seconds(some: Callable[[], object]) -> float:
+def _cpu_seconds(step: Callable[[], object]) -> float:
     start = time.process_time()
-    some()
+    step()
     return time.process_time() - start
 
 
 def draw(shots: list[Shot], path: Path) -> None:
-    """One row a shot: what is asked, three ways from true depths, the truth, their errors."""
+    """Draw a row per shot: chosen pixels, dense depths from true ones, the truth, the errors."""
     ways = [
         Way("linear", grid, fill_linear),
         Way("guided", grid, densify),
@@ -265,15 +266,15 @@ def draw(shots: list[Shot], path: Path) -> None:
             if depth_axes:
                 depth_axes.imshow(np.log(dense), **scale)
             error_axes.imshow((dense - known) / known, vmin=-0.5, vmax=0.5, cmap="RdBu")
-        _bare(row)
+        _remove_axes(row)
     names = ["grid", "adaptive pixels", "linear", "guided", "truth"]
-    names += [f"error, {way.words}" for way in ways]
+    names += [f"error, {way.name}" for way in ways]
     for axes, name in zip(panels[0], names, strict=True):
         axes.set_title(name, fontsize=9)
     figure.savefig(path)
 
 
-def _bare(row: NDArray[np.object_]) -> None:
+def _remove_axes(row: NDArray[np.object_]) -> None:
     axes: Axes
     for axes in row:
         axes.set_xticks([])
@@ -283,14 +284,14 @@ def _bare(row: NDArray[np.object_]) -> None:
 
 
 def main() -> None:
-    """Print all tables, and draw the picture."""
+    """Print all tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--views", type=int, default=200)
-    parser.add_argument("--asked", type=int, default=50, help="views that the model is asked about")
-    parser.add_argument("--seed", type=int, default=41)
-    parser.add_argument("--model", default=str(default_model()))
-    parser.add_argument("--bag", type=Path, nargs="*", default=[])
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--views", type=int, default=200, help="number of procedural views")
+    parser.add_argument("--asked", type=int, default=50, help="number of them for the model")
+    parser.add_argument("--seed", type=int, default=41, help="seed of the views")
+    parser.add_argument("--model", default=str(default_model()), help="checkpoint folder or id")
+    parser.add_argument("--bag", type=Path, nargs="*", default=[], help="bags with depth images")
+    parser.add_argument("--picture", type=Path, help="PNG file to draw four views into")
     options = parser.parse_args()
     engine = load_engine(EngineSettings(options.model, offline=True))
     tables = [
@@ -298,14 +299,18 @@ def main() -> None:
         (
             f"Procedural views, true depths with errors of {NOISE:.0%}",
             lambda: views(options.views, options.seed),
-            erring_depth(options.seed),
+            noisy_depth(options.seed),
         ),
-        ("Procedural views, answers", lambda: views(options.asked, options.seed), asked(engine)),
+        (
+            "Procedural views, answers",
+            lambda: views(options.asked, options.seed),
+            answered_depth(engine),
+        ),
     ]
     for bag in options.bag:
         shots = frames(bag)
         tables.append((f"{bag.name}, true depths", lambda s=shots: iter(s), true_depth))
-        tables.append((f"{bag.name}, answers", lambda s=shots: iter(s), asked(engine)))
+        tables.append((f"{bag.name}, answers", lambda s=shots: iter(s), answered_depth(engine)))
     for title, shots_of, sparse in tables:
         ways = new_ways()
         compare(ways, shots_of(), sparse)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a wrong focal length makes of depths and clouds, beside the right one.
+"""Measure how a wrong focal length changes depths and clouds.
 
     python benchmarks/intrinsics.py [--views 60] [--seed 21] [--model FOLDER]
 
-The same pixels of the same held-out procedural views are asked with the true camera and with
-cameras whose focal length is too long or too short, in turns, in one process. Printed as a Markdown
-table: delta1 and AbsRel of depth, the median ratio of depth to the truth and to what was answered
-with the right focal length, and how far points lie off, as medians in percent of their true depth:
-across the optical axis and in all. The last line fits the exponent e of `depth ~ f ** e`: 1 where
-the model judges distance by size alone.
+The model is asked about the same pixels of held-out procedural views with the right focal length
+and with focal lengths that are too long or too short, alternating in one process. The benchmark
+prints a Markdown table: delta1 and AbsRel of depth, the median ratio of depth to the truth and to
+the depth with the right focal length, and the median error of points, across the optical axis and
+in all, in percent of their true depth. The last line is the fitted exponent e of `depth ~ f ** e`:
+it is 1 if the model judges distance by size in the image alone.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
 FACTORS = (1.0, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2)
-"""Of the true focal length; the true one is first."""
+"""Factors on the true focal length; 1 comes first."""
 
 GRID = (16, 12)
 
 
 @dataclass
 class Guess:
-    """A focal length, as a share of the true one, and what came of it; all per known pixel."""
+    """A factor on the true focal length, with the results for each pixel with known depth.
+
+    `predicted`: depths, metres. `across`, `apart`: errors of points across the optical axis and in
+    all, as shares of the true depth.
+    """
 
     factor: float
     predicted: list[NDArray[np.float32]] = field(default_factory=list)
@@ -48,26 +52,26 @@ class Guess:
     def ask(
         self, engine: Engine, view: View, pixels: NDArray[np.float64], truth: NDArray[np.float32]
     ) -> None:
-        """Ask about pixels (n, 2) of a view whose true depths (n,) are known."""
+        """Ask about pixels, shape (n, 2), with true depths `truth`, metres, shape (n,)."""
         camera = scaled_focal(view.camera, self.factor)
         depth = ask_depth(engine, view.image, camera, pixels).depth
-        off = camera.unproject(pixels, depth) - view.camera.unproject(pixels, truth)
+        errors = camera.unproject(pixels, depth) - view.camera.unproject(pixels, truth)
         self.predicted.append(depth)
-        self.across.append(np.linalg.norm(off[:, :2], axis=1) / truth)
-        self.apart.append(np.linalg.norm(off, axis=1) / truth)
+        self.across.append(np.linalg.norm(errors[:, :2], axis=1) / truth)
+        self.apart.append(np.linalg.norm(errors, axis=1) / truth)
 
 
 def scaled_focal(camera: PinholeCamera, factor: float) -> PinholeCamera:
-    """The camera with another focal length on both axes, and the same principal point."""
+    """Scale the focal length of both axes; keep the principal point."""
     return replace(camera, fx=camera.fx * factor, fy=camera.fy * factor)
 
 
 def main() -> None:
-    """Ask with all focal lengths about all views, and print the table."""
+    """Ask about all views with all focal lengths and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--views", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=21)
-    parser.add_argument("--model", default=str(default_model()))
+    parser.add_argument("--views", type=int, default=60, help="number of procedural views")
+    parser.add_argument("--seed", type=int, default=21, help="seed of the views")
+    parser.add_argument("--model", default=str(default_model()), help="checkpoint folder or id")
     options = parser.parse_args()
     engine = load_engine(EngineSettings(options.model, offline=True))
     guesses = [Guess(factor) for factor in FACTORS]
@@ -87,7 +91,7 @@ def main() -> None:
 
 
 def print_table(guesses: list[Guess], truths: list[NDArray[np.float32]]) -> None:
-    """Print the guesses from the shortest focal length to the longest."""
+    """Print a row per focal length, the shortest first."""
     truth = np.concatenate(truths)
     right = np.concatenate(guesses[0].predicted)
     print(
@@ -109,7 +113,7 @@ def print_table(guesses: list[Guess], truths: list[NDArray[np.float32]]) -> None
         )
     logs = np.log([(factor, ratio) for factor, ratio in ratios.items() if factor != 1])
     exponent = float(logs[:, 0] @ logs[:, 1] / (logs[:, 0] @ logs[:, 0]))
-    print(f"\n{len(truth)} pixels of {len(truths)} views; depth goes as f to the {exponent:.2f}")
+    print(f"\n{len(truth)} pixels of {len(truths)} views; fitted: depth ~ f ** {exponent:.2f}")
 
 
 if __name__ == "__main__":

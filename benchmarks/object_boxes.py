@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far 3D boxes of objects are off, by how they are made of a model's answers.
+"""Compare ways to make 3D boxes of objects from a model's answers.
 
     python benchmarks/object_boxes.py [--objects 250] [--model FOLDER] [--seed 0]
 
-Objects of unseen synthetic scenes, whose true boxes are known, are asked about as query_node asks.
-Printed are mean and median of relative errors, side by side in one run, with the model's depths
-and with the true ones in their place:
+Asks about objects of held-out procedural scenes, whose true boxes are known, as query_node does.
+Prints the mean and median of relative errors, once with the model's depths and once with the true
+depths:
 
-    depth       of the front of the object, by what is made of the 3 x 3 pixels asked in its box
-    size        as the model answers it, and from the box's angles at that depth
-    centre      distance between the answered and the true one, by range, by how deep an object
-                is taken to be
+    depth          depth of the object's front, by how the 3 x 3 depths in its box are reduced
+    width, height  as the model answers them, and from the box's angles at that depth
+    centre         distance from the true centre as a share of its range, by the assumed extent of
+                   the object along the ray
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import Box, Quantity, ask_objects
 
 SHARES = (0.25, 0.5, 0.75)
-"""Where in a box, along each side, the depth is asked, as in `vlm3_ros.tasks.located`."""
+"""Positions of the asked pixels along each side of a box, as in `vlm3_ros.tasks.located`."""
 
 Numbers = NDArray[np.float64]
 
@@ -53,11 +53,15 @@ EXTENTS: dict[str, Callable[[Numbers], Numbers]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Objects with what is true of them and what was answered, one row each.
+    """Answers and truth, one row per object, in metres.
 
-    `sides`: width and height of the box as angles, metres at a depth of 1. `rays`: through its
-    middle. `depths`: answered, and true. `sizes`: answered. `extents`: true width, height and
-    depth. `centres`: true, in the optical frame.
+    Attributes:
+        sides: width and height of the image box at a depth of 1 m, shape (n, 2).
+        rays: through the middle of the box, with z = 1, shape (n, 3).
+        depths, true_depths: at the asked pixels, shape (n, 9).
+        sizes: answered width and height, shape (n, 2).
+        extents: true width, height and depth, shape (n, 3).
+        centres: true, in the optical frame, shape (n, 3).
     """
 
     sides: Numbers
@@ -70,7 +74,7 @@ class Measured:
 
 
 def measure(engine: Engine, count: int, seed: int) -> Measured:
-    """Ask about objects of as many views as it takes."""
+    """Ask about views until there are at least `count` objects."""
     rows: list[tuple[Numbers, ...]] = []
     index = 0
     while len(rows) < count:
@@ -81,7 +85,7 @@ def measure(engine: Engine, count: int, seed: int) -> Measured:
 
 
 def rows_of(engine: Engine, view: View) -> list[tuple[Numbers, ...]]:
-    """The objects of a view, in the order of the fields of `Measured`."""
+    """Return a row per object of a view, in the order of the fields of `Measured`."""
     things, camera = seen_objects(view), view.camera
     boxes: list[Box] = [tuple(thing.box.tolist()) for thing in things]
     grid = np.stack(np.meshgrid(SHARES, SHARES), axis=-1).reshape(1, -1, 2)
@@ -102,7 +106,7 @@ def rows_of(engine: Engine, view: View) -> list[tuple[Numbers, ...]]:
 
 
 def true_box(view: View, thing: SeenObject) -> tuple[Numbers, Numbers]:
-    """Extent (width, height, depth) and centre in the optical frame, metres, shapes (3,)."""
+    """Return extent (width, height, depth) and centre in the optical frame, metres, shapes (3,)."""
     R_world_camera = view.T_world_camera[:3, :3]
     up = np.array([0.0, 0.0, 1.0])
     ahead = R_world_camera[:, 2] * (1, 1, 0)
@@ -111,41 +115,43 @@ def true_box(view: View, thing: SeenObject) -> tuple[Numbers, Numbers]:
     return thing.extent, R_world_camera.T @ R_world_upright @ thing.centre
 
 
-def report(found: Measured) -> None:
+def report(measured: Measured) -> None:
     """Print all errors."""
-    front = found.centres[:, 2] - found.extents[:, 2] / 2
+    front = measured.centres[:, 2] - measured.extents[:, 2] / 2
     print(f"{len(front)} objects; mean and median of relative errors")
-    for source, depths in (("model", found.depths), ("true", found.true_depths)):
+    for source, depths in (("model", measured.depths), ("true", measured.true_depths)):
         print(f"\nwith {source} depths")
-        nearer = np.where(np.isfinite(depths), depths, np.nan)
-        for name, of in DEPTHS.items():
-            print(line("depth", name, (of(nearer) - front) / front))
-        depth = DEPTHS["lower quartile"](nearer)
-        for name, size in (("box", found.sides * depth[:, None]), ("model", found.sizes)):
-            errors = (size - found.extents[:, :2]) / found.extents[:, :2]
+        known = np.where(np.isfinite(depths), depths, np.nan)
+        for name, reduced in DEPTHS.items():
+            print(line("depth", name, (reduced(known) - front) / front))
+        depth = DEPTHS["lower quartile"](known)
+        for name, size in (("box", measured.sides * depth[:, None]), ("model", measured.sizes)):
+            errors = (size - measured.extents[:, :2]) / measured.extents[:, :2]
             print(line("width", f"by {name}", errors[:, 0]))
             print(line("height", f"by {name}", errors[:, 1]))
-        reach = np.linalg.norm(found.centres, axis=1)
-        for name, deep in EXTENTS.items():
-            centres = found.rays * (depth + deep(found.sizes) / 2)[:, None]
-            off = np.linalg.norm(centres - found.centres, axis=1) / reach
-            print(line("centre", f"deep as {name}" if name != "flat" else name, off))
+        ranges = np.linalg.norm(measured.centres, axis=1)
+        for name, extent in EXTENTS.items():
+            centres = measured.rays * (depth + extent(measured.sizes) / 2)[:, None]
+            offsets = np.linalg.norm(centres - measured.centres, axis=1) / ranges
+            print(line("centre", f"deep as {name}" if name != "flat" else name, offsets))
 
 
 def line(what: str, how: str, errors: Numbers) -> str:
-    """One row of the table."""
+    """Format a row of the table."""
     size = np.abs(errors)
     return f"  {what:8}{how:40}{np.nanmean(size):7.3f}{np.nanmedian(size):7.3f}"
 
 
 def main() -> None:
-    """Ask and print."""
+    """Ask and print the errors."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--objects", type=int, default=250, help="at least")
-    parser.add_argument("--model", type=Path, default=default_model(), help="checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
+    parser.add_argument("--objects", type=int, default=250, help="minimum number of objects")
+    parser.add_argument(
+        "--model", type=Path, default=default_model(), help="checkpoint folder or id"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes")
     options = parser.parse_args()
     engine = load_engine(EngineSettings(str(options.model)))
     report(measure(engine, options.objects, options.seed))

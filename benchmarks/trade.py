@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each setting costs and gains: time of a frame beside its accuracy.
+"""Measure time per frame and accuracy of several settings.
 
     python benchmarks/trade.py [--views 100] [--seed 21] [--model FOLDER]
 
-Every setting is asked about the same procedural views, in turns, in one process: the checkpoint's
-unified focal length and smaller ones, coarser and finer grids, and answers in free text. Printed as
-a Markdown table: visual tokens and questions of a frame, the median of its milliseconds (image to
-depths, ROS aside), the ratio to the default, and delta1 and AbsRel on the grid's pixels.
+The settings are the checkpoint's unified focal length and smaller ones, coarser and finer grids,
+and answers in free text. All settings get the same procedural views, alternating in one process.
+The benchmark prints a Markdown table: visual tokens and questions per frame, median milliseconds
+per frame (image to depths, without ROS), their ratio to the default, and delta1 and AbsRel on the
+grid's pixels.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
 SHARES = (1.0, 0.707, 0.5)
-"""Of the checkpoint's unified focal length."""
+"""Factors on the checkpoint's unified focal length."""
 
 GRIDS = ((16, 12), (8, 6), (32, 24))
 
 
 @dataclass
 class Setting:
-    """One way to ask, and what came of it."""
+    """A setting with its results for each view."""
 
     engine: Engine
-    words: str
+    name: str
     share: float = SHARES[0]
     grid: tuple[int, int] = GRIDS[0]
     seconds: list[float] = field(default_factory=list)
@@ -50,7 +51,7 @@ class Setting:
     truth: list[NDArray[np.float32]] = field(default_factory=list)
 
     def ask(self, view: View) -> None:
-        """Ask about a view, and keep time and answers."""
+        """Ask about a view and record time and answers."""
         engine = self.engine
         profile, focal = engine.profile, engine.profile.focal * self.share
         pixels = uniform_grid(view.camera, *self.grid)
@@ -67,11 +68,11 @@ class Setting:
 
 
 def main() -> None:
-    """Run all settings on all views, and print the table."""
+    """Run all settings on all views and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--views", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=21)
-    parser.add_argument("--model", default=str(default_model()))
+    parser.add_argument("--views", type=int, default=100, help="number of procedural views")
+    parser.add_argument("--seed", type=int, default=21, help="seed of the views")
+    parser.add_argument("--model", default=str(default_model()), help="checkpoint folder or id")
     options = parser.parse_args()
     forced = load_engine(EngineSettings(options.model, offline=True))
     free = load_engine(EngineSettings(options.model, offline=True, force_answers=False))
@@ -99,7 +100,7 @@ def main() -> None:
         scores = depth_metrics(setting.predicted, setting.truth)
         seconds = statistics.median(setting.seconds)
         print(
-            f"| {setting.words} | {statistics.mean(setting.tokens):.0f} "
+            f"| {setting.name} | {statistics.mean(setting.tokens):.0f} "
             f"| {setting.grid[0] * setting.grid[1]} | {seconds * 1000:.0f} "
             f"| {seconds / default:.2f} | {scores.delta1:.3f} | {scores.abs_rel:.3f} |"
         )

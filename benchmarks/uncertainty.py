@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `max_uncertainty` keeps of a model's answers about a bag, and where its floor comes out.
+"""Measure which answers about a bag `max_uncertainty` keeps, and at what height its floor appears.
 
     python benchmarks/uncertainty.py BAG [--rate 1.5] [--model FOLDER]
 
-Printed as a Markdown table: the share of the answers whose standard deviation is at most that share
-of their depth, their AbsRel, and how many of them are off by more than 25 and 50 % of the truth.
-The last line says how high over the base the answers about the floor come out, where the bag tells
-the camera's place.
+The benchmark prints a Markdown table: for each limit the share of answers that it keeps, their
+AbsRel, and the shares of them that differ from the truth by more than 25 and 50 %. If the bag holds
+the camera's mounting pose, the last line gives the height of answered floor points above the base.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import DepthLimits, ask_depth, uniform_grid
 
 LIMITS = (0.0, 0.25, 0.2, 0.15, 0.1)
-"""Values of `max_uncertainty`; 0 keeps all."""
+"""Values of `max_uncertainty`; 0 keeps all answers."""
 
 FLOOR = 0.02
-"""Metres from the base's plane within which a true point is held to be of the floor."""
+"""A true point within this distance of the base's xy plane is a floor point; metres."""
 
 
 def main() -> None:
-    """Ask about the frames that have a true depth, and print the table."""
+    """Ask about the frames that have a true depth and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bag", type=Path)
-    parser.add_argument("--rate", type=float, default=1.5, help="frames asked a second of the bag")
-    parser.add_argument("--model", default=str(default_model()))
+    parser.add_argument("bag", type=Path, help="bag with registered depth images")
+    parser.add_argument("--rate", type=float, default=1.5, help="frames per second of the bag")
+    parser.add_argument("--model", default=str(default_model()), help="checkpoint folder or id")
     options = parser.parse_args()
     engine = load_engine(EngineSettings(model=options.model))
     outcomes, heights = [], []
@@ -61,16 +60,16 @@ def main() -> None:
         kept = known & ~DepthLimits(max_uncertainty=limit).too_uncertain(depth, std)
         cells = [f"{limit:g}", f"{kept.sum() / known.sum():.0%}"]
         if kept.any():
-            far_off = [f"{(error[kept] > share).mean():.1%}" for share in (0.25, 0.5)]
-            cells += [f"{error[kept].mean():.3f}", *far_off]
+            outliers = [f"{(error[kept] > share).mean():.1%}" for share in (0.25, 0.5)]
+            cells += [f"{error[kept].mean():.3f}", *outliers]
         print(f"| {' | '.join(cells)} |")
     if heights:
-        told, true = np.concatenate(heights, axis=1)
-        told = told[(np.abs(true) < FLOOR) & np.isfinite(told)]
-        if told.size:
+        answered, true = np.concatenate(heights, axis=1)
+        floor = answered[(np.abs(true) < FLOOR) & np.isfinite(answered)]
+        if floor.size:
             print(
-                f"\n{told.size} answers about the floor: median height {np.median(told):.2f} m "
-                f"over the base, 99 % below {np.percentile(told, 99):.2f} m"
+                f"\n{floor.size} answers about the floor: median height {np.median(floor):.2f} m "
+                f"above the base, 99 % below {np.percentile(floor, 99):.2f} m"
             )
 
 

@@ -40,13 +40,13 @@ def _free_ros_domain() -> tuple[int, IO[str]]:
     raise RuntimeError("all ROS domains are in use by other test runs")
 
 
-# Before the first rclpy.init: nobody outside of this run is heard or disturbed.
+# Before the first rclpy.init: this run must not hear or disturb other ROS nodes.
 _domain, _domain_lock = _free_ros_domain()
 os.environ["ROS_DOMAIN_ID"] = str(_domain)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
-# How long an example takes says more about the machine than about the code.
+# The duration of an example depends more on the machine than on the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
@@ -97,7 +97,7 @@ VLLM = os.environ.get("VLLM")
 
 @dataclass
 class ModelServer:
-    """A real server with the embedded model, in float32, in a process of its own."""
+    """A real server with the embedded model, in float32, in its own process."""
 
     log: Path
     port: int
@@ -105,7 +105,7 @@ class ModelServer:
 
     @property
     def model(self) -> str:
-        """As requests name it."""
+        """The name of the model in requests."""
         return str(default_model())
 
     @property
@@ -118,11 +118,11 @@ class ModelServer:
 
     @property
     def answered(self) -> int:
-        """Chats that have been answered since the first start."""
+        """Number of chats answered since the first start."""
         return self.log.read_text(errors="replace").count("POST /v1/chat/completions HTTP/1.1")
 
     def start(self) -> None:
-        """Returns when it answers, at once if it runs already."""
+        """Start it unless it runs; return when it answers."""
         if self.process and self.process.poll() is None:
             return
         if VLLM:
@@ -155,7 +155,7 @@ class ModelServer:
             return False
 
     def kill(self) -> None:
-        """As if somebody had pulled the plug."""
+        """Kill it without warning."""
         if self.process:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -173,7 +173,7 @@ def _the_model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mode
 
 @pytest.fixture
 def model_server(_the_model_server: ModelServer) -> ModelServer:
-    """A running `transformers serve`, or vLLM where VLLM names it. Tests may kill and start it."""
+    """A running `transformers serve`, or vLLM if VLLM names it. Tests may kill and start it."""
     _the_model_server.start()
     return _the_model_server
 

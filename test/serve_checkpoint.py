@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`transformers serve` for a Qwen3-VL checkpoint, also where torchvision is missing.
+"""`transformers serve` for a Qwen3-VL checkpoint, also without torchvision.
 
-The server is stock; only where torchvision is missing its processor comes from our loader, for
+The server is stock; only if torchvision is missing its processor comes from our loader, for
 AutoProcessor would refuse to load without the video half of Qwen3-VL's processor.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What colcon makes of the package, with colcon itself."""
+"""Build and install the package with colcon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def colcon(*arguments: str | Path, cwd: Path) -> str:
-    """Its standard output. Its log folder lies in `cwd`."""
+    """Run colcon and return its standard output; its log folder is in `cwd`."""
     command = [sys.executable, "-m", "colcon", *arguments]
     answer = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
@@ -31,7 +31,7 @@ def colcon(*arguments: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module", params=[(), ("--symlink-install",)], ids=["copied", "linked"])
 def prefix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the package is installed, by `colcon build` with and without links."""
+    """Install the package by `colcon build`, with and without links; return the folder."""
     workspace = tmp_path_factory.mktemp("workspace")
     (workspace / "src").symlink_to(ROOT)
     colcon("build", *request.param, cwd=workspace)
@@ -39,7 +39,7 @@ def prefix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def run_installed(prefix: Path, *command: str | Path) -> str:
-    """The output of a command that sees the installation as a sourced workspace shows it."""
+    """The output of a command that runs as in a sourced workspace."""
     (packages,) = prefix.glob("lib/python*/site-packages")
     answer = subprocess.run(
         command,
@@ -56,13 +56,13 @@ def linked_packages(prefix: Path) -> Path:
     return prefix.parents[1] / "build" / "vlm3_ros"
 
 
-def test_colcon_takes_it_for_an_ament_python_package(tmp_path):
+def test_colcon_recognises_an_ament_python_package(tmp_path):
     listed = colcon("list", "--base-paths", ROOT, cwd=tmp_path)
     assert listed.split("\t")[0] == "vlm3_ros"
     assert listed.split("\t")[2].strip() == "(ros.ament_python)"
 
 
-def test_programs_and_data_lie_where_ros_looks(prefix):
+def test_programs_and_data_are_installed_where_ros_looks(prefix):
     share = prefix / "share" / "vlm3_ros"
     for file in ("package.xml", "launch/depth.launch.py", "config/depth.yaml"):
         assert (share / file).read_text() == (ROOT / file).read_text()

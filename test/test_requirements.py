@@ -22,7 +22,7 @@ DISTRIBUTIONS = {
     "yaml": "PyYAML",
     "rerun": "rerun-sdk",
 }
-"""Whose name differs from that of the module."""
+"""Packages whose name differs from that of their module."""
 
 NOT_ON_PYPI = {"anycalib", "launch", "launch_ros", "ament_index_python"}
 """anycalib is installed from its repository, the others come with ROS."""
@@ -83,7 +83,7 @@ def test_rosdep_or_pip_installs_each_requirement():
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md", "docker/Dockerfile"])
-def test_rosdep_is_told_to_skip_what_pip_installs(page):
+def test_rosdep_skips_what_pip_installs(page):
     skipped = " ".join(key for key in sorted(ROSDEP_KEYS.values()) if key.endswith("-pip"))
     assert skipped in (ROOT / page).read_text()
 

@@ -52,7 +52,7 @@ def assert_without_error(metrics: dict) -> None:
 
 
 def test_a_bag_is_evaluated_without_ros(drive: Path, recorded: list[str], tmp_path: Path) -> None:
-    """None in sys.modules is what Python itself writes there for what cannot be imported."""
+    """With None in sys.modules, Python refuses to import a module."""
     blocked = f"import sys; sys.modules.update(dict.fromkeys({ROS!r}))"
     command = ["evaluate", str(drive), *recorded, "--out", str(tmp_path / "out")]
     ended = subprocess.run(
@@ -109,7 +109,9 @@ def test_the_report_is_one_file_with_real_pictures(
     assert "<td>identity</td>" in page
 
 
-def test_nodes_in_real_time_are_as_exact(drive: Path, recorded: list[str], tmp_path: Path) -> None:
+def test_nodes_in_real_time_are_equally_exact(
+    drive: Path, recorded: list[str], tmp_path: Path
+) -> None:
     pytest.importorskip("rclpy")
     assert main(["evaluate", str(drive), *recorded, "--online", "--out", str(tmp_path)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3` where vlm3_lab is not installed."""
+"""`vlm3` without vlm3_lab installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from vlm3_ros.paths import default_model
 
-# None in sys.modules is what Python itself writes there for what cannot be imported.
+# With None in sys.modules, Python refuses to import a module.
 WITHOUT_LAB = """
 import sys
 sys.modules["vlm3_lab"] = None
@@ -45,7 +45,7 @@ def test_help_names_the_missing_commands():
         (["evaluate", "--synthetic", "5", "--out", "x"], "--synthetic"),
     ],
 )
-def test_what_needs_it_says_in_one_line_what_to_install(arguments, feature):
+def test_a_missing_command_says_in_one_line_what_to_install(arguments, feature):
     answer = vlm3(*arguments)
     assert answer.returncode == 2
     assert answer.stderr == (

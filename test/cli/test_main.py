@@ -57,7 +57,7 @@ def test_wrong_usage_is_explained(
         (["train", "{tmp}/no.yaml", "--out", "{tmp}/run"], "no.yaml: cannot be read"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_and_status_2(
+def test_an_error_that_a_user_can_fix_is_one_line_and_status_2(
     arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 2
@@ -76,7 +76,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
         [sys.executable, "-m", "vlm3_ros.cli", "train", str(pipe), "--out", str(tmp_path / "run")],
         stderr=subprocess.PIPE,
         text=True,
-        # What runs these tests in the background may ignore it, and children inherit that.
+        # A test runner in the background may ignore SIGINT, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Opening a pipe for writing without waiting works once there is a reader.

@@ -26,7 +26,7 @@ PIXELS = GRID[0] * GRID[1]
 
 
 def read_recording(path: Path) -> dict[str, dict[int, dict[str, list]]]:
-    """The newest components of each entity, by nanoseconds; 0 for those that are static."""
+    """The newest components of each entity, by nanoseconds; 0 for static ones."""
     found: dict[str, dict[int, dict[str, list]]] = {}
     for chunk in pytest.importorskip("rerun.chunk").RrdReader(path).stream():
         batch = chunk.to_record_batch()
@@ -43,7 +43,7 @@ def read_recording(path: Path) -> dict[str, dict[int, dict[str, list]]]:
 
 
 def transform(components: dict[str, list]) -> np.ndarray:
-    """Rerun's matrices lie column by column."""
+    """Rerun stores matrices by columns."""
     T = np.eye(4)
     T[:3, :3] = np.reshape(components["mat3x3"][0], (3, 3)).T
     T[:3, 3] = components["translation"][0]

@@ -17,7 +17,7 @@ ROOMS = [
 
 
 def named_paths() -> set[str]:
-    """Paths such as `tasks/task.py` or `engines/`, those with a placeholder left out."""
+    """Paths such as `tasks/task.py` or `engines/`, without those that contain a placeholder."""
     found = re.findall(r"(?<![\w/.])((?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.(?:py|json|md))?)", PAGE)
     return set(found)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands in the pages are ones that the programs take."""
+"""The programs accept the commands in the pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def command_parsers() -> dict[str, argparse.ArgumentParser]:
     return next(a.choices for a in actions if isinstance(a, argparse._SubParsersAction))
 
 
-def test_vlm3_takes_the_fenced_commands(capsys):
+def test_vlm3_accepts_the_fenced_commands(capsys):
     parsers = command_parsers()
     found = fenced("vlm3")
     assert found
@@ -37,7 +37,7 @@ def test_vlm3_takes_the_fenced_commands(capsys):
             pytest.fail(f"{page}: {' '.join(command)}: {capsys.readouterr().err}")
 
 
-def test_vlm3_has_the_options_of_the_prose():
+def test_vlm3_has_the_options_named_in_the_text():
     parsers = command_parsers()
     found = [
         (page_name(page), command)
@@ -53,7 +53,7 @@ def test_vlm3_has_the_options_of_the_prose():
         assert unknown == [], f"{page}: vlm3 {name}"
 
 
-def test_launch_files_take_the_arguments():
+def test_launch_files_accept_the_arguments():
     found = fenced("ros2", "launch", "vlm3_ros")
     assert found
     for page, command in found:

@@ -26,12 +26,12 @@ def test_what_is_copied_exists_and_is_not_ignored():
     assert [path for path in copied if path not in (".", *KEPT)] == []
 
 
-def test_the_build_finds_all_that_is_installed():
+def test_the_build_finds_every_installed_file():
     (folders,) = re.findall(r"\*shared\((.*)\)", (ROOT / "setup.py").read_text())
     assert {*re.findall(r'"(\w+)"', folders), "vlm3_ros", "resource"} <= set(KEPT)
 
 
-def test_pip_gets_the_versions_that_are_tested():
+def test_pip_installs_the_tested_versions():
     over_apt = versions((ROOT / "tools" / "requirements_over_apt.txt").read_text().splitlines())
     tested = versions([*REQUIREMENTS, *EXTRAS["lab"]])
     looser = {"numpy": "<2", "torch": ""}  # apt's NumPy, and a torch for the machine's GPU
@@ -39,10 +39,10 @@ def test_pip_gets_the_versions_that_are_tested():
 
 
 @pytest.mark.parametrize("chosen", [{}, {"MODEL": "facebook/VLM3-depth", "IMAGE": "/front/image"}])
-def test_compose_launches_whatever_is_chosen(chosen):
+def test_compose_launches_the_chosen_model_and_topics(chosen):
     compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
     command = compose["services"]["depth"]["command"]
-    # Of what compose substitutes, a shell takes all that is used there.
+    # A shell understands every substitution that the file uses.
     words = subprocess.check_output(["bash", "-uc", f"echo {command}"], env=chosen, text=True)
     launched, arguments = words.split()[:4], words.split()[4:]
     assert launched == ["ros2", "launch", "vlm3_ros", "depth.launch.py"]

@@ -36,12 +36,12 @@ def test_the_topics_are_those_of_running_nodes():
     assert (DOCS / "topics.md").read_text() == topics_page(), f"docs/topics.md {STALE}"
 
 
-def test_the_parameters_are_the_nodes_own():
+def test_the_parameters_are_those_of_the_nodes():
     assert (DOCS / "parameters.md").read_text() == parameters_page(), f"docs/parameters.md {STALE}"
 
 
 @pytest.mark.parametrize("name", [f"{name.removesuffix('_node')}.yaml" for name in CAMERA_NODES])
-def test_the_parameter_files_are_the_nodes_own(name):
+def test_the_parameter_files_match_the_nodes(name):
     assert (CONFIG / name).read_text() == config_files()[name], f"config/{name} {STALE}"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pages point to exists."""
+"""The targets of the pages' links exist."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The messages in the pages are ones that our code can print."""
+"""The code can print the messages quoted in the pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_quoted_messages_are_in_the_code():
 
 
 def message_templates(file: Path) -> list[re.Pattern[str]]:
-    """The texts in a source file; fields of f-strings fit anything, fixed parts are groups."""
+    """Patterns of the texts in a source file: fields of f-strings match anything."""
     patterns = []
     for node in ast.walk(ast.parse(file.read_text())):
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
@@ -49,7 +49,7 @@ def message_templates(file: Path) -> list[re.Pattern[str]]:
 
 
 def known_share(line: str, templates: list[re.Pattern[str]]) -> float:
-    """Which part of a line is fixed text of some template that fits it as a whole."""
+    """Share of a line that is fixed text of a template that fits the whole line."""
     known = [False] * len(line)
     for template in templates:
         if match := template.search(line):

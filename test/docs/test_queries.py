@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions and the answer that docs/queries.md shows are such."""
+"""The questions and the answer in docs/queries.md are valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_questions_are_understood() -> None:
     assert not any(isinstance(query, TextQuery) for query in asked)
 
 
-def test_the_answer_is_of_the_form_of_answers() -> None:
+def test_the_answer_has_the_form_of_answers() -> None:
     shown = json.loads(ANSWER)
     assert list(shown) == list(json.loads(answer_json(refused("why"), "what")))
     values = {field.name: shown[field.name] for field in fields(QueryAnswer)}

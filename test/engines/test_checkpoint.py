@@ -94,7 +94,7 @@ def test_loaded_engine_answers(folder, fluent, dtype, attention):
     else:
         (free,) = engine.ask([image], [question])
         assert answer.text == free.text
-    assert engine.memory_bytes() is None, "the CPU has no memory of its own"
+    assert engine.memory_bytes() is None, "the CPU has no separate memory"
     assert engine.name == str(folder)
     assert messages[0] == f"checking {folder}"
     assert "loading" in messages[-1]
@@ -225,7 +225,7 @@ def test_model_larger_than_free_memory(folder):
     assert "choose dtype bfloat16" in message
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the test lacks")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_no_cuda(folder):
     for device in ("cuda", "cuda:1"):
         message = refusal(folder, device=device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bag from its images to the report, with answers that are true."""
+"""A bag from its images to the report, with true answers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.slow
 
 
 def evaluated(bag: Path, engine: Engine | None = None, **chosen: object) -> BagEvaluation:
-    """With true answers where no engine is given."""
+    """With true answers if no engine is given."""
     with bag_source(bag, **chosen) as source:
         engine = engine or truth_engine(source)
         answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
@@ -101,7 +101,7 @@ def test_true_answers_have_no_error_in_any_metric(drive: Path, tmp_path: Path) -
     assert content["consistency"]["motions"] == FRAMES - 1
     assert content["consistency"]["nees"]["mean"] < 1e-4
     assert content["latency"]["depth_ms"]["p50"] > 0
-    # What needs no model errs all the same.
+    # Baselines without a model still have errors.
     assert content["baselines"]["identity"]["pose"]["distance_error_m"]["median"] > 0.05
     assert content["baselines"]["same_pixel"]["correspondence"]["epe_px"] > 1
     assert content["baselines"]["constant_velocity"]["odometry"]["unanswered"] == 1

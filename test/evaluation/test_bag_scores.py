@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of answers and poses that are written by hand."""
+"""Scores of hand-written answers and poses."""
 
 from __future__ import annotations
 

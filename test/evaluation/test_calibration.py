@@ -13,7 +13,7 @@ from vlm3_ros.evaluation.metrics.calibration import LEVELS, calibrate, draw_reli
 
 
 def normal_errors(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True depths, what is said of them, and the standard deviation of the error."""
+    """True depths, answered depths, and the standard deviation of the error."""
     rng = np.random.default_rng(seed)
     truth = rng.uniform(1, 10, count)
     std = truth * rng.uniform(0.05, 0.2, count)

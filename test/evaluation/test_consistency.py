@@ -14,14 +14,14 @@ ANSWERED = motion_from_parts(0.8, (0.6, 0, 0.8), (10, -4, 2))
 
 
 def truths(uncertainty: AnswerUncertainty, count: int) -> list[np.ndarray]:
-    """What may be true if `ANSWERED` was answered with this uncertainty."""
+    """Random true values, given the answer `ANSWERED` with this uncertainty."""
     covariance = answered_covariance(ANSWERED, np.nan, uncertainty)
     errors = np.random.default_rng(0).multivariate_normal(np.zeros(6), covariance, count)
     return [perturbed(ANSWERED, error) for error in errors]
 
 
 def test_nees_by_hand() -> None:
-    """Two standard deviations in two of six freedoms, nothing where nothing was answered."""
+    """Two standard deviations in two of six dimensions; NaN without an answer."""
     covariance = np.diag([0.01, 0.04, 0.01, 1e-4, 1e-4, 1e-4])
     truth = perturbed(ANSWERED, [0, 0.4, 0, 0, 0, 0.02])
     scores = nees([ANSWERED, UNANSWERED, ANSWERED], [truth, truth, ANSWERED], [covariance] * 3)

@@ -36,7 +36,7 @@ def entry(view: View, name: str) -> dict[str, Any]:
 
 
 def write(path: Path, views: list[View], **changed: Any) -> Path:
-    """A data set of views, the last line of which is changed."""
+    """A data set of views with a changed last line."""
     (path / "rgb").mkdir()
     entries = []
     for index, view in enumerate(views):
@@ -62,7 +62,7 @@ def test_true_answers_have_no_error(views: list[View], tmp_path: Path) -> None:
 
 
 def test_unanswered_pixels_are_wrong(views: list[View], tmp_path: Path) -> None:
-    """The engine knows nothing of depths behind a curtain."""
+    """The engine does not know the depths behind a curtain."""
     dataset = read_dataset(write(tmp_path, views))
     far = np.median(np.concatenate([labelled.depth for labelled in dataset]))
     blind = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps from above: of worlds whose map is known by construction, and of a bag with true answers."""
+"""Maps from above, of worlds with a known map and of a bag with true answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from vlm3_ros.evaluation.result import result_json
 from vlm3_ros.geometry.motion import transform
 
 CAMERA = np.array([0.1, 0.0, 0.8])
-"""Its place in the base."""
+"""Its position in base."""
 
 poses = st.builds(
     lambda x, y, yaw: transform(Rotation.from_euler("z", yaw), [x, y, 0]),
@@ -58,7 +58,7 @@ pytestmark = pytest.mark.slow
 
 
 def ring(radius: float, height: float = 0.8, count: int = 400) -> np.ndarray:
-    """Points around the camera, in the base."""
+    """Points around the camera, in base."""
     turn = np.linspace(0, 2 * math.pi, count)
     flat = [CAMERA[0] + radius * np.cos(turn), radius * np.sin(turn), np.full(count, height)]
     return np.stack(flat, axis=1)
@@ -100,7 +100,7 @@ def test_the_floor_is_free_and_what_stands_on_it_is_not(height, is_occupied):
     assert grid.free[ranges(grid, pose) < 2.5].all()
 
 
-def test_a_ray_frees_nothing_from_where_it_is_too_high():
+def test_a_ray_frees_no_cells_where_it_is_too_high():
     pose = np.eye(4)
     grid = map_of(pose, ring(4.0, 0.8 + 1.4))  # 1.5 m high, the band's end, after 2 m
     assert not grid.occupied.any()
@@ -218,7 +218,9 @@ def test_drift_of_the_odometry_affects_its_own_map_only(
 
 def test_poses_of_the_other_node_are_interpolated() -> None:
     """In real time the nodes answer different frames."""
-    stamps = np.arange(5) * 400_000_000  # the truth's are near enough, theirs are 0.8 s apart
+    stamps = (
+        np.arange(5) * 400_000_000
+    )  # true poses are close enough in time, those of the node are 0.8 s apart
     straight = np.stack([transform(Rotation.identity(), [i, 0, 0]) for i in range(5)])
     mount = transform(Rotation.identity(), CAMERA)
     truth = TruePoses("test", "world", TimedPoses(stamps, straight), mount)

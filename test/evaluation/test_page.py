@@ -111,7 +111,7 @@ def top(page: Page, selector: str) -> float:
 
 
 def pixels(view: Locator) -> np.ndarray:
-    """The view as it is shown, RGB."""
+    """A screenshot of the view, RGB."""
     picture = cv2.imdecode(np.frombuffer(view.screenshot(), np.uint8), cv2.IMREAD_COLOR)
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(int)
 

@@ -33,7 +33,7 @@ def test_the_constant_motion_by_hand() -> None:
     np.testing.assert_allclose(parts.yaw_pitch_roll_deg, (3, 0, 0), atol=1e-9)
 
 
-def test_the_constant_motion_of_standing_still_is_none() -> None:
+def test_the_constant_motion_of_a_standstill_is_identity() -> None:
     np.testing.assert_allclose(constant_motion([np.eye(4)]), np.eye(4), atol=1e-12)
 
 

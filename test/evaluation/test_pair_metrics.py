@@ -76,7 +76,7 @@ def test_pairs_at_a_standstill_have_no_direction():
     assert metrics.pairs == 3
 
 
-def test_nothing_answered_scores_nothing():
+def test_without_answers_scores_are_zero():
     metrics = pose_metrics([UNANSWERED], [motion(1, 0, 0)])
     assert metrics.auc == {30: 0, 15: 0, 5: 0, 3: 0}
     assert math.isnan(metrics.rotation_deg_median) and math.isnan(metrics.direction_deg_median)

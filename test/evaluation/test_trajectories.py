@@ -56,7 +56,7 @@ def test_absolute_errors_by_hand():
 
 
 def test_relative_errors_by_hand():
-    """A quarter turn too much at the start: every later step is right, the first one is not."""
+    """A quarter turn too much at the start: only the first step is wrong."""
     truth = trajectory([at(0, 0), at(1, 0), at(2, 0), at(3, 0)])
     estimate = trajectory([at(0, 0), at(1, 0, 90), at(1, 1, 90), at(1, 2.5, 90)])
     errors = relative_pose_error(estimate, truth)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ros2 launch` in a process group of its own, and a node beside it."""
+"""`ros2 launch` in its own process group, and a listening node."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PATIENCE = 600.0
 
 @dataclass
 class Launched:
-    """A running `ros2 launch` and what it printed."""
+    """A running `ros2 launch` and its output."""
 
     process: subprocess.Popen
     log: Path
 
     def stop(self) -> int:
-        """What Ctrl-C does in a terminal."""
+        """Interrupt it, as Ctrl-C does in a terminal."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
         return self.end()
 
     def end(self) -> int:
-        """Its exit status, when it has ended."""
+        """Wait for its end and return its exit status."""
         return self.process.wait(timeout=PATIENCE)
 
     def wait_for(self, peer: Node, condition: Callable[[], object], what: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ros2 launch` of odometry, alone and with depth, on answers that are the truth."""
+"""`ros2 launch` of odometry, alone and with depth, with true answers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def recording(views: list[View], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def sender(peer, namespace: str, view: View, stamp_ns: int) -> Callable[[], None]:
-    """What sends a view as taken at a moment."""
+    """Publishes a view with a given stamp."""
     images = peer.create_publisher(Image, f"/{namespace}/image", 5)
     infos = peer.create_publisher(CameraInfo, f"/{namespace}/camera_info", 5)
 
@@ -97,7 +97,7 @@ def test_every_argument_is_described(file, own):
     assert "No description given" not in shown
 
 
-def test_pose_node_tells_the_motion(launch, peer, views, recording):
+def test_pose_node_publishes_the_motion(launch, peer, views, recording):
     launched = launch(
         LAUNCH / "pose.launch.py",
         "namespace:=robot",
@@ -118,7 +118,7 @@ def test_pose_node_tells_the_motion(launch, peer, views, recording):
     assert odometry[0].child_frame_id == "trunk"
     position = odometry[0].pose.pose.position
     moved = np.linalg.inv(views[0].T_world_camera) @ views[1].T_world_camera
-    # In the plane, whatever the camera's pitch: the length is that of the camera's motion nearly.
+    # The pitch of the camera hardly changes the length of the motion in the plane.
     assert np.hypot(position.x, position.y) == pytest.approx(np.linalg.norm(moved[:3, 3]), rel=0.1)
     assert not peer.count_publishers("/tf")
     assert launched.stop() == 0, launched.log.read_text()

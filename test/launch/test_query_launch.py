@@ -41,7 +41,7 @@ def test_every_argument_is_described():
 
 
 def test_each_camera_has_its_own_clicks(launch, peer):
-    """Topics are remapped, names lie in namespaces: neither hears of the other's click."""
+    """With remapped topics and namespaces, neither node receives the other's click."""
     view = sample_view(np.random.default_rng(5), "room")
     sides = ("left", "right")
     launched = [

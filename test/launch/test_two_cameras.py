@@ -92,5 +92,5 @@ def test_each_camera_has_its_own_topics_frames_and_diagnostics(launch, peer, tmp
         assert {pose.header.frame_id for pose in poses[side]} == {f"{side}_odom"}
         assert launched[side].stop() == 0, launched[side].log.read_text()
         log = launched[side].log.read_text()
-        # Each recording holds the images of its own camera only.
+        # Each recording only holds the images of one camera.
         assert "none of the" not in log and "process has died" not in log

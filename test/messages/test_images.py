@@ -211,7 +211,7 @@ def test_a_compressed_bayer_pattern_becomes_colour():
     assert np.abs(rgb.astype(int) - picture)[2:-2, 2:-2].max() <= 8
 
 
-def test_transparency_and_palettes_are_flattened():
+def test_transparency_and_palettes_become_rgb():
     rgba = np.dstack([scene(), np.full((HEIGHT, WIDTH), 255, np.uint8)])
     message = compressed_message(saved(rgba, "PNG"), "png")
     np.testing.assert_array_equal(rgb_from_message(message), scene())

@@ -342,7 +342,7 @@ def test_an_engine_that_fails(make_rig, bench, fault, text):
     rig.send_good()
     rig.wait(lambda: rig.report().failed == 2, "the second failure")
     message = text.strip("^").rpartition(": ")[2]
-    rig.wait(lambda: rig.log_lines(message), "the message, which travels on a topic of its own")
+    rig.wait(lambda: rig.log_lines(message), "the message, which arrives on another topic")
     assert len(rig.log_lines(message)) == 1
     assert bool(rig.log_lines("Traceback")) == isinstance(fault, ZeroDivisionError)
     engine.fault = None

@@ -124,7 +124,7 @@ def tf_of(rig) -> list:
     return [t for message in rig.received["/tf"] for t in message.transforms]
 
 
-def test_a_drive_comes_out_everywhere(make_camera, bench, drive, views):
+def test_a_drive_is_published_on_every_output(make_camera, bench, drive, views):
     camera = make_camera(parameters={"odom_frame": "my_odom", "base_frame": "my_base"})
     rig = camera.rig
     camera.send_all(views)
@@ -204,7 +204,7 @@ def test_frames_that_were_dropped_do_not_matter(make_camera, drive, views):
         np.testing.assert_allclose(pose_of(pose.pose), true_pose(drive, index), atol=1e-7)
 
 
-def test_images_out_of_order_or_twice_are_left_out(make_camera, drive, views):
+def test_images_out_of_order_or_twice_are_skipped(make_camera, drive, views):
     camera = make_camera()
     rig = camera.rig
     camera.send_all(views[:4])
@@ -220,7 +220,7 @@ def test_images_out_of_order_or_twice_are_left_out(make_camera, drive, views):
     )
 
 
-def test_a_bag_that_loops_begins_anew(make_camera, drive, views):
+def test_a_looping_bag_resets_the_odometry(make_camera, drive, views):
     camera = make_camera()
     rig = camera.rig
     camera.send_all(views)
@@ -234,7 +234,7 @@ def test_a_bag_that_loops_begins_anew(make_camera, drive, views):
     np.testing.assert_allclose(pose_of(last.poses[-1].pose), true_pose(drive, 5, 3), atol=1e-7)
 
 
-def test_a_simulated_clock_that_jumps_back_begins_anew(make_camera, views):
+def test_a_simulated_clock_that_jumps_back_resets_the_odometry(make_camera, views):
     camera = make_camera(parameters={"use_sim_time": True})
     rig = camera.rig
     rig.set_clock(5000.0)
@@ -253,7 +253,7 @@ def test_a_simulated_clock_that_jumps_back_begins_anew(make_camera, views):
     ],
     ids=["gap", "frame", "size"],
 )
-def test_what_breaks_the_chain_begins_a_new_one(make_camera, views, change, reason):
+def test_a_broken_chain_is_replaced_by_a_new_one(make_camera, views, change, reason):
     camera = make_camera()
     rig = camera.rig
     camera.send_all(views[:2])
@@ -320,7 +320,7 @@ def test_a_pair_without_overlap_is_refused(make_rig, make_camera, drive):
     assert camera.rig.stamps("pose") == [camera.stamp(0)]
 
 
-def test_a_reset_begins_anew(make_camera, drive, views):
+def test_a_reset_starts_a_new_chain(make_camera, drive, views):
     camera = make_camera()
     rig = camera.rig
     camera.send_all(views[:3])
@@ -348,7 +348,7 @@ class Slow(TruthEngine):
         return super().ask(images, questions, answer_template)
 
 
-def test_an_image_that_waits_when_the_clock_jumps_back_is_left_out(make_camera, bench, views):
+def test_an_image_that_waits_when_the_clock_jumps_back_is_skipped(make_camera, bench, views):
     """Its pose would lie in the future, and TF would then reject older ones."""
     engine = Slow(views)
     camera = make_camera(engine, {"use_sim_time": True})
@@ -503,7 +503,7 @@ def test_the_camera_pose_comes_from_tf(make_camera, bench, drive, views):
     np.testing.assert_allclose(
         pose_of(rig.received["pose"][-1].pose), true_pose(drive, 3, 1), atol=1e-7
     )
-    assert not listens_to_tf(rig), "what it needs of TF does not change"
+    assert not listens_to_tf(rig), "the transforms that it needs do not change"
     assert rig.change_state("deactivate") and rig.change_state("activate")
     rig.wait_active()
     camera.send_all(views[4:6], first=4)

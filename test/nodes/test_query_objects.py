@@ -185,7 +185,7 @@ def test_a_question_about_detections_of_an_old_image(make_detector, bench, view)
     assert "7.0 s old, older than max_frame_age (5 s)" in answer["reason"]
 
 
-def test_detections_without_a_usable_box_are_left_out(make_detector, bench, view):
+def test_detections_without_a_usable_box_are_skipped(make_detector, bench, view):
     detector = make_detector(parameters={"max_objects": 2})
     detector.wait_active()
     header = detector.show_view()
@@ -219,7 +219,7 @@ def test_detections_without_a_usable_box_are_left_out(make_detector, bench, view
     assert len(detector.rig.received["objects/markers"][-1].markers) == 1
 
 
-def test_objects_without_an_answer_are_left_out(make_detector, bench, view):
+def test_objects_without_an_answer_are_omitted(make_detector, bench, view):
     class Mute(TruthEngine):
         def _depth_answer(self, *_) -> str:
             return "I cannot tell."

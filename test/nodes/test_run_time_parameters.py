@@ -195,7 +195,7 @@ def test_frames_are_refused_under_a_small_max_frame_age(depth_stream):
     depth_stream.newest()
 
 
-def test_what_changes_in_depth(depth_stream):
+def test_changes_of_depth_settings_take_effect(depth_stream):
     def depth() -> np.ndarray:
         return image_to_cvimage(depth_stream.newest())
 
@@ -255,7 +255,7 @@ def test_a_shorter_image_timeout(depth_stream, name, text):
     depth_stream.rig.wait_for_status("frames", b"\x01", text)
 
 
-def test_what_changes_in_odometry(pose_stream):
+def test_changes_of_odometry_settings_take_effect(pose_stream):
     rig = pose_stream.rig
     for _ in range(3):
         pose_stream.newest()

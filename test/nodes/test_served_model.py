@@ -82,7 +82,7 @@ def test_a_server_that_is_killed_in_mid_stream(
     send()
     rig.wait(lambda: model_server.answered > answered + 3, "first answers about the frame")
     model_server.kill()
-    # Frames come in on and on, and each is reported as lost.
+    # Frames keep coming, and each is reported as lost.
     rig.send_until(send, lambda: rig.report().failed > 1, "frames that fail")
     status = rig.wait_for_status("frames", ERROR, "cannot be reached")
     assert model_server.url in status.message
@@ -90,7 +90,7 @@ def test_a_server_that_is_killed_in_mid_stream(
     assert rig.state() == "active"
     assert set(published()) <= set(sent[:2])
     cells = published().get(sent[1])
-    if cells is not None:  # what was answered before the end, and nothing invented for the rest
+    if cells is not None:  # the answers from before the end; nothing is invented for the others
         known = np.isfinite(cells)
         assert not known.all()
         np.testing.assert_array_equal(

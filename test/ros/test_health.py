@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statuses on /diagnostics, and the log that does not repeat itself."""
+"""Statuses on /diagnostics, and a log without repetitions."""
 
 from __future__ import annotations
 

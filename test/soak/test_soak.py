@@ -18,7 +18,7 @@ GROUPS = ("depth", "depth_compressed", "depth_clock", "depth_server", "pose", "q
 
 
 def ignored(done: int, total: int) -> None:
-    """A progress that nobody watches."""
+    """Ignores progress."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def server(tmp_path):
     server.kill()
 
 
-# Each group has a node of its own, so that workers may take one each.
+# Each group has its own node, so each worker can run one group.
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"soak {name}")) for name in GROUPS]
 )

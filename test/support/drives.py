@@ -101,7 +101,7 @@ def truth_engine(source: BagSource) -> TruthEngine:
 
 
 def record_bag_truth(bag: Path, recording: Path) -> None:
-    """The true answers to all that nodes may ask about a short bag, for `engine: recorded`."""
+    """True answers to all questions of the nodes about a short bag, for `engine: recorded`."""
     settings = OdometrySettings()
     with bag_source(bag) as source:
         frames = posed_frames(source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading our Markdown pages."""
+"""Read the Markdown pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGES = [
 
 
 def page_name(page: Path) -> str:
-    """For the names of tests."""
+    """The names of the pages, for test ids."""
     return str(page.relative_to(ROOT))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small bags as robots record them, with what goes wrong there, for tests of data sets."""
+"""Small bags as robots record them, with the usual faults, for tests of data sets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def drive_of(frames: int, seed: int = 8) -> Drive:
 
 
 def views_of(drive: Drive) -> list[View]:
-    """The views of a drive, always with the same noise."""
+    """The views of a drive, with reproducible noise."""
     return list(drive.views(np.random.default_rng(0)))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What setup.py requires, read without running it."""
+"""The requirements in setup.py, read without running it."""
 
 from __future__ import annotations
 

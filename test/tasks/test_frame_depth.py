@@ -106,7 +106,7 @@ def test_adaptive_pixels_give_a_grid_out_of_the_dense_image():
 
 
 @pytest.mark.parametrize("choice", ["uniform", "adaptive"])
-def test_what_shows_nothing_is_not_asked_and_has_no_depth(choice):
+def test_black_borders_are_not_asked_and_have_no_depth(choice):
     visible = np.ones((256, 320), bool)
     visible[:, :150] = False
     result = ask_frame_depth(SlopeEngine(), frame(visible), FrameDepthSettings(8, 6, choice))
@@ -150,7 +150,7 @@ def test_the_image_enters_at_the_wanted_focal_length():
     assert engine.shapes == [(256, 320, 3), (128, 160, 3)]
 
 
-def test_dense_depth_without_limits_is_all_that_the_frame_shows():
+def test_dense_depth_without_limits_covers_the_visible_frame():
     visible = np.ones((256, 320), bool)
     visible[:100] = False
     shown = frame(visible)

@@ -411,7 +411,7 @@ def test_a_reset_forgets_the_chain(drive):
     assert after.status == "accepted" and after.reference_stamp_ns == step.stamp_ns
 
 
-def test_a_model_that_did_not_learn_what_is_asked_is_named_at_the_start(drive):
+def test_a_model_that_did_not_learn_the_task_is_named_at_the_start(drive):
     prompts = exact_prompts().without("correspondence")
     engine = TruthEngine(drive.views, prompts)
     with pytest.raises(EngineError, match=r"did not learn correspondence.*match_rows: 0"):

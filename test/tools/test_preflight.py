@@ -72,13 +72,13 @@ def test_a_python_without_ensurepip_is_refused(monkeypatch):
         preflight.check_venv_module()
 
 
-def test_a_full_disk_is_told_before_anything_is_installed(monkeypatch, tmp_path):
+def test_a_full_disk_is_reported_before_anything_is_installed(monkeypatch, tmp_path):
     monkeypatch.setattr(preflight, "DISK_BYTES", 10**18)
     with pytest.raises(SetupError, match=r"GB free, the set-up needs 1000000000 GB"):
         preflight.check_folder(tmp_path / "not" / "yet" / "there")
 
 
-def test_a_folder_that_is_no_environment_is_not_overwritten(tmp_path):
+def test_a_folder_that_is_not_an_environment_is_not_overwritten(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(SetupError, match="not empty and no virtual environment"):
         preflight.check_folder(tmp_path)
@@ -86,7 +86,7 @@ def test_a_folder_that_is_no_environment_is_not_overwritten(tmp_path):
     preflight.check_folder(tmp_path)
 
 
-def test_everything_that_is_missing_is_told_at_once(only_programs, tmp_path):
+def test_everything_that_is_missing_is_reported_at_once(only_programs, tmp_path):
     only_programs()
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(SetupError) as error:

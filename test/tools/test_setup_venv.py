@@ -60,7 +60,7 @@ def test_without_a_network_one_line_says_so(tmp_path):
     assert line.startswith("set-up: there is no network: pip cannot reach the package index")
 
 
-def test_a_failed_command_is_told_by_its_last_line(tmp_path):
+def test_a_failed_command_is_reported_by_its_last_line(tmp_path):
     setup = setup_venv.Setup(tmp_path, torch="", torch_index="")
     setup.run(["sh", "-c", "echo first"])
     with pytest.raises(preflight.SetupError, match=r"`sh` failed: third \(details: .*setup\.log\)"):
@@ -68,13 +68,13 @@ def test_a_failed_command_is_told_by_its_last_line(tmp_path):
     assert "first" in setup.log.read_text()
 
 
-def test_a_full_disk_is_told_in_plain_words(tmp_path):
+def test_a_full_disk_is_reported_in_plain_words(tmp_path):
     setup = setup_venv.Setup(tmp_path, torch="", torch_index="")
     with pytest.raises(preflight.SetupError, match="the disk is full"):
         setup.run(["sh", "-c", "cat /dev/zero >/dev/full"])
 
 
-def test_links_replace_what_was_there(tmp_path):
+def test_links_replace_existing_files(tmp_path):
     for content in ("old", "new"):
         (tmp_path / content).write_text(content)
         setup_venv.link(tmp_path / "share" / "place", tmp_path / content)
@@ -97,7 +97,7 @@ def test_cmake_files_of_the_wheels_point_to_this_machine(tmp_path):
 
 @pytest.fixture
 def environment() -> Path:
-    """The environment that runs these tests, where the set-up made it."""
+    """The environment that runs these tests, if the set-up made it."""
     venv = Path(sys.prefix)
     if not (venv / "setup.log").is_file():
         pytest.skip("not run from an environment that setup_venv.py made")

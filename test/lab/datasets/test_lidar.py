@@ -31,7 +31,7 @@ def test_points_that_a_lidar_sees_behind_things_are_dropped() -> None:
     hidden = behind_board.all(axis=-1)
     u, v = np.rint(CAMERA.project(wall)).astype(int).T
     inside = (u >= 0) & (u < CAMERA.width) & (v >= 0) & (v < CAMERA.height)
-    assert hidden[v[inside], u[inside]].sum() > 50  # what would be wrong
+    assert hidden[v[inside], u[inside]].sum() > 50  # the wrong answer
     assert np.nanmax(depth[hidden]) == pytest.approx(1.5)
     assert np.isfinite(depth[hidden]).mean() > 0.1
     kept = np.isfinite(depth) & ~hidden
@@ -53,7 +53,7 @@ def test_points_of_clouds_are_read() -> None:
     points = np.array([[1, 2, 3], [np.nan, 0, 0], [-1, 0.5, 9], [0, 0, 0]])
     message = cloud_message(points, 0, "lidar")
     np.testing.assert_array_equal(points_from_message(message), points[[0, 2]])
-    # Doubles in another order, big-endian, in rows with something behind each.
+    # Doubles in another order, big-endian, in rows with padding.
     cells = np.zeros((2, 2), np.dtype([("z", ">f8"), ("x", ">f8"), ("y", ">f8"), ("ring", "u1")]))
     values = np.arange(12.0).reshape(2, 2, 3)
     for axis, name in enumerate("xyz"):

@@ -130,7 +130,7 @@ def test_an_interrupted_run_continues(bag: Path, made: Path, tmp_path: Path) -> 
     before = times(tmp_path)
     assert len(before) == 8
     with (tmp_path / "bags" / "yard.jsonl").open("a") as journal:
-        journal.write('{"image": "images/ya')  # as a power cut leaves it
+        journal.write('{"image": "images/ya')  # as after a power cut
     make_dataset(tmp_path, [bag], EVERYTHING)
     assert before.items() <= times(tmp_path).items()
     for name in ("frames.jsonl", "pairs.jsonl", "held_out.jsonl", "dataset.json"):
@@ -157,7 +157,7 @@ def test_finished_bags_stay_and_others_are_added(bag: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["frames.jsonl", "dataset.json", "bags/yard_2.json"])
-def test_files_of_another_origin_are_not_overwritten(bag: Path, tmp_path: Path, name: str) -> None:
+def test_other_files_are_not_overwritten(bag: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text('{"image": "mine.jpg"}')
     with pytest.raises(
@@ -321,7 +321,7 @@ def test_the_intact_part_of_a_truncated_bag_is_used(tmp_path: Path) -> None:
 def test_a_full_disk_is_reported_and_the_run_continues_later(
     bag: Path, made: Path, tmp_path: Path
 ) -> None:
-    """/dev/full is the kernel's own full disk."""
+    """/dev/full is the kernel's simulation of a full disk."""
     place = tmp_path / "depth" / "yard" / f"{START_NS + 3 * PERIOD_NS}.png.part"
     place.parent.mkdir(parents=True)
     place.symlink_to("/dev/full")

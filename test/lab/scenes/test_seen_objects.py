@@ -233,7 +233,7 @@ def test_every_clear_question_is_asked_once_and_kinds_take_turns(views: list[Vie
         assert set(names) <= {*RELATIONS, *QUANTITIES, "direction"}
 
 
-def test_what_there_is_not_cannot_be_told(views: list[View]) -> None:
+def test_unknown_facts_are_errors(views: list[View]) -> None:
     a, b = seen_objects(views[0])[:2]
     with pytest.raises(KeyError, match="beside"):
         relation_holds("beside", a, b)

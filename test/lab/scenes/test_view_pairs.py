@@ -44,7 +44,7 @@ def test_points_hidden_in_the_second_view_have_no_match():
     second.depth[:, 40:60] = 2.0  # something nearer
     found = true_matches(first, second, [[45, 20], [55, 20], [69, 20], [75, 20]])
     assert np.isnan(found[:, 0]).tolist() == [False, True, True, False]
-    # The other way round it is the near thing that the first view does not show.
+    # In the other direction, the first view does not show the near object.
     assert np.isnan(true_matches(second, first, [[50, 20]])).all()
 
 
@@ -55,7 +55,7 @@ def test_the_sky_has_no_match():
     assert np.isnan(true_matches(wall(np.eye(4)), first, [[3, 4]])).all()
     half = wall(np.eye(4))
     half.depth[:32] = np.inf
-    assert covisibility(half, half) > 0.9  # nothing but the row at the horizon is lost
+    assert covisibility(half, half) > 0.9  # only the row at the horizon is lost
 
 
 def test_views_in_opposite_directions_have_no_covisibility():

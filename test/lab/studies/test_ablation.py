@@ -38,7 +38,7 @@ def test_the_interval_of_a_share_is_that_of_the_binomial() -> None:
     assert 0.5 - estimate.low == pytest.approx(half, rel=0.1)
 
 
-def test_pixels_of_one_image_count_as_one_where_they_agree() -> None:
+def test_agreeing_pixels_of_one_image_count_as_one() -> None:
     alone = pooled_mean(np.arange(400) % 2, np.ones(400))
     ten_alike = pooled_mean(10 * (np.arange(40) % 2), np.full(40, 10))
     ratio = (ten_alike.high - ten_alike.low) / (alone.high - alone.low)

@@ -55,7 +55,7 @@ def test_every_arm_belongs_to_a_finding_and_differs_from_the_first_in_one_thing(
         assert len([key for key in ("images", "pixels", "weights") if own[key] != first[key]]) == 1
 
 
-def test_an_image_as_it_is_enters_the_same_for_every_lens(processor: Any) -> None:
+def test_an_unresized_image_enters_the_same_for_every_lens(processor: Any) -> None:
     limits = image_limits(processor)
     image = np.random.default_rng(0).integers(0, 255, (192, 256, 3)).astype(np.uint8)
     views = []
@@ -111,7 +111,7 @@ def test_batches_of_all_arms_hold_as_many_labelled_pixels(model: ModelInput) -> 
     assert answered["vlm3"] == answered["arrow"]
 
 
-def test_dense_depth_of_images_as_they_are_is_metric(model: ModelInput) -> None:
+def test_dense_depth_of_unresized_images_is_metric(model: ModelInput) -> None:
     data = DataConfig()
     stream = SampleStream(ArmDense(ARM["as_they_are"], model, data), data, 2)
     log_depth = next(iter(stream.samples_of(0))).log_depth.exp()

@@ -34,7 +34,7 @@ SEED, COUNT = 3, 8
 
 
 class ContraryEngine(TruthEngine):
-    """It denies what holds, and knows no length and no direction."""
+    """It denies every true relation, and knows no lengths and directions."""
 
     def ask(
         self,

@@ -37,7 +37,7 @@ SEED, COUNT = 5, 8
 
 
 class SilentEngine(TruthEngine):
-    """It has nothing to say about every other pair."""
+    """It does not answer every second pair."""
 
     asked = 0
 

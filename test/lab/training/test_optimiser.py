@@ -47,7 +47,7 @@ def test_muon_updates_matrices_and_adamw_everything_else():
     )
     assert torch.equal(net.visual.weight, alone.visual.weight)
     assert torch.equal(net.out.weight, alone.out.weight)
-    # AdamW's first step is the learning rate for every weight, whatever its gradient.
+    # AdamW's first step equals the learning rate for every weight, for any gradient.
     bias = net.out.bias - alone.out.bias * (1 - 0.01 * config.weight_decay)
     assert bias.abs().tolist() == pytest.approx([0.01] * 3, rel=1e-3)
     table = net.embed_tokens.weight - alone.embed_tokens.weight * (1 - 0.01 * config.weight_decay)

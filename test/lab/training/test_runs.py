@@ -107,7 +107,7 @@ def _same(folder, other):
 
 def test_the_rate_rises_and_falls_along_a_cosine(whole_run):
     log = json.loads((whole_run / "log.json").read_text())
-    # One of four steps warms up, from nothing; the cosine over the other three goes on from there.
+    # The first of four steps warms up from zero; the cosine decays over the other three.
     rates = [entry["learning_rate"] for entry in log if "loss" in entry]
     assert rates == pytest.approx([2e-3, 2e-3 * 0.25])
 
@@ -118,7 +118,7 @@ def test_checkpointed_activations_change_nothing(whole_run, config, tmp_path):
 
 
 def test_a_killed_run_continues_along_the_same_curve(whole_run, recipe, tmp_path):
-    """From its last whole checkpoint, not from one that is half written."""
+    """From its last complete checkpoint, not from a half-written one."""
     command = [sys.executable, "-c", KILLED, str(recipe), "--out", str(tmp_path)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2"]
@@ -149,7 +149,7 @@ def _cut_off(run, folder):
 def test_a_full_disk_leaves_the_checkpoint_before(whole_run, config, tmp_path):
     run = _cut_off(whole_run, tmp_path / "run")
     weights = (run / "checkpoint-2" / "model.safetensors").stat().st_size
-    # What comes after the weights is the optimiser, twice as large.
+    # The optimiser state, written after the weights, is twice as large.
     for size in (weights // 2, weights + 1000):
         with files_up_to(size), pytest.raises(TrainingError) as error:
             train(config, run)
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     assert "smaller optimiser.learning_rate" in str(error.value)
 
 
-def test_a_folder_continues_only_its_own_run(whole_run, config):
+def test_a_folder_continues_only_the_same_run(whole_run, config):
     other = dataclasses.replace(
         config, optimiser=dataclasses.replace(config.optimiser, learning_rate=1e-3), seed=5
     )
@@ -180,7 +180,7 @@ def test_a_folder_continues_only_its_own_run(whole_run, config):
     assert "optimiser.learning_rate is 0.002 there and 0.001 now; seed is 0 there" in str(
         error.value
     )
-    # How often it is scored is no other run.
+    # Another interval of scoring is still the same run.
     assert train(dataclasses.replace(config, evaluate_every=1), whole_run) == whole_run / "final"
 
 
@@ -296,7 +296,7 @@ def test_a_model_option_keeps_its_profile_or_gets_that_of_the_recipe(whole_run, 
     source = tmp_path / "source"
     source.mkdir()
     for path in (whole_run / "final").iterdir():
-        if path.name != "vlm3.json":  # as a checkpoint of the hub comes
+        if path.name != "vlm3.json":  # like a checkpoint of the hub
             (source / path.name).symlink_to(path)
     config = dataclasses.replace(
         config,

@@ -76,7 +76,7 @@ def test_a_run_that_was_cut_off_reaches_the_same_weights(whole_run, tmp_path):
 
     with pytest.raises(PowerCut):
         train(CONFIG, tmp_path, score=cut)
-    # How often it is scored may change, and what the cut prevented is made up for.
+    # The interval of scoring may change, and scores that the cut prevented are computed later.
     more_often = dataclasses.replace(CONFIG, evaluate_every=2)
     resumed = train(more_often, tmp_path, score=lambda checkpoint: {"delta1": 0.25})
     expected, weights = (load_file(folder / "model.safetensors") for folder in (final, resumed))

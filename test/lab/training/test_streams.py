@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every task has its share of the batches, also after a resume."""
+"""Every task gets its share of the batches, also after a resume."""
 
 from __future__ import annotations
 
