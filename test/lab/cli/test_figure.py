@@ -70,7 +70,7 @@ def test_photos_become_pairs_and_boxes_become_objects(tmp_path, capsys):
         (["--out", "figure.jpg"], "name a .png"),
         (["a.jpg", "--out", "figure.png"], "photos need --hfov or --camera-info"),
         (["drive", "--hfov", "60", "--out", "figure.png"], "are for photos"),
-        (["drive", "other", "--out", "figure.png"], "several photos, or one bag"),
+        (["drive", "other", "--out", "figure.png"], "figure takes photos, or one bag"),
         (["--box", "1", "2", "3", "4", "--out", "figure.png"], "--box is for photos"),
         (["a.jpg", "--hfov", "60", "--out", "figure.png"], "a.jpg: there is no such file"),
     ],
