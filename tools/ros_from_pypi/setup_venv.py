@@ -144,7 +144,15 @@ def install_package(setup: Setup) -> None:
     # An editable installation leaves out setup.py's data_files.
     share = setup.venv / "share"
     link(share / "ament_index/resource_index/packages/vlm3_ros", ROOT / "resource/vlm3_ros")
-    for pattern in ("package.xml", "config/**/*.*", "launch/*.py", "models/*", "bags/*", "rviz/*"):
+    for pattern in (
+        "package.xml",
+        "config/**/*.*",
+        "launch/*.py",
+        "models/*",
+        "bags/*",
+        "rviz/*",
+        "foxglove/*",
+    ):
         for file in ROOT.glob(pattern):
             link(share / "vlm3_ros" / file.relative_to(ROOT), file)
     for node in ("bag_player", "depth_node", "perception_node", "pose_node", "query_node"):

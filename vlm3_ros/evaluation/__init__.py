@@ -1,2 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good the answers are: metrics, evaluations, pictures."""
+"""Scores of what a model answers, on one path for every source of test data.
+
+bag, depthlm       sources: recordings, data sets in DepthLM's format; vlm3_lab adds scenes
+scores             by task: samples with truth are asked, answers are scored, next to baselines
+metrics            arrays in, numbers out; a metric declares how it is shown
+result, output     one metrics.json, the same tables on the terminal and on the page
+tables, html, scene, pictures, ply, rerun_log   how results are shown
+"""

@@ -81,7 +81,7 @@ def test_errors_that_a_user_can_fix_are_one_line(
     [
         ("--held-out", "1", "is not a share: use 0 or more, below 1"),
         ("--max-bytes", "lots", "not a number of bytes such as 500M or 4G"),
-        ("--min-motion", "-1", "no number from 0 up"),
+        ("--min-motion", "-1", "is not a number of at least 0"),
     ],
 )
 def test_invalid_options_are_refused(
