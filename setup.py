@@ -23,7 +23,7 @@ REQUIREMENTS = [
     "rosbags>=0.11,<0.12",
     "rosbags-image>=0.10,<0.11",
     "safetensors>=0.4.3,<1",
-    # From 1.15 rotations may be an empty array, as where no pair of images is answered.
+    # Since 1.15 rotations may be an empty array, as if no pair of images is answered.
     "scipy>=1.15,<2",
     "torch>=2.6",
     # From 5.19 the Qwen3-VL processor loads without torchvision.

@@ -21,7 +21,7 @@ def share_folder() -> Path:
         if (folder / "package.xml").is_file():
             return folder
     raise FileNotFoundError(
-        f"{_PACKAGE} lies neither in its source tree nor beside a share/{_PACKAGE.name}: "
+        f"{_PACKAGE} lies neither in its source tree nor next to a share/{_PACKAGE.name}: "
         "install the package with colcon or pip"
     )
 

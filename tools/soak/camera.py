@@ -93,7 +93,7 @@ class CameraClock:
 
 
 class Camera:
-    """Publishes in a thread of its own; `sent` holds all frames by stamp in nanoseconds."""
+    """Publishes in its own thread; `sent` holds all frames by stamp in nanoseconds."""
 
     def __init__(
         self,

@@ -246,16 +246,16 @@ def _padded_rows(stage: Stage) -> AbstractContextManager[None]:
 WIDTH, HEIGHT = SIZE
 
 IMAGES = (
-    Fault("encoding that nobody knows", _image(encoding="rgb24"), "'rgb24' is unknown"),
+    Fault("unknown encoding", _image(encoding="rgb24"), "'rgb24' is unknown"),
     Fault("encoding without colours", _image(encoding="32FC1", step=4 * WIDTH), "not say its col"),
-    Fault("encoding that is empty", _image(encoding=""), "encoding '' is unknown"),
+    Fault("empty encoding", _image(encoding=""), "encoding '' is unknown"),
     Fault("data cut off", _cut_off, "the data are cut off"),
     Fault("no data", _image(data=array("B")), "the data are cut off"),
     Fault("step smaller than a row", _image(step=WIDTH), "smaller than a row"),
     Fault("step wider than the data", _image(step=2**32 - 1), "the data are cut off"),
     Fault("rows with padding", _padded_rows, answers=True),
-    Fault("image of no size", _image(width=0, height=0), r"the image is empty \(0x0\)"),
-    Fault("image that is said to be huge", _image(width=2**31, height=2**31, step=2**32 - 1), ""),
+    Fault("image of zero size", _image(width=0, height=0), r"the image is empty \(0x0\)"),
+    Fault("image with a huge declared size", _image(width=2**31, height=2**31, step=2**32 - 1), ""),
     Fault("images of 12 megapixels", _huge_images, answers=None),
     Fault("frame_id that is empty", _frame_id("", False), "header.frame_id is empty"),
     Fault("frame_id that changes", _frame_id("other_camera", True), answers=True),

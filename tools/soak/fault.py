@@ -78,7 +78,7 @@ def run_fault(stage: Stage, fault: Fault, seconds: float) -> Row:
         row.losses.append(str(loss))
         stage.renew_node()
     row.losses += stage.listener.wrong[wrong:]
-    # A restarted node has a log of its own.
+    # A restarted node has a new log.
     lines = [*node.lines[line:], *(stage.node.lines if stage.node is not node else ())]
     row.losses += [f"log: {text}" for text in lines if "Traceback" in text]
     return row

@@ -21,7 +21,7 @@ from vlm3_ros.language.prompts import load_prompt_set
 
 
 class ModelServer:
-    """A server with faults on demand, in a process of its own."""
+    """A server with faults on demand, in its own process."""
 
     def __init__(self, folder: Path) -> None:
         """Start it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node in a process of its own, between a camera and a listener."""
+"""A node in its own process, between a camera and a listener."""
 
 from __future__ import annotations
 

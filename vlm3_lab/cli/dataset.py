@@ -120,7 +120,7 @@ def _add_topic_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gt",
         metavar="TOPIC|FRAME",
-        help="poses: a topic of Odometry or PoseStamped, or a TF frame that the robot moves in",
+        help="poses: a topic of Odometry or PoseStamped, or a TF frame in which the robot moves",
     )
     group.add_argument("--rectified", action="store_true", help="the images are already rectified")
 

@@ -60,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def check_accelerate() -> None:
     """Raise CommandError if accelerate is missing: transformers' Trainer needs it."""
     if importlib.util.find_spec("accelerate") is None:
-        raise CommandError("training needs accelerate: pip install 'vlm3_ros[lab]'")
+        raise CommandError("training needs accelerate: pip install 'accelerate>=1.10,<2'")
 
 
 def run(options: argparse.Namespace) -> int:

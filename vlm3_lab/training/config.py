@@ -68,7 +68,7 @@ class ProfileConfig:
 class SourceConfig:
     """Where scenes come from: procedural, or a `dataset` folder made by `vlm3 dataset`.
 
-    Procedural: `kinds` of scene, all if empty; `scenes` limits them to so many different ones, 0
+    Procedural: `kinds` of scene, all if empty; `scenes` limits them to this many different ones, 0
     for always new ones. Dataset: its `frames`, "train", "held_out" or "all".
     """
 
@@ -200,7 +200,7 @@ class TrainConfig:
 
     @property
     def warmups(self) -> dict[str, WarmupConfig]:
-        """All warm-ups by key, in the order in which they run; those of no steps too."""
+        """All warm-ups by key, in the order in which they run; also those without steps."""
         return {key: getattr(self, key) for key in WARMUP_TASKS}
 
     def learns(self, task: str) -> bool:

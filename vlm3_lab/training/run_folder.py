@@ -2,7 +2,7 @@
 """The folder of a run: which run it belongs to, and which of its checkpoints are whole.
 
 Everything that takes time to write is written below `unfinished/` and renamed when it is whole.
-So every `checkpoint-N` or `final` that exists can be used, whatever killed the run.
+So every `checkpoint-N` or `final` that exists can be used, no matter what killed the run.
 """
 
 from __future__ import annotations

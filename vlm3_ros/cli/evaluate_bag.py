@@ -105,7 +105,7 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     if not answers.answered:
         reasons = [*answers.failed, *source.frames.failed, *source.frames.damage]
         raise CommandError(
-            f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'there is none'}"
+            f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'it has no frames'}"
         )
     with progress_bar("images compared") as progress:
         return evaluate_answers(source, model_label(options), "offline", answers, progress)

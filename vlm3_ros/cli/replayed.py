@@ -80,7 +80,7 @@ def evaluate_replay(
 
 
 def _clicked_pixels(source: BagSource) -> tuple[tuple[float, float], ...]:
-    """Pixels in the lower part of the image, where a robot finds its way."""
+    """Pixels in the lower part of the image, where a robot drives."""
     frame = next(iter(source.frames), None)
     if frame is None:
         return ()

@@ -102,7 +102,7 @@ def answer_form(template: str, tokenize: Callable[[str], list[int]]) -> AnswerFo
         tokenize: turns text into tokens, without special tokens.
 
     Returns:
-        None if the symbols of numbers are not tokens of their own in the model's vocabulary, so
+        None if the symbols of numbers are not single tokens in the model's vocabulary, so
         that numbers cannot be decoded symbol by symbol.
     """
     opening, closing = template.split("{value}")

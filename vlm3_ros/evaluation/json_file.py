@@ -13,7 +13,7 @@ from typing import Any
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
     """Write nested mappings, lists, numbers and texts as JSON.
 
-    Numbers keep six digits. NaN and infinity become null, which JSON has no other word for.
+    Numbers keep six digits. NaN and infinity become null, since JSON cannot hold them.
     """
     Path(path).write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
 

@@ -77,7 +77,7 @@ def log_bag(evaluation: BagEvaluation, path: Path) -> None:
             true = poses.base.at(np.array(evaluation.truth.stamps_ns, np.int64))
             log.log("world/truth", _line(true, _TRUE), static=True)
         chain: list[Transform] = []
-        # In real time, each node answers other frames.
+        # In real time, each node answers different frames.
         for frame in evaluation.source.frames.at({*answers.depths, *answers.odom}):
             stamp = frame.stamp_ns
             log.set_time("stamp", timestamp=np.datetime64(stamp, "ns"))

@@ -197,8 +197,8 @@ def metric_motion(T_seen: Transform, first: UnifiedCamera) -> Transform:
 
     As in `UnifiedCamera.metric_depth`, sizes across the view are right, and depth is off by the
     ratio of the focal lengths, as is the displacement along the axis. The model sees the second
-    camera's axis at the right pixel, but at another angle, and the turn about it as it is. This is
-    exact for displacements, and for rotations as far as they only shift the image.
+    camera's axis at the right pixel but at a different angle, and the turn about that axis
+    unchanged. This is exact for displacements, and for rotations if they only shift the image.
 
     Args:
         T_seen: from the model's answers.

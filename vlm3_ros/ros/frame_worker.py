@@ -23,7 +23,7 @@ TF_BUFFER = 10.0
 
 @dataclass(frozen=True)
 class Published:
-    """What was published of a frame: number of questions asked, and texts that were not read."""
+    """What was published about a frame: number of questions asked, and texts that were not read."""
 
     questions: int
     unread: Sequence[str]

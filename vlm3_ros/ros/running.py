@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run nodes in the background of a program, or as a program of their own."""
+"""Run nodes in the background of a program, or as a program."""
 
 from __future__ import annotations
 

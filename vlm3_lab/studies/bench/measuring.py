@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of one way to ask a model; run in a process of its own."""
+"""Time and memory of one way to ask a model; run in its own process."""
 
 from __future__ import annotations
 

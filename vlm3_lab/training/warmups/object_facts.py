@@ -45,7 +45,7 @@ LEAST_METRES = 0.1
 """Least distance ahead of the camera, also for objects next to or behind it: for logarithms."""
 
 WEIGHTS = {"answers": 1.0, "relations": 0.3, "facts": 1.0}
-"""Weights of the parts of the loss. Relations have a part of their own: among all answer tokens
+"""Weights of the parts of the loss. Relations are a separate part: among all answer tokens
 their single token would weigh little."""
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The remote engine: vLLM, or any other server with OpenAI's chat completions.
 
-Each question is a request of its own: the images first, then the text, so that a server with a
+Each question is a separate request: the images first, then the text, so that a server with a
 prefix cache computes the images once. The first question goes alone: it fills that cache and
 shows whether the server is there. The others follow concurrently.
 """

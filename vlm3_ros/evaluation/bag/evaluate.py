@@ -33,7 +33,7 @@ class BagSource:
     """A bag to evaluate.
 
     `path`: as given. `frames`: of its camera; `images`: their number. `poses`: the ground truth;
-    None if there is none, for the reason `no_poses`.
+    None if the bag has none, for the reason `no_poses`.
     """
 
     path: Path

@@ -51,10 +51,10 @@ class BagOccupancy(Scores):
 
     Attributes:
         truth: from dense true depth at true poses.
-        maps: from the model's grid of depths at the published poses, the first of which is put on
-            the true one (missing if no pose was published), and at the true poses; from true
-            depths of the same pixels, the best that so few can draw; and from the best guess that
-            ignores the image. The last two are at true poses.
+        maps: from the model's grid of depths at the published poses, aligned at the first one
+            (missing if no pose was published), and at the true poses; from true depths of the same
+            pixels, the best map that so few can give; and from the best guess that ignores the
+            image. The last two are at true poses.
         true_way, published_way: (x, y) of the base, metres, shape (n, 2).
     """
 

@@ -101,7 +101,7 @@ def depth_frames(evaluation: BagEvaluation, names: Mapping[int, str]) -> list[De
 
     Args:
         evaluation: of the bag.
-        names: what stands before the scores of a frame, by stamp in nanoseconds.
+        names: text before the scores of a frame, by stamp in nanoseconds.
     """
     depth, start = evaluation.scores.depth, min(evaluation.truth.stamps_ns, default=0)
     scores = {}

@@ -65,8 +65,8 @@ def score_answers(
     Args:
         answers: about the bag.
         truth: of the bag.
-        poses: the ground truth of poses; None if there is none.
-        no_poses: why there is none.
+        poses: the ground truth of poses; None if unknown.
+        no_poses: why it is unknown.
     """
     scores = BagScores(left_out=dict(answers.left_out))
     scores.depth = _depth_scores(answers, truth, scores.left_out)

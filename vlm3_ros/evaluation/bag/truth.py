@@ -71,7 +71,7 @@ def read_truth(
 
     Args:
         frames: all of the bag.
-        poses: the ground truth; None if there is none.
+        poses: the ground truth; None if unknown.
         pairs: pairs whose motion is compared.
         pixels: (u, v) of the first image whose matches are compared, shape (n, 2), by pair.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth metrics as the field defines them, and the best guesses that do not look."""
+"""Depth metrics as the field defines them, and the best guesses that ignore the image."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ def constant_baseline(truth: Sequence[NDArray[np.floating]]) -> Guess:
 def row_baseline(
     truth: Sequence[NDArray[np.floating]], rows: Sequence[NDArray[np.floating]]
 ) -> Guess:
-    """Return the best guess for each row of the image, whatever the image shows.
+    """Return the best guess for each row of an image, without looking at it.
 
-    A model reaches this that knows where things usually are (floor below, far things in the
-    middle) and does not look. Rows fall into `ROW_BANDS` bands of the image's height, because
+    A model reaches this if it only knows where things usually are (floor below, far things in the
+    middle). Rows fall into `ROW_BANDS` bands of the image's height, because
     images differ in height. Like the constant, the guesses are chosen on the data that they are
     scored on.
 
@@ -154,7 +154,7 @@ RANGES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, math.inf)
 class RangeError:
     """Errors of the answers about pixels whose true depth lies in [near, far), metres.
 
-    `bias`: mean of (p - g) / g, positive where answers are too far. `abs_rel`: mean of |p - g| / g
+    `bias`: mean of (p - g) / g, positive if answers are too far. `abs_rel`: mean of |p - g| / g
     over these pixels. `median_m` and `p90_m`: of |p - g|.
     """
 

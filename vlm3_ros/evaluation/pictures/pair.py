@@ -69,14 +69,14 @@ def draw_pair_frames(
     """Draw one row for each frame as a PNG, as figure 3 of the paper.
 
     Both images side by side, a line from each asked pixel to the answered one, a cross at the true
-    one; where a motion was asked, both cameras from above: the first, the answered second and the
-    true second, each as a wedge that opens where it looks.
+    one; if a motion was asked, both cameras from above: the first, the answered second and the
+    true second, each as a wedge that opens in viewing direction.
 
     Args:
         frames: at least one.
-        path: of the PNG, or what to write it to.
+        path: PNG file to write, or an open file.
         title: stands above.
-        legend: what dots and lines are; None for what was asked and answered.
+        legend: meaning of dots and lines; None for asked and answered pixels.
     """
     has_motion = any(frame.motion is not None for frame in frames)
     panels = [_panel_height(frame) for frame in frames]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of pixel correspondence, next to matches that stay where they are."""
+"""Scores of pixel correspondence, next to the guess that pixels do not move."""
 
 from __future__ import annotations
 
