@@ -247,7 +247,9 @@ WIDTH, HEIGHT = SIZE
 
 IMAGES = (
     Fault("unknown encoding", _image(encoding="rgb24"), "'rgb24' is unknown"),
-    Fault("encoding without colours", _image(encoding="32FC1", step=4 * WIDTH), "not say its col"),
+    Fault(
+        "encoding without colours", _image(encoding="32FC1", step=4 * WIDTH), "does not define col"
+    ),
     Fault("empty encoding", _image(encoding=""), "encoding '' is unknown"),
     Fault("data cut off", _cut_off, "the data are cut off"),
     Fault("no data", _image(data=array("B")), "the data are cut off"),
