@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, SupportsInt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vlm3_ros.language.answers import AnswerError, read_numbers
 from vlm3_ros.language.templates import check_answer, check_once, fill_point
@@ -43,7 +44,7 @@ class CorrespondenceWording:
 
 
 def correspondence_question(
-    wording: CorrespondenceWording, coordinates: ArrayLike, text_range: int
+    wording: CorrespondenceWording, coordinates: Iterable[SupportsInt], text_range: int
 ) -> str:
     """Word the question where a pixel of the first image is in the second one.
 
@@ -59,7 +60,7 @@ def correspondence_question(
 
 
 def correspondence_answer(
-    wording: CorrespondenceWording, coordinates: ArrayLike, text_range: int
+    wording: CorrespondenceWording, coordinates: Iterable[SupportsInt], text_range: int
 ) -> str:
     """Word the answer that a model learns to give, from text coordinates in the second image.
 

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
-
-from numpy.typing import ArrayLike
+from typing import ClassVar, SupportsInt
 
 from vlm3_ros.language.answers import (
     FARTHEST_METRES,
@@ -57,7 +56,9 @@ class DepthWording:
         return [self.question, self.answer]
 
 
-def depth_question(wording: DepthWording, coordinates: ArrayLike, text_range: int) -> str:
+def depth_question(
+    wording: DepthWording, coordinates: Iterable[SupportsInt], text_range: int
+) -> str:
     """Word the question for the depth of one pixel.
 
     Args:

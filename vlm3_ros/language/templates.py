@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import SupportsInt
 
 from vlm3_ros.errors import Vlm3Error
 
@@ -16,13 +14,13 @@ class PromptError(Vlm3Error, ValueError):
     """A prompt set is missing or wrong, or it cannot word a value."""
 
 
-def fill_point(template: str, coordinates: ArrayLike, text_range: int) -> str:
+def fill_point(template: str, coordinates: Iterable[SupportsInt], text_range: int) -> str:
     """Put text coordinates (x, y), shape (2,), into {x} and {y}.
 
     Raises:
         PromptError: if they do not lie in [0, text_range).
     """
-    x, y = map(int, np.asarray(coordinates))
+    x, y = map(int, coordinates)
     if not (0 <= x < text_range and 0 <= y < text_range):
         raise PromptError(f"({x}, {y}) is outside of the text range [0, {text_range})")
     return template.replace("{x}", str(x)).replace("{y}", str(y))

@@ -89,7 +89,7 @@ class DepthTask(Task[DepthWording, ArrayLike, ArrayLike, DepthAnswers]):
         coordinates = views.text_coordinates(_pixels(asked))
         return [
             Prompt(depth_question(wording, xy, views.text_range), wording.answer)
-            for xy in coordinates
+            for xy in coordinates.tolist()
         ]
 
     @override
