@@ -20,7 +20,7 @@ def test_a_sample_bag_is_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_an_unknown_kind_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample-bag", str(tmp_path / "bag"), "--kind", "moon"]) == 2
-    assert "'moon': room, corridor, yard, street" in capsys.readouterr().err
+    assert "'moon': use room, corridor, yard, street" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
