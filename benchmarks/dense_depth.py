@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
-from vlm3_lab.studies.synthetic import evaluation_view
+from vlm3_lab.studies.tasks.depth import evaluation_view
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings

@@ -41,8 +41,8 @@ from std_msgs.msg import Header
 
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
-from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.clouds import cloud_message
 from vlm3_ros.nodes.depth_node import DepthNode

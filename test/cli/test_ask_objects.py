@@ -19,7 +19,7 @@ from vlm3_ros.cli.photos import Shot
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
-from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.wordings.objects import RELATIONS
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Relation, ask_objects
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)

@@ -8,7 +8,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.wordings.objects import RELATIONS
 from vlm3_ros.tasks.queries import QueryAnswer, TextQuery, refused
 from vlm3_ros.tasks.query_json import answer_json, parse_question
 

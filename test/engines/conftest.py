@@ -17,8 +17,8 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
-from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
 
 # These models are asked for depth only.
 PROMPTS = load_prompt_set("vlm3").without("pose", "correspondence", "objects")

@@ -15,8 +15,8 @@ from vlm3_ros.engines.base import (
     profile_json,
     write_profile,
 )
-from vlm3_ros.language.depth import DepthWording
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording
 
 AUTHORS = Profile(1000.0, "scale", load_prompt_set("vlm3"))
 

@@ -16,7 +16,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.checkpoint import preflight
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.language.depth import DepthWording, depth_question
+from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 
 
 @pytest.fixture

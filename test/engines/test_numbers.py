@@ -24,8 +24,8 @@ from vlm3_ros.engines.numbers import (
     allowed_symbols,
     answer_form,
 )
-from vlm3_ros.language.depth import DepthWording
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording
 
 NUMBER = re.compile(
     rf"(0|[1-9]\d{{0,{MAX_INTEGER_DIGITS - 1}}})(\.\d{{1,{MAX_DECIMALS}}})?", re.ASCII

@@ -35,8 +35,8 @@ from vlm3_ros.engines.remote.client import Circuit
 from vlm3_ros.engines.remote.engine import RemoteEngine, answer_regex, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
-from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 from vlm3_ros.paths import default_model
 
 PROMPTS = load_prompt_set("vlm3")

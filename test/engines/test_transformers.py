@@ -15,8 +15,8 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.numbers import NumberTree, answer_form
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
-from vlm3_ros.language.depth import DepthWording, depth_question
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 
 PROMPTS = load_prompt_set("vlm3")
 LENGTH = 12

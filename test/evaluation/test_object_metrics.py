@@ -16,7 +16,7 @@ from vlm3_ros.evaluation.metrics.objects import (
     box_relation,
     object_metrics,
 )
-from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.wordings.objects import RELATIONS
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Relation, Value
 
 NAN = float("nan")

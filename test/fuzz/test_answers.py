@@ -20,11 +20,16 @@ from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.language.correspondence import CorrespondenceWording, parse_point
-from vlm3_ros.language.depth import DepthWording, parse_depth
-from vlm3_ros.language.objects import parse_hour, parse_length, parse_relation
-from vlm3_ros.language.pose import PoseWording, parse_direction, parse_distance, parse_rotation
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.correspondence import CorrespondenceWording, parse_point
+from vlm3_ros.language.wordings.depth import DepthWording, parse_depth
+from vlm3_ros.language.wordings.objects import parse_hour, parse_length, parse_relation
+from vlm3_ros.language.wordings.pose import (
+    PoseWording,
+    parse_direction,
+    parse_distance,
+    parse_rotation,
+)
 from vlm3_ros.paths import share_folder
 
 SETS = [load_prompt_set(name) for name in ("vlm3", "vlm3-short")]

@@ -17,13 +17,14 @@ from vlm3_ros.language.answers import (
     AnswerError,
     Reason,
 )
-from vlm3_ros.language.correspondence import (
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.correspondence import (
     CorrespondenceWording,
     correspondence_answer,
     parse_point,
 )
-from vlm3_ros.language.depth import DepthWording, depth_answer, parse_depth
-from vlm3_ros.language.objects import (
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, parse_depth
+from vlm3_ros.language.wordings.objects import (
     ObjectsWording,
     hour_answer,
     metres_answer,
@@ -31,7 +32,7 @@ from vlm3_ros.language.objects import (
     parse_length,
     parse_relation,
 )
-from vlm3_ros.language.pose import (
+from vlm3_ros.language.wordings.pose import (
     PoseQuestion,
     PoseWording,
     parse_direction,
@@ -39,7 +40,6 @@ from vlm3_ros.language.pose import (
     parse_rotation,
     pose_answers,
 )
-from vlm3_ros.language.prompts import load_prompt_set
 
 VLM3 = load_prompt_set("vlm3")
 

@@ -12,15 +12,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vlm3_ros.language import prompts
-from vlm3_ros.language.correspondence import (
+from vlm3_ros.language.prompts import load_prompt_set, parse_prompt_set
+from vlm3_ros.language.templates import PromptError
+from vlm3_ros.language.wordings.correspondence import (
     CorrespondenceWording,
     correspondence_answer,
     correspondence_question,
 )
-from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
-from vlm3_ros.language.pose import PoseQuestion, PoseWording, coarse_direction, pose_answers
-from vlm3_ros.language.prompts import load_prompt_set, parse_prompt_set
-from vlm3_ros.language.templates import PromptError
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.wordings.pose import (
+    PoseQuestion,
+    PoseWording,
+    coarse_direction,
+    pose_answers,
+)
 
 VLM3 = load_prompt_set("vlm3")
 DEPTH, POSE, MATCH = VLM3[DepthWording], VLM3[PoseWording], VLM3[CorrespondenceWording]

@@ -19,7 +19,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import chosen_settings
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.depth import DepthWording, depth_answer
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.tasks.queries import ObjectQuery, PixelQuery, TextQuery, answer_query

@@ -40,11 +40,11 @@ from vlm3_ros.geometry.camera import (
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import inverse, motion_parts, seen_motion
-from vlm3_ros.language.correspondence import CorrespondenceWording, correspondence_answer
-from vlm3_ros.language.depth import DepthWording, depth_answer
-from vlm3_ros.language.objects import BOX, ObjectsWording, hour_answer, metres_answer
-from vlm3_ros.language.pose import PoseWording, pose_answers, pose_questions
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
+from vlm3_ros.language.wordings.correspondence import CorrespondenceWording, correspondence_answer
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
+from vlm3_ros.language.wordings.objects import BOX, ObjectsWording, hour_answer, metres_answer
+from vlm3_ros.language.wordings.pose import PoseWording, pose_answers, pose_questions
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.objects import length_scale
 from vlm3_ros.tasks.two_view import ask_pair

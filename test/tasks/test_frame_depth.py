@@ -13,8 +13,8 @@ import pytest
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
 from vlm3_ros.geometry.frame import RectifiedFrame
-from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthLimits, uniform_grid
 from vlm3_ros.tasks.frame_depth import (

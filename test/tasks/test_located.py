@@ -13,8 +13,8 @@ from vlm3_lab.scenes import sample_view
 from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_ros.engines.base import Answer
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.depth import DepthWording
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording
 from vlm3_ros.tasks.located import locate_objects
 
 # Enters the engine unchanged.

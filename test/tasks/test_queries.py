@@ -17,8 +17,8 @@ from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.objects import RELATIONS
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.objects import RELATIONS
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 from vlm3_ros.tasks.queries import (
     ObjectQuery,

@@ -15,7 +15,7 @@ from truth import TruthEngine, exact_prompts
 from vlm3_ros.engines.base import Answer, EngineError, Profile
 from vlm3_ros.geometry.camera import GeometryError, ImageLimits, PinholeCamera
 from vlm3_ros.geometry.motion import motion_from_parts
-from vlm3_ros.language.prompts import WORDINGS
+from vlm3_ros.language.wordings import WORDINGS
 from vlm3_ros.tasks.depth import DEPTH, ask_depth
 from vlm3_ros.tasks.objects import OBJECTS, Direction, Quantity, Relation
 from vlm3_ros.tasks.pose import POSE

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 
 PROMPTS = "vlm3-short"
 SLOW = 30.0

@@ -199,7 +199,7 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     from vlm3_lab.scenes import sample_view
     from vlm3_lab.studies.bench.measuring import Workload
     from vlm3_ros.engines.processor import image_limits
-    from vlm3_ros.language.depth import DepthWording, depth_question
+    from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 
     rows = max(1, round((subject.visual_tokens * 3 / 4) ** 0.5))
     columns = max(1, round(subject.visual_tokens / rows))

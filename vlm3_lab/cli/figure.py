@@ -126,7 +126,7 @@ def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace)
     from vlm3_ros.evaluation.metrics.objects import Asked
     from vlm3_ros.evaluation.pictures.object import ObjectFrame
     from vlm3_ros.evaluation.scores.pairs import knows_pairs
-    from vlm3_ros.language.objects import RELATIONS
+    from vlm3_ros.language.wordings.objects import RELATIONS
     from vlm3_ros.tasks.objects import ask_objects
 
     shots = [read_shot(path, options) for path in options.data]

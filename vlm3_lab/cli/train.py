@@ -110,9 +110,9 @@ def score_checkpoint(
         of matches as a share of the image's width; for objects `relations`, the share of right
         answers about two objects, and `quantities`, the share of close lengths and directions.
     """
-    from vlm3_lab.studies.synthetic import evaluate_synthetic
-    from vlm3_lab.studies.synthetic_objects import evaluate_objects
-    from vlm3_lab.studies.synthetic_pairs import evaluate_pairs
+    from vlm3_lab.studies.tasks.depth import evaluate_depth
+    from vlm3_lab.studies.tasks.objects import evaluate_objects
+    from vlm3_lab.studies.tasks.pairs import evaluate_pairs
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
     from vlm3_ros.evaluation.depthlm import evaluate_dataset
@@ -121,7 +121,7 @@ def score_checkpoint(
     engine = load_engine(EngineSettings(model=str(checkpoint), offline=True))
     try:
         if config.data.share("depth"):
-            model = evaluate_synthetic(engine, config.evaluation_views, VALIDATION_SEED)
+            model = evaluate_depth(engine, config.evaluation_views, VALIDATION_SEED)
             scores |= _depth_scores(model.overall.model, "")
             if held_out:
                 own = evaluate_dataset(engine, held_out)

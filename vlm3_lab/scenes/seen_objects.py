@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vlm3_lab.scenes.scene import SceneObject
 from vlm3_lab.scenes.things import ROUND
 from vlm3_lab.scenes.views import View
-from vlm3_ros.language.objects import DISTANCES, QUANTITIES, RELATIONS, SIZES
+from vlm3_ros.language.wordings.objects import DISTANCES, QUANTITIES, RELATIONS, SIZES
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 
 SLACK = 0.03

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.studies.synthetic import evaluation_view
-from vlm3_lab.studies.synthetic_objects import evaluate_objects, object_frame
-from vlm3_lab.studies.synthetic_pairs import evaluate_pairs, pair_frame
+from vlm3_lab.studies.tasks.depth import evaluation_view
+from vlm3_lab.studies.tasks.objects import evaluate_objects, object_frame
+from vlm3_lab.studies.tasks.pairs import evaluate_pairs, pair_frame
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.bag.evaluate import BagSource

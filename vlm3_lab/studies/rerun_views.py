@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlm3_lab.studies.synthetic import evaluation_view
+from vlm3_lab.studies.tasks.depth import evaluation_view
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.bag.answers import GRID
 from vlm3_ros.evaluation.rerun_log import import_rerun, log_camera, log_errors, recording

@@ -28,9 +28,9 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from vlm3_ros.engines.base import Profile, write_profile
 from vlm3_ros.engines.processor import ImageOnlyQwen3VLProcessor
-from vlm3_ros.language.depth import DepthWording
-from vlm3_ros.language.pose import COARSE_WORDS
 from vlm3_ros.language.prompts import PromptSet
+from vlm3_ros.language.wordings.depth import DepthWording
+from vlm3_ros.language.wordings.pose import COARSE_WORDS
 
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 16, 2, 2
 # One merged patch, so that the smallest image that can be asked about is not resized.

@@ -18,7 +18,7 @@ from vlm3_ros.cli.model_options import add_focal_option, add_model_options, load
 from vlm3_ros.cli.photos import add_camera_options, read_shot
 from vlm3_ros.errors import CommandError
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.wordings.objects import RELATIONS
 
 if TYPE_CHECKING:
     from vlm3_ros.tasks.depth import DepthAnswers

@@ -23,7 +23,7 @@ from vlm3_ros.evaluation.pictures.object import (
     question_words,
     value_words,
 )
-from vlm3_ros.language.objects import DISTANCES, RELATIONS, SIZES
+from vlm3_ros.language.wordings.objects import DISTANCES, RELATIONS, SIZES
 from vlm3_ros.tasks.objects import (
     Box,
     Direction,

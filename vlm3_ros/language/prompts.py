@@ -9,11 +9,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_origin, get_type_hints
 
-from vlm3_ros.language.correspondence import CorrespondenceWording
-from vlm3_ros.language.depth import DepthWording
-from vlm3_ros.language.objects import ObjectsWording
-from vlm3_ros.language.pose import PoseWording
 from vlm3_ros.language.templates import PromptError
+from vlm3_ros.language.wordings import WORDINGS
 
 _SHIPPED = Path(__file__).parent / "prompt_sets"
 
@@ -30,11 +27,6 @@ class Wording(Protocol):
         """Return all templates of questions and answers."""
         ...
 
-
-WORDINGS: Mapping[str, type[Any]] = {
-    kind.task: kind for kind in (DepthWording, PoseWording, CorrespondenceWording, ObjectsWording)
-}
-"""Class of the wording of each task, by the task's name. A new task adds its class here."""
 
 W = TypeVar("W", bound=Wording)
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from vlm3_ros.engines.base import Answer, Engine
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.language.correspondence import (
+from vlm3_ros.language.wordings.correspondence import (
     CorrespondenceWording,
     correspondence_answer,
     correspondence_question,

@@ -14,7 +14,7 @@ from typing_extensions import override
 from vlm3_ros.engines.base import Answer, Engine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question, parse_depth
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question, parse_depth
 from vlm3_ros.tasks.task import ModelViews, Prompt, Task, ask
 
 

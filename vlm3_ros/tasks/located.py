@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.objects import SIZES
+from vlm3_ros.language.wordings.objects import SIZES
 from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import OBJECTS, Box, Quantity, ask_objects
 

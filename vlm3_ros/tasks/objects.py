@@ -13,7 +13,7 @@ from typing_extensions import override
 from vlm3_ros.engines.base import Answer, Engine
 from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera, text_box
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.language.objects import (
+from vlm3_ros.language.wordings.objects import (
     DISTANCES,
     QUANTITIES,
     RELATIONS,

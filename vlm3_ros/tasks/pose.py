@@ -18,7 +18,7 @@ from vlm3_ros.geometry.motion import (
     seen_motion,
 )
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.language.pose import (
+from vlm3_ros.language.wordings.pose import (
     PoseWording,
     parse_direction,
     parse_distance,

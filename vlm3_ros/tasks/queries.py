@@ -16,7 +16,7 @@ from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.language.objects import RELATIONS
+from vlm3_ros.language.wordings.objects import RELATIONS
 from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import (
     Box,

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlm3_ros.language.objects import RELATIONS, SIZES
+from vlm3_ros.language.wordings.objects import RELATIONS, SIZES
 from vlm3_ros.tasks.queries import (
     ObjectQuery,
     PixelQuery,

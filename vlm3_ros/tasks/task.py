@@ -28,8 +28,9 @@ from vlm3_ros.geometry.camera import (
     unify_focal,
 )
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.prompts import WORDINGS, PromptSet, Wording
+from vlm3_ros.language.prompts import PromptSet, Wording
 from vlm3_ros.language.templates import PromptError
+from vlm3_ros.language.wordings import WORDINGS
 
 ImagePair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 CameraPair = tuple[PinholeCamera, PinholeCamera]

@@ -11,9 +11,9 @@ import pytest
 from truth import TruthEngine
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.studies.synthetic import depth_pictures, evaluate_synthetic, evaluation_view
-from vlm3_lab.studies.synthetic_objects import evaluate_objects, evaluation_objects
-from vlm3_lab.studies.synthetic_pairs import evaluate_pairs, evaluation_pair
+from vlm3_lab.studies.tasks.depth import depth_pictures, evaluate_depth, evaluation_view
+from vlm3_lab.studies.tasks.objects import evaluate_objects, evaluation_objects
+from vlm3_lab.studies.tasks.pairs import evaluate_pairs, evaluation_pair
 from vlm3_ros.cli import main
 from vlm3_ros.engines.base import load_profile, write_profile
 from vlm3_ros.engines.recorded import RecordingEngine
@@ -55,7 +55,7 @@ def test_pairs_and_objects_are_scored_if_learned(
     with_objects = [evaluation_objects(seed, index)[0] for index in range(count)]
     known = [*views, *with_objects, *(view for p in pairs for view in (p.first, p.second))]
     engine = RecordingEngine(TruthEngine(known), recording)
-    depth_pictures(engine, seed, evaluate_synthetic(engine, count, seed).overall)
+    depth_pictures(engine, seed, evaluate_depth(engine, count, seed).overall)
     evaluate_pairs(engine, count, seed, matches=3)
     evaluate_objects(engine, count, seed)
     engine.close()

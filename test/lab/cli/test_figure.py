@@ -8,7 +8,7 @@ import pytest
 from drives import write_drive
 from PIL import Image
 
-from vlm3_lab.studies.synthetic import evaluation_view
+from vlm3_lab.studies.tasks.depth import evaluation_view
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.cli import main
 from vlm3_ros.geometry.camera import PinholeCamera

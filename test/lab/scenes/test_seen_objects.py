@@ -23,7 +23,7 @@ from vlm3_lab.scenes.things import ROUND, SIZES, add_thing, floor
 from vlm3_lab.scenes.views import camera_pose, render_view
 from vlm3_lab.training.samples import mirrored
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.objects import QUANTITIES, RELATIONS
+from vlm3_ros.language.wordings.objects import QUANTITIES, RELATIONS
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 
 CAMERA = PinholeCamera(320, 240, 250.0, 250.0, 159.5, 119.5)

@@ -29,8 +29,8 @@ from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.depth import DepthWording, parse_depth
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, parse_depth
 
 ARM = {arm.name: arm for arm in ARMS}
 PROFILE = Profile(96.0, "pad", load_prompt_set("vlm3-short"))

@@ -10,7 +10,7 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import TransformersEngine
-from vlm3_ros.language.depth import DepthWording, depth_question
+from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 
 SETTINGS = EngineSettings("random", device="cpu", dtype="float32", max_new_tokens=9)
 

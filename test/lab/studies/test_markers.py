@@ -19,8 +19,8 @@ from vlm3_lab.studies.ablation.markers import (
 )
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
-from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 
 
 @given(data=st.data(), width=st.integers(32, 300), height=st.integers(32, 300))

@@ -22,9 +22,9 @@ from vlm3_lab.training.checkpoint import (
 from vlm3_lab.training.packing import PACKED_ATTENTION, Packer, packed_hidden
 from vlm3_ros.engines.base import Profile, load_profile
 from vlm3_ros.engines.processor import load_processor
-from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
-from vlm3_ros.language.pose import PoseWording
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.wordings.pose import PoseWording
 
 PROMPTS = load_prompt_set("vlm3")
 SHAPE = TinyShape(vision_hidden=32, vision_depth=2, vision_heads=2, hidden=64, layers=2, heads=4)

@@ -15,8 +15,8 @@ from vlm3_lab.training.tasks.depth import depth_pairs
 from vlm3_lab.training.warmups.dense_depth import CELLS, DenseHead, cell_depth
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
-from vlm3_ros.language.depth import DepthWording, parse_depth
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, parse_depth
 
 LIMITS = ImageLimits(multiple=32, min_pixels=1024, max_pixels=2**24)
 

@@ -41,8 +41,8 @@ from vlm3_lab.training.warmups.object_facts import (
 )
 from vlm3_ros.engines.base import Profile, load_profile
 from vlm3_ros.engines.processor import load_processor
-from vlm3_ros.language.objects import ObjectsWording, parse_length
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.objects import ObjectsWording, parse_length
 from vlm3_ros.tasks.objects import OBJECTS, Direction, Quantity, Relation, question_boxes
 from vlm3_ros.tasks.task import true_pairs
 

@@ -16,8 +16,8 @@ from vlm3_lab.training.tasks.objects import object_pairs
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import text_box
-from vlm3_ros.language.objects import parse_hour, parse_length, parse_relation
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.objects import parse_hour, parse_length, parse_relation
 from vlm3_ros.tasks.objects import length_scale
 from vlm3_ros.tasks.task import model_views
 

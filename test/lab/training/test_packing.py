@@ -19,8 +19,8 @@ from vlm3_lab.training.packing import (
 )
 from vlm3_ros.engines.base import Profile, load_profile
 from vlm3_ros.engines.processor import load_processor
-from vlm3_ros.language.depth import DepthWording, depth_answer, depth_question
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,14 @@ from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.geometry.camera import unify_focal
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import inverse, motion_from_parts
-from vlm3_ros.language.correspondence import CorrespondenceWording, parse_point
-from vlm3_ros.language.pose import PoseWording, parse_direction, parse_distance, parse_rotation
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.correspondence import CorrespondenceWording, parse_point
+from vlm3_ros.language.wordings.pose import (
+    PoseWording,
+    parse_direction,
+    parse_distance,
+    parse_rotation,
+)
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.pose import POSE
 from vlm3_ros.tasks.task import true_pairs

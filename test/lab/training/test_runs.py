@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 
-from vlm3_lab.studies.synthetic import evaluate_synthetic
+from vlm3_lab.studies.tasks.depth import evaluate_depth
 from vlm3_lab.training.card import score_table
 from vlm3_lab.training.config import (
     DataConfig,
@@ -287,7 +287,7 @@ def test_adapters_train_resume_and_are_merged(config, tmp_path):
     assert moved
     assert all(name.endswith(("q_proj.weight", "up_proj.weight")) for name in moved)
     engine = load_engine(EngineSettings(str(whole), offline=True, max_new_tokens=8))
-    assert evaluate_synthetic(engine, 1, 0, pixels_per_view=2).overall.model.pixels == 2
+    assert evaluate_depth(engine, 1, 0, pixels_per_view=2).overall.model.pixels == 2
 
 
 def test_a_model_option_keeps_its_profile_or_gets_that_of_the_recipe(whole_run, config, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlm3_lab.studies.synthetic import evaluate_synthetic
+from vlm3_lab.studies.tasks.depth import evaluate_depth
 from vlm3_lab.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -61,7 +61,7 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint_that_answers(whole_run
     assert (folder / "curves.png").stat().st_size > 1000
     assert load_profile(final).focal == 80.0
     engine = load_engine(EngineSettings(str(final), offline=True, max_new_tokens=8))
-    report = evaluate_synthetic(engine, 2, 0, pixels_per_view=3)
+    report = evaluate_depth(engine, 2, 0, pixels_per_view=3)
     assert report.overall.model.pixels == 6
 
 

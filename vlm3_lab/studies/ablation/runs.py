@@ -23,7 +23,7 @@ from typing_extensions import override
 from vlm3_lab.scenes import View
 from vlm3_lab.studies.ablation.markers import QUESTION, ask_marked_depth, draw_marker
 from vlm3_lab.studies.ablation.results import ArmScore, Finding, read_score, write_score
-from vlm3_lab.studies.synthetic import AskView, score_view
+from vlm3_lab.studies.tasks.depth import AskView, score_view
 from vlm3_lab.training.config import ConfigError, DataConfig, TrainConfig, WarmupConfig, check
 from vlm3_lab.training.packing import Packer, QuestionAnswer
 from vlm3_lab.training.samples import ModelInput, ViewSamples, sample_pixels

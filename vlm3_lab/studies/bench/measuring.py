@@ -22,7 +22,7 @@ from vlm3_lab.studies.bench.stock import ask_batched, ask_naive, ask_packed
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
-from vlm3_ros.language.depth import DepthWording
+from vlm3_ros.language.wordings.depth import DepthWording
 
 Method = Literal["naive", "batched", "packed", "engine", "engine-forced"]
 

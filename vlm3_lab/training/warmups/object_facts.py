@@ -27,8 +27,8 @@ from vlm3_lab.training.tasks.objects import Questions as ObjectQuestions
 from vlm3_lab.training.warmups.dense_depth import known_error
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
-from vlm3_ros.language.objects import ObjectsWording, object_question
 from vlm3_ros.language.prompts import PromptSet
+from vlm3_ros.language.wordings.objects import ObjectsWording, object_question
 from vlm3_ros.tasks.objects import (
     OBJECTS,
     Question,

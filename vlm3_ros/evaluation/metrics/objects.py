@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.language.objects import QUANTITIES, RELATIONS
+from vlm3_ros.language.wordings.objects import QUANTITIES, RELATIONS
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 
 TOLERANCE = 0.25

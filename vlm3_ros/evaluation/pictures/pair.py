@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from vlm3_ros.evaluation.pictures.figures import add_panel, add_text, new_figure, save_png
 from vlm3_ros.geometry.motion import Transform, motion_parts
-from vlm3_ros.language.pose import coarse_direction
+from vlm3_ros.language.wordings.pose import coarse_direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,20 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth in procedural scenes that no training draws."""
+"""Depth in procedural scenes that no training draws, and its standard deviations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vlm3_lab.scenes import KINDS, View, sample_view
+from vlm3_lab.studies.task_evaluation import (
+    Calibrated,
+    Picture,
+    ProgressBar,
+    SceneSettings,
+    TaskEvaluation,
+)
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.metrics.calibration import ScaleCheck
+from vlm3_ros.evaluation.metrics.calibration import (
+    ScaleCheck,
+    calibration_json,
+    draw_reliability,
+)
 from vlm3_ros.evaluation.metrics.declared import headline_text
-from vlm3_ros.evaluation.pictures.depth import DepthFrame
+from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.scores.base import (
     Progress,
+    Scores,
     TaskScores,
     best_median_worst,
     no_progress,
@@ -29,15 +43,97 @@ from vlm3_ros.evaluation.scores.depth import (
     score_depth,
     scored_view,
 )
-from vlm3_ros.evaluation.scores.uncertainty import view_calibration
+from vlm3_ros.evaluation.scores.uncertainty import DepthUncertainty, view_calibration
 from vlm3_ros.tasks.dense import densify
-from vlm3_ros.tasks.depth import DepthAnswers, ask_depth, uniform_grid
+from vlm3_ros.tasks.depth import DEPTH, DepthAnswers, ask_depth, uniform_grid
 
 STREAM = 0xE7A1
 """First word of the seeds of evaluation: training has other streams, so no scene is in both."""
 
 AskView = Callable[[View, NDArray[np.float64]], DepthAnswers]
 """Asks for the depth of pixels (u, v) of a view, shape (n, 2)."""
+
+
+@dataclass(frozen=True)
+class Evaluation(TaskEvaluation):
+    """Depth of random pixels.
+
+    `frames`: see `depth_pictures`. `uncertainty`: None if the model states no standard deviations.
+    """
+
+    tasks = (DEPTH,)
+
+    depth: TaskScores[DepthScores]
+    frames: list[DepthFrame]
+    uncertainty: DepthUncertainty | None
+
+    @override
+    @classmethod
+    def is_learned(cls, engine: Engine) -> bool:
+        return True  # asking a checkpoint without depth is an error that names its prompt set
+
+    @override
+    @classmethod
+    def evaluate(cls, engine: Engine, settings: SceneSettings, bar: ProgressBar) -> Evaluation:
+        depth = _evaluate(engine, settings, bar)
+        frames = depth_pictures(
+            engine, settings.seed, depth.overall, view_focal=settings.view_focal
+        )
+        calibration = view_calibration(depth.overall.views)
+        name = f"seed {settings.seed}"
+        return cls(depth, frames, DepthUncertainty(name, calibration) if calibration else None)
+
+    @override
+    def scores(self) -> dict[str, TaskScores[Scores]]:
+        scores: dict[str, TaskScores[Scores]] = {DEPTH.name: self.depth}
+        if self.uncertainty:
+            scores["calibration"] = TaskScores(self.uncertainty)
+        return scores
+
+    @override
+    def pictures(self, model: str) -> list[Picture]:
+        metrics, uncertainty = self.depth.overall.model, self.uncertainty
+        title = f"{model}: {headline_text(metrics)} on {metrics.images} views"
+        pictures = [
+            Picture(
+                "views.png",
+                "Depth: the best, the median and the worst view",
+                lambda path: draw_depth_frames(self.frames, path, title),
+            )
+        ]
+        if uncertainty:
+            curves = uncertainty.curves
+            of_curves = f"{model}: {metrics.pixels} depths of procedural views"
+            pictures.append(
+                Picture(
+                    "reliability.png",
+                    "Standard deviations of depth",
+                    lambda path: draw_reliability(curves, path, of_curves),
+                )
+            )
+        return pictures
+
+    @override
+    def calibrated(
+        self, engine: Engine, settings: SceneSettings, bar: ProgressBar
+    ) -> tuple[Evaluation, Calibrated | None]:
+        check = check_std_scale(self.depth.overall, _evaluate(engine, settings, bar).overall)
+        if self.uncertainty is None or check is None:
+            return self, None
+        name = f"seed {settings.seed}"
+        uncertainty = replace(
+            self.uncertainty,
+            checks={name: check.before, f"{name}, std x {check.scale:.3g}": check.after},
+            check_json={
+                "seed": settings.seed,
+                "before": calibration_json(check.before),
+                "after": calibration_json(check.after),
+                "stored": check.helps,
+            },
+        )
+        std_scale = engine.profile.std_scale * check.scale
+        stored = Calibrated({"std_scale": std_scale}, f"std_scale {std_scale:.3g}")
+        return replace(self, uncertainty=uncertainty), stored if check.helps else None
 
 
 def evaluation_view(seed: int, index: int) -> tuple[View, np.random.Generator]:
@@ -65,7 +161,7 @@ def score_view(ask: AskView, seed: int, index: int, pixels_per_view: int) -> Sco
     return scored_view(sample, ask(view, sample.pixels))
 
 
-def evaluate_synthetic(
+def evaluate_depth(
     engine: Engine,
     count: int,
     seed: int,
@@ -135,3 +231,15 @@ def check_std_scale(fitted: DepthScores, other: DepthScores) -> ScaleCheck | Non
         return None
     after = view_calibration(other.views, fit.scale)
     return None if after is None else ScaleCheck(fit.scale, before, after)
+
+
+def _evaluate(engine: Engine, settings: SceneSettings, bar: ProgressBar) -> TaskScores[DepthScores]:
+    with bar(f"views of seed {settings.seed}") as progress:
+        return evaluate_depth(
+            engine,
+            settings.count,
+            settings.seed,
+            settings.pixels,
+            progress,
+            settings.view_focal,
+        )

@@ -3,14 +3,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from typing_extensions import override
 
 from vlm3_lab.scenes import KINDS, View, sample_view
 from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
+from vlm3_lab.studies.task_evaluation import (
+    Picture,
+    ProgressBar,
+    SceneSettings,
+    TaskEvaluation,
+)
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.pictures.object import ObjectFrame
+from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
 from vlm3_ros.evaluation.scores.base import (
     Progress,
+    Scores,
     TaskScores,
     best_median_worst,
     no_progress,
@@ -24,12 +34,49 @@ from vlm3_ros.evaluation.scores.objects import (
     object_scores,
     score_objects,
 )
+from vlm3_ros.tasks.objects import OBJECTS
 
 STREAM = 0xE7A3
 """First word of the seeds of these views: neither training nor other evaluations draw from it."""
 
 QUESTIONS = 12
 """Asked about each view."""
+
+
+@dataclass(frozen=True)
+class Evaluation(TaskEvaluation):
+    """Relations, lengths and directions of objects."""
+
+    tasks = (OBJECTS,)
+
+    seed: int
+    objects: TaskScores[ObjectScores]
+
+    @override
+    @classmethod
+    def evaluate(cls, engine: Engine, settings: SceneSettings, bar: ProgressBar) -> Evaluation:
+        seed = settings.seed
+        with bar(f"objects of seed {seed}") as progress:
+            return cls(seed, evaluate_objects(engine, settings.count, seed, progress=progress))
+
+    @override
+    def scores(self) -> dict[str, TaskScores[Scores]]:
+        return {OBJECTS.name: self.objects}
+
+    @override
+    def pictures(self, model: str) -> list[Picture]:
+        scores = self.objects.overall
+        title = (
+            f"{model}: relations {scores.model.accuracy:.1%}, lengths and directions "
+            f"{scores.model.success:.1%} right of {scores.questions}"
+        )
+        return [
+            Picture(
+                "objects.png",
+                "Objects: the best, the median and the worst view",
+                lambda path: draw_object_frames(object_pictures(self.seed, scores), path, title),
+            )
+        ]
 
 
 def evaluation_objects(seed: int, index: int) -> tuple[View, np.random.Generator]:

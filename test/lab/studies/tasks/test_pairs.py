@@ -13,8 +13,8 @@ from truth import UNKNOWN, TruthEngine
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.scenes.view_pairs import GAPS
-from vlm3_lab.studies.synthetic_pairs import (
-    PairEvaluation,
+from vlm3_lab.studies.tasks.pairs import (
+    Evaluation,
     evaluate_pairs,
     evaluation_pair,
     pair_pictures,
@@ -52,18 +52,18 @@ class SilentEngine(TruthEngine):
         return [Answer(UNKNOWN)] * len(answers) if self.asked % 2 else answers
 
 
-def evaluate(engine_class: type[TruthEngine]) -> PairEvaluation:
+def evaluate(engine_class: type[TruthEngine]) -> Evaluation:
     pairs = [evaluation_pair(SEED, index)[0].views for index in range(COUNT)]
     engine = engine_class([view for pair in pairs for view in (pair.first, pair.second)])
     return evaluate_pairs(engine, COUNT, SEED, matches=4)
 
 
 @pytest.fixture(scope="module")
-def perfect() -> PairEvaluation:
+def perfect() -> Evaluation:
     return evaluate(TruthEngine)
 
 
-def test_true_answers_have_no_error(perfect: PairEvaluation) -> None:
+def test_true_answers_have_no_error(perfect: Evaluation) -> None:
     pose, matches = perfect.motion.overall.model, perfect.matches.overall.model
     assert pose.auc == {30: 1.0, 15: 1.0, 5: 1.0, 3: 1.0}
     assert pose.rotation_deg_median < 1e-5
@@ -78,7 +78,7 @@ def test_true_answers_have_no_error(perfect: PairEvaluation) -> None:
     assert np.nanmax(perfect.uncertainty.nees) < 1e-4
 
 
-def test_guesses_score_what_their_definition_says(perfect: PairEvaluation) -> None:
+def test_guesses_score_what_their_definition_says(perfect: Evaluation) -> None:
     motions = perfect.motion.overall.guesses
     truth = [pair.motion.truth for pair in perfect.pairs]
     distances = [motion_parts(T).distance for T in truth]
@@ -129,7 +129,7 @@ def test_pairs_are_those_of_the_seed_and_no_view_of_another_stream() -> None:
     assert not np.array_equal(first.T_cam1_cam2, other.T_cam1_cam2)
 
 
-def test_the_report_is_json_and_a_picture(perfect: PairEvaluation, tmp_path: Path) -> None:
+def test_the_report_is_json_and_a_picture(perfect: Evaluation, tmp_path: Path) -> None:
     scores = {
         "pose": perfect.motion,
         "correspondence": perfect.matches,

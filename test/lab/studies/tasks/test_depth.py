@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS, View
-from vlm3_lab.studies.synthetic import (
+from vlm3_lab.studies.tasks.depth import (
     depth_pictures,
-    evaluate_synthetic,
+    evaluate_depth,
     evaluation_view,
 )
 from vlm3_ros.engines.base import Answer, Profile
@@ -23,8 +23,8 @@ from vlm3_ros.evaluation.result import Result, result_json
 from vlm3_ros.evaluation.scores.base import TaskScores
 from vlm3_ros.evaluation.scores.depth import DepthScores
 from vlm3_ros.geometry.camera import ImageLimits, pixels_from_text, unify_focal
-from vlm3_ros.language.depth import DepthWording, depth_answer
 from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 
 SEED = 11
 COUNT = 12
@@ -79,7 +79,7 @@ class EyewitnessEngine:
 
 def evaluate(say: Callable[[float], float | None]) -> TaskScores[DepthScores]:
     engine = EyewitnessEngine(say, [evaluation_view(SEED, index)[0] for index in range(COUNT)])
-    return evaluate_synthetic(engine, COUNT, SEED)
+    return evaluate_depth(engine, COUNT, SEED)
 
 
 def test_true_answers_have_full_scores() -> None:

@@ -13,7 +13,7 @@ from truth import UNKNOWN, TruthEngine
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.scenes.seen_objects import seen_objects
-from vlm3_lab.studies.synthetic_objects import (
+from vlm3_lab.studies.tasks.objects import (
     QUESTIONS,
     evaluate_objects,
     evaluation_objects,
@@ -25,7 +25,7 @@ from vlm3_ros.evaluation.pictures.object import draw_object_frames
 from vlm3_ros.evaluation.result import Result, result_json
 from vlm3_ros.evaluation.scores.base import TaskScores
 from vlm3_ros.evaluation.scores.objects import ObjectScores
-from vlm3_ros.language.objects import QUANTITIES
+from vlm3_ros.language.wordings.objects import QUANTITIES
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation
 
 Scored = TaskScores[ObjectScores]

@@ -4,17 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.scenes.view_pairs import RATE, DrivePair, ViewPair, sample_drive_pair, true_matches
+from vlm3_lab.studies.task_evaluation import (
+    Calibrated,
+    Picture,
+    ProgressBar,
+    SceneSettings,
+    TaskEvaluation,
+)
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.pictures.pair import PairFrame
+from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 from vlm3_ros.evaluation.scores.base import (
     Progress,
+    Scores,
     TaskScores,
     best_median_worst,
     no_progress,
@@ -23,25 +32,88 @@ from vlm3_ros.evaluation.scores.base import (
 )
 from vlm3_ros.evaluation.scores.matches import MatchScores, ScoredMatches, match_scores
 from vlm3_ros.evaluation.scores.motion import MotionScores, ScoredMotion, motion_scores
-from vlm3_ros.evaluation.scores.pairs import PairSample, ScoredPair, pair_uncertainty, score_pair
-from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
+from vlm3_ros.evaluation.scores.pairs import (
+    PairSample,
+    ScoredPair,
+    pair_nees,
+    pair_uncertainty,
+    score_pair,
+)
+from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty, nees_json
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE
+from vlm3_ros.tasks.pose import POSE
 
 STREAM = 0xE7A2
-"""First word of the seeds of these pairs: neither training nor the views of
-`vlm3_lab.studies.synthetic` draw from this stream."""
+"""First word of the seeds of these pairs: neither training nor other evaluations draw from it."""
 
 MATCHES = 8
 """Pixels of a pair that are asked for their match."""
 
 
 @dataclass(frozen=True)
-class PairEvaluation:
-    """Answers about pairs and their scores; `uncertainty` is None if no motion was answered."""
+class Evaluation(TaskEvaluation):
+    """Motions and matches of pairs; `uncertainty` is None if no motion was answered."""
 
+    tasks = (POSE, CORRESPONDENCE)
+    checkpoint = "pairs"
+
+    seed: int
     pairs: tuple[ScoredPair, ...]
     motion: TaskScores[MotionScores]
     matches: TaskScores[MatchScores]
     uncertainty: MotionUncertainty | None
+
+    @override
+    @classmethod
+    def evaluate(cls, engine: Engine, settings: SceneSettings, bar: ProgressBar) -> Evaluation:
+        with bar(f"pairs of seed {settings.seed}") as progress:
+            return evaluate_pairs(engine, settings.count, settings.seed, settings.matches, progress)
+
+    @override
+    def scores(self) -> dict[str, TaskScores[Scores]]:
+        scores: dict[str, TaskScores[Scores]] = {
+            POSE.name: self.motion,
+            CORRESPONDENCE.name: self.matches,
+        }
+        if self.uncertainty:
+            scores["consistency"] = TaskScores(self.uncertainty)
+        return scores
+
+    @override
+    def left_out(self) -> dict[str, str]:
+        return {} if self.uncertainty else {"consistency": "no motion could be read"}
+
+    @override
+    def pictures(self, model: str) -> list[Picture]:
+        motion, matches = self.motion.overall.model, self.matches.overall.model
+        title = (
+            f"{model}: AUC@30 {motion.auc[30]:.3f}, EPE {matches.epe_px:.1f} px on "
+            f"{motion.pairs} pairs"
+        )
+        return [
+            Picture(
+                "pairs.png",
+                "Motion and matches: the best, the median and the worst pair",
+                lambda path: draw_pair_frames(pair_pictures(self.seed, self.pairs), path, title),
+            )
+        ]
+
+    @override
+    def calibrated(
+        self, engine: Engine, settings: SceneSettings, bar: ProgressBar
+    ) -> tuple[Evaluation, Calibrated | None]:
+        if self.uncertainty is None or self.uncertainty.measured is None:
+            return self, None
+        measured = self.uncertainty.measured
+        nees = pair_nees(self.evaluate(engine, settings, bar).pairs, measured)
+        check = {"seed": settings.seed, **nees_json(nees)}
+        stored = Calibrated(
+            {"uncertainty": measured},
+            "the uncertainty of motions",
+            f"with it the NEES of the pairs of the next seed is {np.nanmean(nees):.2f} (right: 1), "
+            f"median {np.nanmedian(nees):.2f}",
+        )
+        return replace(self, uncertainty=replace(self.uncertainty, check_json=check)), stored
 
 
 def evaluation_pair(seed: int, index: int) -> tuple[DrivePair, np.random.Generator]:
@@ -77,7 +149,7 @@ def evaluate_pairs(
     seed: int,
     matches: int = MATCHES,
     progress: Progress = no_progress,
-) -> PairEvaluation:
+) -> Evaluation:
     """Ask for the motion and for matches of new pairs of all kinds, and score the answers.
 
     Pairs are those of `evaluation_pair(seed, 0 .. count - 1)`. Motion and matches are asked in one
@@ -99,7 +171,8 @@ def evaluate_pairs(
     def score_motions(motions: Sequence[ScoredMotion]) -> MotionScores:
         return motion_scores(motions, "relative pose")
 
-    return PairEvaluation(
+    return Evaluation(
+        seed=seed,
         pairs=tuple(pairs),
         motion=score_by_group([pair.motion for pair in pairs], score_motions),
         matches=score_by_group([pair.matches for pair in pairs], match_scores),
