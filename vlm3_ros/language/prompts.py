@@ -71,13 +71,12 @@ class PromptSet:
         return PromptSet(self.name, self.text_range, kept)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form; `parse_prompt_set` reads it. Tasks not learned are null."""
-        wordings = (self.wordings.get(name) for name in WORDINGS)
-        parts = [None if wording is None else asdict(wording) for wording in wordings]  # type: ignore[call-overload]
+        """Return the JSON form; `parse_prompt_set` reads it. Tasks not learned are missing."""
+        learned = {name: self.wordings[name] for name in WORDINGS if name in self.wordings}
         return {
             "name": self.name,
             "text_range": self.text_range,
-            **dict(zip(WORDINGS, parts, strict=True)),
+            **{name: asdict(wording) for name, wording in learned.items()},  # type: ignore[call-overload]
         }
 
 
