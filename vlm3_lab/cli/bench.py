@@ -19,11 +19,10 @@ from vlm3_ros.engines.settings import EngineSettings, chosen_settings
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from vlm3_lab.studies.bench.cost import CostRow
     from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting, Workload
     from vlm3_ros.engines.transformers import LoadedModel
+    from vlm3_ros.evaluation.tables import TextTable
 
 T = TypeVar("T")
 
@@ -114,6 +113,7 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_lab.studies.bench.cost import cost_json, cost_rows, draw_cost
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.json_file import write_json
+    from vlm3_ros.evaluation.tables import rich_table
 
     if options.shape and options.model:
         raise CommandError("--shape replaces --model: give only one of them")
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
     rows = cost_rows(setting, measurements)
     write_json(options.out / "bench.json", cost_json(name, setting, rows))
     draw_cost(name, setting, rows, options.out / "bench.png")
-    table = _table(name, setting, rows)
+    table = rich_table(_table(name, setting, rows))
     with (options.out / "bench.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=120).print(table)
     console = Console()
@@ -217,39 +217,34 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     return Workload(image, questions)
 
 
-def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> Table:
-    from rich.box import SIMPLE
-    from rich.table import Table
+def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> TextTable:
+    from vlm3_ros.evaluation.tables import TextTable
 
     speed, work = setting.speed, setting.work
-    table = Table(
-        title=f"{name}: {setting.parameters / 1e6:,.1f} M parameters as {setting.dtype} on "
+    return TextTable(
+        f"{name}: {setting.parameters / 1e6:,.1f} M parameters as {setting.dtype} on "
         f"{setting.hardware}, {setting.threads} thread(s); {setting.visual_tokens} visual tokens, "
         f"{setting.question_tokens:.0f} own tokens per question",
-        box=SIMPLE,
-        pad_edge=False,
-        collapse_padding=True,
-        caption="same: answers equal to those of the naive method; forced ones differ if the model "
-        "does not keep to its form by itself. device: "
-        f"{speed.bytes_per_second / 1e9:.1f} GB/s in a copy, "
-        f"{speed.flops_per_second / 1e9:,.0f} GFLOP/s in a matrix product; model: "
+        ("method", "asked", "ms/frame", "per s", "x naive", "floor ms", "peak MB", "same"),
+        tuple(
+            (
+                row.method,
+                f"{row.questions:,}",
+                "no memory" if row.ms_per_frame is None else f"{row.ms_per_frame:,.0f}",
+                "" if row.questions_per_second is None else f"{row.questions_per_second:,.1f}",
+                "" if row.ratio_to_naive is None else f"{row.ratio_to_naive:,.1f}",
+                f"{row.roofline_ms:,.0f}",
+                f"{row.peak_memory_mb:,.0f}",
+                ""
+                if row.equal_answers is None
+                else f"{row.equal_answers * row.compared:.0f}/{row.compared}",
+            )
+            for row in rows
+        ),
+        "same: answers equal to those of the naive method; forced ones differ if the model does "
+        f"not keep to its form by itself. device: {speed.bytes_per_second / 1e9:.1f} GB/s in a "
+        f"copy, {speed.flops_per_second / 1e9:,.0f} GFLOP/s in a matrix product; model: "
         f"{work.weight_bytes / 1e6:,.1f} MB of weights per step, "
         f"{work.prefix_flops(setting.prefix_tokens) / 1e9:,.1f} GFLOP for image and shared text",
+        has_baselines=False,
     )
-    table.add_column("method", no_wrap=True)
-    for column in ("asked", "ms/frame", "per s", "x naive", "floor ms", "peak MB", "same"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.method,
-            f"{row.questions:,}",
-            "no memory" if row.ms_per_frame is None else f"{row.ms_per_frame:,.0f}",
-            "" if row.questions_per_second is None else f"{row.questions_per_second:,.1f}",
-            "" if row.ratio_to_naive is None else f"{row.ratio_to_naive:,.1f}",
-            f"{row.roofline_ms:,.0f}",
-            f"{row.peak_memory_mb:,.0f}",
-            ""
-            if row.equal_answers is None
-            else f"{row.equal_answers * row.compared:.0f}/{row.compared}",
-        )
-    return table
