@@ -65,6 +65,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from rich.console import Console
+    from rich.markup import escape
 
     from vlm3_lab.datasets.making import make_dataset
     from vlm3_lab.datasets.reading import load_dataset
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     for table in dataset_tables(dataset):
         console.print(rich_table(table))
     for name, text in left_out_facts(dataset).items():
-        console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
+        console.print(f"[bold]{escape(name)}[/bold]: {escape(text)}", soft_wrap=True)
     print(f"wrote frames.jsonl, held_out.jsonl, pairs.jsonl, {', '.join(wrote)} to {options.out}")
     return 0
 
