@@ -72,7 +72,8 @@ setup(
     name=NAME,
     version="0.1.0",
     description="A vision language model as a metric 3D sensor for ROS 2 robots",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    # colcon --symlink-install runs a link to this file in a folder without README.md.
+    long_description=Path(__file__).resolve().with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     keywords=["ROS 2", "depth", "visual odometry", "vision language model", "point cloud"],
     # The package has no public address of its own yet.

@@ -56,9 +56,11 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
         depths: list[Image] = []
         odometry: list[Odometry] = []
         points: list[PointStamped] = []
-        peer.create_subscription(Image, "depth/image_rect", depths.append, 20)
-        peer.create_subscription(Odometry, "odom", odometry.append, 20)
+        # pose_node publishes a motion only once. Subscriptions are announced in this order, so the
+        # first depth shows that the nodes know the subscription to odom.
         peer.create_subscription(PointStamped, "clicked_point", points.append, 20)
+        peer.create_subscription(Odometry, "odom", odometry.append, 20)
+        peer.create_subscription(Image, "depth/image_rect", depths.append, 20)
         clicks = peer.create_publisher(PointStamped, "clicked_pixel", 5)
         images = peer.create_publisher(Image, "image", 5)
         infos = peer.create_publisher(CameraInfo, "camera_info", 5)
@@ -78,6 +80,7 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
             bench.wait_until(answered, f"an answer about view {index}", log.read_text)
 
         send_until(0, depths)
+        bench.wait_until(lambda: peer.count_publishers("odom"), "discovery of odom", log.read_text)
         for index in (1, 2):
             send_until(index, odometry)
             send_until(index, depths)
