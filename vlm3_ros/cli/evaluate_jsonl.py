@@ -39,15 +39,14 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
     options.force_answers = False
     try:
         dataset = read_dataset(options.data, options.images)
+        options.out.mkdir(parents=True, exist_ok=True)
         with loaded_engine(options) as engine, progress_bar("images") as progress:
             scores = evaluate_dataset(engine, dataset, progress, options.focal)
             name = model_name(engine.name)
     except DatasetError as error:
         raise CommandError(str(error)) from error
-    options.out.mkdir(parents=True, exist_ok=True)
     result = dataset_result(name, options.data.name, scores)
     wrote = write_result(result, options.out)
-    console = Console(highlight=False)
-    print_result(console, result)
-    console.print(f"wrote {', '.join(wrote)} to {options.out}")
+    print_result(Console(highlight=False), result)
+    print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
