@@ -77,10 +77,28 @@ def test_every_argument_is_described():
     assert "No description given" not in show_arguments()
 
 
-def test_a_value_that_an_argument_does_not_take_is_refused(launch):
-    launched = launch(LAUNCH_FILE, "use_sim_time:=maybe")
+@pytest.mark.parametrize(
+    ("argument", "choices"),
+    [
+        ("use_sim_time", ["true", "false"]),
+        ("engine", ["", "transformers", "openai", "recorded"]),
+        ("image_transport", ["", "raw", "compressed"]),
+    ],
+)
+def test_a_value_that_an_argument_does_not_take_is_refused(launch, argument, choices):
+    launched = launch(LAUNCH_FILE, f"{argument}:=maybe")
     assert launched.end() != 0
-    assert re.search(r"use_sim_time.*maybe.*\['true', 'false'\]", launched.log.read_text())
+    assert re.search(rf"{argument}.*maybe.*{re.escape(str(choices))}", launched.log.read_text())
+
+
+def test_a_text_that_looks_like_a_number_stays_text(launch, peer):
+    launched = launch(LAUNCH_FILE, "engine:=recorded", "recording:=123", "profile:=true")
+    client = peer.create_client(GetParameters, "/depth_node/get_parameters")
+    launched.wait_for(peer, client.service_is_ready, "the node")
+    future = client.call_async(GetParameters.Request(names=["recording", "profile"]))
+    launched.wait_for(peer, future.done, "an answer of the node")
+    assert [value.string_value for value in future.result().values] == ["123", "true"]
+    assert launched.stop() == 0, launched.log.read_text()
 
 
 def test_two_cameras_at_once(launch, peer, model, tmp_path):

@@ -62,7 +62,7 @@ class Setting:
             self.name,
             default_value="",
             choices=["", *choices] if choices else None,
-            description=f"{self.description} If not given: as in the parameter file.",
+            description=f"{self.description} Default: as in the parameter file.",
         )
 
 
