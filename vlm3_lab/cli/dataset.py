@@ -71,16 +71,12 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_lab.datasets.reading import load_dataset
     from vlm3_lab.datasets.report import dataset_tables, left_out_facts, write_report
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.depthlm import DatasetError
     from vlm3_ros.evaluation.tables import rich_table
 
-    try:
-        with progress_bar("frames and pairs") as progress:
-            make_dataset(options.out, options.bags, _making(options), progress)
-        dataset = load_dataset(options.out)
-        wrote = write_report(dataset)
-    except DatasetError as error:
-        raise CommandError(str(error)) from error
+    with progress_bar("frames and pairs") as progress:
+        make_dataset(options.out, options.bags, _making(options), progress)
+    dataset = load_dataset(options.out)
+    wrote = write_report(dataset)
     console = Console(highlight=False)
     for table in dataset_tables(dataset):
         console.print(rich_table(table))
