@@ -8,6 +8,7 @@ copied (see `cascade`). Answers equal those of one greedy `generate` per questio
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -395,6 +396,12 @@ def _text_sizes(model: PreTrainedModel) -> TextSizes:
     )
 
 
+def cache_argument(model: PreTrainedModel, cache: DynamicCache) -> dict[str, DynamicCache]:
+    """Keyword argument that gives a model its cache; transformers 5.24 renamed it."""
+    parameters = inspect.signature(model.model.forward).parameters
+    return {"cache" if "cache" in parameters else "past_key_values": cache}
+
+
 def _number_answer(form: AnswerForm, tree: NumberTree, std_scale: float) -> Answer:
     histogram = tree.histogram()
     return Answer(form.text(tree.text), histogram.median, histogram.std * std_scale)
@@ -414,7 +421,7 @@ def _read_prefix(model: PreTrainedModel, encoded: EncodedQuestions) -> Prefix:
         pixel_values=encoded.pixel_values.to(model.device, model.dtype),
         image_grid_thw=grid,
         position_ids=positions,
-        past_key_values=cache,
+        **cache_argument(model, cache),
         use_cache=True,
     )
     layers: list[Any] = cache.layers

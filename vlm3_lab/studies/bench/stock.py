@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vlm3_ros.engines.processor import encode_questions
-from vlm3_ros.engines.transformers import LoadedModel, end_tokens
+from vlm3_ros.engines.transformers import LoadedModel, cache_argument, end_tokens
 
 PACK = 10
 """Questions per sequence, as many as the paper trains with per image (3.2)."""
@@ -118,7 +118,7 @@ def _ask_pack(
         image_grid_thw=grid,
         position_ids=positions,
         attention_mask=_mask(owners, steps, len(steps), model),
-        past_key_values=cache,
+        **cache_argument(model, cache),
         use_cache=True,
     )
     hidden = output.last_hidden_state[0, prefix + lengths.cumsum() - 1]
@@ -139,7 +139,7 @@ def _ask_pack(
             input_ids=torch.from_numpy(tokens)[None].to(model.device),
             position_ids=_text_positions(behind + steps[-len(alive) :], model.device),
             attention_mask=_mask(owners, steps, len(alive), model),
-            past_key_values=cache,
+            **cache_argument(model, cache),
             use_cache=True,
         )
         hidden = output.last_hidden_state[0]
