@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from truth import TruthEngine
 
 from vlm3_lab.scenes.kinds import sample_scene
@@ -14,13 +15,20 @@ from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_lab.scenes.things import add_thing
 from vlm3_lab.scenes.views import View, camera_pose, render_view
 from vlm3_ros.cli import main
-from vlm3_ros.cli.ask_objects import questions_about, rectified_box
+from vlm3_ros.cli.ask_objects import answer_table, questions_about, rectified_box
 from vlm3_ros.cli.photos import Shot
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.language.wordings.objects import RELATIONS
-from vlm3_ros.tasks.objects import Box, Direction, Quantity, Relation, ask_objects
+from vlm3_ros.tasks.objects import (
+    Box,
+    Direction,
+    ObjectAnswers,
+    Quantity,
+    Relation,
+    ask_objects,
+)
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)
 
@@ -141,3 +149,12 @@ def test_checkpoint_without_objects_is_refused(
     about = [*command[:4], *command[command.index("--box") :]]
     assert main([*about, "--model", str(checkpoint)]) == 2
     assert "final did not learn about objects" in capsys.readouterr().err
+
+
+def test_brackets_in_names_and_answers_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    question = Quantity("width", (0.0, 0.0, 5.0, 5.0))
+    unread = ObjectAnswers((question,), (np.nan,), np.array([np.nan]), ("[bold] it is [red]",))
+    Console(width=100).print(answer_table(unread, "photo[red].png"))
+    printed = capsys.readouterr().out
+    assert "photo[red].png" in printed
+    assert "'[bold] it is [red]'" in printed

@@ -61,3 +61,12 @@ def test_a_broken_line_is_named_before_a_model_is_loaded(
     error = capsys.readouterr().err
     assert "data.jsonl:3: missing depth, intrinsics, pixel_coords" in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_a_model_is_loaded(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "out")
+    assert main(["evaluate", str(data), "--out", out, "--model", "/no/model"]) == 2
+    assert out in capsys.readouterr().err

@@ -20,11 +20,19 @@ from vlm3_ros.evaluation.metrics.declared import (
     metric_json,
     metric_titles,
 )
+from vlm3_ros.evaluation.metrics.objects import Asked
 from vlm3_ros.evaluation.output import print_result, write_result
 from vlm3_ros.evaluation.result import Result, result_json, result_tables, verdict
-from vlm3_ros.evaluation.scores.base import best_median_worst, by_group, score_by_group
+from vlm3_ros.evaluation.scores.base import (
+    TaskScores,
+    best_median_worst,
+    by_group,
+    score_by_group,
+)
 from vlm3_ros.evaluation.scores.depth import ScoredView, depth_scores
 from vlm3_ros.evaluation.scores.matches import ScoredMatches, match_scores
+from vlm3_ros.evaluation.scores.objects import ScoredObjects, object_scores
+from vlm3_ros.tasks.objects import Quantity
 
 
 def view(index: int, group: str, factor: float) -> ScoredView:
@@ -147,3 +155,43 @@ def test_a_declared_metric_is_in_tables_json_and_captions() -> None:
     }
     assert headlines(measured) == {"share": 0.25}
     assert headline_text(measured) == "share % 25.0%"
+
+
+def test_brackets_in_names_are_printed(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "drive[red].mcap"
+    scores = result.scores["depth"].overall
+    named = replace(
+        result,
+        title=name,
+        scores={"depth": TaskScores(scores, {f"group of {name}": scores})},
+        left_out={"pose": f"no poses in {name}"},
+        notes={f"part of {name}": f"{name} is cut off"},
+    )
+    print_result(Console(width=100), named)
+    assert capsys.readouterr().out.count(name) == 5
+
+
+def test_a_model_that_answers_nothing(result: Result) -> None:
+    pixels, nan = np.array([[10.0, 10.0]]), np.full((1, 2), np.nan)
+    silent = replace(
+        result,
+        scores={
+            "depth": score_by_group([view(0, "room", np.nan)], depth_scores),
+            "correspondence": score_by_group(
+                [ScoredMatches("room", pixels, nan, pixels, 100)], match_scores
+            ),
+        },
+    )
+    assert verdict(silent) == (
+        "Depth: δ1 0.00 against 1.00 for the best guess that ignores the image. "
+        "Matches: no answer could be read. Not scored: pose, objects."
+    )
+    assert "depth by distance" not in [table.title for table in result_tables(silent)]
+
+
+def test_the_verdict_on_objects_leaves_out_what_was_not_asked() -> None:
+    width = Asked(Quantity("width", (0.0, 0.0, 5.0, 5.0)), 1.0, 1.1)
+    assert object_scores([ScoredObjects(0, "", (width,))]).verdict() == (
+        "Objects: 100% of the lengths and directions right against 100% for the best constant "
+        "answer."
+    )

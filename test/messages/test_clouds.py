@@ -15,6 +15,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from vlm3_ros.errors import MessageError
 from vlm3_ros.messages.classes import RCLPY, ROSBAGS
 from vlm3_ros.messages.clouds import cloud_message, points_from_message
 
@@ -106,6 +107,20 @@ def test_points_are_read_back(classes):
     message = cloud_message(classes.header(0, "camera"), points, colours, uncertainty)
     expected = np.delete(points, (3, 5), axis=0).astype(np.float32)
     np.testing.assert_array_equal(points_from_message(message), expected)
+
+
+@pytest.mark.parametrize("field", range(3))
+def test_a_coordinate_beyond_its_point_is_named(field):
+    message = cloud_message(HEADER, *arrays(9))
+    message.fields[field].offset = message.point_step - 3
+    with pytest.raises(MessageError, match="points of 20 bytes, but x, y, z end at byte 21"):
+        points_from_message(message)
+
+
+def test_an_empty_cloud_of_huge_points_has_no_points():
+    message = cloud_message(HEADER, *arrays(0))
+    message.point_step = 2**32 - 1
+    assert points_from_message(message).shape == (0, 3)
 
 
 def test_parity_with_sensor_msgs_py():

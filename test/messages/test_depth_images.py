@@ -46,6 +46,14 @@ def sent(depth: np.ndarray) -> Image:
     return deserialize_message(serialize_message(message), Image)
 
 
+@pytest.mark.parametrize("part", [np.s_[:1, :2], np.s_[1:2, :1]])
+def test_the_step_of_one_row_of_a_larger_array(part):
+    depth = np.array([[1.5, 2.5, 3.0], [4.0, 5.0, 6.25]], np.float32)[part]
+    message = sent(depth)
+    assert message.step == len(message.data) == 4 * depth.shape[1]
+    np.testing.assert_array_equal(depth_from_message(message), depth)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_layout(dtype):
     message = sent(np.array([[1.5, np.nan, 3.0], [4.0, 5.0, 6.25]], dtype))

@@ -55,6 +55,7 @@ def test_transforms_and_poses_are_read_back(classes):
         ([np.inf, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]),
         ([0.0, 0.0, 0.0], [0.0, 0.0, np.nan, 1.0]),
         ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]),
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1e-320]),
     ],
 )
 def test_values_that_are_no_pose_are_refused(classes, place, quaternion):

@@ -142,9 +142,8 @@ def run(options: argparse.Namespace) -> int:
     table = rich_table(_table(name, setting, rows))
     with (options.out / "bench.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=120).print(table)
-    console = Console()
-    console.print(table)
-    console.print(f"wrote bench.json, bench.txt and bench.png to {options.out}", highlight=False)
+    Console().print(table)
+    print(f"wrote bench.json, bench.txt and bench.png to {options.out}")
     return 0
 
 

@@ -65,26 +65,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from rich.console import Console
+    from rich.markup import escape
 
     from vlm3_lab.datasets.making import make_dataset
     from vlm3_lab.datasets.reading import load_dataset
     from vlm3_lab.datasets.report import dataset_tables, left_out_facts, write_report
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.depthlm import DatasetError
     from vlm3_ros.evaluation.tables import rich_table
 
-    try:
-        with progress_bar("frames and pairs") as progress:
-            make_dataset(options.out, options.bags, _making(options), progress)
-        dataset = load_dataset(options.out)
-        wrote = write_report(dataset)
-    except DatasetError as error:
-        raise CommandError(str(error)) from error
+    with progress_bar("frames and pairs") as progress:
+        make_dataset(options.out, options.bags, _making(options), progress)
+    dataset = load_dataset(options.out)
+    wrote = write_report(dataset)
     console = Console(highlight=False)
     for table in dataset_tables(dataset):
         console.print(rich_table(table))
     for name, text in left_out_facts(dataset).items():
-        console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
+        console.print(f"[bold]{escape(name)}[/bold]: {escape(text)}", soft_wrap=True)
     print(f"wrote frames.jsonl, held_out.jsonl, pairs.jsonl, {', '.join(wrote)} to {options.out}")
     return 0
 

@@ -43,7 +43,6 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     settings = SceneSettings(
         options.synthetic, options.seed, options.pixels, options.matches, options.focal
     )
-    console = Console(highlight=False)
     calibrated: list[tuple[Task, Calibrated]] = []
     with loaded_engines(options) as (engine, pair_engine):
         engines: dict[Task, Engine] = {"depth": engine, "pairs": pair_engine}
@@ -60,14 +59,14 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     pictures = draw_pictures(evaluation, options.out)
     sources = [(t, png_source((options.out / name).read_bytes())) for name, t in pictures.items()]
     wrote = [*write_result(result, options.out, sources), *pictures]
-    print_result(console, result)
+    print_result(Console(highlight=False), result)
     for task, found in calibrated:
         folder = folders[task]
         profiles[folder] = replace(profiles[folder], **found.changes)
         write_profile(folder, profiles[folder])
         check = f"; {found.check}" if found.check else ""
-        console.print(f"stored {found.what} in {folder / PROFILE_FILE}{check}")
-    console.print(f"wrote {', '.join(wrote)} to {options.out}")
+        print(f"stored {found.what} in {folder / PROFILE_FILE}{check}")
+    print(f"wrote {', '.join(wrote)} to {options.out}")
     if options.rerun is not None:
-        console.print(f"wrote {options.rerun}: look at it with `rerun {options.rerun}`")
+        print(f"wrote {options.rerun}: look at it with `rerun {options.rerun}`")
     return 0

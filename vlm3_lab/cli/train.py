@@ -80,12 +80,8 @@ def run(options: argparse.Namespace) -> int:
     # After the configuration is checked: importing torch takes seconds.
     from vlm3_lab.training.card import score_table, spent, wait_share
     from vlm3_lab.training.sft import train
-    from vlm3_ros.evaluation.depthlm import DatasetError
 
-    try:
-        held_out = held_out_images(config)
-    except DatasetError as error:
-        raise CommandError(str(error)) from error
+    held_out = held_out_images(config)
 
     def score(checkpoint: Path) -> dict[str, float]:
         return score_checkpoint(checkpoint, config, held_out)

@@ -224,6 +224,8 @@ def load_config(path: Path | str, settings: Sequence[str] = ()) -> TrainConfig:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping, found {content!r}")
     for setting in settings:
         _set(content, setting)
     where = f"{path} with {' '.join(settings)}" if settings else str(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vlm3_ros.cli.model_options import loaded_engine
@@ -97,7 +98,7 @@ def answer_table(answers: ObjectAnswers, title: str) -> Table:
     """Build a table of questions, answers, standard deviations and the model's own words."""
     letters = box_letters(answers.questions)
     table = Table(
-        title=title,
+        title=escape(title),
         caption="; ".join(
             f"{letter}: box {' '.join(f'{side:g}' for side in box)}"
             for box, letter in letters.items()
@@ -114,6 +115,6 @@ def answer_table(answers: ObjectAnswers, title: str) -> Table:
             question_words(question, letters),
             value_words(question, value),
             "" if np.isnan(std) else f"{std:.2f} m",
-            repr(text),
+            escape(repr(text)),
         )
     return table

@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 from vlm3_ros.cli.model_options import loaded_engine, model_name
-from vlm3_ros.errors import CommandError
 
 
 def add_jsonl_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -28,7 +27,6 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
 
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.depthlm import (
-        DatasetError,
         dataset_result,
         evaluate_dataset,
         read_dataset,
@@ -37,17 +35,13 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
 
     # The protocol wants greedy answers, not medians of distributions.
     options.force_answers = False
-    try:
-        dataset = read_dataset(options.data, options.images)
-        with loaded_engine(options) as engine, progress_bar("images") as progress:
-            scores = evaluate_dataset(engine, dataset, progress, options.focal)
-            name = model_name(engine.name)
-    except DatasetError as error:
-        raise CommandError(str(error)) from error
+    dataset = read_dataset(options.data, options.images)
     options.out.mkdir(parents=True, exist_ok=True)
+    with loaded_engine(options) as engine, progress_bar("images") as progress:
+        scores = evaluate_dataset(engine, dataset, progress, options.focal)
+        name = model_name(engine.name)
     result = dataset_result(name, options.data.name, scores)
     wrote = write_result(result, options.out)
-    console = Console(highlight=False)
-    print_result(console, result)
-    console.print(f"wrote {', '.join(wrote)} to {options.out}")
+    print_result(Console(highlight=False), result)
+    print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0

@@ -36,7 +36,8 @@ def evaluate_replay(
         unified_focal: parameter of depth_node.
 
     Raises:
-        CommandError: if ROS is missing, or a node failed or answered nothing.
+        CommandError: if ROS is missing, or the nodes answered nothing.
+        ReplayError: if a node failed.
     """
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.bag.answers import GRID
@@ -44,7 +45,6 @@ def evaluate_replay(
 
     try:
         from vlm3_ros.nodes.replay import (
-            ReplayError,
             ReplaySettings,
             recorded_answers,
             run_replay,
@@ -66,12 +66,9 @@ def evaluate_replay(
         is_rectified=frames.is_rectified,
         clicks=_clicked_pixels(source),
     )
-    try:
-        with progress_bar("images played") as progress:
-            recording = run_replay(settings, lambda played: progress(played, source.images))
-            progress(source.images, source.images)
-    except ReplayError as error:
-        raise CommandError(str(error)) from error
+    with progress_bar("images played") as progress:
+        recording = run_replay(settings, lambda played: progress(played, source.images))
+        progress(source.images, source.images)
     answers = recorded_answers(recording, source.images)
     if not answers.answered:
         raise CommandError(f"the nodes answered none of {source.images} images (see {out})")

@@ -49,9 +49,12 @@ def write_result(
 
 def print_result(console: Console, result: Result) -> None:
     """Print verdict, tables and notes."""
-    console.rule(result.title)
-    console.print(verdict(result), soft_wrap=True)
+    from rich.markup import escape
+
+    # Names of files and models may hold brackets, which are rich's markup.
+    console.rule(escape(result.title))
+    console.print(verdict(result), soft_wrap=True, markup=False)
     for table in result_tables(result):
         console.print(rich_table(table))
     for name, text in result.all_notes.items():
-        console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
+        console.print(f"[bold]{escape(name)}[/bold]: {escape(text)}", soft_wrap=True)

@@ -32,17 +32,20 @@ class TextTable:
 def rich_table(content: TextTable) -> Table:
     """Build a table for the terminal."""
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
-        title=content.title,
-        caption=content.note or None,
+        title=escape(content.title),
+        caption=escape(content.note) or None,
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     for index, column in enumerate(content.columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+        table.add_column(escape(column), justify="right" if index else "left", no_wrap=True)
     for index, row in enumerate(content.rows):
-        table.add_row(*row, style="bold" if content.has_baselines and not index else "")
+        table.add_row(
+            *map(escape, row), style="bold" if content.has_baselines and not index else ""
+        )
     return table

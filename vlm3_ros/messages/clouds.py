@@ -89,20 +89,27 @@ def points_from_message(message: PointCloud2) -> NDArray[np.float64]:
         )
     order = ">" if message.is_bigendian else "<"
     size, row, width = message.point_step, message.row_step, message.width
-    cell = np.dtype(
-        {
-            "names": list("xyz"),
-            "formats": [order + formats[fields[name].datatype] for name in "xyz"],
-            "offsets": [fields[name].offset for name in "xyz"],
-            "itemsize": max(size, 1),
-        }
-    )
+    needed = max(fields[n].offset + int(formats[fields[n].datatype][1]) for n in "xyz")
     data = np.frombuffer(memoryview(message.data), np.uint8)
     if row < width * size or len(data) < message.height * row or not size:
         raise MessageError(
             f"a point cloud of {width}x{message.height} points of {size} bytes has {len(data)} "
             "bytes"
         )
+    if needed > size:
+        raise MessageError(
+            f"a point cloud has points of {size} bytes, but x, y, z end at byte {needed}"
+        )
+    if not width * message.height:
+        return np.empty((0, 3))
+    cell = np.dtype(
+        {
+            "names": list("xyz"),
+            "formats": [order + formats[fields[name].datatype] for name in "xyz"],
+            "offsets": [fields[name].offset for name in "xyz"],
+            "itemsize": size,
+        }
+    )
     rows = data[: message.height * row].reshape(message.height, row)[:, : width * size]
     cells = np.ascontiguousarray(rows).view(cell).ravel()
     points = np.stack([cells[name] for name in "xyz"], axis=-1).astype(float)

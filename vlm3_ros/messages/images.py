@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -49,6 +50,8 @@ def image_message(header: Header, pixels: NDArray[Any], encoding: str = "rgb8") 
     """
     classes = classes_of(header)
     pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    # Not strides[0]: NumPy leaves any value there if there is only one row.
+    step = pixels.itemsize * math.prod(pixels.shape[1:])
     return classes.message(
         "sensor_msgs/msg/Image",
         {"data": pixels.view(np.uint8).ravel()},
@@ -57,7 +60,7 @@ def image_message(header: Header, pixels: NDArray[Any], encoding: str = "rgb8") 
         width=pixels.shape[1],
         encoding=encoding,
         is_bigendian=0,
-        step=pixels.strides[0],
+        step=step,
     )
 
 

@@ -105,7 +105,8 @@ def pose_from_message(message: Pose) -> NDArray[np.float64]:
 def _rigid(place: Any, quaternion: Any) -> NDArray[np.float64]:
     xyz = np.array([place.x, place.y, place.z])
     xyzw = np.array([quaternion.x, quaternion.y, quaternion.z, quaternion.w])
-    if not np.isfinite(xyz).all() or not np.isfinite(xyzw).all() or not xyzw.any():
+    norm = np.linalg.norm(xyzw)  # may be 0 for numbers that are not
+    if not np.isfinite(xyz).all() or not np.isfinite(xyzw).all() or norm == 0:
         raise MessageError(f"position {xyz} and quaternion {xyzw} describe no rigid motion")
     return transform(Rotation.from_quat(xyzw), xyz)
 

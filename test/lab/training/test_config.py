@@ -110,6 +110,12 @@ def test_a_missing_file_is_named(tmp_path):
         load_config(tmp_path / "nowhere.yaml")
 
 
+def test_a_file_that_takes_no_settings_is_named(tmp_path):
+    path = _config(tmp_path, "- a list")
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: expected a mapping")):
+        load_config(path, ["optimiser.steps=3"])
+
+
 def test_settings_replace_single_values_of_the_file(tmp_path):
     path = _config(tmp_path, "optimiser: {steps: 7, warmup: 0.1}\ndata:\n")
     config = load_config(

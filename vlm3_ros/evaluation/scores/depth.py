@@ -135,7 +135,7 @@ class DepthScores(Scores):
             ),
             "const., row: the best guesses, chosen for each group.",
         )
-        return [self._table(), *by_group, self._range_table()]
+        return [self._table(), *by_group, *self._range_tables()]
 
     @override
     def verdict(self) -> str:
@@ -158,15 +158,19 @@ class DepthScores(Scores):
             "The best guesses do not look at the images; they are chosen on these pixels.",
         )
 
-    def _range_table(self) -> TextTable:
-        return TextTable(
+    def _range_tables(self) -> list[TextTable]:
+        """One table; none if nothing was answered."""
+        if not self.by_range:
+            return []
+        table = TextTable(
             "depth by distance",
-            ("true depth", *(metric_titles(self.by_range[0]) if self.by_range else ())),
+            ("true depth", *metric_titles(self.by_range[0])),
             tuple((_range_text(error), *metric_cells(error)) for error in self.by_range),
             "Bias: mean relative error, positive if answers are too far. Median, 90 %: half and "
             "nine tenths of the answers err by less.",
             has_baselines=False,
         )
+        return [table]
 
 
 def score_depth(engine: Engine, sample: DepthSample, view_focal: float | None = None) -> ScoredView:

@@ -73,6 +73,8 @@ class MatchScores(Scores):
 
     @override
     def verdict(self) -> str:
+        if self.model.unanswered == self.model.matches:
+            return "Matches: no answer could be read."
         return (
             f"Matches: EPE {self.model.epe_px:.1f} px against {self.same_pixel.epe_px:.1f} px for "
             "the same pixel."

@@ -106,11 +106,18 @@ class ObjectScores(Scores):
 
     @override
     def verdict(self) -> str:
-        return (
-            f"Objects: {self.model.accuracy:.0%} of the relations right against "
-            f"{self.constant.accuracy:.0%} for the best constant answer, {self.model.success:.0%} "
-            f"of the lengths and directions against {self.constant.success:.0%}."
-        )
+        parts = []
+        if self.model.relations:
+            parts.append(
+                f"{self.model.accuracy:.0%} of the relations right against "
+                f"{self.constant.accuracy:.0%} for the best constant answer"
+            )
+        if self.model.quantities:
+            parts.append(
+                f"{self.model.success:.0%} of the lengths and directions right against "
+                f"{self.constant.success:.0%} for the best constant answer"
+            )
+        return f"Objects: {'; '.join(parts)}."
 
     def _relation_table(self) -> TextTable:
         relations = self.model.relations
