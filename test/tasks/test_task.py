@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tasks share: they are found by name, asked in one way, and inverse to training."""
+"""What all tasks share: they are asked in one way, and reading inverts training."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from vlm3_ros.engines.base import Answer, EngineError, Profile
 from vlm3_ros.geometry.camera import GeometryError, ImageLimits, PinholeCamera
 from vlm3_ros.geometry.motion import motion_from_parts
 from vlm3_ros.language.wordings import WORDINGS
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.depth import DEPTH, ask_depth
 from vlm3_ros.tasks.objects import OBJECTS, Direction, Quantity, Relation
 from vlm3_ros.tasks.pose import POSE
-from vlm3_ros.tasks.task import ask_together, find_task, model_views, true_pairs
+from vlm3_ros.tasks.task import ask_together, model_views, true_pairs
 
 CAMERA = PinholeCamera(160, 120, 150, 140, 80, 60)
 LIMITS = ImageLimits(32, 1024, 2**24)
 PIXELS = np.array([[3.0, 4.0], [100.0, 90.0]])
 BOXES = (1.0, 2.0, 40.0, 50.0), (60.0, 2.0, 140.0, 110.0)
 QUESTIONS = [Relation("left", *BOXES), Quantity("width", BOXES[1]), Direction(*BOXES)]
+
+TASKS: dict[str, Any] = {task.name: task for task in (DEPTH, POSE, CORRESPONDENCE, OBJECTS)}
 
 ASKED: dict[str, tuple[int, Any, Any, str]] = {
     "depth": (1, PIXELS, np.array([1.5, 30.0]), "depth"),
@@ -39,8 +42,7 @@ ASKED: dict[str, tuple[int, Any, Any, str]] = {
 @pytest.mark.parametrize("name", WORDINGS)
 @pytest.mark.parametrize("fit", ["scale", "pad"])
 def test_true_answers_are_read_back(name: str, fit: Any) -> None:
-    task = find_task(name)
-    assert task.name == name
+    task = TASKS[name]
     images, asked, truth, field = ASKED[name]
     prompts = exact_prompts()
     views = model_views(Profile(300.0, fit, prompts), LIMITS, [CAMERA] * images)
@@ -49,11 +51,6 @@ def test_true_answers_are_read_back(name: str, fit: Any) -> None:
     assert [text for text, _ in pairs] == [p.text for p in task.prompts(wording, views, asked)]
     result = task.read(wording, views, asked, [Answer(answer) for _, answer in pairs])
     np.testing.assert_allclose(np.array(getattr(result, field)), truth, rtol=1e-6, atol=1e-4)
-
-
-def test_there_is_no_task_of_another_name() -> None:
-    with pytest.raises(KeyError, match="views"):
-        find_task("views")
 
 
 class CountingEngine(TruthEngine):

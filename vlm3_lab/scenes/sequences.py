@@ -20,7 +20,7 @@ CLEARANCE = 0.45
 """Metres between the robot's centre and walls or things, at least."""
 
 
-class PathError(Vlm3Error):
+class DriveError(Vlm3Error):
     """No free path of the wanted length was found in a scene."""
 
 
@@ -50,7 +50,7 @@ def sample_path(
         max_speed: m/s.
 
     Raises:
-        PathError: if none is found, as in a scene that is too small or too full.
+        DriveError: if none is found, as in a scene that is too small or too full.
     """
     count, dt = round(duration * rate), 1 / rate
     for _ in range(2000):
@@ -74,7 +74,7 @@ def sample_path(
         ):
             break
     else:
-        raise PathError(f"no free path of {duration:g} s in a {scene.kind}")
+        raise DriveError(f"no free path of {duration:g} s in a {scene.kind}")
     T_world_base = np.tile(np.eye(4), (count, 1, 1))
     T_world_base[:, 0, 0] = T_world_base[:, 1, 1] = np.cos(yaws)
     T_world_base[:, 1, 0] = np.sin(yaws)
@@ -129,5 +129,5 @@ def sample_sequence(
         scene = sample_scene(rng, kind or KINDS[rng.integers(len(KINDS))])
         try:
             return Sequence(scene, camera, T_base_camera, sample_path(scene, rng, duration, rate))
-        except PathError:
+        except DriveError:
             continue

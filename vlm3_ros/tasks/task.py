@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import islice
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -30,7 +29,6 @@ from vlm3_ros.geometry.camera import (
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet, Wording
 from vlm3_ros.language.templates import PromptError
-from vlm3_ros.language.wordings import WORDINGS
 
 ImagePair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 CameraPair = tuple[PinholeCamera, PinholeCamera]
@@ -118,18 +116,6 @@ class Task(ABC, Generic[W, Asked, Truth, Result]):
         Raises:
             PromptError: if a true value cannot be worded.
         """
-
-
-def find_task(name: str) -> Task[Any, Any, Any, Any]:
-    """Return the task of a name: the constant of this name in the module of this name.
-
-    Raises:
-        KeyError: if there is no such task.
-    """
-    if name not in WORDINGS:
-        raise KeyError(name)
-    task: Task[Any, Any, Any, Any] = getattr(import_module(f"vlm3_ros.tasks.{name}"), name.upper())
-    return task
 
 
 def learned_wording(engine: Engine, task: Task[W, Any, Any, Any]) -> W:

@@ -151,7 +151,7 @@ RANGES = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, math.inf)
 
 
 @dataclass(frozen=True)
-class RangeError:
+class ErrorByDistance:
     """Errors of the answers about pixels whose true depth lies in [near, far), metres.
 
     `bias`: mean of (p - g) / g, positive if answers are too far. `abs_rel`: mean of |p - g| / g
@@ -167,7 +167,7 @@ class RangeError:
     pixels: Annotated[int, Metric("pixels", "d")]
 
 
-def errors_by_range(predicted: ArrayLike, truth: ArrayLike) -> list[RangeError]:
+def errors_by_range(predicted: ArrayLike, truth: ArrayLike) -> list[ErrorByDistance]:
     """Return the errors by true depth; ranges without an answer are left out.
 
     Args:
@@ -183,7 +183,7 @@ def errors_by_range(predicted: ArrayLike, truth: ArrayLike) -> list[RangeError]:
         off = (p - g)[chosen]
         relative, metres = off / g[chosen], np.abs(off)
         errors.append(
-            RangeError(
+            ErrorByDistance(
                 near,
                 far,
                 bias=float(relative.mean()),

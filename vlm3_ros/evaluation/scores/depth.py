@@ -16,8 +16,8 @@ from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
 from vlm3_ros.evaluation.metrics.depth import (
     DepthMetrics,
+    ErrorByDistance,
     Guess,
-    RangeError,
     constant_baseline,
     depth_metrics,
     errors_by_range,
@@ -94,7 +94,7 @@ class DepthScores(Scores):
     model: DepthMetrics
     constant: Guess
     row: Guess
-    by_range: list[RangeError]
+    by_range: list[ErrorByDistance]
     views: tuple[ScoredView, ...]
     by_view: tuple[DepthMetrics, ...] = field(repr=False)
 
@@ -219,7 +219,7 @@ def depth_scores(views: Sequence[ScoredView]) -> DepthScores:
     )
 
 
-def _range_text(error: RangeError) -> str:
+def _range_text(error: ErrorByDistance) -> str:
     if math.isfinite(error.far):
         return f"{error.near:g} to {error.far:g} m"
     return f"over {error.near:g} m"
