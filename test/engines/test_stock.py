@@ -6,6 +6,8 @@ import pytest
 from vlm3_lab.studies.bench.stock import ask_batched, ask_naive, ask_packed
 from vlm3_ros.engines.transformers import LoadedModel
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 12
 
 

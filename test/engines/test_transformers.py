@@ -18,6 +18,8 @@ from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = load_prompt_set("vlm3")
 LENGTH = 12
 

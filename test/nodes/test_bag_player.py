@@ -31,6 +31,8 @@ from vlm3_ros.messages.motions import tf_message
 from vlm3_ros.nodes.bag_player import BagPlayer
 from vlm3_ros.ros.running import spinning
 
+pytestmark = pytest.mark.slow
+
 START = 1_700_000_000_000_000_000
 STEP = 50_000_000  # ns
 FRAMES = 10

@@ -24,6 +24,8 @@ from vlm3_ros.engines.base import load_profile
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 
+pytestmark = pytest.mark.slow
+
 CONFIG = TrainConfig(
     shape={
         "vision_hidden": 32,
