@@ -121,11 +121,11 @@ def _of_bag(engine: Engine, pair_engine: Engine, options: argparse.Namespace) ->
 
 def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
     from vlm3_lab.studies.figure import asked_pair, cloud_frame
+    from vlm3_lab.studies.tasks.pairs import Evaluation as PairEvaluation
     from vlm3_ros.cli.ask_objects import questions_about, rectified_box
     from vlm3_ros.cli.photos import read_shot
     from vlm3_ros.evaluation.metrics.objects import Asked
     from vlm3_ros.evaluation.pictures.object import ObjectFrame
-    from vlm3_ros.evaluation.scores.pairs import knows_pairs
     from vlm3_ros.language.wordings.objects import RELATIONS
     from vlm3_ros.tasks.objects import ask_objects
 
@@ -136,7 +136,7 @@ def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace)
         for name, shot in zip(names, shots, strict=True)
     ]
     pairs, objects = [], []
-    asks_pairs = knows_pairs(pair_engine)
+    asks_pairs = PairEvaluation.is_learned(pair_engine)
     for one, other in itertools.pairwise(range(len(shots))) if asks_pairs else ():
         first, second = shots[one], shots[other]
         images, cameras = (first.image, second.image), (first.camera, second.camera)

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.studies.tasks.depth import evaluation_view
+from vlm3_lab.studies.tasks.objects import Evaluation as ObjectEvaluation
 from vlm3_lab.studies.tasks.objects import evaluate_objects, object_frame
+from vlm3_lab.studies.tasks.pairs import Evaluation as PairEvaluation
 from vlm3_lab.studies.tasks.pairs import evaluate_pairs, pair_frame
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import BagError
@@ -27,8 +29,6 @@ from vlm3_ros.evaluation.metrics.depth import abs_rel, within_delta
 from vlm3_ros.evaluation.pictures.cloud import CloudFrame, draw_clouds
 from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
-from vlm3_ros.evaluation.scores.objects import knows_objects
-from vlm3_ros.evaluation.scores.pairs import knows_pairs
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
@@ -149,10 +149,10 @@ def synthetic_figure(
         name = f"{view.kind} {index}"
         clouds.append(cloud_frame(engine, name, view.image, view.camera, view.depth, view_focal))
     pairs, objects = [], []
-    if knows_pairs(pair_engine):
+    if PairEvaluation.is_learned(pair_engine):
         scored = evaluate_pairs(pair_engine, count, seed).pairs
         pairs = [pair_frame(seed, f"seed {seed}", scored[index]) for index in shown]
-    if knows_objects(engine):
+    if ObjectEvaluation.is_learned(engine):
         views = evaluate_objects(engine, count, seed, _QUESTIONS).overall.views
         objects = [object_frame(seed, f"seed {seed}", views[index]) for index in shown]
     return clouds, pairs, objects
@@ -197,7 +197,7 @@ def bag_figure(
                 engine, f"{seconds:.1f} s", frame.image, frame.camera, frame.depth, view_focal
             )
         )
-        if one != other and knows_pairs(pair_engine):
+        if one != other and PairEvaluation.is_learned(pair_engine):
             title = f"{seconds:.1f} s and {(other - one) / 1e9:.1f} s later"
             pairs.append(_bag_pair(pair_engine, title, frame, frames[other], source))
     return clouds, pairs

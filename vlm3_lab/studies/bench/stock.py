@@ -110,7 +110,7 @@ def _ask_pack(
     )
     behind = int(start.max()) + 1
     positions = torch.cat([start, _text_positions(behind + steps[prefix:], model.device)], -1)
-    cache = DynamicCache(config=model.config)
+    cache = cache_argument(model, DynamicCache(config=model.config))
     output = model.model(
         input_ids=ids,
         mm_token_type_ids=types,
@@ -118,7 +118,7 @@ def _ask_pack(
         image_grid_thw=grid,
         position_ids=positions,
         attention_mask=_mask(owners, steps, len(steps), model),
-        **cache_argument(model, cache),
+        **cache,
         use_cache=True,
     )
     hidden = output.last_hidden_state[0, prefix + lengths.cumsum() - 1]
@@ -139,7 +139,7 @@ def _ask_pack(
             input_ids=torch.from_numpy(tokens)[None].to(model.device),
             position_ids=_text_positions(behind + steps[-len(alive) :], model.device),
             attention_mask=_mask(owners, steps, len(alive), model),
-            **cache_argument(model, cache),
+            **cache,
             use_cache=True,
         )
         hidden = output.last_hidden_state[0]

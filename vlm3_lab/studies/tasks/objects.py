@@ -111,7 +111,7 @@ def evaluate_objects(
     Views are those of `evaluation_objects(seed, 0 .. count - 1)`.
 
     Args:
-        engine: answers; `knows_objects` must hold.
+        engine: answers; `Evaluation.is_learned` must hold.
         count: number of views.
         seed: any integer from 0 up.
         questions: asked about each view at most.

@@ -156,7 +156,7 @@ def evaluate_pairs(
     pass.
 
     Args:
-        engine: answers; `knows_pairs` must hold.
+        engine: answers; `Evaluation.is_learned` must hold.
         count: number of pairs.
         seed: any integer from 0 up.
         matches: pixels asked in each pair.

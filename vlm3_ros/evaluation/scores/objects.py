@@ -173,11 +173,6 @@ class ObjectScores(Scores):
         )
 
 
-def knows_objects(engine: Engine) -> bool:
-    """Return whether a checkpoint learned about objects."""
-    return "objects" in engine.profile.prompts.wordings
-
-
 def score_objects(engine: Engine, sample: ObjectSample) -> ScoredObjects:
     """Ask all questions of a sample.
 

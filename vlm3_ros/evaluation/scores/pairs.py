@@ -72,11 +72,6 @@ class ScoredPair:
         return self.motion.group
 
 
-def knows_pairs(engine: Engine) -> bool:
-    """Return whether a checkpoint learned both relative pose and correspondence."""
-    return {"pose", "correspondence"} <= engine.profile.prompts.wordings.keys()
-
-
 def score_pair(engine: Engine, sample: PairSample) -> ScoredPair:
     """Ask for the motion and all matches of a sample in one pass, and run classical vision on it.
 
