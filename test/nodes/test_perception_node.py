@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
-from geometry_msgs.msg import Point, PointStamped
+from geometry_msgs.msg import Point, PointStamped, PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosbags.image import image_to_cvimage
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
 from truth import record_truth
 
 from vlm3_lab.scenes.sequences import sample_sequence
@@ -54,11 +55,13 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
     peer = Node("peer", namespace="both")
     try:
         depths: list[Image] = []
+        poses: list[PoseStamped] = []
         odometry: list[Odometry] = []
         points: list[PointStamped] = []
-        # pose_node publishes a motion only once. Subscriptions are announced in this order, so the
-        # first depth shows that the nodes know the subscription to odom.
+        # pose_node publishes a pose only once. Subscriptions are announced in this order, so the
+        # first depth shows that the nodes know the subscriptions to pose and odom.
         peer.create_subscription(PointStamped, "clicked_point", points.append, 20)
+        peer.create_subscription(PoseStamped, "pose", poses.append, 20)
         peer.create_subscription(Odometry, "odom", odometry.append, 20)
         peer.create_subscription(Image, "depth/image_rect", depths.append, 20)
         clicks = peer.create_publisher(PointStamped, "clicked_pixel", 5)
@@ -66,9 +69,9 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
         infos = peer.create_publisher(CameraInfo, "camera_info", 5)
         start = bench.now()
 
-        def send_until(index: int, topic: list) -> None:
+        def send_until(index: int, topic: list, delay: float = 0.0) -> None:
             """Send a view until its stamp is answered; a node skips a repeated one."""
-            stamp = round(start + index * 0.1, 6)
+            stamp = round(start + index * 0.1 + delay, 6)
 
             def answered() -> bool:
                 message = bench.rgb_message(stamp, views[index].image)
@@ -80,7 +83,13 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
             bench.wait_until(answered, f"an answer about view {index}", log.read_text)
 
         send_until(0, depths)
-        bench.wait_until(lambda: peer.count_publishers("odom"), "discovery of odom", log.read_text)
+        for topic in ("pose", "odom"):
+            bench.wait_until(lambda t=topic: peer.count_publishers(t), topic, log.read_text)
+        # pose_node may have seen view 0 before or not: make it the origin, whatever came before.
+        reset = peer.create_client(Trigger, "pose_node/reset")
+        assert reset.wait_for_service(600)
+        rclpy.spin_until_future_complete(peer, reset.call_async(Trigger.Request()), timeout_sec=600)
+        send_until(0, poses, delay=0.01)
         for index in (1, 2):
             send_until(index, odometry)
             send_until(index, depths)
