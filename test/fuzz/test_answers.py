@@ -15,7 +15,8 @@ from fuzzing import attempt, damaged, damaged_text, scratch_file
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vlm3_ros.engines.base import Answer, EngineError, parse_profile
+from vlm3_ros.engines.base import Answer, EngineError
+from vlm3_ros.engines.profiles import parse_profile
 from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings

@@ -15,10 +15,9 @@ from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
     UnifiedCamera,
-    pixels_from_text,
-    text_coordinates,
     unify_focal,
 )
+from vlm3_ros.geometry.text_coordinates import pixels_from_text, text_coordinates
 
 QWEN = ImageLimits(multiple=32, min_pixels=65_536, max_pixels=16_777_216)
 TINY = ImageLimits(multiple=32, min_pixels=1_024, max_pixels=65_536)
