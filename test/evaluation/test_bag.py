@@ -18,7 +18,7 @@ from drives import (
     write_drive,
 )
 from rosbags.convert.converter import convert
-from truth import TruthEngine
+from truth import TruthEngine, for_all_tasks
 
 from vlm3_lab.scenes import sample_view
 from vlm3_ros.bags.writing import write_bag
@@ -53,7 +53,7 @@ def evaluated(bag: Path, engine: Engine | None = None, **chosen: object) -> BagE
     """With true answers if no engine is given."""
     with bag_source(bag, **chosen) as source:
         engine = engine or truth_engine(source)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         return evaluate_answers(source, engine.name, "offline", answers)
 
 
@@ -246,7 +246,7 @@ def test_frames_that_the_model_cannot_answer_are_wrong(drive: Path, tmp_path: Pa
     with bag_source(drive) as source:
         engine = truth_engine(source)
         engine.limits = replace(engine.limits, min_pixels=2**20, max_pixels=2**20 + 1)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         evaluation = evaluate_answers(source, engine.name, "offline", answers)
     assert (answers.frames, answers.answered) == (FRAMES, [])
     assert answers.failed.total() == FRAMES
@@ -303,7 +303,7 @@ def test_broken_images_and_depth_are_left_out_with_a_note(tmp_path: Path) -> Non
             for f in (first, last)
         ]
         engine = TruthEngine(known)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         evaluation = evaluate_answers(source, engine.name, "offline", answers)
     assert answers.answered == [0, 2]
     assert evaluation.scores.depth.model.images == 1
@@ -323,7 +323,9 @@ def test_progress_counts_all_images_of_the_bag(drive: Path, engine: Engine) -> N
     told: list[tuple[int, int]] = []
     with bag_source(drive) as source:
         frames = counted(source.frames, lambda done: told.append((done, source.images)))
-        answers = ask_about_frames(engine, engine, at_rate(frames, 2.5), source.T_base_camera)
+        answers = ask_about_frames(
+            for_all_tasks(engine), at_rate(frames, 2.5), source.T_base_camera
+        )
         assert answers.frames == FRAMES / 2
         evaluate_answers(
             source, "truth", "offline", answers, lambda done, total: told.append((done, total))

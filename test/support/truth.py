@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from vlm3_lab.scenes.seen_objects import (
     relation_holds,
     seen_objects,
 )
-from vlm3_ros.engines.base import Answer, Profile
+from vlm3_ros.engines.base import Answer, Engine, Profile
 from vlm3_ros.engines.images import check_images, image_digest
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import (
@@ -43,6 +43,7 @@ from vlm3_ros.language.wordings.correspondence import CorrespondenceWording, cor
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 from vlm3_ros.language.wordings.objects import BOX, ObjectsWording, hour_answer, metres_answer
 from vlm3_ros.language.wordings.pose import PoseWording, pose_answers, pose_questions
+from vlm3_ros.paths import Task
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.objects import length_scale
 from vlm3_ros.tasks.two_view import ask_pair
@@ -220,6 +221,11 @@ class TruthEngine:
         seen = pixels_from_text(text_xy, view.width, view.height, self.profile.prompts.text_range)
         # Grids have half pixels: keep them exact, so that they round as in the question.
         return np.round(unified.to_source(seen), 3)
+
+
+def for_all_tasks(engine: Engine) -> dict[str, Engine]:
+    """One engine for every task."""
+    return dict.fromkeys(get_args(Task), engine)
 
 
 def record_truth(

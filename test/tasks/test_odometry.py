@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from truth import TruthEngine, exact_prompts
+from truth import TruthEngine, exact_prompts, for_all_tasks
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
 from vlm3_lab.scenes.views import View
@@ -50,7 +50,7 @@ def drive() -> Drive:
 
 def odometry_of(drive: Drive, engine=None, **settings) -> VisualOdometry:
     return VisualOdometry(
-        engine or TruthEngine(drive.views),
+        for_all_tasks(engine or TruthEngine(drive.views)),
         drive.sequence.T_base_camera,
         OdometrySettings(**settings),
     )

@@ -51,6 +51,16 @@ def authors_checkpoints() -> dict[str, str]:
     return {data["checkpoint"]: name for name, data in found if "checkpoint" in data}
 
 
+@lru_cache
+def learned_by(task: str) -> tuple[str, ...]:
+    """Return the hub ids of the authors' checkpoints that learned a task, by its name."""
+    return tuple(
+        hub_id
+        for hub_id, name in authors_checkpoints().items()
+        if task in shipped_profile(name).prompts.wordings
+    )
+
+
 def choose_profile(setting: str, model: str, folder: Path | None = None) -> tuple[Profile, str]:
     """Choose what a checkpoint was trained for.
 

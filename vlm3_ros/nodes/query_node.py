@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from typing_extensions import override
 
+from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.nodes.detected_objects import DetectedObjects
 from vlm3_ros.nodes.query_images import QueryImages
@@ -18,10 +19,16 @@ from vlm3_ros.nodes.questions import Questions
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
+from vlm3_ros.tasks.depth import DEPTH
+from vlm3_ros.tasks.learned import check_not_swapped, unlearned
+from vlm3_ros.tasks.objects import OBJECTS
 
 
 class QueryNode(CameraModelNode):
     """Answers clicks and questions about the images of a camera, and locates detected objects.
+
+    One model answers about pixels, and the same or another one about objects and in free text. If
+    one of both tasks was not learned, its questions are refused.
 
     Subscribers:
         image (sensor_msgs/Image): the camera, any colour encoding
@@ -51,6 +58,7 @@ class QueryNode(CameraModelNode):
     """
 
     parameters: QueryParameters
+    tasks = ("depth", "objects")
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
         super().__init__("query_node", QueryParameters, engine_loader, **node_arguments)
@@ -61,6 +69,18 @@ class QueryNode(CameraModelNode):
         self.images = QueryImages(self, parameters)
         self.objects = DetectedObjects(self, parameters, self.images)
         self.questions = Questions(self, parameters, self.images, self.objects)
+
+    @override
+    def check_models(self) -> None:
+        depth, objects = (self.model.engines[task] for task in ("depth", "objects"))
+        check_not_swapped((depth, DEPTH), (objects, OBJECTS))
+        reasons = [unlearned(depth, DEPTH), unlearned(objects, OBJECTS)]
+        chosen = [self.parameters.depth_model, self.parameters.object_model]
+        for reason, is_chosen in zip(reasons, chosen, strict=True):
+            if reason and (is_chosen or all(reasons)):
+                raise EngineError(reason)
+        for reason in filter(None, reasons):
+            self.get_logger().info(f"questions about the rest are refused: {reason}")
 
     @override
     def create_outputs(self) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlm3_ros.engines.base import Answer, Engine, EngineError, Profile
+from vlm3_ros.engines.profiles import learned_by
+from vlm3_ros.engines.settings import model_setting
 from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
@@ -130,8 +132,10 @@ def learned_wording(engine: Engine, task: Task[W, Any, Any, Any]) -> W:
     try:
         return engine.profile.prompts[task.wording]
     except PromptError as error:
+        example = "".join(f", such as {hub_id}" for hub_id in learned_by(task.name)[:1])
         raise EngineError(
-            f"{engine.name} did not learn {task.title}: its {error}; choose a checkpoint that did"
+            f"{engine.name} did not learn {task.title}: its {error}; set "
+            f"{model_setting(task.name)} to a checkpoint that did{example}"
         ) from None
 
 
