@@ -55,7 +55,7 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport:
     needed = [estimate_memory(one.model, choose_dtype(one)) for one in models]
     total = sum(filter(None, needed))
     parts = [
-        f"{_short_name(one.model)} {_size(size) if size else 'is not downloaded yet'}"
+        f"{_short_name(one.model)} {_size(size) if size else _absence(one.model)}"
         for one, size in zip(models, needed, strict=True)
     ]
     text = (
@@ -74,6 +74,11 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport:
 def _short_name(model: str) -> str:
     path = Path(model).expanduser()
     return path.resolve().name if path.is_dir() else path.name
+
+
+def _absence(model: str) -> str:
+    is_folder = Path(model).expanduser().is_dir()
+    return "is not complete" if is_folder else "is not downloaded yet"
 
 
 def _size(count: int) -> str:

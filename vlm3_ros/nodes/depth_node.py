@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -24,7 +25,7 @@ from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.frame_depth import FrameDepth, ask_frame_depth
-from vlm3_ros.tasks.task import learned_wording
+from vlm3_ros.tasks.task import Model, learned_wording
 
 
 class DepthNode(CameraModelNode):
@@ -71,8 +72,8 @@ class DepthNode(CameraModelNode):
         self._answer_counts: dict[str, int] = {}
 
     @override
-    def check_models(self) -> None:
-        learned_wording(self.model.engines["depth"], DEPTH)
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        learned_wording(models["depth"], DEPTH)
 
     @override
     def create_outputs(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from vlm3_ros.tasks.odometry import (
     check_learned,
     unlearned_matches,
 )
+from vlm3_ros.tasks.task import Model
 
 TF_DEPTH = 100
 """Queue depth of /tf for slow listeners, as in tf2_ros."""
@@ -106,11 +108,9 @@ class PoseNode(CameraModelNode):
         return {task: one for task, one in every.items() if one in asked}
 
     @override
-    def check_models(self) -> None:
-        self._no_matches = unlearned_matches(self.model.engines)
-        check_learned(self.model.engines, self._odometry_settings())
-        if shortcoming := self.shortcoming():
-            self.get_logger().warning(shortcoming)
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        settings = self.parameters.odometry_settings()
+        check_learned(models, settings.without_matches() if unlearned_matches(models) else settings)
 
     @override
     def shortcoming(self) -> str:
@@ -121,6 +121,9 @@ class PoseNode(CameraModelNode):
     @override
     def create_outputs(self) -> None:
         parameters = self.parameters
+        self._no_matches = unlearned_matches(self.model.engines)
+        if shortcoming := self.shortcoming():
+            self.get_logger().warning(shortcoming)
         if given_mount(parameters) is None and self._frame_tree is None:
             try:
                 self._frame_tree = FrameTree(self)

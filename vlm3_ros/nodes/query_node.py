@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -22,6 +23,7 @@ from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.learned import check_not_swapped, unlearned
 from vlm3_ros.tasks.objects import OBJECTS
+from vlm3_ros.tasks.task import Model
 
 
 class QueryNode(CameraModelNode):
@@ -71,19 +73,18 @@ class QueryNode(CameraModelNode):
         self.questions = Questions(self, parameters, self.images, self.objects)
 
     @override
-    def check_models(self) -> None:
-        depth, objects = (self.model.engines[task] for task in ("depth", "objects"))
-        check_not_swapped((depth, DEPTH), (objects, OBJECTS))
-        reasons = [unlearned(depth, DEPTH), unlearned(objects, OBJECTS)]
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        check_not_swapped((models["depth"], DEPTH), (models["objects"], OBJECTS))
+        reasons = _unlearned(models)
         chosen = [self.parameters.depth_model, self.parameters.object_model]
         for reason, is_chosen in zip(reasons, chosen, strict=True):
             if reason and (is_chosen or all(reasons)):
                 raise EngineError(reason)
-        for reason in filter(None, reasons):
-            self.get_logger().info(f"questions about the rest are refused: {reason}")
 
     @override
     def create_outputs(self) -> None:
+        for reason in filter(None, _unlearned(self.model.engines)):
+            self.get_logger().info(f"such questions are refused: {reason}")
         self.questions.create_outputs()
         self.objects.create_outputs()
 
@@ -114,6 +115,11 @@ class QueryNode(CameraModelNode):
     @override
     def statuses(self) -> list[DiagnosticStatus]:
         return [self.images.status(), self.questions.status(), *self.objects.statuses()]
+
+
+def _unlearned(models: Mapping[str, Model]) -> list[str]:
+    """Why questions about pixels, and about objects, are refused; each empty if they are not."""
+    return [unlearned(models["depth"], DEPTH), unlearned(models["objects"], OBJECTS)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from typing_extensions import override
 
+from vlm3_ros.engines.known import known_model
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.memory import report_memory
 from vlm3_ros.engines.settings import EngineSettings, task_settings
@@ -37,6 +38,7 @@ from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameter_changes import apply_change, judge_change
 from vlm3_ros.ros.parameters import declare_parameters
 from vlm3_ros.ros.worker import Item, QueueWorker
+from vlm3_ros.tasks.task import Model
 
 _QOS_OVERRIDES = (
     QoSPolicyKind.HISTORY,
@@ -111,8 +113,11 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._is_made = True
 
     @abstractmethod
-    def check_models(self) -> None:
-        """Check that the loaded models learned what the node asks. Called in configuring.
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        """Check that models learned what the node asks, before and after they are loaded.
+
+        Args:
+            models: by the name of their task.
 
         Raises:
             EngineError: if one did not.
@@ -238,9 +243,11 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._is_configured = True
         self._fault = None
         try:
+            settings = self.models()
+            self._check_known(settings)
             self._report_memory()
-            self.model.load(self.models())
-            self.check_models()
+            self.model.load(settings)
+            self.check_models(self.model.engines)
             self.create_outputs()
             for worker in self._workers:
                 worker.start()
@@ -299,6 +306,13 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._autostart.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+
+    def _check_known(self, settings: Mapping[str, EngineSettings]) -> None:
+        """Check models before they are downloaded or loaded, if all are known."""
+        known = {one: known_model(one) for one in settings.values()}
+        models = {task: model for task, one in settings.items() if (model := known[one])}
+        if len(models) == len(settings):
+            self.check_models(models)
 
     def _report_memory(self) -> None:
         """Log what the models of all siblings take together, once before the first one loads."""

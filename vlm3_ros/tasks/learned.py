@@ -5,23 +5,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.settings import model_setting
-from vlm3_ros.tasks.task import Task, learned_wording
+from vlm3_ros.tasks.task import Model, Task, learned_wording
 
-Asked = tuple[Engine, Task[Any, Any, Any, Any]]
+Asked = tuple[Model, Task[Any, Any, Any, Any]]
 """A model and what it is to be asked."""
 
 
-def has_learned(engine: Engine, task: Task[Any, Any, Any, Any]) -> bool:
+def has_learned(model: Model, task: Task[Any, Any, Any, Any]) -> bool:
     """Whether a model learned a task."""
-    return task.name in engine.profile.prompts.wordings
+    return task.name in model.profile.prompts.wordings
 
 
-def unlearned(engine: Engine, task: Task[Any, Any, Any, Any]) -> str:
+def unlearned(model: Model, task: Task[Any, Any, Any, Any]) -> str:
     """Say that a model did not learn a task, and which setting helps; empty if it did."""
     try:
-        learned_wording(engine, task)
+        learned_wording(model, task)
     except EngineError as error:
         return str(error)
     return ""
@@ -33,10 +33,10 @@ def check_not_swapped(one: Asked, other: Asked) -> None:
     Raises:
         EngineError: naming both models and their settings.
     """
-    (engine1, task1), (engine2, task2) = one, other
-    learned = [[has_learned(engine, task) for task in (task1, task2)] for engine, _ in (one, other)]
+    (model1, task1), (model2, task2) = one, other
+    learned = [[has_learned(model, task) for task in (task1, task2)] for model, _ in (one, other)]
     if learned == [[False, True], [True, False]]:
         raise EngineError(
             f"{model_setting(task1.name)} (or model) and {model_setting(task2.name)} seem to be "
-            f"swapped: {engine1.name} learned {task2.title}, and {engine2.name} {task1.title}"
+            f"swapped: {model1.name} learned {task2.title}, and {model2.name} {task1.title}"
         )

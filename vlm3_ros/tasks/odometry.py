@@ -36,7 +36,14 @@ from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
 from vlm3_ros.tasks.learned import check_not_swapped, unlearned
 from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
-from vlm3_ros.tasks.task import CameraPair, ImagePair, Task, learned_wording, model_view
+from vlm3_ros.tasks.task import (
+    CameraPair,
+    ImagePair,
+    Model,
+    Task,
+    learned_wording,
+    model_view,
+)
 from vlm3_ros.tasks.two_view import ask_pair, assumed_uncertainty
 from vlm3_ros.tasks.verification import (
     INLIER,
@@ -196,18 +203,18 @@ class _Latest:
     pose: ChainedPose
 
 
-def check_learned(engines: Mapping[str, Engine], settings: OdometrySettings) -> None:
+def check_learned(models: Mapping[str, Model], settings: OdometrySettings) -> None:
     """Check that models learned what odometry asks.
 
     Args:
-        engines: by the name of their task.
+        models: by the name of their task.
         settings: what is asked.
 
     Raises:
         EngineError: if one did not, or is missing; says which setting avoids the question.
     """
-    pose = engines[POSE.name]
-    if match := engines.get(CORRESPONDENCE.name):
+    pose = models[POSE.name]
+    if match := models.get(CORRESPONDENCE.name):
         check_not_swapped((pose, POSE), (match, CORRESPONDENCE))
     learned_wording(pose, POSE)
     asked: tuple[tuple[Task[Any, Any, Any, Any], str], ...] = (
@@ -217,23 +224,23 @@ def check_learned(engines: Mapping[str, Engine], settings: OdometrySettings) -> 
     for task, remedy in asked:
         if task.name not in settings.tasks:
             continue
-        if task.name not in engines:
+        if task.name not in models:
             raise EngineError(
                 f"the model for {task.title} was not loaded, since it was not needed: configure "
                 f"the node again, or {remedy}"
             )
-        if reason := unlearned(engines[task.name], task):
+        if reason := unlearned(models[task.name], task):
             raise EngineError(f"{reason}, or {remedy}")
 
 
-def unlearned_matches(engines: Mapping[str, Engine]) -> str:
+def unlearned_matches(models: Mapping[str, Model]) -> str:
     """Say why the model for motions cannot answer for matches, too; empty if it can.
 
     Also empty if another model answers for matches, since that one must have learned them.
     """
-    if engines.get(CORRESPONDENCE.name) is not engines[POSE.name]:
+    if models.get(CORRESPONDENCE.name) is not models[POSE.name]:
         return ""
-    reason = unlearned(engines[POSE.name], CORRESPONDENCE)
+    reason = unlearned(models[POSE.name], CORRESPONDENCE)
     return f"{reason}, or ask none (match_rows: 0)" if reason else ""
 
 
