@@ -52,9 +52,13 @@ def test_nothing_is_downloaded(monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", forbidden)
-    ((text, fits),) = report_memory([ONE, replace(ONE, model="facebook/VLM3-pose")])
+    missing = [replace(ONE, model=f"facebook/VLM3-{name}") for name in ("pose", "corr")]
+    ((text, fits),) = report_memory([ONE, missing[0]])
     assert fits
-    assert text.endswith(" MB, VLM3-pose is not downloaded yet")
+    assert re.fullmatch(
+        r"2 models, at least (\d+ MB) of .*: vlm3-tiny \1, VLM3-pose is not downloaded yet", text
+    )
+    assert report_memory(missing) == []
 
 
 def test_a_folder_without_its_weights(tmp_path):

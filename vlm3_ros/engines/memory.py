@@ -43,23 +43,27 @@ def report_memory(settings: Iterable[EngineSettings]) -> list[MemoryReport]:
             (device, [one for one, its in zip(models, devices, strict=True) if its == device])
             for device in dict.fromkeys(devices)
         ]
-        return [_report(device, models) for device, models in on_device if len(models) > 1]
+        reports = [_report(device, models) for device, models in on_device if len(models) > 1]
+        return [report for report in reports if report]
     except (EngineError, ImportError, RuntimeError):
         return []
 
 
-def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport:
+def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport | None:
     from vlm3_ros.engines.checkpoint import choose_dtype, estimate_memory, free_memory
 
     free = free_memory(device)
     needed = [estimate_memory(one.model, choose_dtype(one)) for one in models]
-    total = sum(filter(None, needed))
+    known = [size for size in needed if size]
+    if not known:
+        return None
+    total, least = sum(known), "about" if len(known) == len(models) else "at least"
     parts = [
         f"{_short_name(one.model)} {_size(size) if size else _absence(one.model)}"
         for one, size in zip(models, needed, strict=True)
     ]
     text = (
-        f"{len(models)} models, about {_size(total)} of {_size(free)} free memory on {device}: "
+        f"{len(models)} models, {least} {_size(total)} of {_size(free)} free memory on {device}: "
         f"{', '.join(parts)}"
     )
     if total <= free:
