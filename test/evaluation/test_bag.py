@@ -22,7 +22,7 @@ from truth import TruthEngine, for_all_tasks
 
 from vlm3_lab.scenes import sample_view
 from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.bag.answers import BagAnswers, ask_about_frames, at_rate
 from vlm3_ros.evaluation.bag.evaluate import (
@@ -230,6 +230,33 @@ def test_a_checkpoint_that_learned_depth_only_is_scored_on_depth(
     assert content["depth"]["delta1"] == 1
     assert set(content["left_out"]) == {"pose", "correspondence", "odometry", "trajectory"}
     assert all("did not learn relative pose" in why for why in content["left_out"].values())
+
+
+def test_a_checkpoint_that_learned_motion_only_is_scored_on_motion(
+    drive: Path, engine: Engine, tmp_path: Path
+) -> None:
+    with bag_source(drive) as source:
+        motion_only = truth_engine(source)
+        prompts = motion_only.profile.prompts.without("depth", "objects", "correspondence")
+        motion_only.profile = replace(motion_only.profile, prompts=prompts)
+        engines = for_all_tasks(motion_only)
+        answers = ask_about_frames(engines, source.frames, source.T_base_camera)
+        evaluation = evaluate_answers(source, "VLM3-pose", "offline", answers)
+        write_evaluation(evaluation, tmp_path)
+    content = result_json(bag_result(evaluation))
+    assert content["pose"]["auc3"] == 1
+    assert evaluation.scores.trajectory.ape.translation_m.max < 1e-6
+    assert set(content["left_out"]) == {"depth", "correspondence", "occupancy"}
+    assert "set depth_model to a checkpoint that did" in content["left_out"]["depth"]
+
+
+def test_a_checkpoint_that_learned_neither_depth_nor_motion(drive: Path) -> None:
+    with bag_source(drive) as source:
+        engine = truth_engine(source)
+        prompts = engine.profile.prompts.without("depth", "pose")
+        engine.profile = replace(engine.profile, prompts=prompts)
+        with pytest.raises(EngineError, match=r"did not learn metric depth.*learn relative pose"):
+            ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
 
 
 def test_motion_is_accepted_without_matches(drive: Path, engine: Engine) -> None:

@@ -97,7 +97,7 @@ def ask_about_frames(
     settings: OdometrySettings | None = None,
     view_focal: float | None = None,
 ) -> BagAnswers:
-    """Ask for depth on a grid, and for the motion if the model learned it.
+    """Ask for depth on a grid and for the motion, each if its model learned it.
 
     A frame that cannot be answered is counted as failed, with unanswered depths.
 
@@ -108,17 +108,27 @@ def ask_about_frames(
         settings: of the odometry; those of pose_node by default.
         view_focal: focal length at which images enter the model for depth, px; None for the
             checkpoint's own.
+
+    Raises:
+        EngineError: if neither depth nor motion was learned.
     """
     answers = BagAnswers()
     depth_settings = FrameDepthSettings(*GRID, view_focal=view_focal)
     odometry = _odometry(engines, T_base_camera, settings or OdometrySettings(), answers)
+    if reason := unlearned(engines[DEPTH.name], DEPTH):
+        if odometry is None:
+            raise EngineError(f"{reason}; {answers.left_out['pose']}")
+        answers.left_out["depth"] = reason
     for frame in frames:
         answers.frames += 1
-        answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
+        asks_depth = "depth" not in answers.left_out
+        if asks_depth:
+            answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
         try:
-            with _timed(answers, "depth"):
-                depth = ask_frame_depth(engines[DEPTH.name], frame, depth_settings).depth
-            answers.depths[frame.stamp_ns] = depth.astype(float)
+            if asks_depth:
+                with _timed(answers, "depth"):
+                    depth = ask_frame_depth(engines[DEPTH.name], frame, depth_settings).depth
+                answers.depths[frame.stamp_ns] = depth.astype(float)
             if odometry is not None:
                 with _timed(answers, "pose"):
                     step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
