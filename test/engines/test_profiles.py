@@ -235,10 +235,10 @@ def test_profile_that_does_not_exist_is_an_error(tmp_path):
 
 def test_conventions_fit_on_a_line():
     assert conventions(shipped_profile("vlm3-corr")) == (
-        "images at a longest side of 1024 px, coordinates from 0 to 999, wording vlm3-corr, answers "
-        "about correspondence"
+        "images at a longest side of 1024 px, coordinates from 0 to 999, wording vlm3-corr, "
+        "answers about correspondence"
     )
     assert conventions(shipped_profile("vlm3-object")) == (
-        "images at a focal length of 1000 px by fx, coordinates from 0 to 999, wording vlm3-object, "
-        "answers about objects"
+        "images at a focal length of 1000 px by fx, coordinates from 0 to 999, wording "
+        "vlm3-object, answers about objects"
     )

@@ -139,7 +139,7 @@ COMPLETIONS = (
 def engine_of_a_server() -> tuple[RemoteEngine, list[httpx.Response]]:
     """An engine without a connection: its server returns the response in the list."""
     responses: list[httpx.Response] = []
-    settings = EngineSettings("model", "openai", base_url="http://server/v1")
+    settings = EngineSettings("model", "openai", profile="vlm3", base_url="http://server/v1")
     engine = load_remote_engine(settings)
     transport = httpx.MockTransport(lambda request: responses[0])
     engine._client._http = httpx.AsyncClient(transport=transport)
