@@ -58,7 +58,6 @@ def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
     check_name(settings.profile, settings.model)
     progress(f"checking {settings.model}")
     checked = preflight(settings, progress)
-    progress(f"loading {checked}")
     return load_transformers_engine(settings, checked, progress)
 
 

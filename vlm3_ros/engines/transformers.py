@@ -98,7 +98,7 @@ def load_transformers_engine(
     Args:
         settings: which model, where and how.
         checked: of the checkpoint.
-        progress: receives one line about the checkpoint's conventions.
+        progress: receives a line about the checkpoint's conventions, and one about its size.
 
     Raises:
         EngineError: if its files do not fit together, or nothing says what it was trained for.
@@ -120,6 +120,7 @@ def load_model(
     profile, reason = choose_profile(settings.profile, settings.model, folder)
     name = folder.name if Path(settings.model).is_dir() else settings.model
     progress(f"{name}: {conventions(profile)} ({reason})")
+    progress(f"loading {checked}")
     attention = settings.attn_implementation
     try:
         with _quiet_transformers():
