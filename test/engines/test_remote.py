@@ -28,18 +28,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vlm3_ros.engines import forms as learning
 from vlm3_ros.engines.base import EngineError, Profile
-from vlm3_ros.engines.forms import CHECK_EVERY
 from vlm3_ros.engines.images import QWEN3_VL_LIMITS
 from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.engines.remote import client
+from vlm3_ros.engines.remote import engine as remote_engine
 from vlm3_ros.engines.remote.client import Circuit
-from vlm3_ros.engines.remote.engine import (
-    TRY_FORMS_EVERY,
-    RemoteEngine,
-    answer_regex,
-    load_remote_engine,
-)
+from vlm3_ros.engines.remote.engine import RemoteEngine, answer_regex, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.language.prompts import load_prompt_set
@@ -436,8 +432,11 @@ def test_answers_are_forced_after_a_free_one_has_the_form(server, connect):
     assert forms(server)[12:] == [answer_regex(TEMPLATE)] * 12
 
 
-def test_server_without_regular_expressions_is_asked_for_free_answers(server, connect, caplog):
+def test_server_without_regular_expressions_is_asked_for_free_answers(
+    server, connect, caplog, monkeypatch
+):
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(remote_engine, "TRY_FORMS_EVERY", 4)
     takes_forms = False
 
     def reply(chat: dict, server: Server) -> tuple[int, object]:
@@ -451,12 +450,12 @@ def test_server_without_regular_expressions_is_asked_for_free_answers(server, co
         answers = engine.ask([IMAGE], QUESTIONS, TEMPLATE)
         assert texts(answers) == [expected(i) for i in range(12)]
     assert sum(form is not None for form in forms(server)) == 1
-    for _ in range(TRY_FORMS_EVERY):
+    for _ in range(4):
         engine.ask([IMAGE], QUESTIONS[:1], TEMPLATE)
     assert sum(form is not None for form in forms(server)) == 2
     assert len([m for m in caplog.messages if "does not take regular" in m]) == 1, "logged once"
     takes_forms = True
-    for _ in range(TRY_FORMS_EVERY + 2):
+    for _ in range(6):
         engine.ask([IMAGE], QUESTIONS[:1], TEMPLATE)
     assert [form is not None for form in forms(server)[-3:]] == [False, True, True]
 
@@ -482,13 +481,14 @@ def test_models_with_another_form_are_forced_into_that(server, connect, caplog):
     assert message == f"{engine.name} answers {THOUGHTS!r}: numbers are forced into this form"
 
 
-def test_model_that_speaks_otherwise_is_learned_anew(server, connect):
+def test_model_that_speaks_otherwise_is_learned_anew(server, connect, monkeypatch):
+    monkeypatch.setattr(learning, "CHECK_EVERY", 4)
     engine = connect()
     engine.ask([IMAGE], QUESTIONS, TEMPLATE)
     server.reply = lambda chat, server: completion(
         expected(number(chat)) if "structured_outputs" in chat else thoughts(number(chat))
     )
-    for _ in range(CHECK_EVERY - 1):
+    for _ in range(3):
         engine.ask([IMAGE], QUESTIONS[:2], TEMPLATE)
     server.chats.clear()
     engine.ask([IMAGE], QUESTIONS, TEMPLATE)
