@@ -11,7 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vlm3_ros.engines import transformers
 from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.chunking import MAX_CHUNK
 from vlm3_ros.engines.forms import CHECK_EVERY
 from vlm3_ros.engines.numbers import NumberTree, answer_form
 from vlm3_ros.engines.settings import EngineSettings
@@ -287,8 +289,9 @@ def test_chunk_is_as_large_as_memory_allows(tiny, picture, questions):
 
 
 @pytest.mark.parametrize("chunk", [0, 8, 54])
-def test_out_of_memory_makes_chunks_smaller(tiny, picture, questions, chunk, caplog):
+def test_out_of_memory_makes_chunks_smaller(tiny, picture, questions, chunk, caplog, monkeypatch):
     """A device with memory for the own tokens of at most three questions."""
+    monkeypatch.setattr(transformers, "TRY_LARGER_EVERY", 3)
     images, asked = [picture(96, 64)], questions * 3
     expected = texts(tiny.engine(max_new_tokens=LENGTH).ask(images, asked))
     engine = tiny.engine(max_new_tokens=LENGTH, chunk=chunk)
@@ -309,6 +312,15 @@ def test_out_of_memory_makes_chunks_smaller(tiny, picture, questions, chunk, cap
     caplog.clear()
     assert texts(engine.ask(images, asked)) == expected
     assert not caplog.records, "what was learned about the device is kept"
+    smallest = engine._most_at_a_time
+    engine._attend_prefix = attend
+    for _ in range(3 * 6):
+        engine.ask(images, questions[:1])
+    assert smallest < engine._most_at_a_time, "but not for ever"
+    assert engine._most_at_a_time == (chunk or MAX_CHUNK)
+    engine._attend_prefix = attend_in_little_memory
+    assert texts(engine.ask(images, asked)) == expected
+    assert "ran out of device memory" in caplog.text
 
     def attend_in_no_memory(query, key, value, scale):
         raise torch.OutOfMemoryError

@@ -42,6 +42,10 @@ from vlm3_ros.geometry.camera import ImageLimits
 
 logger = logging.getLogger(__name__)
 
+TRY_LARGER_EVERY = 1000
+"""Calls before more questions at a time are tried again, once the device memory was too small:
+another program may have taken the memory for a while."""
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -209,6 +213,8 @@ class TransformersEngine:
         self._forms: dict[str, AnswerForm | None] = {}
         self._sizes = _text_sizes(model)
         self._most_at_a_time = settings.chunk or MAX_CHUNK
+        self._calls_in_memory = 0
+        """Calls since `_most_at_a_time` was last changed."""
         self._attend_prefix = cascade.fastest_attention(
             model.device, model.dtype, self._sizes.head_size
         )
@@ -226,6 +232,10 @@ class TransformersEngine:
             if self._model is None:
                 raise EngineError(f"{self.name} is closed")
             encoded = encode_questions(self._processor, images, questions)
+            self._calls_in_memory += 1
+            if self._calls_in_memory == TRY_LARGER_EVERY:
+                largest = self._settings.chunk or MAX_CHUNK
+                self._set_most_at_a_time(min(2 * self._most_at_a_time, largest))
             try:
                 return self._answer(self._model, encoded, answer_template)
             except torch.OutOfMemoryError as error:
@@ -255,6 +265,10 @@ class TransformersEngine:
             self._model = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def _set_most_at_a_time(self, questions: int) -> None:
+        self._most_at_a_time = questions
+        self._calls_in_memory = 0
 
     def _answer(
         self, model: PreTrainedModel, encoded: EncodedQuestions, template: str | None
@@ -299,7 +313,8 @@ class TransformersEngine:
                 if len(now) == 1:
                     raise
             # Outside the handler: inside it, the error still holds what filled the memory.
-            chunk = self._most_at_a_time = len(now) // 2
+            chunk = len(now) // 2
+            self._set_most_at_a_time(chunk)
             logger.warning(
                 "%s ran out of device memory with %d questions at a time; continuing with %d",
                 self.name,
