@@ -301,6 +301,8 @@ def test_refused_form_is_free_text(log):
 def test_faults_teach_nothing():
     model = Model()
     assert model.call([Answer("", fault="timeout")] * 3)[1] is None
+    passes = list(model.learner.questions(32))
+    assert [len(indices) for indices in passes] == [1, 4, 5, 10, 12], "not one after another"
     assert model.call(said_in(DEPTHLM))[1] == DEPTHLM
     asked, form = model.call([Answer("", fault="timeout")] * 3)
     assert len(asked) == 1

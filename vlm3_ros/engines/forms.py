@@ -147,8 +147,9 @@ class FormLearner:
             self._is_learning = True
         while self._is_learning and len(asked) < count:
             others = [i for i in range(count) if i not in asked]
-            needed = max(1, len(asked), SAMPLES - self._samples.total()) if self._samples else 1
-            needed = min(needed, len(others))
+            # One that has the template's form suffices; of others, more while their values agree.
+            needed = max(1, len(asked), SAMPLES - self._samples.total())
+            needed = min(needed if asked or self._samples else 1, len(others))
             chosen = [others[k * len(others) // needed] for k in range(needed)]
             yield chosen
             asked += chosen
