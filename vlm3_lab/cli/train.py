@@ -108,6 +108,7 @@ def score_checkpoint(
     """
     from vlm3_lab.studies.tasks.depth import evaluate_depth
     from vlm3_lab.studies.tasks.objects import evaluate_objects
+    from vlm3_lab.studies.tasks.pairs import Evaluation as PairEvaluation
     from vlm3_lab.studies.tasks.pairs import evaluate_pairs
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
@@ -122,7 +123,7 @@ def score_checkpoint(
             if held_out:
                 own = evaluate_dataset(engine, held_out)
                 scores |= _depth_scores(own.model, "held_out_")
-        if config.learns("pairs"):
+        if config.learns("pairs") and PairEvaluation.is_learned(engine):
             pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED)
             motion, matches = pairs.motion.overall.model, pairs.matches.overall.model
             scores |= {
