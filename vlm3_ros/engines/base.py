@@ -94,8 +94,8 @@ class Answer:
         std: spread of that distribution: the standard deviation of a normal distribution with the
             same central 68 %, times the profile's `std_scale`. None if it is unknown.
         fault: why this question has no answer; `text` is then empty. None if it was answered.
-        is_cut: whether the model was stopped at the limit of its answer's length, so that the text
-            may end inside of a number. False if it is unknown.
+        is_cut: whether the text ends because it reached the maximum number of tokens, not because
+            the model ended it.
     """
 
     text: str

@@ -156,7 +156,7 @@ def _parse(kind: type[Any], data: object, where: str) -> Any:
     content = _checked(data, where, needed, optional)
     for name, value in content.items():
         nested = next(filter(is_dataclass, (hints[name], *get_args(hints[name]))), None)
-        if nested is not None and value is not None:
+        if nested is not None:
             content[name] = _parse(nested, value, name)  # type: ignore[arg-type]
     return kind(**content)
 
