@@ -51,18 +51,6 @@ def authors_checkpoints() -> dict[str, str]:
     return {data["checkpoint"]: name for name, data in found if "checkpoint" in data}
 
 
-def authors_profile(model: str, folder: Path | None = None) -> str | None:
-    """Return the shipped profile whose checkpoint has the name of a model; None if none has."""
-    known = {_last_part(hub_id): name for hub_id, name in authors_checkpoints().items()}
-    places = [model, *([] if folder is None else [str(folder), str(folder.resolve())])]
-    for place in places:
-        # The hub's cache keeps facebook/VLM3-depth in models--facebook--VLM3-depth/snapshots/...
-        cached = re.search(r"models--(?:[^/\\]+--)?([^/\\]+?)[/\\]snapshots[/\\]", place)
-        if name := known.get(cached[1].lower() if cached else _last_part(place)):
-            return name
-    return None
-
-
 def choose_profile(setting: str, model: str, folder: Path | None = None) -> tuple[Profile, str]:
     """Choose what a checkpoint was trained for.
 
@@ -97,6 +85,18 @@ def check_name(setting: str, model: str) -> None:
     """
     if not setting and not authors_profile(model) and (meant := _resembled(model)):
         raise EngineError(_misspelled(model, meant))
+
+
+def authors_profile(model: str, folder: Path | None = None) -> str | None:
+    """Return the shipped profile whose checkpoint has the name of a model; None if none has."""
+    known = {_last_part(hub_id): name for hub_id, name in authors_checkpoints().items()}
+    places = [model, *([] if folder is None else [str(folder), str(folder.resolve())])]
+    for place in places:
+        # The hub's cache keeps facebook/VLM3-depth in models--facebook--VLM3-depth/snapshots/...
+        cached = re.search(r"models--(?:[^/\\]+--)?([^/\\]+?)[/\\]snapshots[/\\]", place)
+        if name := known.get(cached[1].lower() if cached else _last_part(place)):
+            return name
+    return None
 
 
 def named_profile(name: str) -> Profile:
