@@ -144,7 +144,11 @@ def _extended_profile(config: TrainConfig, known: Profile) -> Profile:
     wordings = {**new.wordings, **old.wordings}
     _check_wordings(config, replace(new, wordings=wordings))
     kept = _taught_wordings(config) | old.wordings.keys()
-    return replace(known, prompts=_only(replace(old, wordings=wordings), kept))
+    return replace(
+        known,
+        prompts=_only(replace(old, wordings=wordings), kept),
+        max_new_tokens=max(known.max_new_tokens, config.profile.max_new_tokens),
+    )
 
 
 def _only(prompts: PromptSet, kept: Set[str]) -> PromptSet:

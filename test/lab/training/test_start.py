@@ -123,6 +123,7 @@ def test_a_model_keeps_its_wording_when_it_learns_more(
         **{task.name: load_prompt_set("vlm3")[task.wording] for task in (POSE, CORRESPONDENCE)},
     }
     assert (learned.text_range, learned.text_rounding) == (2000, known.prompts.text_rounding)
+    assert start.profile.max_new_tokens == known.max_new_tokens
     assert "correspondence, pose as configured" in caplog.text
 
 
