@@ -98,6 +98,7 @@ setup(
     package_data={
         NAME: ["py.typed"],
         LAB: ["py.typed"],
+        f"{NAME}.engines": ["shipped_profiles/*.json"],
         f"{NAME}.language": ["prompt_sets/*.json"],
     },
     data_files=[

@@ -32,6 +32,14 @@ Task = Literal["depth", "pairs"]
 _EMBEDDED: dict[Task, str] = {"depth": "vlm3-tiny", "pairs": "vlm3-tiny-pairs"}
 
 
+SHIPPED_PROFILES = _PACKAGE / "engines" / "shipped_profiles"
+
+
+def shipped_profiles() -> list[str]:
+    """Names of the profiles that ship with the package; see `vlm3_ros.engines.profiles`."""
+    return sorted(path.stem for path in SHIPPED_PROFILES.glob("*.json"))
+
+
 def default_model(task: Task = "depth") -> Path:
     """The checkpoint for a task that ships with the package."""
     return share_folder() / "models" / _EMBEDDED[task]

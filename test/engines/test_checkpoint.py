@@ -97,6 +97,7 @@ def test_loaded_engine_answers(folder, fluent, dtype, attention):
     assert engine.memory_bytes() is None, "the CPU has no separate memory"
     assert engine.name == str(folder)
     assert messages[0] == f"checking {folder}"
+    assert messages[1].endswith("wording vlm3, answers about depth (by its vlm3.json)")
     assert "loading" in messages[-1]
 
 

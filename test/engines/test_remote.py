@@ -28,8 +28,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlm3_ros.engines.base import EngineError, Profile, write_profile
+from vlm3_ros.engines.base import EngineError, Profile
 from vlm3_ros.engines.images import QWEN3_VL_LIMITS
+from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.engines.remote import client
 from vlm3_ros.engines.remote.client import Circuit
 from vlm3_ros.engines.remote.engine import RemoteEngine, answer_regex, load_remote_engine
@@ -158,7 +159,8 @@ def connect(server: Server) -> Iterator[Callable[..., RemoteEngine]]:
 
     def make(**settings: Any) -> RemoteEngine:
         patient = {"request_timeout": 100.0, "frame_timeout": 200.0}
-        given = {"model": "served", "base_url": server.url, **patient, **settings}
+        given = {"model": "served", "profile": "vlm3", "base_url": server.url, **patient}
+        given |= settings
         engines.append(load_remote_engine(EngineSettings(engine="openai", **given)))
         return engines[-1]
 

@@ -15,7 +15,8 @@ from fuzzing import attempt, damaged, damaged_text, scratch_file
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vlm3_ros.engines.base import Answer, EngineError, parse_profile
+from vlm3_ros.engines.base import Answer, EngineError
+from vlm3_ros.engines.profiles import parse_profile
 from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
@@ -138,7 +139,7 @@ COMPLETIONS = (
 def engine_of_a_server() -> tuple[RemoteEngine, list[httpx.Response]]:
     """An engine without a connection: its server returns the response in the list."""
     responses: list[httpx.Response] = []
-    settings = EngineSettings("model", "openai", base_url="http://server/v1")
+    settings = EngineSettings("model", "openai", profile="vlm3", base_url="http://server/v1")
     engine = load_remote_engine(settings)
     transport = httpx.MockTransport(lambda request: responses[0])
     engine._client._http = httpx.AsyncClient(transport=transport)

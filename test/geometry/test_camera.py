@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vlm3_ros.geometry.camera import (
@@ -15,8 +14,7 @@ from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
     UnifiedCamera,
-    pixels_from_text,
-    text_coordinates,
+    limit_longest_side,
     unify_focal,
 )
 
@@ -309,48 +307,58 @@ def test_a_calibration_that_gives_a_sliver_is_refused() -> None:
         unify_focal(PinholeCamera(640, 480, 1e9, 500, 320, 240), 1000, QWEN, "scale")
 
 
-text_ranges = st.sampled_from([2000, 1000, 256])
+@given(cameras(), focals, fits)
+def test_by_fx_alone_the_aspect_is_kept(camera: PinholeCamera, focal: float, fit: str) -> None:
+    anything = ImageLimits(multiple=1, min_pixels=1, max_pixels=10**12)
+    unified = unify_focal(camera, focal, anything, fit, axes="fx")
+    assume(min(unified.content_width, unified.content_height) > 64)
+    assert unified.view.fx == pytest.approx(focal, rel=0.51 / unified.content_width)
+    stretch = unified.content_width / camera.width / (unified.content_height / camera.height)
+    slack = 0.51 / unified.content_width + 0.51 / unified.content_height
+    assert stretch == pytest.approx(1, abs=2 * slack)
+    assert unified.effective_focal == unified.view.fx
 
 
-@given(st.integers(1, 3000), text_ranges)
-@example(width=200, text_range=2000)
-@example(width=600, text_range=2000)
-@example(width=1000, text_range=1000)
-def test_text_coordinates_are_exact(width: int, text_range: int) -> None:
-    u = range(width)
-    exact = [math.floor(Fraction((2 * column + 1) * text_range, 2 * width)) for column in u]
-    pixels = np.stack([u, np.zeros(width)], -1)
-    coordinates = text_coordinates(pixels, width, 1, text_range)
-    assert coordinates[:, 0].tolist() == exact
-    assert (coordinates[:, 1] == text_range // 2).all()
-
-
-@given(sides, sides, text_ranges)
-def test_text_coordinates_are_monotone_and_in_range(
-    width: int, height: int, text_range: int
+@given(
+    st.floats(100, 2000), st.floats(0.8, 1.25), st.floats(0.3, 80), st.sampled_from(["each", "fx"])
+)
+def test_depth_is_metric_whichever_axis_gets_the_focal_length(
+    fx: float, squeeze: float, depth: float, axes: str
 ) -> None:
-    u = np.linspace(-0.5, width - 0.5, 500)
-    v = np.linspace(-0.5, height - 0.5, 500)
-    coordinates = text_coordinates(np.stack([u, v], -1), width, height, text_range)
-    assert coordinates.dtype == np.int64
-    assert (np.diff(coordinates, axis=0) >= 0).all()
-    assert coordinates[0].tolist() == [0, 0]
-    assert coordinates[-1].tolist() == [text_range - 1, text_range - 1]
+    """An oracle that knows sizes: exact with square pixels, else within delta1's 25 percent."""
+    camera = PinholeCamera(640, 480, fx, fx * squeeze, 319.5, 239.5)
+    exact = ImageLimits(multiple=1, min_pixels=1, max_pixels=10**12)
+    unified = unify_focal(camera, 1000, exact, "scale", axes=axes)
+    point = np.array([0.1, 0.1, depth])
+    answer = answer_of_a_model_that_knows_sizes(unified, point, side=0.2)
+    ratio = float(unified.metric_depth(answer)) / depth
+    assert max(ratio, 1 / ratio) < 1.25
+    if axes == "each":
+        assert ratio == pytest.approx(1, rel=1e-6)
+    else:  # what a model says that looks at widths only
+        widths = unified.to_view(camera.project([[0.0, 0, depth], [0.2, 0, depth]]))[:, 0]
+        wide = unified.focal * 0.2 / (widths[1] - widths[0])
+        assert unified.metric_depth(wide) == pytest.approx(depth, rel=1e-6)
 
 
-@given(sides, sides, text_ranges, units, units)
-def test_pixels_from_text_are_at_most_half_a_step_off(
-    width: int, height: int, text_range: int, x: float, y: float
-) -> None:
-    pixel = np.array([x * width, y * height]) - 0.5
-    coordinates = text_coordinates(pixel, width, height, text_range)
-    found = pixels_from_text(coordinates, width, height, text_range)
-    half_step = np.array([width, height]) / text_range / 2
-    assert (np.abs(found - pixel) <= half_step + 1e-9).all()
-    assert (text_coordinates(found, width, height, text_range) == coordinates).all()
+def test_the_authors_sample_sizes() -> None:
+    """The sizes in their notebook, before the processor rounds sides to multiples of 32."""
+    exact = ImageLimits(multiple=1, min_pixels=1, max_pixels=10**12)
+    matched = limit_longest_side(
+        PinholeCamera(600, 400, 500, 500, 299.5, 199.5), 1024, exact, "pad"
+    )
+    assert (matched.content_width, matched.content_height) == (1024, 683)
+    stock = limit_longest_side(matched.source, 1024, QWEN, "scale").view
+    assert (stock.width, stock.height) == (1024, 672)
+    sample = PinholeCamera(1752, 1168, 464.31, 464.97, 875.5, 583.5)
+    posed = unify_focal(sample, 750, exact, "pad")
+    assert (posed.content_width, posed.content_height) == (2830, 1884)
 
 
-@pytest.mark.parametrize("pixel", [(-0.6, 10), (640, 10), (10, 479.6), (math.nan, 10)])
-def test_a_pixel_outside_of_the_image_has_no_text_coordinates(pixel: tuple[float, float]) -> None:
-    with pytest.raises(GeometryError, match="outside of the image of 640x480"):
-        text_coordinates([(5, 5), pixel], 640, 480, 2000)
+def test_without_a_focal_length_nothing_is_metric() -> None:
+    camera = PinholeCamera(600, 400, 500, 500, 299.5, 199.5)
+    unified = limit_longest_side(camera, 1024, QWEN, "scale")
+    with pytest.raises(GeometryError, match="no metric scale"):
+        unified.metric_depth(1.0)
+    with pytest.raises(GeometryError, match="image of 600x2 px is too narrow"):
+        limit_longest_side(PinholeCamera(600, 2, 500, 500, 299.5, 0.5), 1024, QWEN, "scale")

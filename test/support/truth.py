@@ -32,14 +32,12 @@ from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
     UnifiedCamera,
-    pixels_from_text,
-    text_box,
-    text_coordinates,
     unify_focal,
 )
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import inverse, motion_parts, seen_motion
+from vlm3_ros.geometry.text_coordinates import pixels_from_text, text_box, text_coordinates
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.language.wordings.correspondence import CorrespondenceWording, correspondence_answer
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer

@@ -16,7 +16,8 @@ from soak.process import Process
 from soak.server import PROMPTS
 from soak.stage import Stage
 from soak.waiting import Loss, wait_for
-from vlm3_ros.engines.base import Profile, write_profile
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.language.prompts import load_prompt_set
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from vlm3_ros.cli.model_options import loaded_engines, model_name
-from vlm3_ros.engines.base import PROFILE_FILE, Engine, write_profile
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.profiles import PROFILE_FILE, write_profile
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import Task, default_model
 

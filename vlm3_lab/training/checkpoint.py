@@ -26,8 +26,9 @@ from transformers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from vlm3_ros.engines.base import Profile, write_profile
+from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import ImageOnlyQwen3VLProcessor
+from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.language.prompts import PromptSet
 from vlm3_ros.language.wordings.depth import DepthWording
 from vlm3_ros.language.wordings.pose import COARSE_WORDS

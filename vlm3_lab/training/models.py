@@ -16,7 +16,8 @@ from transformers import AutoModelForImageTextToText
 from vlm3_lab.training.checkpoint import save_processor
 from vlm3_lab.training.config import LoraConfig, TrainConfig, TrainingError
 from vlm3_lab.training.packing import PACKED_ATTENTION, packed_loss
-from vlm3_ros.engines.base import Profile, write_profile
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.engines.settings import Dtype
 
 

@@ -31,8 +31,9 @@ from vlm3_lab.training.start import Start, starting_checkpoint
 from vlm3_lab.training.streams import MixedStream
 from vlm3_lab.training.trainer import Lesson, fit, last_step, training_arguments
 from vlm3_lab.training.warmups.run import WARMUPS, Warmup, run_warmup
-from vlm3_ros.engines.base import PROFILE_FILE, Profile
+from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
+from vlm3_ros.engines.profiles import PROFILE_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from vlm3_lab.training.checkpoint import (
 from vlm3_lab.training.config import TrainConfig, TrainingError
 from vlm3_lab.training.models import weights_dtype
 from vlm3_lab.training.tasks import TASKS, task_samples
-from vlm3_ros.engines.base import PROFILE_FILE, Profile, load_profile
+from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.checkpoint import preflight
+from vlm3_ros.engines.profiles import PROFILE_FILE, read_profile
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.tasks.depth import DEPTH
@@ -58,7 +59,7 @@ def starting_checkpoint(config: TrainConfig, folder: Path) -> Start:
     source = preflight(settings, logger.info).folder
     if not (source / PROFILE_FILE).is_file():
         return Start(source, _configured_profile(config))
-    known = load_profile(source)
+    known = read_profile(source)
     if all(wording in known.prompts.wordings for wording in _taught_wordings(config)):
         return Start(source, known)
     profile = replace(known, prompts=_taught_prompts(config, known.prompts))

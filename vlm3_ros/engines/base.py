@@ -1,26 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface of all engines, and the profile of a checkpoint."""
+"""The interface of all engines, and the profile of a checkpoint: see `profiles` for its files."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_ros.errors import Vlm3Error
-from vlm3_ros.geometry.camera import Fit, ImageLimits
-from vlm3_ros.language.prompts import PromptSet, load_prompt_set, parse_prompt_set
-from vlm3_ros.language.templates import PromptError
-
-PROFILE_FILE = "vlm3.json"
-AUTHORS_FOCAL = 1000.0
-AUTHORS_PROMPTS = "vlm3"
+from vlm3_ros.geometry.camera import Axes, Fit, ImageLimits
+from vlm3_ros.language.prompts import PromptSet
 
 
 class EngineError(Vlm3Error):
@@ -54,22 +47,40 @@ class AnswerUncertainty:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a checkpoint was trained for.
+    """What a checkpoint was trained for: its conventions.
 
     Attributes:
-        focal: unified focal length, px (paper 3.1).
+        focal: unified focal length, px (paper 3.1); None if images enter by `longest_side`.
         fit: how image sides become multiples of the model's patch; see `unify_focal`.
         prompts: wording of its questions and answers.
         std_scale: factor from the spread of its distributions over numbers to the standard
             deviation of its errors; measured by `vlm3 evaluate --calibrate`.
         uncertainty: of its answers about pairs; measured by the same command.
+        axes: which axis gets the focal length; see `unify_focal`.
+        longest_side: of images when they enter, px, if `focal` is None.
+        max_new_tokens: enough for its longest answer, in tokens.
+        checkpoint: hub id of the checkpoint that it describes; empty if it describes several.
+
+    Raises:
+        ValueError: if there is not exactly one of `focal` and `longest_side`, or a task without
+            focal length has metric answers.
     """
 
-    focal: float
+    focal: float | None
     fit: Fit
     prompts: PromptSet
     std_scale: float = 1.0
     uncertainty: AnswerUncertainty = field(default_factory=AnswerUncertainty)
+    axes: Axes = "each"
+    longest_side: int | None = None
+    max_new_tokens: int = 128
+    checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.focal is None) == (self.longest_side is None):
+            raise ValueError("it must hold a focal length or a longest side, one of them")
+        if self.focal is None and (metric := set(self.prompts.wordings) - {"correspondence"}):
+            raise ValueError(f"{', '.join(sorted(metric))}: metric answers need a focal length")
 
 
 @dataclass(frozen=True)
@@ -83,12 +94,15 @@ class Answer:
         std: spread of that distribution: the standard deviation of a normal distribution with the
             same central 68 %, times the profile's `std_scale`. None if it is unknown.
         fault: why this question has no answer; `text` is then empty. None if it was answered.
+        is_cut: whether the text ends because it reached the maximum number of tokens, not because
+            the model ended it.
     """
 
     text: str
     value: float | None = None
     std: float | None = None
     fault: str | None = None
+    is_cut: bool = False
 
 
 class Engine(Protocol):
@@ -189,73 +203,3 @@ class ForwardingEngine(Engine):
     @override
     def close(self) -> None:
         self._engine.close()
-
-
-def authors_profile() -> Profile:
-    """Return the profile of the authors' checkpoints."""
-    return Profile(AUTHORS_FOCAL, "scale", load_prompt_set(AUTHORS_PROMPTS))
-
-
-def load_profile(path: Path | str) -> Profile:
-    """Load a profile from a file or a checkpoint's folder; return the authors' if it is missing.
-
-    Raises:
-        EngineError: if the file cannot be used; names it and what is wrong.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path /= PROFILE_FILE
-    if not path.exists():
-        return authors_profile()
-    try:
-        return parse_profile(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path}: {error}") from error
-
-
-def write_profile(folder: Path | str, profile: Profile) -> None:
-    """Write a profile, with its prompt set, into a checkpoint's folder."""
-    path = Path(folder) / PROFILE_FILE
-    path.write_text(json.dumps(profile_json(profile), indent=2) + "\n", encoding="utf-8")
-
-
-def profile_json(profile: Profile) -> dict[str, Any]:
-    """Return the JSON form of a profile; `parse_profile` reads it."""
-    return {**asdict(profile), "prompts": profile.prompts.to_json()}
-
-
-def parse_profile(data: object) -> Profile:
-    """Build a profile from its JSON form; the inverse of `profile_json`.
-
-    Raises:
-        ValueError: if the data are not a profile; says what is wrong.
-    """
-    needed = {"focal", "fit", "prompts"}
-    if not isinstance(data, dict) or set(data) - {"std_scale", "uncertainty"} != needed:
-        raise ValueError("it must be an object that holds focal, fit and prompts")
-    fit, prompts = data["fit"], data["prompts"]
-    focal = _positive(data["focal"], "focal", "number of pixels")
-    std_scale = _positive(data.get("std_scale", 1.0), "std_scale", "factor")
-    if fit not in ("scale", "pad"):
-        raise ValueError(f'fit must be "scale" or "pad", not {fit!r}')
-    uncertainty = _parse_uncertainty(data.get("uncertainty", {}))
-    if isinstance(prompts, str):
-        if prompts.endswith(".json"):
-            raise PromptError("prompts must be the name of a shipped prompt set, or the set itself")
-        return Profile(focal, fit, load_prompt_set(prompts), std_scale, uncertainty)
-    return Profile(focal, fit, parse_prompt_set(prompts), std_scale, uncertainty)
-
-
-def _parse_uncertainty(data: object) -> AnswerUncertainty:
-    known = {f.name for f in fields(AnswerUncertainty)}
-    if not isinstance(data, dict) or not data.keys() <= known:
-        raise ValueError(f"uncertainty must be an object of {', '.join(sorted(known))}")
-    return AnswerUncertainty(
-        **{name: _positive(value, name, "number") for name, value in data.items()}
-    )
-
-
-def _positive(value: object, name: str, meaning: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{name} must be a positive {meaning}, not {value!r}")
-    return float(value)

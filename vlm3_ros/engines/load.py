@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.engines.profiles import check_name
 from vlm3_ros.engines.settings import EngineSettings
 
 Progress = Callable[[str], None]
@@ -54,10 +55,10 @@ def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
             f"torch and transformers cannot be imported: {' '.join(str(cause).split())} (install "
             "builds of torch, transformers and, if you need it, torchvision that fit together)"
         ) from error
+    check_name(settings.profile, settings.model)
     progress(f"checking {settings.model}")
     checked = preflight(settings, progress)
-    progress(f"loading {checked}")
-    return load_transformers_engine(settings, checked)
+    return load_transformers_engine(settings, checked, progress)
 
 
 def _load_openai(settings: EngineSettings, progress: Progress) -> Engine:
@@ -65,7 +66,7 @@ def _load_openai(settings: EngineSettings, progress: Progress) -> Engine:
         from vlm3_ros.engines.remote.engine import load_remote_engine
     except ImportError as error:
         raise EngineError(f"engine openai needs the package httpx: {error}") from error
-    return load_remote_engine(settings)
+    return load_remote_engine(settings, progress)
 
 
 def _load_recorded(settings: EngineSettings, progress: Progress) -> Engine:

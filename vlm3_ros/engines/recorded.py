@@ -29,10 +29,9 @@ from vlm3_ros.engines.base import (
     EngineError,
     ForwardingEngine,
     Profile,
-    parse_profile,
-    profile_json,
 )
 from vlm3_ros.engines.images import check_images, image_digest
+from vlm3_ros.engines.profiles import parse_profile, profile_json
 from vlm3_ros.geometry.camera import ImageLimits
 
 logger = logging.getLogger(__name__)

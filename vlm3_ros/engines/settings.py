@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from vlm3_ros.parameters import parameter
-from vlm3_ros.paths import Task, default_model
+from vlm3_ros.paths import Task, default_model, shipped_profiles
 
 EngineKind = Literal["transformers", "openai", "recorded"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -46,6 +46,14 @@ class EngineSettings:
         choices=get_args(EngineKind),
         launch=True,
     )
+    profile: str = _model(
+        "",
+        "What the model was trained for: how images enter, its wording. A shipped profile "
+        f"({', '.join(shipped_profiles())}), a vlm3.json, or a folder that holds one. Empty: the "
+        "checkpoint's own vlm3.json, or the profile with the checkpoint's name.",
+        metavar="PROFILE",
+        launch=True,
+    )
     dtype: Dtype = _model(
         "auto",
         "Number type of the model's weights. auto: bfloat16 on CUDA, float32 on the CPU.",
@@ -70,9 +78,10 @@ class EngineSettings:
         "get a standard deviation.",
     )
     max_new_tokens: int = _model(
-        128,
-        "Maximum number of tokens of an answer in free text. Models that think need more.",
-        minimum=1,
+        0,
+        "Maximum number of tokens of an answer in free text. Models that think need more. 0: as "
+        "the checkpoint's profile says.",
+        minimum=0,
         maximum=32_768,
         metavar="N",
     )
@@ -94,13 +103,6 @@ class EngineSettings:
         "VLM3_API_KEY",  # not OPENAI_API_KEY, which is not meant for any server that a URL names
         "Environment variable that holds the server's API key, if it needs one.",
         metavar="NAME",
-    )
-    profile: str = _server(
-        "",
-        "What the server's model was trained for: a vlm3.json, or a folder that holds one, such "
-        "as a copy of the checkpoint. Empty: the authors' checkpoints.",
-        metavar="PATH",
-        launch=True,
     )
     concurrency: int = _server(
         32,

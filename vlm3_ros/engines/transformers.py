@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache, PreTrainedMo
 from transformers.utils import logging as transformers_logging
 
 from vlm3_ros.engines import cascade
-from vlm3_ros.engines.base import Answer, EngineError, Profile, load_profile
+from vlm3_ros.engines.base import Answer, EngineError, Profile
 from vlm3_ros.engines.checkpoint import Preflight, free_memory
 from vlm3_ros.engines.chunking import MAX_CHUNK, TextSizes, chunk_size
 from vlm3_ros.engines.numbers import MAX_SYMBOLS, AnswerForm, NumberTree, answer_form
@@ -35,6 +35,7 @@ from vlm3_ros.engines.processor import (
     image_limits,
     load_processor,
 )
+from vlm3_ros.engines.profiles import choose_profile, conventions
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 
@@ -86,23 +87,39 @@ class LoadedModel:
     profile: Profile
 
 
-def load_transformers_engine(settings: EngineSettings, checked: Preflight) -> TransformersEngine:
+def load_transformers_engine(
+    settings: EngineSettings,
+    checked: Preflight,
+    progress: Callable[[str], None] = lambda message: None,
+) -> TransformersEngine:
     """Load a checkpoint that passed its preflight into an engine.
 
+    Args:
+        settings: which model, where and how.
+        checked: of the checkpoint.
+        progress: receives a line about the checkpoint's conventions, and one about its size.
+
     Raises:
-        EngineError: if its files do not fit together.
+        EngineError: if its files do not fit together, or nothing says what it was trained for.
     """
-    return TransformersEngine(load_model(settings, checked), settings)
+    return TransformersEngine(load_model(settings, checked, progress), settings)
 
 
-def load_model(settings: EngineSettings, checked: Preflight) -> LoadedModel:
-    """Load a checkpoint that passed its preflight.
+def load_model(
+    settings: EngineSettings,
+    checked: Preflight,
+    progress: Callable[[str], None] = lambda message: None,
+) -> LoadedModel:
+    """Load a checkpoint that passed its preflight; see `load_transformers_engine`.
 
     Raises:
-        EngineError: if its files do not fit together.
+        EngineError: if its files do not fit together, or nothing says what it was trained for.
     """
     folder = checked.folder
-    profile = load_profile(folder)
+    profile, reason = choose_profile(settings.profile, settings.model, folder)
+    name = folder.name if Path(settings.model).is_dir() else settings.model
+    progress(f"{name}: {conventions(profile)} ({reason})")
+    progress(f"loading {checked}")
     attention = settings.attn_implementation
     try:
         with _quiet_transformers():
@@ -185,6 +202,7 @@ class TransformersEngine:
         self._model: PreTrainedModel | None = model
         self._processor = loaded.processor
         self._settings = settings
+        self._max_new_tokens = settings.max_new_tokens or self.profile.max_new_tokens
         self._lock = threading.Lock()
         self._forms: dict[str, AnswerForm | None] = {}
         self._sizes = _text_sizes(model)
@@ -275,7 +293,7 @@ class TransformersEngine:
         if self._settings.chunk:
             return self._most_at_a_time
         answer = (
-            self._settings.max_new_tokens
+            self._max_new_tokens
             if form is None
             else len(form.opening_tokens) + 2 * MAX_SYMBOLS  # including alternative numbers
         )
@@ -340,12 +358,12 @@ class TransformersEngine:
         answers: list[list[int]] = [[] for _ in suffixes]
         alive = list(range(len(suffixes)))
         hidden = chunk.read_suffixes()
-        for length in range(1, self._settings.max_new_tokens + 1):
+        for length in range(1, self._max_new_tokens + 1):
             tokens = model.lm_head(hidden).argmax(-1).tolist()
             for question, token in zip(alive, tokens, strict=True):
                 answers[question].append(token)
             alive = [question for question in alive if answers[question][-1] not in ends]
-            if not alive or length == self._settings.max_new_tokens:
+            if not alive or length == self._max_new_tokens:
                 break
             path = range(length)
             hidden = chunk.read([Addition(q, answers[q][-1], path) for q in alive])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pinhole cameras, the unified focal length of the paper (section 3.1) and text coordinates.
+"""Pinhole cameras, and the size at which an image enters a model (paper section 3.1).
 
 Pixels follow OpenCV and ROS: (u, v) = (0, 0) is the centre of the first pixel, so an image of
 width W covers [-0.5, W - 0.5). Camera axes are those of an optical frame (REP-103): X right,
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from vlm3_ros.errors import Vlm3Error
 
 Fit = Literal["scale", "pad"]
+Axes = Literal["each", "fx"]
 
 MAX_ASPECT = 200
 """Largest ratio of the sides that Qwen's image processors accept."""
@@ -133,27 +134,48 @@ class UnifiedCamera:
     """How a source image enters the model: resized to the unified focal length (paper 3.1).
 
     The content of the source fills the upper left `content_width` x `content_height` pixels of
-    the view; the rest is padding. `focal`: focal length that the checkpoint learned, px.
+    the view; the rest is padding. `focal`: focal length that the checkpoint learned, px; None if
+    it learned images of any focal length. `axes`: see `unify_focal`.
     """
 
     source: PinholeCamera
     view: PinholeCamera
     content_width: int
     content_height: int
-    focal: float
+    focal: float | None
+    axes: Axes = "each"
 
     @property
     def effective_focal(self) -> float:
-        """Focal length of the view in px: the geometric mean of its two axes."""
+        """Focal length of the view in px: the geometric mean of its two axes, or fx alone."""
+        if self.axes == "fx":
+            return self.view.fx
         return math.sqrt(self.view.fx * self.view.fy)
+
+    @property
+    def learned_focal(self) -> float:
+        """Focal length that the checkpoint learned, px.
+
+        Raises:
+            GeometryError: if it learned none, so that its answers have no metric scale.
+        """
+        if self.focal is None:
+            raise GeometryError(
+                "the image enters the model without a unified focal length, so its answers have "
+                "no metric scale: choose a checkpoint whose profile has a focal length"
+            )
+        return self.focal
 
     def metric_depth(self, answer: ArrayLike) -> NDArray[np.float64]:
         """Convert the answers of a model that assumes the focal length `focal` to metres.
 
         An object at depth z seen with focal length f looks like one at z * focal / f seen with
         `focal`. Hence depth = answer * f / focal.
+
+        Raises:
+            GeometryError: if the checkpoint learned no focal length.
         """
-        return np.asarray(answer, dtype=float) * (self.effective_focal / self.focal)
+        return np.asarray(answer, dtype=float) * (self.effective_focal / self.learned_focal)
 
     def to_view(self, pixels: ArrayLike) -> NDArray[np.float64]:
         """Convert pixels of the source to pixels of the view, shape (..., 2)."""
@@ -175,6 +197,7 @@ def unify_focal(
     limits: ImageLimits,
     fit: Fit,
     view_focal: float | None = None,
+    axes: Axes = "each",
 ) -> UnifiedCamera:
     """Choose the size at which an image enters the model, so that its processor resizes nothing.
 
@@ -187,6 +210,9 @@ def unify_focal(
             the right and at the bottom.
         view_focal: focal length at which the image enters instead, px. A smaller one needs fewer
             visual tokens and gives coarser answers. None for `focal`.
+        axes: which axis gets the focal length. "each" scales the axes separately, so that pixels
+            become square. "fx" scales both axes by that of fx, so that the image keeps its aspect;
+            fy counts for nothing then.
 
     Raises:
         GeometryError: if the focal length is not positive and finite, if the intrinsics make the
@@ -196,7 +222,8 @@ def unify_focal(
     for length in (focal, entering):
         if not 0 < length < math.inf:
             raise GeometryError(f"the unified focal length is {length:g} px")
-    width, height = camera.width * entering / camera.fx, camera.height * entering / camera.fy
+    fy = camera.fx if axes == "fx" else camera.fy
+    width, height = camera.width * entering / camera.fx, camera.height * entering / fy
     shortest, longest = sorted((width, height))
     if shortest < 1 or longest > MAX_SIDE or longest > MAX_ASPECT * shortest:
         raise GeometryError(
@@ -204,6 +231,40 @@ def unify_focal(
             f"{camera.height} px {width:.4g}x{height:.4g} px at {entering:g} px: check the "
             "calibration"
         )
+    return _fitted(camera, width, height, limits, fit, focal, axes)
+
+
+def limit_longest_side(
+    camera: PinholeCamera, longest_side: int, limits: ImageLimits, fit: Fit
+) -> UnifiedCamera:
+    """Choose the size at which an image enters a model that learned no unified focal length.
+
+    Args:
+        camera: the rectified source camera.
+        longest_side: of the image when it enters, px; the image keeps its aspect.
+        limits: of the checkpoint's image processor.
+        fit: see `unify_focal`.
+
+    Raises:
+        GeometryError: if the image is too narrow, or no size fits the limits.
+    """
+    scale = longest_side / max(camera.width, camera.height)
+    width, height = camera.width * scale, camera.height * scale
+    if min(width, height) * MAX_ASPECT < longest_side:
+        raise GeometryError(f"an image of {camera.width}x{camera.height} px is too narrow")
+    return _fitted(camera, width, height, limits, fit, None, "each")
+
+
+def _fitted(
+    camera: PinholeCamera,
+    width: float,
+    height: float,
+    limits: ImageLimits,
+    fit: Fit,
+    focal: float | None,
+    axes: Axes,
+) -> UnifiedCamera:
+    """Bring the wanted size of an image to one that the limits allow."""
     clamp = _area_clamp(width, height, limits)
     width, height = width * clamp, height * clamp
     if fit == "scale":
@@ -222,7 +283,7 @@ def unify_focal(
         content_height = max(1, round(height * shrink))
     content = camera.resized(content_width, content_height)
     view = PinholeCamera(view_width, view_height, content.fx, content.fy, content.cx, content.cy)
-    return UnifiedCamera(camera, view, content_width, content_height, focal)
+    return UnifiedCamera(camera, view, content_width, content_height, focal, axes)
 
 
 def _area_clamp(width: float, height: float, limits: ImageLimits) -> float:
@@ -254,62 +315,3 @@ def _within_area(columns: int, rows: int, aspect: float, limits: ImageLimits) ->
     if columns * rows * cell > limits.max_pixels:
         raise GeometryError(f"no image of an aspect of {aspect:.3g} fits {limits}")
     return columns, rows
-
-
-def text_coordinates(
-    pixels: ArrayLike, width: int, height: int, text_range: int
-) -> NDArray[np.int64]:
-    """Convert pixels to the integers that a question names, in [0, text_range) (paper 3.1).
-
-    Args:
-        pixels: (u, v) in the image that the model sees, shape (..., 2).
-        width: of that image, px.
-        height: of that image, px.
-        text_range: of the checkpoint (2000 for the authors').
-
-    Raises:
-        GeometryError: if a pixel does not lie in the image.
-    """
-    # Multiply first: whole numbers stay exact, and rounding down is right.
-    scaled = (np.asarray(pixels, dtype=float) + 0.5) * text_range / (width, height)
-    # Negated so that NaN does not pass. The slack allows for the rounding of a resize.
-    if not ((scaled > -1e-6) & (scaled < text_range + 1e-6)).all():
-        raise GeometryError(f"a pixel lies outside of the image of {width}x{height} px")
-    return np.clip(np.floor(scaled), 0, text_range - 1).astype(np.int64)
-
-
-def text_box(box: ArrayLike, unified: UnifiedCamera, text_range: int) -> NDArray[np.int64]:
-    """Convert an object's box to the integers that a question names, in [0, text_range).
-
-    Args:
-        box: (left, top, right, bottom) of its outermost pixels in the source image, shape (4,);
-            parts outside of the image are cut off.
-        unified: how the image enters the model.
-        text_range: of the checkpoint.
-
-    Returns:
-        (xmin, ymin, xmax, ymax), shape (4,).
-
-    Raises:
-        GeometryError: if the box is not finite, inverted, or completely outside of the image.
-    """
-    source, view = unified.source, unified.view
-    corners, last = np.reshape(box, (2, 2)).astype(float), (source.width - 1, source.height - 1)
-    shown = ", ".join(f"{value:g}" for value in corners.ravel())
-    if not (np.isfinite(corners).all() and (corners[0] <= corners[1]).all()):
-        raise GeometryError(f"({shown}) is no box: give its left, top, right and bottom in px")
-    if (corners[1] < 0).any() or (corners[0] > last).any():
-        raise GeometryError(
-            f"the box ({shown}) lies outside of the image of {source.width}x{source.height} px"
-        )
-    corners = np.clip(corners, 0, last)
-    return text_coordinates(unified.to_view(corners), view.width, view.height, text_range).reshape(
-        4
-    )
-
-
-def pixels_from_text(
-    coordinates: ArrayLike, width: int, height: int, text_range: int
-) -> NDArray[np.float64]:
-    """Return the pixel at the centre of each text coordinate's cell, shape (..., 2)."""
-    return (np.asarray(coordinates, dtype=float) + 0.5) / text_range * (width, height) - 0.5

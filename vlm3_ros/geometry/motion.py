@@ -205,20 +205,21 @@ def metric_motion(T_seen: Transform, first: UnifiedCamera) -> Transform:
         first: how the first image entered the model.
     """
     scale = _ray_scale(first)
-    lateral = first.effective_focal / first.focal
+    lateral = first.effective_focal / first.learned_focal
     return _rescaled(T_seen, lateral / scale, 1 / scale)
 
 
 def seen_motion(T_cam1_cam2: Transform, first: UnifiedCamera) -> Transform:
     """Return the motion that a model sees; the inverse of `metric_motion`, for training."""
     scale = _ray_scale(first)
-    lateral = first.effective_focal / first.focal
+    lateral = first.effective_focal / first.learned_focal
     return _rescaled(T_cam1_cam2, scale / lateral, scale)
 
 
 def _ray_scale(camera: UnifiedCamera) -> NDArray[np.float64]:
     """Return the factors from rays (x, y, 1) to rays at the learned focal length, shape (3,)."""
-    return np.array([camera.view.fx / camera.focal, camera.view.fy / camera.focal, 1.0])
+    view, focal = camera.view, camera.learned_focal
+    return np.array([view.fx / focal, view.fy / focal, 1.0])
 
 
 def _rescaled(

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from vlm3_ros.language.templates import PromptError
 from vlm3_ros.language.wordings import WORDINGS
@@ -30,6 +30,9 @@ class Wording(Protocol):
 
 W = TypeVar("W", bound=Wording)
 
+TextRounding = Literal["floor", "round"]
+"""How a pixel becomes a text coordinate; see `vlm3_ros.geometry.text_coordinates.Rounding`."""
+
 
 @dataclass(frozen=True)
 class PromptSet:
@@ -39,18 +42,23 @@ class PromptSet:
         name: of the set in settings and messages.
         text_range: coordinates in questions and answers lie in [0, text_range) (paper 3.1).
         wordings: by the name of the task; a task that is missing was not learned.
+        text_rounding: how a pixel becomes a coordinate; see `TextRounding`.
 
     Raises:
-        PromptError: if the range is not positive, or there is no task.
+        PromptError: if the range is not positive, the rounding is unknown, or there is no task.
     """
 
     name: str
     text_range: int
     wordings: Mapping[str, Wording]
+    text_rounding: TextRounding = "floor"
 
     def __post_init__(self) -> None:
         if self.text_range < 1:
             raise PromptError(f"text_range is {self.text_range}, it must be positive")
+        if self.text_rounding not in get_args(TextRounding):
+            known = " or ".join(get_args(TextRounding))
+            raise PromptError(f"text_rounding is {self.text_rounding!r}, it must be {known}")
         if not self.wordings:
             raise PromptError(f"the prompt set must hold at least one of {', '.join(WORDINGS)}")
 
@@ -68,14 +76,16 @@ class PromptSet:
     def without(self, *tasks: str) -> PromptSet:
         """Return the set without some tasks, by their names."""
         kept = {name: wording for name, wording in self.wordings.items() if name not in tasks}
-        return PromptSet(self.name, self.text_range, kept)
+        return replace(self, wordings=kept)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form; `parse_prompt_set` reads it. Tasks not learned are missing."""
         learned = {name: self.wordings[name] for name in WORDINGS if name in self.wordings}
+        rounding = {} if self.text_rounding == "floor" else {"text_rounding": self.text_rounding}
         return {
             "name": self.name,
             "text_range": self.text_range,
+            **rounding,
             **{name: asdict(wording) for name, wording in learned.items()},  # type: ignore[call-overload]
         }
 
@@ -115,13 +125,15 @@ def parse_prompt_set(data: object) -> PromptSet:
     """
     where = "the prompt set"
     needed = {"name": str, "text_range": int}
-    content = _checked(data, where, needed, dict.fromkeys(WORDINGS, dict))
+    optional = {"text_rounding": str, **dict.fromkeys(WORDINGS, dict)}
+    content = _checked(data, where, needed, optional)
     wordings = {
         name: _parse(kind, content[name], name)
         for name, kind in WORDINGS.items()
         if content.get(name) is not None
     }
-    return PromptSet(content["name"], content["text_range"], wordings)
+    rounding: Any = content.get("text_rounding") or "floor"
+    return PromptSet(content["name"], content["text_range"], wordings, rounding)
 
 
 def _parse(kind: type[Any], data: object, where: str) -> Any:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_ros.engines.base import Answer, Engine
-from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera, text_box
+from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera
+from vlm3_ros.geometry.text_coordinates import text_box
 from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.language.wordings.objects import (
     DISTANCES,
@@ -231,7 +232,7 @@ def question_boxes(question: Question, views: ModelViews) -> list[NDArray[np.int
         GeometryError: if a box does not lie in the image.
     """
     boxes = [box for box in (question.a, question.b) if box is not None]
-    return [text_box(box, views.cameras[0], views.text_range) for box in boxes]
+    return [text_box(box, views.cameras[0], views.text_range, views.text_rounding) for box in boxes]
 
 
 def _value(question: Question, answer: Answer, scale: float) -> Value:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine, EngineError
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.chain import ChainedPose
 from vlm3_ros.geometry.flow import image_flow
 from vlm3_ros.geometry.motion import (
@@ -33,7 +33,7 @@ from vlm3_ros.geometry.motion import (
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
 from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
-from vlm3_ros.tasks.task import CameraPair, ImagePair, learned_wording
+from vlm3_ros.tasks.task import CameraPair, ImagePair, learned_wording, model_view
 from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import (
     INLIER,
@@ -285,13 +285,13 @@ class VisualOdometry:
 
     def _check(self, frame: _Frame) -> None:
         """Refuse an image that could not be compared with others before it becomes a reference."""
-        camera, profile = frame.camera, self._engine.profile
+        camera = frame.camera
         if frame.image.shape != (camera.height, camera.width, 3):
             raise GeometryError(
                 f"the image has shape {frame.image.shape}, its camera is {camera.width}x"
                 f"{camera.height}"
             )
-        unify_focal(camera, profile.focal, self._engine.limits, profile.fit)
+        model_view(self._engine.profile, self._engine.limits, camera)
 
     def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
         """Begin a chain."""

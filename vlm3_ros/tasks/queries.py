@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import Vlm3Error
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, unify_focal
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.language.wordings.objects import RELATIONS
@@ -25,6 +25,7 @@ from vlm3_ros.tasks.objects import (
     Relation,
     ask_objects,
 )
+from vlm3_ros.tasks.task import model_view
 
 Pixel = tuple[float, float]
 """(u, v), px."""
@@ -126,7 +127,7 @@ def answer_query(
         return _pixel_answer(engine, image, camera, query, lens)
     if isinstance(query, ObjectQuery):
         return _object_answer(engine, image, camera, query, lens)
-    unified = unify_focal(camera, engine.profile.focal, engine.limits, engine.profile.fit)
+    unified = model_view(engine.profile, engine.limits, camera)
     (answer,) = engine.ask([unify_image(image, unified)], [query.text])
     if answer.fault:
         return QueryAnswer(None, "", "unread", answer.fault)

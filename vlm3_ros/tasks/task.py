@@ -22,11 +22,15 @@ from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
     UnifiedCamera,
-    pixels_from_text,
-    text_coordinates,
+    limit_longest_side,
     unify_focal,
 )
 from vlm3_ros.geometry.images import unify_image
+from vlm3_ros.geometry.text_coordinates import (
+    Rounding,
+    source_pixels_from_text,
+    source_text_coordinates,
+)
 from vlm3_ros.language.prompts import PromptSet, Wording
 from vlm3_ros.language.templates import PromptError
 
@@ -43,11 +47,12 @@ Result = TypeVar("Result")
 class ModelViews:
     """How images enter a model, in the order in which the chat shows them.
 
-    `cameras`: of each image, source and view. `text_range`: of the prompt set.
+    `cameras`: of each image, source and view. `text_range`, `text_rounding`: of the prompt set.
     """
 
     cameras: tuple[UnifiedCamera, ...]
     text_range: int
+    text_rounding: Rounding = "floor"
 
     def text_coordinates(self, pixels: ArrayLike, image: int = 0) -> NDArray[np.int64]:
         """Convert pixels of a source image, shape (..., 2), to text coordinates.
@@ -56,14 +61,12 @@ class ModelViews:
             GeometryError: if a pixel does not lie in the image.
         """
         unified = self.cameras[image]
-        width, height = unified.view.width, unified.view.height
-        return text_coordinates(unified.to_view(pixels), width, height, self.text_range)
+        return source_text_coordinates(pixels, unified, self.text_range, self.text_rounding)
 
     def source_pixels(self, coordinates: ArrayLike, image: int = 0) -> NDArray[np.float64]:
         """Convert text coordinates, shape (..., 2), to pixels of a source image."""
         unified = self.cameras[image]
-        width, height = unified.view.width, unified.view.height
-        return unified.to_source(pixels_from_text(coordinates, width, height, self.text_range))
+        return source_pixels_from_text(coordinates, unified, self.text_range, self.text_rounding)
 
 
 class Prompt(NamedTuple):
@@ -150,10 +153,25 @@ def model_views(
     Raises:
         GeometryError: if no size of an image fits the limits.
     """
-    unified = [
-        unify_focal(camera, profile.focal, limits, profile.fit, view_focal) for camera in cameras
-    ]
-    return ModelViews(tuple(unified), profile.prompts.text_range)
+    unified = [model_view(profile, limits, camera, view_focal) for camera in cameras]
+    return ModelViews(tuple(unified), profile.prompts.text_range, profile.prompts.text_rounding)
+
+
+def model_view(
+    profile: Profile,
+    limits: ImageLimits,
+    camera: PinholeCamera,
+    view_focal: float | None = None,
+) -> UnifiedCamera:
+    """Choose how one image enters a model; see `model_views`.
+
+    Raises:
+        GeometryError: if no size of the image fits the limits.
+    """
+    if profile.focal is not None:
+        return unify_focal(camera, profile.focal, limits, profile.fit, view_focal, profile.axes)
+    assert profile.longest_side is not None
+    return limit_longest_side(camera, profile.longest_side, limits, profile.fit)
 
 
 def ask(

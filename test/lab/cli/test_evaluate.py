@@ -15,7 +15,7 @@ from vlm3_lab.studies.tasks.depth import depth_pictures, evaluate_depth, evaluat
 from vlm3_lab.studies.tasks.objects import evaluate_objects, evaluation_objects
 from vlm3_lab.studies.tasks.pairs import evaluate_pairs, evaluation_pair
 from vlm3_ros.cli import main
-from vlm3_ros.engines.base import load_profile, write_profile
+from vlm3_ros.engines.profiles import read_profile, write_profile
 from vlm3_ros.engines.recorded import RecordingEngine
 
 
@@ -85,7 +85,7 @@ def test_a_std_scale_is_stored_if_it_helps_on_other_views(checkpoint: Path, tmp_
     """The checkpoint is one whose standard deviations were made ten times too large."""
     folder = tmp_path / "model"
     shutil.copytree(checkpoint, folder)
-    profile = load_profile(folder)
+    profile = read_profile(folder)
     write_profile(folder, replace(profile, std_scale=10.0))
     command = ["evaluate", "--synthetic", "12", "--calibrate", "--model", str(folder)]
     assert main([*command, "--out", str(tmp_path)]) == 0
@@ -94,7 +94,7 @@ def test_a_std_scale_is_stored_if_it_helps_on_other_views(checkpoint: Path, tmp_
     assert check["stored"]
     assert check["seed"] == 1
     assert check["after"]["deviation"] < check["before"]["deviation"]
-    stored = load_profile(folder)
+    stored = read_profile(folder)
     assert stored == replace(profile, std_scale=pytest.approx(10 * found["scale"], rel=1e-4))
     assert stored.std_scale < 10
 

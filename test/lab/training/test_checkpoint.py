@@ -20,8 +20,9 @@ from vlm3_lab.training.checkpoint import (
     extend_checkpoint,
 )
 from vlm3_lab.training.packing import PACKED_ATTENTION, Packer, packed_hidden
-from vlm3_ros.engines.base import Profile, load_profile
+from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
+from vlm3_ros.engines.profiles import read_profile
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
 from vlm3_ros.language.wordings.pose import PoseWording
@@ -110,7 +111,7 @@ def test_the_processor_names_what_stock_loaders_look_for(folder):
 
 
 def test_the_profile_comes_back(folder):
-    assert load_profile(folder) == PROFILE
+    assert read_profile(folder) == PROFILE
 
 
 def test_the_seed_decides_the_weights_and_the_caller_s_generator_is_unchanged(tmp_path, folder):
@@ -134,7 +135,7 @@ def test_an_extended_checkpoint_answers_depth_as_before_and_can_be_asked_about_p
     build_checkpoint(tmp_path / "depth", TinyShape(), Profile(128.0, "pad", depth_only), seed=3)
     profile = Profile(128.0, "pad", load_prompt_set("vlm3-short"))
     extend_checkpoint(tmp_path / "depth", tmp_path / "pairs", profile)
-    assert load_profile(tmp_path / "pairs") == profile
+    assert read_profile(tmp_path / "pairs") == profile
 
     tokens, before = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("pairs", "depth"))
     assert before.get_vocab().items() <= tokens.get_vocab().items()

@@ -39,8 +39,9 @@ from vlm3_lab.training.warmups.object_facts import (
     collate,
     object_facts,
 )
-from vlm3_ros.engines.base import Profile, load_profile
+from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
+from vlm3_ros.engines.profiles import read_profile
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.objects import ObjectsWording, parse_length
 from vlm3_ros.tasks.objects import OBJECTS, Direction, Quantity, Relation, question_boxes
@@ -197,7 +198,7 @@ def checkpoint(tmp_path_factory):
     build_checkpoint(folder, TinyShape(**SHAPE), Profile(80.0, "pad", SHORT), seed=3)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
     model.set_attn_implementation(PACKED_ATTENTION)
-    return model, load_processor(folder), load_profile(folder)
+    return model, load_processor(folder), read_profile(folder)
 
 
 def _batch(maker, processor, views):
@@ -266,7 +267,7 @@ def test_a_run_with_the_warm_up_ends_in_a_checkpoint_without_its_head(tmp_path):
     parts = [{key for key in entry if key.endswith("_loss")} for entry in log if "loss" in entry]
     # Of two batches the second one is of depth.
     assert parts == [{"answers_loss", "relations_loss", "facts_loss"}, {"answers_loss"}]
-    assert load_profile(final).prompts[ObjectsWording] == SHORT[ObjectsWording]
+    assert read_profile(final).prompts[ObjectsWording] == SHORT[ObjectsWording]
     start = load_file(tmp_path / "start" / "model.safetensors")
     warmed = load_file(tmp_path / "object_warmup" / "final" / "model.safetensors")
     assert load_file(final / "model.safetensors").keys() == warmed.keys() == start.keys()

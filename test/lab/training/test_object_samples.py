@@ -15,7 +15,7 @@ from vlm3_lab.training.samples import mirrored
 from vlm3_lab.training.tasks.objects import object_pairs
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
-from vlm3_ros.geometry.camera import text_box
+from vlm3_ros.geometry.text_coordinates import text_box
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.objects import parse_hour, parse_length, parse_relation
 from vlm3_ros.tasks.objects import length_scale

@@ -17,8 +17,9 @@ from vlm3_lab.training.packing import (
     packed_hidden,
     packed_loss,
 )
-from vlm3_ros.engines.base import Profile, load_profile
+from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
+from vlm3_ros.engines.profiles import read_profile
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
 
@@ -33,7 +34,7 @@ def checkpoint(tmp_path_factory):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0)  # random initial weights hardly tell inputs apart
-    return model, load_processor(folder), load_profile(folder)
+    return model, load_processor(folder), read_profile(folder)
 
 
 def _samples(profile, rng):

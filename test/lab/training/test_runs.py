@@ -291,7 +291,7 @@ def test_adapters_train_resume_and_are_merged(config, tmp_path):
 
 
 def test_a_model_option_keeps_its_profile_or_gets_that_of_the_recipe(whole_run, config, tmp_path):
-    from vlm3_ros.engines.base import load_profile
+    from vlm3_ros.engines.profiles import read_profile
 
     source = tmp_path / "source"
     source.mkdir()
@@ -305,9 +305,9 @@ def test_a_model_option_keeps_its_profile_or_gets_that_of_the_recipe(whole_run, 
         optimiser=OptimiserConfig(batch_size=1, steps=1),
         data=DataConfig(questions=2, workers=0),
     )
-    assert load_profile(train(config, tmp_path / "first")).focal == 96.0
+    assert read_profile(train(config, tmp_path / "first")).focal == 96.0
     (source / "vlm3.json").symlink_to(whole_run / "final" / "vlm3.json")
-    assert load_profile(train(config, tmp_path / "second")).focal == 80.0
+    assert read_profile(train(config, tmp_path / "second")).focal == 80.0
 
 
 def test_an_unknown_size_of_a_model_is_named(config, tmp_path):

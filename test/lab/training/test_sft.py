@@ -20,8 +20,8 @@ from vlm3_lab.training.config import (
     WarmupConfig,
 )
 from vlm3_lab.training.sft import train
-from vlm3_ros.engines.base import load_profile
 from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.profiles import read_profile
 from vlm3_ros.engines.settings import EngineSettings
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,7 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint_that_answers(whole_run
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert losses[-1] < losses[0]
     assert (folder / "curves.png").stat().st_size > 1000
-    assert load_profile(final).focal == 80.0
+    assert read_profile(final).focal == 80.0
     engine = load_engine(EngineSettings(str(final), offline=True, max_new_tokens=8))
     report = evaluate_depth(engine, 2, 0, pixels_per_view=3)
     assert report.overall.model.pixels == 6
@@ -121,7 +121,7 @@ def test_a_view_is_the_same_in_every_worker(whole_run):
     from vlm3_ros.engines.processor import load_processor
 
     _, final = whole_run
-    model, data = model_input(load_processor(final), load_profile(final)), DataConfig(repeats=2)
+    model, data = model_input(load_processor(final), read_profile(final)), DataConfig(repeats=2)
     first, again = (SampleStream(Questions(model, data), data, 2) for _ in range(2))
     a, b = (list(dataset.samples_of(5)) for dataset in (first, again))
     assert len(a) == 2

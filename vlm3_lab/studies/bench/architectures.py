@@ -10,8 +10,9 @@ from transformers import GenerationConfig, Qwen3VLConfig, Qwen3VLForConditionalG
 from transformers.initialization import no_init_weights
 
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
-from vlm3_ros.engines.base import EngineError, authors_profile
+from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.checkpoint import MEMORY_MARGIN, choose_device, choose_dtype, free_memory
+from vlm3_ros.engines.profiles import PAPER_PROFILE, shipped_profile
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel
 
@@ -66,7 +67,7 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
         EngineError: if the model does not fit into memory.
     """
     device, dtype = choose_device(settings.device), choose_dtype(settings)
-    profile = authors_profile()
+    profile = shipped_profile(PAPER_PROFILE)
     tokenizer = build_tokenizer(profile.prompts, constants_are_tokens=False)
     vocabulary = tokenizer.get_vocab()
     sizes: dict[str, Any] = SHAPES[shape]

@@ -25,8 +25,8 @@ from vlm3_lab.training.tasks.depth import Questions as DepthQuestions
 from vlm3_lab.training.trainer import Lesson, fit, training_arguments
 from vlm3_lab.training.warmups import dense_depth, dense_pairs, object_facts
 from vlm3_lab.training.warmups.dense_depth import DenseSample
-from vlm3_ros.engines.base import PROFILE_FILE
 from vlm3_ros.engines.processor import load_processor
+from vlm3_ros.engines.profiles import PROFILE_FILE
 
 
 @dataclass(frozen=True)

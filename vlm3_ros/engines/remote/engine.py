@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Answer, EngineError, Profile, authors_profile, load_profile
+from vlm3_ros.engines.base import Answer, EngineError, Profile
 from vlm3_ros.engines.images import QWEN3_VL_LIMITS, check_images, load_limits, png_url
 from vlm3_ros.engines.numbers import MAX_DECIMALS, MAX_INTEGER_DIGITS
+from vlm3_ros.engines.profiles import choose_profile, conventions
 from vlm3_ros.engines.remote.background import BackgroundLoop
 from vlm3_ros.engines.remote.client import ChatClient, UnansweredError
 from vlm3_ros.engines.settings import EngineSettings
@@ -35,24 +36,49 @@ _CONTROL = re.compile(r"<\|.*?\|>")
 _REGEX_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
 
-def load_remote_engine(settings: EngineSettings) -> RemoteEngine:
-    """Make an engine for a server, which need not run yet.
+def load_remote_engine(
+    settings: EngineSettings, progress: Callable[[str], None] = lambda message: None
+) -> RemoteEngine:
+    """Make an engine for a server.
+
+    The server need not run yet if the settings name the model or the profile.
+
+    Args:
+        settings: which server and how.
+        progress: receives one line about the conventions of the server's model.
 
     Raises:
-        EngineError: if the URL, the API key or the profile cannot be used.
+        EngineError: if the URL, the API key or the profile cannot be used, or nothing says what
+            the server's model was trained for.
     """
-    profile, limits = _profile(settings.profile)
-    return RemoteEngine(settings, profile, limits)
+    model = settings.model
+    if not model and not settings.profile:
+        model = _served_model(settings)
+    profile, reason = choose_profile(settings.profile, model)
+    engine = RemoteEngine(settings, profile, _limits(settings.profile or model))
+    progress(f"{engine.name}: {conventions(profile)} ({reason})")
+    return engine
 
 
-def _profile(path: str) -> tuple[Profile, ImageLimits]:
-    """Load what the server's model was trained for, and the image sizes that it takes."""
-    if not path:
-        return authors_profile(), QWEN3_VL_LIMITS
-    source = Path(path).expanduser()
-    if not source.exists():
-        raise EngineError(f"profile {source} does not exist: give a vlm3.json, or its folder")
-    return load_profile(source), load_limits(source) if source.is_dir() else QWEN3_VL_LIMITS
+def _served_model(settings: EngineSettings) -> str:
+    """Ask a server for the name of its only model, which says what it was trained for."""
+    client = ChatClient(settings)
+    loop = BackgroundLoop(f"the model's name from {client.url}")
+    try:
+        return loop.run(client.only_model())
+    except UnansweredError as error:
+        raise EngineError(
+            f"{error} (neither model nor profile is set, so only the server can say what its model "
+            "was trained for: start it first, or set one of them)"
+        ) from error
+    finally:
+        loop.close(client.close())
+
+
+def _limits(place: str) -> ImageLimits:
+    """Return the image sizes that the processor in a folder takes, or Qwen3-VL's."""
+    folder = Path(place).expanduser()
+    return load_limits(folder) if folder.is_dir() else QWEN3_VL_LIMITS
 
 
 class RemoteEngine:
@@ -167,7 +193,7 @@ class RemoteEngine:
                 "model": self._model,
                 "messages": [{"role": "user", "content": content}],
                 "temperature": 0,
-                "max_tokens": self._settings.max_new_tokens,
+                "max_tokens": self._settings.max_new_tokens or self.profile.max_new_tokens,
             }
             if form is None or not self._takes_forms:
                 return await self._client.complete(request)

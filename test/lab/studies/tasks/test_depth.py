@@ -22,7 +22,8 @@ from vlm3_ros.evaluation.json_file import write_json
 from vlm3_ros.evaluation.result import Result, result_json
 from vlm3_ros.evaluation.scores.base import TaskScores
 from vlm3_ros.evaluation.scores.depth import DepthScores
-from vlm3_ros.geometry.camera import ImageLimits, pixels_from_text, unify_focal
+from vlm3_ros.geometry.camera import ImageLimits, unify_focal
+from vlm3_ros.geometry.text_coordinates import pixels_from_text
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 

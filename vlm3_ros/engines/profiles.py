@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Profiles of checkpoints: their files, those that ship with the package, and which one holds.
+
+A checkpoint of this package has its profile in `vlm3.json`. The authors' checkpoints have no such
+file; their profiles ship with the package and are found by the checkpoint's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+
+from vlm3_ros.engines.base import AnswerUncertainty, EngineError, Profile
+from vlm3_ros.geometry.camera import Axes, Fit
+from vlm3_ros.language.prompts import load_prompt_set, parse_prompt_set
+from vlm3_ros.language.templates import PromptError
+from vlm3_ros.paths import SHIPPED_PROFILES, shipped_profiles
+
+PROFILE_FILE = "vlm3.json"
+
+PAPER_PROFILE = "vlm3"
+"""Name of the shipped profile with the paper's wording, for checkpoints trained with it."""
+
+_NEEDED = ("focal", "fit", "prompts")
+_OPTIONAL = {f.name: f.default for f in fields(Profile) if f.name not in _NEEDED}
+
+
+@lru_cache
+def shipped_profile(name: str) -> Profile:
+    """Return a profile that ships with the package.
+
+    Raises:
+        EngineError: if there is none of this name.
+    """
+    if name not in shipped_profiles():
+        raise EngineError(f"no profile is called {name!r}: use one of {_names()}, or a file")
+    return read_profile(SHIPPED_PROFILES / f"{name}.json")
+
+
+@lru_cache
+def authors_checkpoints() -> dict[str, str]:
+    """Return the shipped profile of each of the authors' checkpoints, by hub id."""
+    files = ((name, SHIPPED_PROFILES / f"{name}.json") for name in shipped_profiles())
+    found = ((name, json.loads(path.read_text(encoding="utf-8"))) for name, path in files)
+    return {data["checkpoint"]: name for name, data in found if "checkpoint" in data}
+
+
+def choose_profile(setting: str, model: str, folder: Path | None = None) -> tuple[Profile, str]:
+    """Choose what a checkpoint was trained for.
+
+    Args:
+        setting: the setting `profile`: a shipped name, a file, a folder that holds a vlm3.json, or
+            empty.
+        model: name of the checkpoint: a hub id, a folder, or a server's name for its model.
+        folder: of its files, if they are on this machine.
+
+    Returns:
+        The profile, and why it was chosen, to complete "the profile is chosen ...".
+
+    Raises:
+        EngineError: if the setting names no profile, a file cannot be used, or nothing says what
+            the checkpoint was trained for.
+    """
+    if setting:
+        return named_profile(setting), f"by the setting profile: {setting}"
+    for place in (folder, Path(model).expanduser() if model else None):
+        if place and (place / PROFILE_FILE).is_file():
+            return read_profile(place), f"by its {PROFILE_FILE}"
+    if name := _authors_profile(model, folder):
+        return shipped_profile(name), "by the checkpoint's name"
+    raise EngineError(_unknown(model))
+
+
+def check_name(setting: str, model: str) -> None:
+    """Refuse a hub id that resembles one of the authors' checkpoints, before any download.
+
+    Raises:
+        EngineError: naming the checkpoint that is probably meant.
+    """
+    if not setting and not _authors_profile(model) and (meant := _resembled(model)):
+        raise EngineError(_misspelled(model, meant))
+
+
+def named_profile(name: str) -> Profile:
+    """Return a profile by its shipped name, its file, or the folder that holds its vlm3.json.
+
+    Raises:
+        EngineError: if it does not exist or cannot be used.
+    """
+    if name in shipped_profiles():
+        return shipped_profile(name)
+    path = Path(name).expanduser()
+    if not path.exists():
+        close = difflib.get_close_matches(name.lower(), shipped_profiles(), 1, 0.7)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise EngineError(
+            f"profile {name} does not exist{hint}: use one of {_names()}, a {PROFILE_FILE}, or a "
+            "folder that holds one"
+        )
+    return read_profile(path)
+
+
+def read_profile(path: Path | str) -> Profile:
+    """Read a profile from a file, or from the vlm3.json in a folder.
+
+    Raises:
+        EngineError: if the file does not exist or cannot be used; names it and what is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path /= PROFILE_FILE
+    try:
+        return parse_profile(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise EngineError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise EngineError(f"{path}: {error}") from error
+
+
+def write_profile(folder: Path | str, profile: Profile) -> None:
+    """Write a profile, with its prompt set, into a checkpoint's folder."""
+    path = Path(folder) / PROFILE_FILE
+    path.write_text(json.dumps(profile_json(profile), indent=2) + "\n", encoding="utf-8")
+
+
+def profile_json(profile: Profile) -> dict[str, Any]:
+    """Return the JSON form of a profile; `parse_profile` reads it."""
+    given = {name: getattr(profile, name) for name in _OPTIONAL}
+    # What older versions do not know is left out where it says nothing new.
+    late = ("axes", "longest_side", "max_new_tokens", "checkpoint")
+    kept = {name: value for name, value in given.items() if value != _OPTIONAL[name]}
+    return {
+        "focal": profile.focal,
+        "fit": profile.fit,
+        "prompts": profile.prompts.to_json(),
+        "std_scale": profile.std_scale,
+        "uncertainty": asdict(profile.uncertainty),
+        **{name: kept[name] for name in late if name in kept},
+    }
+
+
+def parse_profile(data: object) -> Profile:
+    """Build a profile from its JSON form; the inverse of `profile_json`.
+
+    Raises:
+        ValueError: if the data are not a profile; says what is wrong.
+    """
+    if not isinstance(data, Mapping) or not set(_NEEDED) <= set(data):
+        raise ValueError(f"it must be an object that holds {', '.join(_NEEDED)}")
+    if unknown := sorted(set(data) - {*_NEEDED, *_OPTIONAL}):
+        raise ValueError(
+            f"it holds {', '.join(map(repr, unknown))}, which this version does not know; it knows "
+            f"{', '.join((*_NEEDED, *_OPTIONAL))}"
+        )
+    focal, longest_side, prompts = data["focal"], data.get("longest_side"), data["prompts"]
+    if isinstance(prompts, str):
+        if prompts.endswith(".json"):
+            raise PromptError("prompts must be the name of a shipped prompt set, or the set itself")
+        prompt_set = load_prompt_set(prompts)
+    else:
+        prompt_set = parse_prompt_set(prompts)
+    if not isinstance(checkpoint := data.get("checkpoint", ""), str):
+        raise ValueError(f"checkpoint must be a hub id, not {checkpoint!r}")
+    return Profile(
+        focal=None if focal is None else _positive(focal, "focal", "number of pixels"),
+        fit=_choice(data["fit"], "fit", get_args(Fit)),
+        prompts=prompt_set,
+        std_scale=_positive(data.get("std_scale", 1.0), "std_scale", "factor"),
+        uncertainty=_parse_uncertainty(data.get("uncertainty", {})),
+        axes=_choice(data.get("axes", "each"), "axes", get_args(Axes)),
+        longest_side=None if longest_side is None else _count(longest_side, "longest_side"),
+        max_new_tokens=_count(data.get("max_new_tokens", 128), "max_new_tokens"),
+        checkpoint=checkpoint,
+    )
+
+
+def conventions(profile: Profile) -> str:
+    """Describe in one line how a checkpoint is asked."""
+    if profile.focal is None:
+        images = f"a longest side of {profile.longest_side} px"
+    else:
+        images = f"a focal length of {profile.focal:g} px" + (" by fx" * (profile.axes == "fx"))
+    prompts = profile.prompts
+    return (
+        f"images at {images}, coordinates from 0 to {prompts.text_range - 1}, wording "
+        f"{prompts.name}, answers about {', '.join(prompts.wordings)}"
+    )
+
+
+def _authors_profile(model: str, folder: Path | None = None) -> str | None:
+    """Return the shipped profile whose checkpoint has the name of a model; None if none has."""
+    known = {_last_part(hub_id): name for hub_id, name in authors_checkpoints().items()}
+    places = [model, *([] if folder is None else [str(folder), str(folder.resolve())])]
+    for place in places:
+        # The hub's cache keeps facebook/VLM3-depth in models--facebook--VLM3-depth/snapshots/...
+        cached = re.search(r"models--(?:[^/\\]+--)?([^/\\]+?)[/\\]snapshots[/\\]", place)
+        if name := known.get(cached[1].lower() if cached else _last_part(place)):
+            return name
+    return None
+
+
+def _last_part(place: str) -> str:
+    """Name of a checkpoint in lower case, without its owner or folder."""
+    return re.split(r"[/\\]", place.rstrip("/\\"))[-1].lower()
+
+
+def _resembled(model: str) -> str | None:
+    """Return the hub id of the authors' checkpoint that a name resembles; None if there is none."""
+    hub_ids = {_last_part(hub_id): hub_id for hub_id in authors_checkpoints()}
+    close = difflib.get_close_matches(_last_part(model), hub_ids, 1, 0.8)
+    return hub_ids[close[0]] if close else None
+
+
+def _misspelled(model: str, meant: str) -> str:
+    return (
+        f"model {model!r} is none of the authors' checkpoints: did you mean {meant}? If not, say "
+        f"with profile what it was trained for: one of {_names()}, or a file"
+    )
+
+
+def _unknown(model: str) -> str:
+    if meant := _resembled(model):
+        return _misspelled(model, meant)
+    return (
+        f"nothing says what {model or 'the model'} was trained for: it has no {PROFILE_FILE}, and "
+        f"its name is none of {', '.join(map(_last_part, authors_checkpoints()))}. Set profile to "
+        f"one of {_names()}, or to a file"
+    )
+
+
+def _names() -> str:
+    return ", ".join(shipped_profiles())
+
+
+def _parse_uncertainty(data: object) -> AnswerUncertainty:
+    known = {f.name for f in fields(AnswerUncertainty)}
+    if not isinstance(data, dict) or not data.keys() <= known:
+        raise ValueError(f"uncertainty must be an object of {', '.join(sorted(known))}")
+    return AnswerUncertainty(
+        **{name: _positive(value, name, "number") for name, value in data.items()}
+    )
+
+
+def _choice(value: object, name: str, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        shown = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {shown}, not {value!r}")
+    return value
+
+
+def _positive(value: object, name: str, meaning: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{name} must be a positive {meaning}, not {value!r}")
+    return float(value)
+
+
+def _count(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+    return value
