@@ -57,7 +57,7 @@ def narrow_config(vocabulary: int = VOCABULARY, **token_ids: int) -> Qwen3VLConf
         text_config={
             "vocab_size": vocabulary,
             "hidden_size": 96,
-            "intermediate_size": 256,
+            "intermediate_size": 192,
             "num_hidden_layers": 3,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
