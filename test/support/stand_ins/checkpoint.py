@@ -5,12 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import (
     GenerationConfig,
     Qwen2Tokenizer,
@@ -38,6 +34,18 @@ IMAGE_PROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessorFast",
 }
 """preprocessor_config.json of Qwen3-VL-4B-Instruct."""
+
+
+VIDEO_PROCESSOR = {
+    **{name: value for name, value in IMAGE_PROCESSOR.items() if name != "image_processor_type"},
+    "size": {"longest_edge": 25_165_824, "shortest_edge": 4096},
+    "video_processor_type": "Qwen3VLVideoProcessor",
+}
+"""video_preprocessor_config.json."""
+
+NAMES = ("VLM3-depth", "VLM3-pose", "VLM3-corr", "VLM3-object")
+PUBLIC_LAYOUT = ("VLM3-depth", "VLM3-corr")
+"""Those whose processor files are laid out as those of Qwen3-VL-4B-Instruct."""
 
 
 def narrow_config(vocabulary: int = VOCABULARY, **token_ids: int) -> Qwen3VLConfig:
@@ -95,3 +103,42 @@ def qwen3_vl_processor(tokenizer: Qwen2Tokenizer) -> ImageOnlyQwen3VLProcessor:
     processor = build_processor(tokenizer)
     processor.image_processor.size["shortest_edge"] = MIN_PIXELS
     return processor
+
+
+def write_stand_ins(
+    folder: Path, model: Qwen3VLForConditionalGeneration, tokenizer: Qwen2Tokenizer
+) -> None:
+    """Write one model to four folders, which have the names of the authors' checkpoints.
+
+    The public Qwen3-VL-4B-Instruct keeps its processor in the files of transformers 4, and a model
+    trained from it in those of the version that saved it: two folders have the former.
+    """
+    # As published: sampling is on unless a caller turns it off.
+    model.generation_config = GenerationConfig(
+        bos_token_id=PAD,
+        pad_token_id=PAD,
+        eos_token_id=[END, PAD],
+        do_sample=True,
+        temperature=0.7,
+        top_k=20,
+        top_p=0.8,
+    )
+    first = folder / NAMES[0]
+    model.save_pretrained(first)
+    for name in NAMES:
+        (folder / name).mkdir(exist_ok=True)
+        for file in first.glob("*"):
+            if name != NAMES[0]:
+                os.link(file, folder / name / file.name)
+    for name in NAMES:
+        if name in PUBLIC_LAYOUT:
+            _save_as_public(tokenizer, folder / name)
+        else:
+            save_processor(qwen3_vl_processor(tokenizer), folder / name)
+
+
+def _save_as_public(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
+    tokenizer.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(IMAGE_PROCESSOR))
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(VIDEO_PROCESSOR))
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))

@@ -141,9 +141,7 @@ def match_pair(x: int, y: int, thinking: bool = False) -> Pair:
 
 def object_pair(template: Pair) -> Pair:
     """One of OBJECT_PAIRS about the two boxes."""
-    question, answer = (
-        text.replace("{a}", REGION_A).replace("{b}", REGION_B) for text in template
-    )
+    question, answer = (text.replace("{a}", REGION_A).replace("{b}", REGION_B) for text in template)
     return question, answer
 
 
