@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/topics.md, docs/parameters.md and config/*.yaml from the nodes' own declarations.
+"""Write docs/{topics,parameters,checkpoints}.md and config/*.yaml from the code's declarations.
 
 Needs ROS 2 and torch.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import rclpy
+from checkpoint_page import checkpoints_page
 from parameter_table import parameter_file, parameter_table
 from rclpy.context import Context
 from rclpy.node import Node
@@ -168,6 +169,8 @@ def main() -> None:
     """Write the pages and the parameter files."""
     (DOCS / "topics.md").write_text(topics_page())
     (DOCS / "parameters.md").write_text(parameters_page())
+    checkpoints = DOCS / "checkpoints.md"
+    checkpoints.write_text(checkpoints_page(checkpoints.read_text()))
     for name, text in config_files().items():
         (CONFIG / name).write_text(text)
 

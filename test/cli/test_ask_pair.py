@@ -191,6 +191,26 @@ def test_unreadable_answers_are_shown_with_the_reason() -> None:
     assert lines == ["pixel (1, 2): no pixel of the second photo in the answer 'over there'"]
 
 
+@pytest.mark.parametrize(
+    ("angle_deg", "line"),
+    [
+        (10.2, "the rotation angle of 10.2° agrees with yaw, pitch and roll (10.0°)"),
+        (
+            30.0,
+            "doubtful: the answered rotation angle of 30.0 degrees contradicts yaw, pitch and "
+            "roll, whose angle is 10.0 degrees",
+        ),
+        (np.nan, "not read: no answer in the model's text 'large'"),
+    ],
+)
+def test_the_rotation_angle_is_shown_and_compared(angle_deg: float, line: str) -> None:
+    T = motion_from_parts(0.5, (0.6, 0, 0.8), (10, 0, 0))
+    failures = () if np.isfinite(angle_deg) else (AnswerError("large", "no answer"),)
+    pose = RelativePose(T, np.nan, ("a", "b", "c", "large"), failures, angle_deg, 10.0)
+    assert pose_text(pose).splitlines()[3:5] == ["angle: 'large'", line]
+    assert "the camera moved 0.50 m right, forward" in pose_text(pose)
+
+
 def test_spread_of_the_distance_is_shown_if_known() -> None:
     T = motion_from_parts(0.5, (0.6, 0, 0.8), (10, 0, 0))
     text = pose_text(RelativePose(T, 0.04, ("a", "b", "c"), ()))

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("transformers")
 
+from checkpoint_page import checkpoints_page
 from interface_pages import CAMERA_NODES, CONFIG, DOCS, config_files, parameters_page, topics_page
 from rclpy.node import Node
 from topic_table import (
@@ -38,6 +39,11 @@ def test_the_topics_are_those_of_running_nodes():
 
 def test_the_parameters_are_those_of_the_nodes():
     assert (DOCS / "parameters.md").read_text() == parameters_page(), f"docs/parameters.md {STALE}"
+
+
+def test_the_checkpoints_are_asked_as_their_profiles_say():
+    page = (DOCS / "checkpoints.md").read_text()
+    assert page == checkpoints_page(page), f"docs/checkpoints.md {STALE}"
 
 
 @pytest.mark.parametrize("name", [f"{name.removesuffix('_node')}.yaml" for name in CAMERA_NODES])

@@ -93,6 +93,9 @@ def test_recorded_answers_are_replayed(file):
     assert replay.warning is None
     for arguments in asked:
         assert replay.ask(*arguments) == oracle.ask(*arguments)
+    assert RecordedEngine(file, "vlm3-pose").profile.focal == 750.0
+    with pytest.raises(EngineError, match="profile vlm3-poze does not exist"):
+        RecordedEngine(file, "vlm3-poze")
     shuffled = QUESTIONS[::-1] * 2
     assert replay.ask(IMAGES[:1], shuffled) == oracle.ask(IMAGES[:1], shuffled)
 
@@ -101,13 +104,15 @@ def test_recorded_answers_are_replayed(file):
     text=st.text(),
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     std=st.none() | st.floats(0, allow_infinity=False),
+    is_cut=st.booleans(),
 )
-def test_any_answer_is_replayed_unchanged(tmp_path_factory, text, value, std):
+def test_any_answer_is_replayed_unchanged(tmp_path_factory, text, value, std, is_cut):
     file = tmp_path_factory.mktemp("any") / "answers.jsonl"
     oracle = Oracle()
-    oracle.ask = lambda *arguments: [Answer(text, value, std)]
+    answer = Answer(text, value, std, is_cut=is_cut)
+    oracle.ask = lambda *arguments: [answer]
     record(file, oracle, (IMAGES[:1], [text]))
-    assert RecordedEngine(file).ask(IMAGES[:1], [text]) == [Answer(text, value, std)]
+    assert RecordedEngine(file).ask(IMAGES[:1], [text]) == [answer]
 
 
 def test_question_that_was_not_recorded_has_no_answer(file):

@@ -27,6 +27,7 @@ from vlm3_ros.language.wordings.depth import DepthWording, parse_depth
 from vlm3_ros.language.wordings.objects import parse_hour, parse_length, parse_relation
 from vlm3_ros.language.wordings.pose import (
     PoseWording,
+    parse_angle,
     parse_direction,
     parse_distance,
     parse_rotation,
@@ -34,7 +35,13 @@ from vlm3_ros.language.wordings.pose import (
 from vlm3_ros.paths import share_folder
 
 SETS = [load_prompt_set(name) for name in ("vlm3", "vlm3-short")]
-PROMPTS = SETS[0]
+DEPTHS = [prompts[DepthWording] for prompts in (*SETS, load_prompt_set("vlm3-depth"))]
+AUTHORS_POSE = load_prompt_set("vlm3-pose")[PoseWording]
+POSES = [*(prompts[PoseWording] for prompts in SETS), AUTHORS_POSE]
+POINTS = [
+    load_prompt_set(name)[CorrespondenceWording]
+    for name in ("vlm3", "vlm3-short", "vlm3-corr", "vlm3-corr-think")
+]
 PICTURE = np.zeros((256, 256, 3), np.uint8)
 
 number = st.one_of(
@@ -69,42 +76,51 @@ def finite(value: object) -> bool:
 
 READERS = {
     "depth": (
-        [prompts[DepthWording].answer for prompts in SETS],
-        [lambda text, p=p: parse_depth(text, p[DepthWording]) for p in SETS],
+        [wording.answer for wording in DEPTHS],
+        [lambda text, w=w: parse_depth(text, w) for w in DEPTHS],
         lambda value: finite(value) and value > 0,
     ),
     "distance": (
-        [prompts[PoseWording].distance.answer for prompts in SETS],
-        [lambda text, p=p: parse_distance(text, p[PoseWording]) for p in SETS],
+        [wording.distance.answer for wording in POSES],
+        [lambda text, w=w: parse_distance(text, w) for w in POSES],
         lambda value: finite(value) and value >= 0,
     ),
     "direction": (
-        [prompts[PoseWording].direction.answer for prompts in SETS],
-        [lambda text, p=p: parse_direction(text, p[PoseWording]) for p in SETS],
+        [*(wording.direction.answer for wording in POSES), "{x}, {y}, {z}"],
+        [lambda text, w=w: parse_direction(text, w) for w in POSES],
         lambda value: math.isclose(np.linalg.norm(value), 1, rel_tol=1e-9),
     ),
     "rotation": (
-        [prompts[PoseWording].rotation.answer for prompts in SETS],
-        [lambda text, p=p: parse_rotation(text, p[PoseWording]) for p in SETS],
+        [*(wording.rotation.answer for wording in POSES), "yaw {yaw} pitch {pitch} roll {roll}"],
+        [lambda text, w=w: parse_rotation(text, w) for w in POSES],
         lambda value: finite(value) and np.abs(value).max() <= 180,
     ),
+    "angle": (
+        ["Rotation angle: {value} degrees", "{value}°", "{value} to {x} deg"],
+        [lambda text: parse_angle(text, AUTHORS_POSE)],
+        lambda value: 0 <= value <= 180,
+    ),
     "point": (
-        [prompts[CorrespondenceWording].answer for prompts in SETS],
-        [lambda text, p=p: parse_point(text, p[CorrespondenceWording], 2000) for p in SETS],
+        [*(wording.answer for wording in POINTS), "{x}, {y}"],
+        [
+            lambda text, w=w, cut=cut: parse_point(text, w, 2000, cut)
+            for w in POINTS
+            for cut in (True, False)
+        ],
         lambda value: value.min() >= 0 and value.max() < 2000,
     ),
     "relation": (
-        ["Yes, {x} is.", "No, {x}.", "Indeed, <b>{x}</b>.", "In fact, {x}."],
-        [parse_relation],
+        ["Yes, {x} is.", "No, {x}.", "Indeed, <b>{x}</b>.", "In fact, {x}.", "{x} is not {y}."],
+        [parse_relation, lambda text: parse_relation(text, any_form=True)],
         lambda value: value in (True, False),
     ),
     "length": (
         ["{value} m", "It is {value} feet and {x} inches.", "{value} to {x} cm", "{value} in."],
-        [parse_length],
+        [parse_length, lambda text: parse_length(text, any_form=True)],
         lambda value: finite(value) and value >= 0,
     ),
     "hour": (
-        ["{value} o'clock", "{value} or {x} o\u2019clock"],
+        ["{value} o'clock", "{value} or {x} o\u2019clock", "three o'clock {x}"],
         [parse_hour],
         lambda value: 1 <= value <= 12,
     ),

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,26 @@ from vlm3_ros.language.wordings.correspondence import (
     correspondence_answer,
     correspondence_question,
 )
-from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
+from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question, parse_depth
+from vlm3_ros.language.wordings.objects import (
+    QUANTITIES,
+    RELATIONS,
+    ObjectsWording,
+    hour_answer,
+    metres_answer,
+    object_question,
+    relation_answer,
+)
 from vlm3_ros.language.wordings.pose import (
     PoseQuestion,
     PoseWording,
     coarse_direction,
+    parse_rotation,
     pose_answers,
 )
+
+FOLDER = Path(prompts.__file__).parent / "prompt_sets"
+SHIPPED = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 VLM3 = load_prompt_set("vlm3")
 DEPTH, POSE, MATCH = VLM3[DepthWording], VLM3[PoseWording], VLM3[CorrespondenceWording]
@@ -156,6 +170,84 @@ def test_a_wording_that_could_not_be_read_back_is_refused(
         pose_prompts(**{**good, **parts})
 
 
+def test_depth_may_be_repeated_only_in_the_thinking() -> None:
+    think = "<think> {value} or {value} </think>"
+    wording = DepthWording("({x}, {y})?", f"{think} It is {{value}} m.", 1)
+    assert depth_answer(wording, 2) == "<think> 2.0 or 2.0 </think> It is 2.0 m."
+    assert parse_depth("<think> 3.0 or 2.5 </think> It is 2.0 m.", wording) == 2
+    for answer in ("It is {value} m, so {value} m.", f"{think} It is {{value}}.</think>", think):
+        with pytest.raises(PromptError, match=r"depth answer must hold {value} once"):
+            DepthWording("({x}, {y})?", answer, 1)
+
+
+def test_the_rotation_angle_is_optional() -> None:
+    question = PoseQuestion("?", "<{value}>", 1)
+    parts = [getattr(POSE, name) for name in ("distance", "direction", "rotation")]
+    assert list(POSE.parts) == ["distance", "direction", "rotation"]
+    four = PoseWording(*parts, question)
+    assert list(four.parts) == ["distance", "direction", "rotation", "angle"]
+    assert four.templates() == [*POSE.templates(), "?", "<{value}>"]
+    assert pose_answers(four, 1, (0, 0, 1), (0, 30, 0))[3] == "<30.0>"
+    with pytest.raises(PromptError, match=r"the angle answer must hold {value} once"):
+        PoseWording(*parts, replace(question, answer="far"))
+
+
+def test_numbers_have_a_plus_sign_if_the_wording_says_so() -> None:
+    signed = replace(POSE, rotation=replace(POSE.rotation, signed=True))
+    answer = pose_answers(signed, 1, (0, 0, 1), (1, -2, -0.0001))[2]
+    assert answer == "Yaw=+1.00, Pitch=-2.00, Roll=+0.00."
+    assert parse_rotation(answer, signed).tolist() == [1, -2, 0]
+
+
+def with_objects(**changes: Any) -> dict[str, Any]:
+    data = VLM3.to_json()
+    return {**data, "objects": {**data["objects"], **changes}}
+
+
+def test_questions_and_answers_about_objects_may_have_several_phrasings() -> None:
+    by_relation = {name: [f"Yes, {{a}} is {name}.", "Yes."] for name in RELATIONS}
+    metres = dict.fromkeys(QUANTITIES, "{a} measures {value} meters.")
+    hour = ["At {value} o'clock.", "{b} is at {value} o'clock."]
+    several = parse_prompt_set(with_objects(yes=by_relation, metres=metres, hour=hour))
+    objects, boxes = several[ObjectsWording], [(1, 2, 3, 4), (5, 6, 7, 8)]
+    assert parse_prompt_set(several.to_json()) == several
+    assert relation_answer(objects, "tall", holds=True) == "Yes, {a} is tall."
+    assert relation_answer(objects, "tall", holds=False) == "No."
+    answer = metres_answer(objects, 2, "width")
+    assert object_question(objects, answer, boxes, 2000) == (
+        "the object at (1, 2, 3, 4) measures 2.00 meters."
+    )
+    assert hour_answer(objects, 4) == "At 4 o'clock."
+    # The number stands at one place only if there is one form for all answers.
+    assert VLM3[ObjectsWording].length_template == "It is {value} meters."
+    assert objects.length_template is None
+    assert replace(objects, metres="{a}: {value} m.").length_template is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"yes": {"tall": "Yes."}}, "yes of objects must be below, above"),
+        ({"no": ["No.", "Yes."]}, "yes and no must be two different texts"),
+        ({"yes": ["Yes.", " "]}, "yes and no must be two different texts"),
+        ({"yes": []}, "no text for below about objects"),
+        ({"yes": 3}, "yes of objects must hold texts"),
+        ({"yes": {"tall": [3]}}, "yes of objects must hold texts"),
+        ({"metres": {"width": "{value} m"}}, "metres of objects must be direct_distance"),
+        ({"metres": ["It is {value} m.", "far"]}, "answer in metres must hold {value} once"),
+        ({"metres": "From {b} it is {value} m."}, "must not hold {b}"),
+        ({"hour": ["At {value}"]}, "the answer with the hour must enclose"),
+        ({"direction": ["Where is {b}?"]}, "the question 'direction' must hold {a} once"),
+        ({"relations": ["Is {a} left of {b}?"]}, "relations of objects must be of type dict"),
+        ({"any_form": 1}, "any_form of objects must be of type bool"),
+        ({"some_form": True}, "objects must hold .*may hold any_form.*, not .*some_form"),
+    ],
+)
+def test_wrong_phrasings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        parse_prompt_set(with_objects(**changes))
+
+
 def test_correspondence_needs_x_and_y_in_question_and_answer() -> None:
     with pytest.raises(PromptError, match=r"correspondence question must hold {y} once"):
         CorrespondenceWording("({x})?", "({x}, {y})")
@@ -191,9 +283,9 @@ def test_a_set_need_not_word_depth() -> None:
         pose[DepthWording]
 
 
-@pytest.mark.parametrize("name", ["vlm3", "vlm3-short"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_set_is_written_as_it_was_read(name: str) -> None:
-    path = Path(prompts.__file__).parent / "prompt_sets" / f"{name}.json"
+    path = FOLDER / f"{name}.json"
     written = json.dumps(load_prompt_set(name).to_json(), indent=2, ensure_ascii=False)
     assert written == path.read_text(encoding="utf-8").rstrip("\n")
 

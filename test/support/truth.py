@@ -41,7 +41,15 @@ from vlm3_ros.geometry.text_coordinates import pixels_from_text, text_box, text_
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.language.wordings.correspondence import CorrespondenceWording, correspondence_answer
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
-from vlm3_ros.language.wordings.objects import BOX, ObjectsWording, hour_answer, metres_answer
+from vlm3_ros.language.wordings.objects import (
+    BOX,
+    ObjectsWording,
+    hour_answer,
+    metres_answer,
+    object_question,
+    phrasings,
+    relation_answer,
+)
 from vlm3_ros.language.wordings.pose import PoseWording, pose_answers, pose_questions
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.objects import length_scale
@@ -156,9 +164,9 @@ class TruthEngine:
         if "objects" not in self.profile.prompts.wordings:
             return None
         wording, text_range = self.profile.prompts[ObjectsWording], self.profile.prompts.text_range
-        asked = wording.relations | wording.quantities | {"direction": wording.direction}
-        for name, template in asked.items():
-            boxes = _boxes(template, wording.region, question)
+        asked = {**wording.relations, **wording.quantities, "direction": wording.direction}
+        for name, texts in asked.items():
+            boxes = _boxes(phrasings(texts)[0], wording.region, question)
             if boxes is None:
                 continue
             assert isinstance(frame, View)
@@ -170,19 +178,19 @@ class TruthEngine:
             of_box = self._things[id(frame)]
             about = [of_box[box] for box in boxes]
             if name in wording.relations:
-                return wording.yes if relation_holds(name, *about) else wording.no
-            if name in wording.quantities:
+                answer = relation_answer(wording, name, relation_holds(name, *about))
+            elif name in wording.quantities:
                 metres = quantity_of(name, *about)
                 assert metres is not None
-                return metres_answer(wording, metres / length_scale(name, unified))
-            hour = hour_of(*about)
-            assert hour is not None
-            return hour_answer(wording, hour)
+                answer = metres_answer(wording, metres / length_scale(name, unified), name)
+            else:
+                hour = hour_of(*about)
+                assert hour is not None
+                answer = hour_answer(wording, hour)
+            return object_question(wording, answer, boxes, text_range)
         return None
 
-    def _pose_answers(
-        self, known: Sequence[tuple[TrueFrame, UnifiedCamera]]
-    ) -> tuple[str, str, str]:
+    def _pose_answers(self, known: Sequence[tuple[TrueFrame, UnifiedCamera]]) -> tuple[str, ...]:
         (first, unified), (second, _) = known
         parts = motion_parts(
             seen_motion(inverse(first.T_world_camera) @ second.T_world_camera, unified)

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from vlm3_ros.engines.base import AnswerUncertainty
 from vlm3_ros.geometry.camera import PinholeCamera
@@ -21,7 +23,9 @@ from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.tasks.correspondence import Matches
 from vlm3_ros.tasks.pose import RelativePose
 from vlm3_ros.tasks.verification import (
+    ANGLE_LIMIT,
     DEPTH_SCALE_STD,
+    angle_contradiction,
     answered_covariance,
     fuse,
     median_residual,
@@ -178,6 +182,36 @@ def test_fusing_is_the_information_weighted_mean(seed):
     np.testing.assert_allclose(C, np.linalg.inv(I1 + I2), rtol=1e-6, atol=1e-9)
     expected = np.linalg.solve(I1 + I2, I2 @ error)
     np.testing.assert_allclose(motion_error(TRUE, T), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("rotation_deg", [0.5, 2.0])
+def test_the_rotation_angle_must_agree_within_its_error(rotation_deg):
+    about = AnswerUncertainty(rotation_deg=rotation_deg)
+    limit = ANGLE_LIMIT * rotation_deg
+    for gap, status in (
+        (0.99, "accepted"),
+        (-0.99, "accepted"),
+        (1.01, "refused"),
+        (-1.01, "refused"),
+    ):
+        pose = replace(said(TRUE), angle_deg=20 + gap * limit, rotation_deg=20.0)
+        verdict = verify_motion(pose, None, CAMERAS, uncertainty=about)
+        assert verdict.status == status
+        assert (angle_contradiction(pose, about) is None) == (status == "accepted")
+    for unknown in ({"angle_deg": 9.0}, {"rotation_deg": 9.0}, {}):
+        assert verify_motion(replace(said(TRUE), **unknown), None, CAMERAS).status == "accepted"
+
+
+@pytest.mark.parametrize("turn_deg", [0, 1, 3, 90])
+def test_true_rotations_pass_the_check_of_their_angle(turn_deg):
+    """Each answer errs by the stated amount: 99.5 % of them pass, more at small rotations."""
+    rng = np.random.default_rng(2)
+    sigma = 2.0
+    errors = Rotation.from_rotvec(rng.normal(0, math.radians(sigma), (20_000, 3)))
+    seen = errors * Rotation.from_rotvec([0, math.radians(turn_deg), 0])
+    angles = np.abs(turn_deg + rng.normal(0, sigma, 20_000))
+    gaps = np.abs(np.degrees(seen.magnitude()) - angles)
+    assert np.mean(gaps < ANGLE_LIMIT * sigma) > 0.994
 
 
 def test_stated_covariances_are_those_of_the_errors():

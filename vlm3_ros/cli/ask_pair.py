@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.cli.model_options import loaded_engine
 from vlm3_ros.cli.photos import Shot, read_shot
-from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.base import AnswerUncertainty, Engine
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def ask_about_pair(options: argparse.Namespace) -> int:
     pixels = shots[0].rectified_pixels(options.match or [])
     with loaded_engine(options, "pairs") as engine:
         pose, matches = _answers(engine, shots, pixels, options.pose)
+        uncertainty = engine.profile.uncertainty
     if pose is not None:
-        print(pose_text(pose))
+        print(pose_text(pose, uncertainty))
     if matches is not None:
         matched = shots[1].photo_pixels(matches.pixels2)
         for line in match_lines(options.match, matched, matches.texts):
@@ -45,16 +46,28 @@ def ask_about_pair(options: argparse.Namespace) -> int:
     return 0
 
 
-def pose_text(pose: RelativePose) -> str:
-    """Format the three answers and their motion, in words and as a matrix."""
-    from vlm3_ros.evaluation.pictures.pair import motion_words
+def pose_text(pose: RelativePose, uncertainty: AnswerUncertainty | None = None) -> str:
+    """Format the answers and their motion, in words and as a matrix.
 
-    lines = [
-        f"{part}: {text!r}"
-        for part, text in zip(("distance", "direction", "rotation"), pose.texts, strict=True)
-    ]
-    if pose.failures:
+    Args:
+        pose: as answered.
+        uncertainty: of the model; None for that of the authors' checkpoints.
+    """
+    from vlm3_ros.evaluation.pictures.pair import motion_words
+    from vlm3_ros.tasks.verification import AUTHORS_UNCERTAINTY, angle_contradiction
+
+    lines = [f"{part}: {text!r}" for part, text in pose.texts_by_part.items()]
+    if not pose.has_motion:
         return "\n".join([*lines, *(f"no motion: {failure}" for failure in pose.failures)])
+    lines += [f"not read: {failure}" for failure in pose.failures]
+    contradiction = angle_contradiction(pose, uncertainty or AUTHORS_UNCERTAINTY)
+    if contradiction is not None:
+        lines.append(f"doubtful: {contradiction}")
+    elif np.isfinite(pose.angle_deg):
+        lines.append(
+            f"the rotation angle of {pose.angle_deg:.1f}° agrees with yaw, pitch and roll "
+            f"({pose.rotation_deg:.1f}°)"
+        )
     T = pose.T_cam1_cam2
     spread = "" if np.isnan(pose.distance_std) else f", distance ± {pose.distance_std:.2f} m"
     x, y, z = T[:3, 3]

@@ -73,7 +73,7 @@ def _load_recorded(settings: EngineSettings, progress: Progress) -> Engine:
     from vlm3_ros.engines.recorded import RecordedEngine
 
     progress(f"reading {settings.recording}")
-    return RecordedEngine(settings.recording)
+    return RecordedEngine(settings.recording, settings.profile)
 
 
 _LOADERS: dict[str, Callable[[EngineSettings, Progress], Engine]] = {

@@ -31,7 +31,7 @@ from vlm3_ros.engines.base import (
     Profile,
 )
 from vlm3_ros.engines.images import check_images, image_digest
-from vlm3_ros.engines.profiles import parse_profile, profile_json
+from vlm3_ros.engines.profiles import named_profile, parse_profile, profile_json
 from vlm3_ros.geometry.camera import ImageLimits
 
 logger = logging.getLogger(__name__)
@@ -47,11 +47,15 @@ class RecordedEngine:
 
     warning: str | None = None
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, profile: str = "") -> None:
         """Read a recording.
 
+        Args:
+            path: of the file.
+            profile: to use instead of the recorded one; see `named_profile`. Empty: none.
+
         Raises:
-            EngineError: if the file cannot be used; names it and what is wrong.
+            EngineError: if the file or the profile cannot be used; names it and what is wrong.
         """
         self._path = Path(path).expanduser()
         if not str(path):
@@ -81,6 +85,8 @@ class RecordedEngine:
             raise EngineError(
                 f"{self._path} is not a recording of answers: line {number}: {error}"
             ) from error
+        if profile:
+            self.profile = named_profile(profile)
 
     def ask(
         self,
@@ -166,6 +172,7 @@ class RecordingEngine(ForwardingEngine):
                             "text": answer.text,
                             "value": answer.value,
                             "std": answer.std,
+                            **({"is_cut": True} if answer.is_cut else {}),
                         }
                     )
                     for question, answer in zip(questions, answers, strict=True)
@@ -228,4 +235,6 @@ def _parse(entry: dict[str, Any]) -> tuple[Key, Answer]:
     for number in (value, std):
         if number is not None and not math.isfinite(number):
             raise ValueError(f"it holds the number {number}")
-    return key, Answer(text, value, std)
+    if not isinstance(is_cut := entry.get("is_cut", False), bool):
+        raise TypeError(f"its is_cut is {is_cut!r}")
+    return key, Answer(text, value, std, is_cut=is_cut)

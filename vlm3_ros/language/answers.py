@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.language.templates import after_thinking
 
 Value = TypeVar("Value")
 
@@ -33,13 +34,15 @@ MAX_CHARACTERS = 100_000
 NEAREST_METRES, FARTHEST_METRES = 1e-6, 1e6
 """Limits of a depth: no camera measures beyond, and float32 holds it after any later scaling."""
 
-NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?"
+MINUS = "\u2212"
+"""The minus sign of typography, which a model may write instead of a hyphen."""
+
+NUMBER = rf"[+\-{MINUS}]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?"
 BARE_NUMBER = re.compile(NUMBER, re.ASCII | re.IGNORECASE)
 METRES = re.compile(rf"({NUMBER})(?:\s*(?:m|met(?:er|re)s?))?", re.ASCII | re.IGNORECASE)
 
 _SHOWN_CHARACTERS = 80
-_THINKING_ENDS = "</think>"
-_NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+_NOT_FINITE = re.compile(rf"[+\-{MINUS}]?(?:nan|inf|infinity)", re.IGNORECASE)
 
 
 class AnswerError(Vlm3Error, ValueError):
@@ -65,7 +68,7 @@ def final_text(text: str) -> str:
     """
     if len(text) > MAX_CHARACTERS:
         raise AnswerError(text, "too long")
-    return text.rpartition(_THINKING_ENDS)[2]
+    return after_thinking(text)
 
 
 def read_value(text: str, pattern: re.Pattern[str], value: Callable[[Any], Value]) -> Value:
@@ -79,7 +82,15 @@ def read_value(text: str, pattern: re.Pattern[str], value: Callable[[Any], Value
     Raises:
         AnswerError: if nothing matches or the values differ.
     """
-    values = [value(match) for match in pattern.findall(final_text(text))]
+    return one_value(text, [value(match) for match in pattern.findall(final_text(text))])
+
+
+def one_value(text: str, values: Sequence[Value]) -> Value:
+    """Return the value that all readings of a text agree on.
+
+    Raises:
+        AnswerError: if there is none, or they differ.
+    """
     if not values:
         raise AnswerError(text, "no answer")
     if any(other != values[0] for other in values[1:]):
@@ -123,7 +134,7 @@ def parse_number(part: str, form: re.Pattern[str], text: str) -> float:
     match = form.fullmatch(part.strip())
     if not match:
         raise AnswerError(text, "not a number")
-    value = float(match[match.lastindex or 0])
+    value = float(match[match.lastindex or 0].replace(MINUS, "-"))
     if not math.isfinite(value):
         raise AnswerError(text, "not finite")
     return value
@@ -144,8 +155,8 @@ def check_length(metres: float, text: str) -> float:
 
 @lru_cache(maxsize=64)
 def value_pattern(template: str) -> re.Pattern[str]:
-    """Compile a pattern for the text at {value}, enclosed as in the template."""
-    before, after = template.split("{value}")
+    """Compile a pattern for the text at the last {value}, enclosed as in the template."""
+    before, _, after = template.rpartition("{value}")
     opening, closing = re.escape(_opening(before)), re.escape(_closing(after))
     # Stopping at the next opening keeps the search linear in the length of the text.
     return re.compile(f"{opening}((?:(?!{opening}).)*?){closing}", re.DOTALL)
@@ -166,7 +177,7 @@ def _numbers_pattern(template: str, placeholders: tuple[str, ...]) -> re.Pattern
 
 def _opening(before: str) -> str:
     """Mark of an answer's beginning: the tag next to it, or all text if there is no tag."""
-    spoken = before.rpartition(_THINKING_ENDS)[2].strip() or before.strip()
+    spoken = after_thinking(before).strip() or before.strip()
     tag = re.search(r"<[^<>]*>\Z", spoken)
     return tag.group() if tag else spoken
 

@@ -4,10 +4,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from vlm3_ros.language.templates import PromptError
 from vlm3_ros.language.wordings import WORDINGS
@@ -86,7 +98,7 @@ class PromptSet:
             "name": self.name,
             "text_range": self.text_range,
             **rounding,
-            **{name: asdict(wording) for name, wording in learned.items()},  # type: ignore[call-overload]
+            **{name: _json(wording) for name, wording in learned.items()},
         }
 
 
@@ -139,27 +151,52 @@ def parse_prompt_set(data: object) -> PromptSet:
 def _parse(kind: type[Any], data: object, where: str) -> Any:
     """Build a dataclass from its JSON form, and the dataclasses in it."""
     hints = get_type_hints(kind)
-    types = {field.name: hints[field.name] for field in fields(kind)}
-    content = _checked(data, where, {name: _json_type(hint) for name, hint in types.items()})
-    for name, hint in types.items():
-        if is_dataclass(hint):
-            content[name] = _parse(hint, content[name], name)  # type: ignore[arg-type]
-        elif _json_type(hint) is dict and not all(
-            isinstance(text, str) for text in content[name].values()
-        ):
-            raise PromptError(f"{name} of {where} must hold texts")
+    needed = {f.name: hints[f.name] for f in fields(kind) if f.default is MISSING}
+    optional = {f.name: hints[f.name] for f in fields(kind) if f.default is not MISSING}
+    content = _checked(data, where, needed, optional)
+    for name, value in content.items():
+        nested = next(filter(is_dataclass, (hints[name], *get_args(hints[name]))), None)
+        if nested is not None:
+            content[name] = _parse(nested, value, name)  # type: ignore[arg-type]
     return kind(**content)
 
 
-def _json_type(hint: Any) -> type:
-    return dict if is_dataclass(hint) or get_origin(hint) is not None else hint
+def _json(wording: Any) -> dict[str, Any]:
+    """Return the JSON form of a dataclass, without optional values that are as by default."""
+    return {
+        f.name: _json(value) if is_dataclass(value) else deepcopy(value)
+        for f in fields(wording)
+        if (value := getattr(wording, f.name)) != f.default
+    }
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Return whether a JSON value is of a type; a dataclass's content is not checked."""
+    if is_dataclass(hint):
+        return isinstance(value, Mapping)
+    origin, of = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in of)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(one, of[1]) for one in value.values())
+    if origin is Sequence:
+        return isinstance(value, list) and all(_fits(one, of[0]) for one in value)
+    return isinstance(value, hint) and isinstance(value, bool) == (hint is bool)
+
+
+def _requirement(value: object, hint: Any) -> str:
+    """Say what a value that does not fit must do."""
+    if get_origin(hint) is None or is_dataclass(hint):
+        return f"be of type {'dict' if is_dataclass(hint) else hint.__name__}"
+    if get_origin(hint) is Mapping and not isinstance(value, Mapping):
+        return "be of type dict"
+    return "hold texts"
 
 
 def _checked(
-    data: object, where: str, needed: Mapping[str, type], optional: Mapping[str, type] | None = None
+    data: object, where: str, needed: Mapping[str, Any], optional: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the content of an object whose keys and types are right."""
-    optional = optional or {}
+    """Return the content of an object whose keys and types are right, without nulls."""
     if not isinstance(data, Mapping):
         raise PromptError(f"{where} must be an object with {', '.join(needed)}")
     if not set(needed) <= set(data) <= {*needed, *optional}:
@@ -167,9 +204,9 @@ def _checked(
         raise PromptError(
             f"{where} must hold {', '.join(needed)}{may}, not {', '.join(map(str, data))}"
         )
-    for key, expected in {**needed, **optional}.items():
-        if key in optional and data.get(key) is None:
-            continue
-        if not isinstance(data[key], expected) or isinstance(data[key], bool):
-            raise PromptError(f"{key} of {where} must be of type {expected.__name__}")
-    return dict(data)
+    content = {key: data[key] for key in data if key in needed or data[key] is not None}
+    for key, value in content.items():
+        expected = needed[key] if key in needed else optional[key]
+        if not _fits(value, expected):
+            raise PromptError(f"{key} of {where} must {_requirement(value, expected)}")
+    return content

@@ -9,9 +9,16 @@ from typing import SupportsInt
 
 from vlm3_ros.errors import Vlm3Error
 
+THINKING_ENDS = "</think>"
+
 
 class PromptError(Vlm3Error, ValueError):
     """A prompt set is missing or wrong, or it cannot word a value."""
+
+
+def after_thinking(text: str) -> str:
+    """Return what follows the thinking, or all of a text without thinking."""
+    return text.rpartition(THINKING_ENDS)[2]
 
 
 def fill_point(template: str, coordinates: Iterable[SupportsInt], text_range: int) -> str:
@@ -27,12 +34,25 @@ def fill_point(template: str, coordinates: Iterable[SupportsInt], text_range: in
 
 
 def fill_numbers(
-    template: str, placeholders: Sequence[str], values: Iterable[float], decimals: int
+    template: str,
+    placeholders: Sequence[str],
+    values: Iterable[float],
+    decimals: int,
+    signed: bool = False,
 ) -> str:
-    """Put one number into each placeholder."""
+    """Put one number into each placeholder.
+
+    Args:
+        template: with the placeholders.
+        placeholders: one for each value.
+        values: finite.
+        decimals: of each number.
+        signed: whether numbers of 0 and more have a plus sign.
+    """
+    sign = "+" if signed else ""
     for placeholder, value in zip(placeholders, values, strict=True):
         # Adding 0 removes the sign of a negative zero.
-        number = f"{round(float(value), decimals) + 0.0:.{decimals}f}"
+        number = f"{round(float(value), decimals) + 0.0:{sign}.{decimals}f}"
         template = template.replace(placeholder, number)
     return template
 

@@ -71,7 +71,7 @@ class CorrespondenceTask(Task[CorrespondenceWording, ArrayLike, ArrayLike, Match
         pixels2 = np.full(pixels1.shape, np.nan)
         for i, answer in enumerate(answers):
             try:
-                xy = parse_point(answer.text, wording, views.text_range)
+                xy = parse_point(answer.text, wording, views.text_range, answer.is_cut)
             except AnswerError:
                 continue
             pixel = views.source_pixels(xy, image=1)

@@ -26,6 +26,7 @@ from vlm3_ros.language.wordings.objects import (
     parse_hour,
     parse_length,
     parse_relation,
+    phrasings,
     relation_answer,
 )
 from vlm3_ros.tasks.task import ModelViews, Prompt, Task, ask
@@ -111,8 +112,8 @@ class ObjectAnswers:
 class ObjectsTask(Task[ObjectsWording, Sequence[Question], Sequence[Value], ObjectAnswers]):
     """Questions about objects of one image, which are known by their boxes.
 
-    Lengths have answers of one form, whose number the engine can estimate; the others are free
-    text. The truth is one `Value` per question.
+    Lengths have answers of one form, whose number the engine can estimate, unless the checkpoint
+    learned several forms; the others are free text. The truth is one `Value` per question.
     """
 
     wording = ObjectsWording
@@ -125,7 +126,7 @@ class ObjectsTask(Task[ObjectsWording, Sequence[Question], Sequence[Value], Obje
         return [
             Prompt(
                 question_text(question, wording, views),
-                wording.metres if isinstance(question, Quantity) else None,
+                wording.length_template if isinstance(question, Quantity) else None,
             )
             for question in asked
         ]
@@ -145,7 +146,7 @@ class ObjectsTask(Task[ObjectsWording, Sequence[Question], Sequence[Value], Obje
             if isinstance(question, Quantity):
                 scale = length_scale(question.quantity, views.cameras[0])
                 std = np.nan if answer.std is None else answer.std * scale
-            values.append(_value(question, answer, scale))
+            values.append(_value(question, answer, scale, wording.any_form))
             stds.append(std)
         return ObjectAnswers(
             tuple(asked),
@@ -163,7 +164,7 @@ class ObjectsTask(Task[ObjectsWording, Sequence[Question], Sequence[Value], Obje
         truth: Sequence[Value],
     ) -> Sequence[str]:
         return [
-            _true_answer(question, value, wording, views.cameras[0])
+            _true_answer(question, value, wording, views)
             for question, value in zip(asked, truth, strict=True)
         ]
 
@@ -179,7 +180,7 @@ def ask_objects(
 ) -> ObjectAnswers:
     """Ask about objects that are known by their boxes.
 
-    Lengths are asked in one pass and all others in another.
+    Lengths whose answers have one form are asked in one pass, and all others in another.
 
     Args:
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
@@ -219,10 +220,10 @@ def question_text(question: Question, wording: ObjectsWording, views: ModelViews
 def question_template(question: Question, wording: ObjectsWording) -> str:
     """Return the template of a question, with {a} and, if it is about two objects, {b}."""
     if isinstance(question, Relation):
-        return wording.relations[question.relation]
+        return phrasings(wording.relations, question.relation)[0]
     if isinstance(question, Quantity):
-        return wording.quantities[question.quantity]
-    return wording.direction
+        return phrasings(wording.quantities, question.quantity)[0]
+    return phrasings(wording.direction)[0]
 
 
 def question_boxes(question: Question, views: ModelViews) -> list[NDArray[np.int64]]:
@@ -235,26 +236,30 @@ def question_boxes(question: Question, views: ModelViews) -> list[NDArray[np.int
     return [text_box(box, views.cameras[0], views.text_range, views.text_rounding) for box in boxes]
 
 
-def _value(question: Question, answer: Answer, scale: float) -> Value:
+def _value(question: Question, answer: Answer, scale: float, any_form: bool) -> Value:
     """Read a value; `scale`: metres per metre that the model sees."""
     try:
         if isinstance(question, Relation):
-            return parse_relation(answer.text)
+            return parse_relation(answer.text, any_form)
         if isinstance(question, Direction):
             return parse_hour(answer.text)
         # The engine's estimate errs less than the greedy text, see `Answer.value`.
         if answer.value is not None:
             return answer.value * scale
-        return parse_length(answer.text) * scale
+        return parse_length(answer.text, any_form) * scale
     except AnswerError:
         return float("nan")
 
 
 def _true_answer(
-    question: Question, truth: Value, wording: ObjectsWording, unified: UnifiedCamera
+    question: Question, truth: Value, wording: ObjectsWording, views: ModelViews
 ) -> str:
+    """Word a true value; the answer may name the objects."""
     if isinstance(question, Relation):
-        return relation_answer(wording, bool(truth))
-    if isinstance(question, Direction):
-        return hour_answer(wording, int(truth))
-    return metres_answer(wording, truth / length_scale(question.quantity, unified))
+        template = relation_answer(wording, question.relation, bool(truth))
+    elif isinstance(question, Direction):
+        template = hour_answer(wording, int(truth))
+    else:
+        seen = truth / length_scale(question.quantity, views.cameras[0])
+        template = metres_answer(wording, seen, question.quantity)
+    return object_question(wording, template, question_boxes(question, views), views.text_range)

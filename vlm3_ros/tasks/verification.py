@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check an answered motion against a model's other answers about the pair.
 
-Three things must agree with the motion: the matches of the pair (they must lie on its epipolar
-lines and meet in front of the cameras), the motion that geometry solves from matches and depths,
-and the answered motion from the second image back to the first. A motion that disagrees is
-refused; one that the geometric motion confirms is fused with it.
+Four things must agree with the motion: the answered angle of its rotation, the matches of the
+pair (they must lie on its epipolar lines and meet in front of the cameras), the motion that
+geometry solves from matches and depths, and the answered motion from the second image back to the
+first. A motion that disagrees is refused; one that the geometric motion confirms is fused with it.
 """
 
 from __future__ import annotations
@@ -58,6 +58,15 @@ REVERSED_LIMIT = 2.0
 A displacement and its reverse have the same epipolar lines, but only for one of them do the rays
 meet in front of the cameras. A parallax that a turn by this many standard deviations could explain
 proves nothing.
+"""
+
+ANGLE_LIMIT = 4.0
+"""Difference between the answered rotation angle and that of yaw, pitch and roll above which a
+motion is refused, in units of `AnswerUncertainty.rotation_deg`.
+
+If both answers err independently by one such unit about the axis of the rotation, they differ by
+sqrt(2) units; 2.81 times that passes 99.5 % of true motions, and a simulation no fewer at rotations
+near zero, where errors about the other axes count too.
 """
 
 INLIER = 2.0
@@ -117,16 +126,19 @@ def verify_motion(
             skips its check.
         uncertainty: of the model.
     """
-    if pose.failures:
+    if not pose.has_motion:
         reasons = ", ".join(failure.reason for failure in pose.failures)
         return _refused(f"the model's answers could not be read ({reasons})")
+    contradiction = angle_contradiction(pose, uncertainty)
+    if contradiction is not None:
+        return _refused(contradiction)
     if matches is not None:
         readable = len(matches.pixels1) - matches.failures
         if readable < MIN_MATCHES:
             return _refused(f"{readable} matches could be read, a check needs {MIN_MATCHES}")
     motion = pose.T_cam1_cam2
     covariance = answered_covariance(motion, pose.distance_std, uncertainty)
-    if backward is not None and not backward.failures:
+    if backward is not None and backward.has_motion:
         back = inverse(backward.T_cam1_cam2)
         back_covariance = inverse_covariance(
             answered_covariance(backward.T_cam1_cam2, backward.distance_std, uncertainty),
@@ -163,6 +175,24 @@ def verify_motion(
     inlier = math.radians(INLIER * uncertainty.match_deg)
     depth1 = np.asarray(depth1, dtype=float)
     return _fused(motion, covariance, matches, cameras, depth1, inlier)
+
+
+def angle_contradiction(
+    pose: RelativePose, uncertainty: AnswerUncertainty = AUTHORS_UNCERTAINTY
+) -> str | None:
+    """Say how the answered rotation angle contradicts the answered yaw, pitch and roll.
+
+    Returns:
+        None if they agree within `ANGLE_LIMIT`, or one is unknown.
+    """
+    limit = ANGLE_LIMIT * uncertainty.rotation_deg
+    # A comparison with NaN is false.
+    if not abs(pose.angle_deg - pose.rotation_deg) > limit:
+        return None
+    return (
+        f"the answered rotation angle of {pose.angle_deg:.1f} degrees contradicts yaw, pitch and "
+        f"roll, whose angle is {pose.rotation_deg:.1f} degrees"
+    )
 
 
 def answered_covariance(

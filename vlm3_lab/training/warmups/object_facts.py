@@ -28,7 +28,7 @@ from vlm3_lab.training.warmups.dense_depth import known_error
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet
-from vlm3_ros.language.wordings.objects import ObjectsWording, object_question
+from vlm3_ros.language.wordings.objects import ObjectsWording, object_question, relation_answer
 from vlm3_ros.tasks.objects import (
     OBJECTS,
     Question,
@@ -114,7 +114,6 @@ class ObjectFacts(ObjectQuestions):
         packer = self._model.packer
         packed = packer.pack([unify_image(scene.image, unified)], pairs)
         facts = {tuple(thing.box.tolist()): object_facts(thing, unified) for thing in things}
-        decisive = _decisive_token(packer, prompts)
         ends, facts_at_ends, decisions = [], [], []
         for index, ((question, _), (text, _), labels) in enumerate(
             zip(asked, pairs, packed.labels, strict=True)
@@ -125,6 +124,7 @@ class ObjectFacts(ObjectQuestions):
             ends += [(index, own - len(token_ends) + token) for token in tokens]
             facts_at_ends += [facts[box] for box in (question.a, question.b) if box is not None]
             if isinstance(question, Relation):
+                decisive = _decisive_token(packer, prompts, question.relation)
                 decisions.append((index, own + decisive))
         return ObjectSample(
             **vars(packed),
@@ -134,10 +134,12 @@ class ObjectFacts(ObjectQuestions):
         )
 
 
-def _decisive_token(packer: Packer, prompts: PromptSet) -> int:
+def _decisive_token(packer: Packer, prompts: PromptSet, relation: str) -> int:
     """Index of the first token of an answer that distinguishes yes from no."""
     wording = prompts[ObjectsWording]
-    answers = (packer.answer_tokens(text) for text in (wording.yes, wording.no))
+    answers = (
+        packer.answer_tokens(relation_answer(wording, relation, holds)) for holds in (True, False)
+    )
     return next(i for i, (yes, no) in enumerate(zip(*answers, strict=False)) if yes != no)
 
 

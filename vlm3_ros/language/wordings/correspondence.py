@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.language.answers import AnswerError, read_numbers
-from vlm3_ros.language.templates import check_answer, check_once, fill_point
+from vlm3_ros.language.free_text import read_tuple
+from vlm3_ros.language.templates import THINKING_ENDS, check_answer, check_once, fill_point
 
 _POINT = ("{x}", "{y}")
 
@@ -23,6 +24,7 @@ class CorrespondenceWording:
     Attributes:
         question: text with {x} and {y}, of the pixel in the first image.
         answer: text with {x} and {y}, of the pixel in the second image.
+        any_form: whether answers may have any form that holds one pair of numbers, as "338, 52".
 
     Raises:
         PromptError: if a placeholder is missing or repeated, or those of the answer are out of
@@ -33,6 +35,7 @@ class CorrespondenceWording:
 
     question: str
     answer: str
+    any_form: bool = False
 
     def __post_init__(self) -> None:
         check_once("the correspondence question", self.question, _POINT)
@@ -70,16 +73,33 @@ def correspondence_answer(
     return fill_point(wording.answer, coordinates, text_range)
 
 
-def parse_point(text: str, wording: CorrespondenceWording, text_range: int) -> NDArray[np.int64]:
+def parse_point(
+    text: str, wording: CorrespondenceWording, text_range: int, may_be_cut: bool = True
+) -> NDArray[np.float64]:
     """Read text coordinates (x, y) in the second image, shape (2,).
+
+    They are whole numbers, or may have decimals if the wording allows any form.
+
+    Args:
+        text: the model's whole text.
+        wording: of the checkpoint.
+        text_range: of the prompt set.
+        may_be_cut: whether the model may have been stopped inside of its answer: then "338, 5"
+            may be the beginning of "338, 52".
 
     Raises:
         AnswerError: if the text does not follow the wording, if several points do and differ, if a
-            coordinate is no whole number or not in [0, text_range), or if the text is too long.
+            coordinate is no whole number or not in [0, text_range), if the text is cut off, or if
+            it is too long.
     """
-    point = read_numbers(text, wording.answer, _POINT, decimals=0)
-    if not all(value.is_integer() for value in point):
-        raise AnswerError(text, "not a whole number")
+    if wording.any_form:
+        if may_be_cut and THINKING_ENDS in wording.answer and THINKING_ENDS not in text:
+            raise AnswerError(text, "cut off")
+        point = read_tuple(text, len(_POINT), 0, may_be_cut)
+    else:
+        point = read_numbers(text, wording.answer, _POINT, decimals=0)
+        if not all(value.is_integer() for value in point):
+            raise AnswerError(text, "not a whole number")
     if not all(0 <= value < text_range for value in point):
         raise AnswerError(text, "out of range")
-    return np.array(point, dtype=np.int64)
+    return np.array(point)

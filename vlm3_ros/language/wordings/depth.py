@@ -19,6 +19,7 @@ from vlm3_ros.language.answers import (
 )
 from vlm3_ros.language.templates import (
     PromptError,
+    after_thinking,
     check_answer,
     check_decimals,
     check_once,
@@ -33,11 +34,13 @@ class DepthWording:
     Attributes:
         question: text with {x} and {y}, the text coordinates of the pixel.
         answer: text with {value}. The tags next to {value} mark the number in an answer, or all
-            of the text if there are no tags.
+            of the text if there are no tags. Thinking that ends in "</think>" may hold {value} too;
+            the number after it is read.
         decimals: of an answer.
 
     Raises:
-        PromptError: if a placeholder is missing or repeated, or nothing encloses {value}.
+        PromptError: if a placeholder is missing or repeated outside of the thinking, or nothing
+            encloses {value}.
     """
 
     task: ClassVar[str] = "depth"
@@ -48,7 +51,9 @@ class DepthWording:
 
     def __post_init__(self) -> None:
         check_once("the depth question", self.question, ("{x}", "{y}"))
-        check_answer("the depth answer", self.answer, ("{value}",))
+        is_repeated = self.answer.count("{value}") > 1
+        spoken = after_thinking(self.answer) if is_repeated else self.answer
+        check_answer("the depth answer", spoken, ("{value}",))
         check_decimals(self.decimals)
 
     def templates(self) -> list[str]:
