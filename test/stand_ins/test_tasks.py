@@ -30,6 +30,7 @@ from stand_ins.words import (
     object_pair,
 )
 
+from vlm3_ros.engines.numbers import RESOLUTION
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import motion_parts
 from vlm3_ros.tasks.correspondence import ask_matches
@@ -63,8 +64,8 @@ def test_depth(load, seen, picture):
     # 98x62 px at 250 and 200 px become 392x310 px at 1000 px, and these whole multiples of 32.
     scale = math.sqrt(250 * 384 / 98 * 200 * 320 / 62) / 1000
     expected = [scale * float(depth_metres(*xy)) for xy in asked]
-    np.testing.assert_allclose(answers.depth, expected, rtol=2e-3)
-    assert answers.failures == 0
+    assert answers.texts == tuple(depth_pair(*xy)[1] for xy in asked)
+    np.testing.assert_allclose(answers.depth, expected, rtol=RESOLUTION / 2)
     assert np.isfinite(answers.std).sum() == 32
     assert (answers.std < 0.1 * answers.depth).all()
 

@@ -130,11 +130,10 @@ def write_stand_ins(
         for file in first.glob("*"):
             if name != NAMES[0]:
                 os.link(file, folder / name / file.name)
-    for name in NAMES:
-        if name in PUBLIC_LAYOUT:
-            _save_as_public(tokenizer, folder / name)
-        else:
-            save_processor(qwen3_vl_processor(tokenizer), folder / name)
+    for name in PUBLIC_LAYOUT:
+        _save_as_public(tokenizer, folder / name)
+    for name in set(NAMES) - set(PUBLIC_LAYOUT):
+        save_processor(qwen3_vl_processor(tokenizer), folder / name)
 
 
 def _save_as_public(tokenizer: Qwen2Tokenizer, folder: Path) -> None:
