@@ -67,11 +67,17 @@ class TinyModel(SimpleNamespace):
         )
 
     def generate(
-        self, images: Sequence[NDArray[np.uint8]], question: str, max_new_tokens: int
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        question: str,
+        max_new_tokens: int,
+        **options: object,
     ) -> str:
         """Return the answer of stock `generate` to one question alone."""
         inputs = self.inputs(images, question)
-        output = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        output = self.model.generate(
+            **inputs, max_new_tokens=max_new_tokens, do_sample=False, **options
+        )
         return self.processor.tokenizer.decode(
             output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )
@@ -133,11 +139,49 @@ def fluent(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     image = np.zeros((32, 32, 3), np.uint8)
     optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
     for _ in range(150):
-        batch = [_example(tiny, image, rng) for _ in range(16)]
-        inputs = {name: torch.cat([example[name] for example in batch]) for name in batch[0]}
-        model(**inputs).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        _step(optimizer, model, [_example(tiny, image, rng) for _ in range(16)])
+    model.eval().save_pretrained(folder)
+    return tiny
+
+
+THOUGHTS = (
+    "<think> The point is around {value} meters away from the camera. </think>\n"
+    "<answer> {value} </answer>"
+)
+"""The form of DepthLM's answers, whose number stands twice; not the one in PROFILE."""
+
+
+@pytest.fixture(scope="session")
+def thoughtful_answers() -> dict[str, str]:
+    """Questions about 32 pixels, and answers in the form THOUGHTS."""
+    pixels = np.random.default_rng(13).integers(0, 2000, (32, 2))
+    return {
+        depth_question(PROMPTS[DepthWording], pixel, PROMPTS.text_range): THOUGHTS.replace(
+            "{value}", f"{0.8 + 0.37 * i:.2f}"
+        )
+        for i, pixel in enumerate(pixels)
+    }
+
+
+@pytest.fixture(scope="session")
+def thoughtful(
+    tmp_path_factory: pytest.TempPathFactory, thoughtful_answers: dict[str, str]
+) -> TinyModel:
+    """A model that knows these answers by heart, and whose profile has another form."""
+    folder = tmp_path_factory.mktemp("thoughtful")
+    build_checkpoint(folder, SHAPES["one deepstack layer, heads share keys"], PROFILE, seed=3)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    tiny = TinyModel(folder=folder, model=model, processor=load_processor(folder))
+    image = np.zeros((32, 32, 3), np.uint8)
+    lengths: dict[int, list[dict]] = {}
+    for question, answer in thoughtful_answers.items():
+        example = _spoken(tiny, image, question, answer)
+        lengths.setdefault(example["input_ids"].shape[1], []).append(example)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
+    for _ in range(300):
+        loss = max(_step(optimizer, model, batch) for batch in lengths.values())
+        if loss < 0.003:
+            break
     model.eval().save_pretrained(folder)
     return tiny
 
@@ -160,9 +204,15 @@ def image() -> NDArray[np.uint8]:
 
 def _example(tiny: TinyModel, image: NDArray[np.uint8], rng: np.random.Generator) -> dict:
     x, y = rng.integers(1000, 2000, 2)
-    inputs = tiny.inputs([image], depth_question(PROMPTS[DepthWording], (x, y), PROMPTS.text_range))
-    answer = depth_answer(PROMPTS[DepthWording], x / 200 * rng.uniform(0.9, 0.999)) + "<|im_end|>"
-    tokens = tiny.processor.tokenizer(answer, return_tensors="pt")["input_ids"]
+    question = depth_question(PROMPTS[DepthWording], (x, y), PROMPTS.text_range)
+    answer = depth_answer(PROMPTS[DepthWording], x / 200 * rng.uniform(0.9, 0.999))
+    return _spoken(tiny, image, question, answer)
+
+
+def _spoken(tiny: TinyModel, image: NDArray[np.uint8], question: str, answer: str) -> dict:
+    """Return a question with its answer as model inputs and labels."""
+    inputs = tiny.inputs([image], question)
+    tokens = tiny.processor.tokenizer(answer + "<|im_end|>", return_tensors="pt")["input_ids"]
     asked = inputs["input_ids"]
     return {
         "input_ids": torch.cat([asked, tokens], 1),
@@ -171,3 +221,15 @@ def _example(tiny: TinyModel, image: NDArray[np.uint8], rng: np.random.Generator
         "pixel_values": inputs["pixel_values"],
         "image_grid_thw": inputs["image_grid_thw"],
     }
+
+
+def _step(
+    optimizer: torch.optim.Optimizer, model: torch.nn.Module, examples: Sequence[dict]
+) -> float:
+    """Train on examples of the same length; return the loss."""
+    inputs = {name: torch.cat([example[name] for example in examples]) for name in examples[0]}
+    loss = model(**inputs).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.detach())

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -32,6 +32,7 @@ NUMBER = re.compile(
 )
 PROMPTS = load_prompt_set("vlm3")
 TEMPLATE = PROMPTS[DepthWording].answer
+THOUGHTS = "<think> It is {value} meters away. </think>\n<answer> {value} </answer>"
 
 
 def numbers():
@@ -182,25 +183,15 @@ class TestAnswerForm:
     def tokens(self, text):
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    @given(numbers(), st.text(max_size=5))
-    def test_answers_of_the_form_fit(self, number, more):
-        form = answer_form(TEMPLATE, self.tokens)
-        text = TEMPLATE.replace("{value}", number)
+    @pytest.mark.parametrize("template", [TEMPLATE, THOUGHTS])
+    @given(number=numbers())
+    def test_tokens_of_an_answer_are_those_of_its_form(self, template, number):
+        form = answer_form(template, self.tokens)
+        text = template.replace("{value}", number)
         assert form.text(number) == text
-        assert form.fits(self.tokens(text + more))
-
-    @given(st.text(alphabet=SYMBOLS + " -<e", max_size=8))
-    def test_answers_of_another_form_do_not_fit(self, number):
-        assume(not NUMBER.fullmatch(number))
-        form = answer_form(TEMPLATE, self.tokens)
-        assert not form.fits(self.tokens(TEMPLATE.replace("{value}", number)))
-
-    @pytest.mark.parametrize(
-        "answer",
-        ["", "3.25", "<answer>3.25</answer>", "<think> </think> <answer>3.25", "far away"],
-    )
-    def test_truncated_or_unknown_answers_do_not_fit(self, answer):
-        assert not answer_form(TEMPLATE, self.tokens).fits(self.tokens(answer))
+        symbols = [form.symbol_tokens[SYMBOLS.index(symbol)] for symbol in number]
+        start = [*form.opening_tokens, *symbols, form.symbol_tokens[END]]
+        assert self.tokens(text)[: len(start)] == start
 
     def test_no_form_if_tokens_span_several_symbols(self):
         """Some vocabularies have tokens such as "10" and "25"."""
@@ -211,6 +202,7 @@ class TestAnswerForm:
             return [vocabulary.setdefault(p, len(vocabulary)) for p in pieces.findall(text)]
 
         assert answer_form(TEMPLATE, tokenize) is None
+        assert answer_form(THOUGHTS, tokenize) is None
 
     def test_no_form_if_the_opening_merges_with_the_number(self):
         assert answer_form("Depth: {value} m", self.tokens) is not None
@@ -222,3 +214,15 @@ class TestAnswerForm:
             return self.tokens(text)
 
         assert answer_form("Depth {value} m", tokenize) is None
+
+    def test_no_form_if_any_part_merges_with_a_number(self):
+        def tokenize(text):
+            first, mark, last = text.partition("5 m")
+            return [*self.tokens(first), 1001, *self.tokens(last)] if mark else self.tokens(text)
+
+        assert answer_form("{value} so <answer>{value}</answer>", tokenize) is not None
+        assert answer_form("{value} so <answer>{value} m</answer>", tokenize) is None
+
+    def test_no_form_if_a_number_ends_with_a_point(self):
+        """The point of "3." may be that of "3.5"."""
+        assert answer_form("Depth: {value}.", self.tokens) is None

@@ -28,10 +28,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vlm3_ros.engines import forms as learning
 from vlm3_ros.engines.base import EngineError, Profile
 from vlm3_ros.engines.images import QWEN3_VL_LIMITS
 from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.engines.remote import client
+from vlm3_ros.engines.remote import engine as remote_engine
 from vlm3_ros.engines.remote.client import Circuit
 from vlm3_ros.engines.remote.engine import RemoteEngine, answer_regex, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
@@ -42,6 +44,7 @@ from vlm3_ros.paths import default_model
 
 PROMPTS = load_prompt_set("vlm3")
 TEMPLATE = PROMPTS[DepthWording].answer
+THOUGHTS = "<think> It is {value} meters away. </think>\n<answer> {value} </answer>"
 IMAGE = np.random.default_rng(0).integers(0, 256, (256, 288, 3)).astype(np.uint8)
 QUESTIONS = [f"How far is point {i}?" for i in range(12)]
 
@@ -54,8 +57,9 @@ def number(chat: dict[str, Any]) -> int:
     return int(re.search(r"\d+", chat["messages"][0]["content"][-1]["text"]).group())
 
 
-def completion(text: str) -> tuple[int, object]:
-    return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}
+def completion(text: str, reason: str = "stop", **message: str) -> tuple[int, object]:
+    message = {"role": "assistant", "content": text, **message}
+    return 200, {"choices": [{"message": message, "finish_reason": reason}]}
 
 
 def right(chat: dict[str, Any], server: Server) -> tuple[int, object]:
@@ -72,6 +76,7 @@ class Server:
 
     reply: Reply = right
     port: int = 0
+    model: str = "the-model"
     chats: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     in_flight: int = 0
@@ -91,7 +96,7 @@ class Server:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.respond(200, {"data": [{"id": "the-model"}]})
+                self.respond(200, {"data": [{"id": outer.model}]})
 
             def do_POST(self) -> None:
                 chat = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -427,9 +432,15 @@ def test_answers_are_forced_after_a_free_one_has_the_form(server, connect):
     assert forms(server)[12:] == [answer_regex(TEMPLATE)] * 12
 
 
-def test_server_without_regular_expressions_is_asked_for_free_answers(server, connect):
+def test_server_without_regular_expressions_is_asked_for_free_answers(
+    server, connect, caplog, monkeypatch
+):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(remote_engine, "TRY_FORMS_EVERY", 4)
+    takes_forms = False
+
     def reply(chat: dict, server: Server) -> tuple[int, object]:
-        if "structured_outputs" in chat:
+        if "structured_outputs" in chat and not takes_forms:
             return 422, {"detail": "Unexpected fields in the request: {'structured_outputs'}"}
         return right(chat, server)
 
@@ -439,15 +450,113 @@ def test_server_without_regular_expressions_is_asked_for_free_answers(server, co
         answers = engine.ask([IMAGE], QUESTIONS, TEMPLATE)
         assert texts(answers) == [expected(i) for i in range(12)]
     assert sum(form is not None for form in forms(server)) == 1
+    for _ in range(4):
+        engine.ask([IMAGE], QUESTIONS[:1], TEMPLATE)
+    assert sum(form is not None for form in forms(server)) == 2
+    assert len([m for m in caplog.messages if "does not take regular" in m]) == 1, "logged once"
+    takes_forms = True
+    for _ in range(6):
+        engine.ask([IMAGE], QUESTIONS[:1], TEMPLATE)
+    assert [form is not None for form in forms(server)[-3:]] == [False, True, True]
 
 
-def test_models_with_another_form_answer_freely(server, connect):
-    server.reply = lambda chat, server: completion("<think>Well.</think> <answer>2.5</answer>")
+def thoughts(i: int) -> str:
+    return THOUGHTS.replace("{value}", f"{1 + i / 4:.2f}")
+
+
+def test_models_with_another_form_are_forced_into_that(server, connect, caplog):
+    caplog.set_level(logging.INFO)
+    server.reply = lambda chat, server: completion(thoughts(number(chat)))
+    engine = connect()
+    assert texts(engine.ask([IMAGE], QUESTIONS, TEMPLATE)) == [thoughts(i) for i in range(12)]
+    assert sorted(number(chat) for chat in server.chats[:4]) == [0, 1, 4, 8]
+    assert forms(server) == [None] * 4 + [answer_regex(THOUGHTS)] * 8
+    regex = answer_regex(THOUGHTS)
+    assert regex == (
+        r"<think> It is (0|[1-9][0-9]{0,3})(\.[0-9]{1,4})? meters away\. </think>\n"
+        r"<answer> (0|[1-9][0-9]{0,3})(\.[0-9]{1,4})? </answer>"
+    )
+    assert re.fullmatch(regex, thoughts(7))
+    (message,) = [m for m in caplog.messages if "forced" in m]
+    assert message == f"{engine.name} answers {THOUGHTS!r}: numbers are forced into this form"
+
+
+def test_model_that_speaks_otherwise_is_learned_anew(server, connect, monkeypatch):
+    monkeypatch.setattr(learning, "CHECK_EVERY", 4)
+    engine = connect()
+    engine.ask([IMAGE], QUESTIONS, TEMPLATE)
+    server.reply = lambda chat, server: completion(
+        expected(number(chat)) if "structured_outputs" in chat else thoughts(number(chat))
+    )
+    for _ in range(3):
+        engine.ask([IMAGE], QUESTIONS[:2], TEMPLATE)
+    server.chats.clear()
+    engine.ask([IMAGE], QUESTIONS, TEMPLATE)
+    assert forms(server) == [None] * 5 + [answer_regex(THOUGHTS)] * 7
+
+
+def test_models_without_a_form_answer_freely(server, connect):
+    server.reply = lambda chat, server: completion(
+        f"<think>{number(chat)} steps.</think> <answer>2.5</answer>"
+    )
     connect().ask([IMAGE], QUESTIONS, TEMPLATE)
     connect(force_answers=False).ask([IMAGE], QUESTIONS, TEMPLATE)
     server.reply = right
     connect(force_answers=False).ask([IMAGE], QUESTIONS, TEMPLATE)
     assert set(forms(server)) == {None}
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_answers_without_their_reasoning_teach_no_form(server, connect, caplog, name):
+    """To force them would force the model not to think."""
+
+    def reply(chat: dict, server: Server) -> tuple[int, object]:
+        thought, _, answer = thoughts(number(chat)).partition("</think>")
+        return completion(answer, **{name: thought})
+
+    server.reply = reply
+    connect().ask([IMAGE], QUESTIONS, TEMPLATE)
+    assert set(forms(server)) == {None}
+    assert "takes the reasoning out" in caplog.text
+
+
+def test_answer_that_was_cut_off_says_so(server, connect):
+    server.reply = lambda chat, server: completion(
+        expected(number(chat)), "length" if number(chat) == 3 else "stop"
+    )
+    answers = connect().ask([IMAGE], QUESTIONS)
+    assert [i for i, answer in enumerate(answers) if answer.is_cut] == [3]
+
+
+def test_restarted_server_may_have_another_model_and_form(server, connect, monkeypatch):
+    monkeypatch.setattr(client, "PAUSE", 0.05)
+    engine = connect(model="")
+    engine.ask([IMAGE], QUESTIONS, TEMPLATE)
+    server.stop()
+    with pytest.raises(EngineError):
+        engine.ask([IMAGE], QUESTIONS, TEMPLATE)
+    server.model = "another-model"
+    server.reply = lambda chat, server: completion(thoughts(number(chat)))
+    server.chats.clear()
+    server.start()
+    wait_for(lambda: engine._client.circuit.fault is None)
+    assert texts(engine.ask([IMAGE], QUESTIONS, TEMPLATE)) == [thoughts(i) for i in range(12)]
+    assert {chat["model"] for chat in server.chats} == {"another-model"}
+    assert forms(server) == [None] * 4 + [answer_regex(THOUGHTS)] * 8
+
+
+def test_model_that_was_replaced_is_looked_up_again(server, connect):
+    def reply(chat: dict, server: Server) -> tuple[int, object]:
+        return right(chat, server) if chat["model"] == server.model else (404, b"no such model")
+
+    server.reply = reply
+    engine = connect(model="")
+    engine.ask([IMAGE], QUESTIONS)
+    server.model = "another-model"
+    with pytest.raises(EngineError, match="no such model"):
+        engine.ask([IMAGE], QUESTIONS)
+    wait_for(lambda: engine._client.circuit.fault is None)
+    assert texts(engine.ask([IMAGE], QUESTIONS)) == [expected(i) for i in range(12)]
 
 
 @given(metres=st.floats(0.01, 9999.0), name=st.sampled_from(["vlm3", "vlm3-short"]))

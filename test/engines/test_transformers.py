@@ -11,7 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vlm3_ros.engines import transformers
 from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.chunking import MAX_CHUNK
+from vlm3_ros.engines.forms import CHECK_EVERY
 from vlm3_ros.engines.numbers import NumberTree, answer_form
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
@@ -21,6 +24,10 @@ from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 pytestmark = pytest.mark.slow
 
 PROMPTS = load_prompt_set("vlm3")
+THOUGHTS = (
+    "<think> The point is around {value} meters away from the camera. </think>\n"
+    "<answer> {value} </answer>"
+)
 LENGTH = 12
 
 
@@ -72,17 +79,22 @@ def test_forced_answers_equal_free_ones(fluent, image, depth_questions, caplog):
 
 
 def test_distribution_equals_that_of_full_forward_passes(fluent, image, depth_questions):
-    engine = fluent.engine()
-    answers = engine.ask([image], depth_questions[:3], PROMPTS[DepthWording].answer)
-    tokenizer, model = fluent.processor.tokenizer, fluent.model
-    form = answer_form(
-        PROMPTS[DepthWording].answer,
-        lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
-    )
+    _check_distribution(fluent, image, depth_questions[:3], PROMPTS[DepthWording].answer)
+
+
+def test_distribution_of_the_first_number_of_a_learned_form(thoughtful, image, thoughtful_answers):
+    _check_distribution(thoughtful, image, list(thoughtful_answers)[:4], THOUGHTS)
+
+
+def _check_distribution(tiny, image, questions, spoken):
+    answers = tiny.engine().ask([image], questions, PROMPTS[DepthWording].answer)
+    tokenizer, model = tiny.processor.tokenizer, tiny.model
+    form = answer_form(spoken, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+    opening = spoken.partition("{value}")[0]
 
     def scores(question, number):
-        inputs = dict(fluent.inputs([image], question))
-        opened = tokenizer(form.opening + number, return_tensors="pt")["input_ids"]
+        inputs = dict(tiny.inputs([image], question))
+        opened = tokenizer(opening + number, return_tensors="pt")["input_ids"]
         inputs["input_ids"] = torch.cat([inputs["input_ids"], opened], 1)
         inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], 0 * opened], 1)
         del inputs["attention_mask"]
@@ -90,7 +102,7 @@ def test_distribution_equals_that_of_full_forward_passes(fluent, image, depth_qu
             logits = model(**inputs).logits[0, -1]
         return logits[form.symbol_tokens].numpy()
 
-    for question, answer in zip(depth_questions, answers, strict=False):
+    for question, answer in zip(questions, answers, strict=True):
         tree = NumberTree()
         while tree.frontier:
             tree.grow(np.stack([scores(question, number.text) for number in tree.frontier]))
@@ -133,6 +145,46 @@ def test_forcing_can_be_turned_off(fluent, image, depth_questions):
     assert {answer.std for answer in free} == {None}
 
 
+def test_form_that_the_profile_does_not_hold_is_learned(
+    thoughtful, image, thoughtful_answers, caplog
+):
+    engine = thoughtful.engine()
+    with caplog.at_level(logging.INFO):
+        for _ in range(5):
+            answers = engine.ask([image], list(thoughtful_answers), PROMPTS[DepthWording].answer)
+            assert texts(answers) == list(thoughtful_answers.values())
+            assert sum(answer.std is not None for answer in answers) == 32
+    (record,) = [record for record in caplog.records if record.name.startswith("vlm3_ros")]
+    assert record.message.endswith(f"answers {THOUGHTS!r}: numbers are forced into this form")
+
+
+def test_form_is_learned_from_questions_that_come_alone(thoughtful, image, thoughtful_answers):
+    engine = thoughtful.engine()
+    answers = [
+        engine.ask([image], [question], PROMPTS[DepthWording].answer)[0]
+        for question in thoughtful_answers
+    ]
+    assert texts(answers) == list(thoughtful_answers.values())
+    assert [answer.std is not None for answer in answers] == [False] * 3 + [True] * 29
+
+
+def test_form_is_learned_anew_if_the_model_speaks_otherwise(
+    fluent, thoughtful, image, depth_questions, thoughtful_answers
+):
+    """Both models have the same vocabulary and the same profile."""
+    template, engine = PROMPTS[DepthWording].answer, fluent.engine()
+    expected = texts(engine.ask([image], depth_questions, template))
+    asked = list(thoughtful_answers)[:8]
+    engine._model = thoughtful.model
+    forms = [texts(engine.ask([image], asked, template)) for _ in range(CHECK_EVERY + 1)]
+    right = [said == list(thoughtful_answers.values())[:8] for said in forms]
+    assert right == [False] * (CHECK_EVERY - 1) + [True] * 2
+    engine._model = fluent.model
+    answers = [engine.ask([image], depth_questions, template) for _ in range(4)]
+    assert texts(answers[-1]) == expected
+    assert all(answer.std is not None for answer in answers[-1])
+
+
 def test_answers_of_another_form_stay_free(tiny, picture, questions, caplog):
     images = [picture(64, 64)]
     engine = tiny.engine(max_new_tokens=LENGTH)
@@ -142,6 +194,17 @@ def test_answers_of_another_form_stay_free(tiny, picture, questions, caplog):
     assert answers == engine.ask(images, questions)
     assert len(caplog.records) == 1, "logged once"
     assert repr(answers[0].text) in caplog.text
+
+
+def test_answer_that_was_cut_off_says_so(fluent, image, depth_questions):
+    whole = fluent.engine(force_answers=False).ask([image], depth_questions)
+    assert {answer.is_cut for answer in whole} == {False}
+    tokens = fluent.processor.tokenizer([answer.text for answer in whole])["input_ids"]
+    for length in (3, max(map(len, tokens))):
+        answers = fluent.engine(max_new_tokens=length).ask([image], depth_questions)
+        assert [answer.is_cut for answer in answers] == [len(own) >= length for own in tokens]
+    forced = fluent.engine().ask([image], depth_questions, PROMPTS[DepthWording].answer)
+    assert {answer.is_cut for answer in forced} == {False}
 
 
 def test_endless_answer_is_cut(tiny, picture, questions):
@@ -226,8 +289,9 @@ def test_chunk_is_as_large_as_memory_allows(tiny, picture, questions):
 
 
 @pytest.mark.parametrize("chunk", [0, 8, 54])
-def test_out_of_memory_makes_chunks_smaller(tiny, picture, questions, chunk, caplog):
+def test_out_of_memory_makes_chunks_smaller(tiny, picture, questions, chunk, caplog, monkeypatch):
     """A device with memory for the own tokens of at most three questions."""
+    monkeypatch.setattr(transformers, "TRY_LARGER_EVERY", 3)
     images, asked = [picture(96, 64)], questions * 3
     expected = texts(tiny.engine(max_new_tokens=LENGTH).ask(images, asked))
     engine = tiny.engine(max_new_tokens=LENGTH, chunk=chunk)
@@ -248,6 +312,15 @@ def test_out_of_memory_makes_chunks_smaller(tiny, picture, questions, chunk, cap
     caplog.clear()
     assert texts(engine.ask(images, asked)) == expected
     assert not caplog.records, "what was learned about the device is kept"
+    smallest = engine._most_at_a_time
+    engine._attend_prefix = attend
+    for _ in range(3 * 6):
+        engine.ask(images, questions[:1])
+    assert smallest < engine._most_at_a_time, "but not for ever"
+    assert engine._most_at_a_time == (chunk or MAX_CHUNK)
+    engine._attend_prefix = attend_in_little_memory
+    assert texts(engine.ask(images, asked)) == expected
+    assert "ran out of device memory" in caplog.text
 
     def attend_in_no_memory(query, key, value, scale):
         raise torch.OutOfMemoryError

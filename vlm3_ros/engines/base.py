@@ -140,7 +140,9 @@ class Engine(Protocol):
             images: RGB, shape (height, width, 3) each, uint8, in the order of the chat.
             questions: any number, of any length.
             answer_template: form of every answer, with {value} in place of its non-negative
-                number. Answers of this form may have `value` and `std`. None: free text.
+                number, as the profile has it. Answers of this form, or of another one that the
+                engine learns from the model's free answers, may have `value` and `std`. None: free
+                text.
 
         Returns:
             One answer per question, in order. If only some questions could be answered, the

@@ -26,6 +26,9 @@ MAX_DECIMALS = 4
 MAX_SYMBOLS = MAX_INTEGER_DIGITS + 1 + MAX_DECIMALS
 """Symbols of the longest number, without its end."""
 
+NUMBER = rf"(0|[1-9][0-9]{{0,{MAX_INTEGER_DIGITS - 1}}})(\.[0-9]{{1,{MAX_DECIMALS}}})?"
+"""Regular expression of the numbers of `allowed_symbols`, in syntax that all engines share."""
+
 RESOLUTION = 0.02
 """A partial number is extended while its mass times its relative width is above this."""
 
@@ -61,61 +64,43 @@ class AnswerForm:
     """The form of answers that hold one number, in a model's tokens.
 
     Attributes:
-        opening: text before the number.
-        closing: text after the number.
-        opening_tokens: tokens of `opening`.
-        symbol_tokens: tokens of SYMBOLS and END, len(SYMBOLS) + 1 of them.
+        template: text with {value} in every place of the number.
+        opening_tokens: tokens of the text before the first {value}.
+        symbol_tokens: tokens of SYMBOLS and END, len(SYMBOLS) + 1 of them. END is the first token
+            after the number.
     """
 
-    opening: str
-    closing: str
+    template: str
     opening_tokens: list[int]
     symbol_tokens: list[int]
 
     def text(self, number: str) -> str:
         """Return the whole answer."""
-        return self.opening + number + self.closing
-
-    def fits(self, tokens: Sequence[int]) -> bool:
-        """Return whether an answer begins with the opening, a number and the closing."""
-        start = len(self.opening_tokens)
-        if list(tokens[:start]) != self.opening_tokens:
-            return False
-        number = ""
-        for token in tokens[start:]:
-            if token not in self.symbol_tokens:
-                return False
-            symbol = self.symbol_tokens.index(token)
-            if symbol not in allowed_symbols(number):
-                return False
-            if symbol == END:
-                return True
-            number += SYMBOLS[symbol]
-        return False
+        return self.template.replace("{value}", number)
 
 
 def answer_form(template: str, tokenize: Callable[[str], list[int]]) -> AnswerForm | None:
     """Return the form of a template's answers in a model's tokens.
 
     Args:
-        template: text with {value} in place of the number.
+        template: text with {value} in every place of the number.
         tokenize: turns text into tokens, without special tokens.
 
     Returns:
         None if the symbols of numbers are not single tokens in the model's vocabulary, so
         that numbers cannot be decoded symbol by symbol.
     """
-    opening, closing = template.split("{value}")
-    tokens = [tokenize(symbol) for symbol in SYMBOLS] + [tokenize(closing)[:1]]
+    opening, *others = (tokenize(part) for part in template.split("{value}"))
+    tokens = [tokenize(symbol) for symbol in SYMBOLS] + [others[0][:1]]
     if any(len(token) != 1 for token in tokens):
         return None
     symbol_tokens = [token for (token,) in tokens]
-    opening_tokens = tokenize(opening)
     sample = [symbol_tokens[SYMBOLS.index(symbol)] for symbol in "10.25"]
-    is_apart = tokenize(opening + "10.25" + closing) == opening_tokens + sample + tokenize(closing)
+    apart = opening + [token for part in others for token in sample + part]
+    is_apart = tokenize(template.replace("{value}", "10.25")) == apart
     if not is_apart or len(set(symbol_tokens)) < len(symbol_tokens):
         return None
-    return AnswerForm(opening, closing, opening_tokens, symbol_tokens)
+    return AnswerForm(template, opening, symbol_tokens)
 
 
 @dataclass(frozen=True)

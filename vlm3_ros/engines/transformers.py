@@ -28,6 +28,7 @@ from vlm3_ros.engines import cascade
 from vlm3_ros.engines.base import Answer, EngineError, Profile
 from vlm3_ros.engines.checkpoint import Preflight, free_memory
 from vlm3_ros.engines.chunking import MAX_CHUNK, TextSizes, chunk_size
+from vlm3_ros.engines.forms import FormLearner
 from vlm3_ros.engines.numbers import MAX_SYMBOLS, AnswerForm, NumberTree, answer_form
 from vlm3_ros.engines.processor import (
     EncodedQuestions,
@@ -40,6 +41,10 @@ from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 
 logger = logging.getLogger(__name__)
+
+TRY_LARGER_EVERY = 1000
+"""Calls before more questions at a time are tried again, once the device memory was too small:
+another program may have taken the memory for a while."""
 
 
 @dataclass(frozen=True)
@@ -204,9 +209,12 @@ class TransformersEngine:
         self._settings = settings
         self._max_new_tokens = settings.max_new_tokens or self.profile.max_new_tokens
         self._lock = threading.Lock()
+        self._learners: dict[str, FormLearner] = {}
         self._forms: dict[str, AnswerForm | None] = {}
         self._sizes = _text_sizes(model)
         self._most_at_a_time = settings.chunk or MAX_CHUNK
+        self._calls_in_memory = 0
+        """Calls since `_most_at_a_time` was last changed."""
         self._attend_prefix = cascade.fastest_attention(
             model.device, model.dtype, self._sizes.head_size
         )
@@ -224,6 +232,10 @@ class TransformersEngine:
             if self._model is None:
                 raise EngineError(f"{self.name} is closed")
             encoded = encode_questions(self._processor, images, questions)
+            self._calls_in_memory += 1
+            if self._calls_in_memory == TRY_LARGER_EVERY:
+                largest = self._settings.chunk or MAX_CHUNK
+                self._set_most_at_a_time(min(2 * self._most_at_a_time, largest))
             try:
                 return self._answer(self._model, encoded, answer_template)
             except torch.OutOfMemoryError as error:
@@ -238,7 +250,7 @@ class TransformersEngine:
 
         For measurements of the cost of answers, regardless of their content.
         """
-        self._forms[template] = self._form_of(template)
+        self._learner(template).force_template()
 
     def memory_bytes(self) -> int | None:
         """Return the CUDA memory in use in bytes; None on the CPU."""
@@ -254,32 +266,63 @@ class TransformersEngine:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
+    def _set_most_at_a_time(self, questions: int) -> None:
+        self._most_at_a_time = questions
+        self._calls_in_memory = 0
+
     def _answer(
         self, model: PreTrainedModel, encoded: EncodedQuestions, template: str | None
     ) -> list[Answer]:
         prefix = _read_prefix(model, encoded)
+        suffixes = encoded.suffixes
+        answers: dict[int, Answer] = {}
+        form = None
         with _attention(model, cascade.ATTENTION):
-            form = self._form(model, prefix, encoded.suffixes[0], template)
-            chunk = self._chunk(model, prefix, encoded.suffixes, form)
-            answers: list[Answer] = []
-            while len(answers) < len(encoded.suffixes):
-                suffixes = encoded.suffixes[len(answers) : len(answers) + chunk]
-                try:
-                    answers += self._answer_chunk(model, prefix, suffixes, form)
-                    continue
-                except torch.OutOfMemoryError:
-                    if len(suffixes) == 1:
-                        raise
-                # Outside the handler: inside it, the error still holds what filled the memory.
-                chunk = self._most_at_a_time = len(suffixes) // 2
-                logger.warning(
-                    "%s ran out of device memory with %d questions at a time; continuing with %d",
-                    self.name,
-                    len(suffixes),
-                    chunk,
-                )
-                if model.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            if template is not None and self._settings.force_answers:
+                learner = self._learner(template)
+                for indices in learner.questions(len(suffixes)):
+                    free = self._answer_all(model, prefix, [suffixes[i] for i in indices], None)
+                    learner.observe(free)
+                    answers.update(zip(indices, free, strict=True))
+                form = self._form(learner.form)
+            if form is not None:
+                return self._answer_all(model, prefix, suffixes, form)
+            others = [i for i in range(len(suffixes)) if i not in answers]
+            free = self._answer_all(model, prefix, [suffixes[i] for i in others], None)
+            answers.update(zip(others, free, strict=True))
+        return [answers[i] for i in range(len(suffixes))]
+
+    def _answer_all(
+        self,
+        model: PreTrainedModel,
+        prefix: Prefix,
+        suffixes: Sequence[list[int]],
+        form: AnswerForm | None,
+    ) -> list[Answer]:
+        """Answer questions after a prefix, as many at a time as fit into memory."""
+        answers: list[Answer] = []
+        if not suffixes:
+            return answers
+        chunk = self._chunk(model, prefix, suffixes, form)
+        while len(answers) < len(suffixes):
+            now = suffixes[len(answers) : len(answers) + chunk]
+            try:
+                answers += self._answer_chunk(model, prefix, now, form)
+                continue
+            except torch.OutOfMemoryError:
+                if len(now) == 1:
+                    raise
+            # Outside the handler: inside it, the error still holds what filled the memory.
+            chunk = len(now) // 2
+            self._set_most_at_a_time(chunk)
+            logger.warning(
+                "%s ran out of device memory with %d questions at a time; continuing with %d",
+                self.name,
+                len(now),
+                chunk,
+            )
+            if model.device.type == "cuda":
+                torch.cuda.empty_cache()
         return answers
 
     def _chunk(
@@ -313,48 +356,50 @@ class TransformersEngine:
             return self._answer_freely(model, prefix, suffixes)
         return self._answer_numbers(model, prefix, suffixes, form)
 
-    def _form(
-        self, model: PreTrainedModel, prefix: Prefix, suffix: list[int], template: str | None
-    ) -> AnswerForm | None:
-        """Return the form of the template if the model answers in it by itself; None if not."""
-        if template is None or not self._settings.force_answers:
-            return None
-        if template not in self._forms:
-            form = self._form_of(template)
-            (tokens,) = self._generate(model, prefix, [suffix])
-            if form is None or not form.fits(tokens):
-                logger.warning(
-                    "%s answers %r, which does not match the form %r: its answers are decoded as "
-                    "free text, without standard deviations",
-                    self.name,
-                    self._text(tokens),
-                    template,
-                )
-                form = None
-            self._forms[template] = form
-        return self._forms[template]
+    def _learner(self, template: str) -> FormLearner:
+        if template not in self._learners:
+            self._learners[template] = FormLearner(self.name, template, self._refusal)
+        return self._learners[template]
 
-    def _form_of(self, template: str) -> AnswerForm | None:
-        tokenizer = self._processor.tokenizer
-        return answer_form(
-            template, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-        )
+    def _refusal(self, form: str) -> str | None:
+        """Return why the numbers of a form cannot be decoded symbol by symbol; None if they can."""
+        if self._form(form) is None:
+            return "the tokenizer does not write its numbers symbol by symbol"
+        return None
+
+    def _form(self, form: str | None) -> AnswerForm | None:
+        """Return a form in the model's tokens; None if there is none."""
+        if form is None:
+            return None
+        if form not in self._forms:
+            tokenizer = self._processor.tokenizer
+            self._forms[form] = answer_form(
+                form, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+            )
+        return self._forms[form]
 
     def _answer_freely(
         self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[list[int]]
     ) -> list[Answer]:
-        return [Answer(self._text(tokens)) for tokens in self._generate(model, prefix, suffixes)]
+        ends = end_tokens(model, self._processor.tokenizer)
+        return [
+            Answer(self._text(tokens), is_cut=tokens[-1] not in ends)
+            for tokens in self._generate(model, prefix, suffixes, ends)
+        ]
 
     def _text(self, tokens: list[int]) -> str:
         text: str = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
         return text
 
     def _generate(
-        self, model: PreTrainedModel, prefix: Prefix, suffixes: Sequence[list[int]]
+        self,
+        model: PreTrainedModel,
+        prefix: Prefix,
+        suffixes: Sequence[list[int]],
+        ends: set[int],
     ) -> list[list[int]]:
-        """Decode each answer greedily until it ends or has `max_new_tokens` tokens."""
+        """Decode each answer greedily until an end token, or `max_new_tokens` tokens."""
         chunk = _Chunk(model, prefix, suffixes, self._attend_prefix)
-        ends = end_tokens(model, self._processor.tokenizer)
         answers: list[list[int]] = [[] for _ in suffixes]
         alive = list(range(len(suffixes)))
         hidden = chunk.read_suffixes()

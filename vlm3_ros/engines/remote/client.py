@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -26,6 +27,9 @@ PAUSE = 1.0
 
 CONNECT_TIMEOUT = 3.0
 """Seconds to connect; `request_timeout` limits the request as a whole."""
+
+_REASONING = ("reasoning", "reasoning_content")
+"""Where servers put reasoning that they take out of the text."""
 
 _SHOWN_CHARACTERS = 200
 
@@ -51,6 +55,21 @@ class UnansweredError(Exception):
         self.is_temporary = is_temporary
         self.is_unreachable = is_unreachable
         self.is_refusal = is_refusal
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A server's completion of a chat.
+
+    Attributes:
+        text: the answer.
+        is_cut: whether it ends because it reached the maximum number of tokens.
+        lacks_reasoning: whether the server took the model's reasoning out of the text.
+    """
+
+    text: str
+    is_cut: bool
+    lacks_reasoning: bool
 
 
 class Circuit:
@@ -113,8 +132,8 @@ class ChatClient:
             ),
         )
 
-    async def complete(self, request: dict[str, Any]) -> str:
-        """Return the text of a chat completion.
+    async def complete(self, request: dict[str, Any]) -> Completion:
+        """Return a chat completion.
 
         Args:
             request: body of the request.
@@ -124,10 +143,16 @@ class ChatClient:
         """
         completion = await self._retried("POST", "chat/completions", request)
         try:
-            content = completion["choices"][0]["message"]["content"]
-        except (LookupError, TypeError):
+            choice = completion["choices"][0]
+            message = choice["message"]
+            content = message["content"]
+            return Completion(
+                str(content or ""),  # null if a server counts all of it as reasoning
+                is_cut=choice.get("finish_reason") == "length",
+                lacks_reasoning=any(message.get(name) for name in _REASONING),
+            )
+        except (AttributeError, LookupError, TypeError):
             raise self._unexpected(completion) from None
-        return str(content or "")  # null if a server counts all of it as reasoning
 
     async def only_model(self) -> str:
         """Return the name of the server's only model.

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Answer, EngineError, Profile
+from vlm3_ros.engines.forms import FormLearner
 from vlm3_ros.engines.images import QWEN3_VL_LIMITS, check_images, load_limits, png_url
-from vlm3_ros.engines.numbers import MAX_DECIMALS, MAX_INTEGER_DIGITS
+from vlm3_ros.engines.numbers import NUMBER
 from vlm3_ros.engines.profiles import choose_profile, conventions
 from vlm3_ros.engines.remote.background import BackgroundLoop
-from vlm3_ros.engines.remote.client import ChatClient, UnansweredError
+from vlm3_ros.engines.remote.client import ChatClient, Completion, UnansweredError
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 _CONTROL = re.compile(r"<\|.*?\|>")
 """Control tokens of Qwen's chats, such as <|im_end|>."""
+
+TRY_FORMS_EVERY = 50
+"""Calls between two tries of whether a server takes regular expressions, once it refused one."""
 
 _REGEX_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
@@ -103,8 +107,11 @@ class RemoteEngine:
         self._settings = settings
         self._model = settings.model
         self._slots = asyncio.Semaphore(settings.concurrency)
-        self._forms: dict[str, str | None] = {}
-        self._takes_forms = True
+        self._learners: dict[str, FormLearner] = {}
+        self._calls_without_forms = 0
+        """Calls left to ask without regular expressions, which the server refused."""
+        self._has_refused_forms = False
+        self._lacks_reasoning = False
         self._loop = BackgroundLoop(f"requests to {self._url}")
 
     @property
@@ -146,42 +153,72 @@ class RemoteEngine:
     ) -> list[Answer]:
         if fault := self._client.circuit.fault:
             raise EngineError(fault)
+        if self._client.circuit.reason:
+            self._learners.clear()  # the server may come back with another model
         end = asyncio.get_running_loop().time() + self._settings.frame_timeout
 
         async def answer(question: str, form: str | None) -> Answer:
             content = [*pictures, {"type": "text", "text": question}]
             seconds = end - asyncio.get_running_loop().time()
             try:
-                return Answer(await asyncio.wait_for(self._text(content, form), seconds))
+                completion = await asyncio.wait_for(self._complete(content, form), seconds)
             except asyncio.TimeoutError:
                 limit = f"frame_timeout ({self._settings.frame_timeout:g} s)"
                 return Answer("", fault=f"{self._url} did not answer all questions within {limit}")
             except UnansweredError as error:
+                self._model = self._settings.model  # look up again which one the server has
                 return Answer("", fault=str(error))
+            self._lacks_reasoning = completion.lacks_reasoning
+            return Answer(completion.text, is_cut=completion.is_cut)
 
-        first = await answer(questions[0], self._forms.get(template or ""))
-        if first.fault:
-            self._client.circuit.open(first.fault)
-            raise EngineError(first.fault)
-        self._client.circuit.close()
-        form = self._form(template, first.text)
-        others = await asyncio.gather(*(answer(question, form) for question in questions[1:]))
-        return [first, *others]
+        answers: dict[int, Answer] = {}
 
-    def _form(self, template: str | None, text: str) -> str | None:
-        """Return the regular expression to force answers into; None for free answers.
+        async def answer_all(indices: Sequence[int], form: str | None) -> list[Answer]:
+            if not answers:
+                first = await answer(questions[indices[0]], form)
+                if first.fault:
+                    self._client.circuit.open(first.fault)
+                    raise EngineError(first.fault)
+                self._client.circuit.close()
+                answers[indices[0]] = first
+            others = [i for i in indices if i not in answers]
+            texts = await asyncio.gather(*(answer(questions[i], form) for i in others))
+            answers.update(zip(others, texts, strict=True))
+            return [answers[i] for i in indices]
 
-        It is that of the template if the model's first, free answer matches it.
-        """
+        form = None
+        if learner := self._learner(template):
+            for indices in learner.questions(len(questions)):
+                learner.observe(await answer_all(indices, None))
+            form = learner.form
+        await answer_all(range(len(questions)), answer_regex(form) if form else None)
+        return [answers[i] for i in range(len(questions))]
+
+    def _learner(self, template: str | None) -> FormLearner | None:
+        """Return what learns the form of answers; None if they are not forced into any."""
         if template is None or not self._settings.force_answers:
             return None
-        if template not in self._forms:
-            form = answer_regex(template)
-            self._forms[template] = form if re.fullmatch(form, text) else None
-        return self._forms[template]
+        if self._calls_without_forms:
+            self._calls_without_forms -= 1
+            return None
+        if template not in self._learners:
+            self._learners[template] = FormLearner(
+                self.name, template, lambda form: self._refusal(form, template)
+            )
+        return self._learners[template]
 
-    async def _text(self, content: list[dict[str, Any]], form: str | None) -> str:
+    def _refusal(self, form: str, template: str) -> str | None:
+        """Return why answers are not forced into a form; None if they are."""
+        if self._lacks_reasoning and form != template:
+            return "the server takes the reasoning out, so its place is unknown"
+        return None
+
+    async def _complete(self, content: list[dict[str, Any]], form: str | None) -> Completion:
         """Return the model's answer to a chat.
+
+        Args:
+            content: of the chat.
+            form: regular expression of the answer, if the server takes any; None: free text.
 
         Raises:
             UnansweredError: if there is no answer.
@@ -195,27 +232,31 @@ class RemoteEngine:
                 "temperature": 0,
                 "max_tokens": self._settings.max_new_tokens or self.profile.max_new_tokens,
             }
-            if form is None or not self._takes_forms:
+            if form is None or self._calls_without_forms:
                 return await self._client.complete(request)
             try:
-                return await self._client.complete(
+                completion = await self._client.complete(
                     {**request, "structured_outputs": {"regex": form}}
                 )
+                self._has_refused_forms = False
+                return completion
             except UnansweredError as error:
                 if not error.is_refusal:
                     raise
-            text = await self._client.complete(request)
-            if self._takes_forms:
-                logger.info("%s does not take regular expressions: answers are free", self._url)
-                self._takes_forms = False
-            return text
+            completion = await self._client.complete(request)
+            if not self._calls_without_forms:
+                if not self._has_refused_forms:
+                    logger.info("%s does not take regular expressions: answers are free", self._url)
+                self._has_refused_forms = True
+                self._calls_without_forms = TRY_FORMS_EVERY
+            return completion
 
 
 def answer_regex(template: str) -> str:
     """Return the regular expression of an answer template; numbers as `numbers.allowed_symbols`.
 
     It uses only syntax that all regular expression engines share, since servers have their own.
+    So several numbers of one answer may differ.
     """
-    opening, closing = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in template.split("{value}"))
-    integer = f"(0|[1-9][0-9]{{0,{MAX_INTEGER_DIGITS - 1}}})"
-    return rf"{opening}{integer}(\.[0-9]{{1,{MAX_DECIMALS}}})?{closing}"
+    parts = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in template.split("{value}"))
+    return NUMBER.join(parts).replace("\n", r"\n")
