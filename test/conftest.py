@@ -23,6 +23,7 @@ from vlm3_ros.cli import main
 from vlm3_ros.paths import default_model
 
 if TYPE_CHECKING:
+    from stand_ins.processors import Seen
     from transformers import Qwen2Tokenizer
 
 
@@ -252,3 +253,11 @@ def stand_ins(qwen3_tokenizer: Qwen2Tokenizer, tmp_path_factory: pytest.TempPath
             write_stand_ins(folder, overfit(qwen3_tokenizer, lessons()), qwen3_tokenizer)
             (folder / "done").touch()
     return folder
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Images and questions that enter models in this process."""
+    from stand_ins.processors import watch
+
+    return watch(monkeypatch)

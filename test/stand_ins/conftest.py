@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,6 @@ from numpy.typing import NDArray
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
-
-
-@dataclass
-class Seen:
-    """What entered the processor."""
-
-    sizes: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
-    """(width, height) of the images of each call, px."""
-    questions: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """Records images and questions of all processors, which still do their work."""
-    from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
-
-    seen = Seen()
-    process, chat = Qwen3VLProcessor.__call__, Qwen3VLProcessor.apply_chat_template
-
-    def recorded_call(self: Any, images: Any = None, text: Any = None, **options: Any) -> Any:
-        if images is not None:
-            seen.sizes.append(tuple(image.size for image in images))
-        return process(self, images=images, text=text, **options)
-
-    def recorded_chat(self: Any, conversation: Any, **options: Any) -> Any:
-        seen.questions.append(conversation[0]["content"][-1]["text"])
-        return chat(self, conversation, **options)
-
-    monkeypatch.setattr(Qwen3VLProcessor, "__call__", recorded_call)
-    monkeypatch.setattr(Qwen3VLProcessor, "apply_chat_template", recorded_chat)
-    return seen
 
 
 @pytest.fixture

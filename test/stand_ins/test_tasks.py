@@ -59,8 +59,8 @@ def test_depth(load, seen, picture):
     asked = [as_the_authors(pixel, CAMERA, 2000) for pixel in pixels]
     engine = load("VLM3-depth")
     answers = ask_depth(engine, picture(CAMERA.width, CAMERA.height), CAMERA, pixels)
-    assert set(seen.sizes) == {((384, 320),)}
-    assert set(seen.questions) == {depth_pair(*xy)[0] for xy in asked}
+    assert seen.sizes == {((384, 320),)}
+    assert seen.questions == {depth_pair(*xy)[0] for xy in asked}
     # 98x62 px at 250 and 200 px become 392x310 px at 1000 px, and these whole multiples of 32.
     scale = math.sqrt(250 * 384 / 98 * 200 * 320 / 62) / 1000
     expected = [scale * float(depth_metres(*xy)) for xy in asked]
@@ -72,8 +72,8 @@ def test_depth(load, seen, picture):
 
 def test_pose(load, seen, pair):
     pose = ask_pose(load("VLM3-pose"), pair, (PAIR_CAMERA, PAIR_CAMERA))
-    assert set(seen.sizes) == {((512, 128), (512, 128))}
-    assert set(seen.questions) == {part[0] for part in (ANGLE, ROTATION, DIRECTION, DISTANCE)}
+    assert seen.sizes == {((512, 128), (512, 128))}
+    assert seen.questions == {part[0] for part in (ANGLE, ROTATION, DIRECTION, DISTANCE)}
     assert not pose.failures
     motion = motion_parts(pose.T_cam1_cam2)
     assert motion.distance == pytest.approx(0.48, rel=2e-3)
@@ -89,9 +89,9 @@ def test_matches(load, seen, pair, profile):
     asked = [as_the_authors(pixel, PAIR_CAMERA, 1000) for pixel in pixels]
     engine = load("VLM3-corr", profile=profile)
     matches = ask_matches(engine, pair, (PAIR_CAMERA, PAIR_CAMERA), pixels)
-    assert set(seen.sizes) == {((1024, 256), (1024, 256))}
+    assert seen.sizes == {((1024, 256), (1024, 256))}
     pairs = [match_pair(*xy, thinking=bool(profile)) for xy in asked]
-    assert set(seen.questions) == {question for question, _ in pairs}
+    assert seen.questions == {question for question, _ in pairs}
     assert matches.texts == tuple(answer for _, answer in pairs)
     expected = [(MATCHED_X[x] / 1000 * 128, MATCHED_Y[y] / 1000 * 32) for x, y in asked]
     np.testing.assert_allclose(matches.pixels2, expected, atol=1e-9)
@@ -102,8 +102,8 @@ def test_images_of_the_authors_sample_enter_at_1024_px(load, seen, picture):
     images = picture(600, 400, seed=1), picture(600, 400, seed=2)
     ask_matches(load("VLM3-corr", max_new_tokens=4), images, (camera, camera), [(300, 100)])
     # 1024x683 px: 21.3 multiples of 32 px are high.
-    assert set(seen.sizes) == {((1024, 672), (1024, 672))}
-    assert set(seen.questions) == {match_pair(500, 250)[0]}
+    assert seen.sizes == {((1024, 672), (1024, 672))}
+    assert seen.questions == {match_pair(500, 250)[0]}
 
 
 def test_objects(load, seen, picture):
@@ -111,9 +111,9 @@ def test_objects(load, seen, picture):
     image = picture(CAMERA.width, CAMERA.height)
     answers = ask_objects(engine, image, CAMERA, OBJECT_QUESTIONS)
     # 98x62 px at fx = 250 px become 392x248 px at 1000 px.
-    assert set(seen.sizes) == {((384, 256),)}
+    assert seen.sizes == {((384, 256),)}
     pairs = [object_pair(template) for template in OBJECT_PAIRS]
-    assert set(seen.questions) == {question for question, _ in pairs}
+    assert seen.questions == {question for question, _ in pairs}
     assert answers.texts == tuple(answer for _, answer in pairs)
     assert answers.failures == 0
     assert answers.values[:8] == OBJECT_VALUES[:8]
