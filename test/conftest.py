@@ -55,19 +55,25 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+SHARED = {"model_server", "stand_ins"}
+"""Fixtures whose tests run on one worker."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests out to the workers of pytest-xdist (`--dist loadgroup`).
 
     A file is a group, so that its fixtures are made once. Tests of the model server are one group:
-    there is one server. Slow tests go first, so that no worker ends with a long one alone. Tests
+    there is one server. So are those of the stand-ins, or workers would wait for each other while
+    the first one trains them. Slow tests go first, so that no worker ends with a long one alone. Tests
     that need the server, a training run or the stand-ins are slow.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & {"model_server", "training_run", "stand_ins"}:
+        if fixtures & {*SHARED, "training_run"}:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("xdist_group") is None:
-            group = "model server" if "model_server" in fixtures else str(item.path)
+            shared = fixtures & SHARED
+            group = shared.pop() if shared else str(item.path)
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

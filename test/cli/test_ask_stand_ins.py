@@ -90,7 +90,7 @@ def test_motion_and_matches_of_two_models(stand_ins, seen, tmp_path, capsys):
         ("9.5", "0.8"),
         ("43.8", "0.8"),
     ]
-    assert re.search(r"2 models, about \d+ MB", printed.err)
+    assert re.search(r"2 models, about .*: VLM3-pose 72 MB, VLM3-corr 72 MB", printed.err)
     assert seen.sizes == {((512, 128), (512, 128)), ((1024, 256), (1024, 256))}
     expected = {match_pair(*as_the_authors(p, PAIR_CAMERA, 1000))[0] for p in pixels}
     assert expected < seen.questions

