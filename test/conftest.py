@@ -64,8 +64,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     A file is a group, so that its fixtures are made once. Tests of the model server are one group:
     there is one server. So are those of the stand-ins, or workers would wait for each other while
-    the first one trains them. Slow tests go first, so that no worker ends with a long one alone. Tests
-    that need the server, a training run or the stand-ins are slow.
+    the first one trains them. Slow tests go first, so that no worker ends with a long one alone.
+    Tests that need the server, a training run or the stand-ins are slow.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
