@@ -14,13 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from vlm3_ros.cli import main
 from vlm3_ros.paths import default_model
+
+if TYPE_CHECKING:
+    from stand_ins.processors import Seen
+    from transformers import Qwen2Tokenizer
 
 
 def _free_ros_domain() -> tuple[int, IO[str]]:
@@ -51,19 +55,25 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+SHARED = {"model_server", "stand_ins"}
+"""Fixtures whose tests run on one worker."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests out to the workers of pytest-xdist (`--dist loadgroup`).
 
     A file is a group, so that its fixtures are made once. Tests of the model server are one group:
-    there is one server. Slow tests go first, so that no worker ends with a long one alone. Tests
-    that need the server or a training run are slow.
+    there is one server. So are those of the stand-ins, or workers would wait for each other while
+    the first one trains them. Slow tests go first, so that no worker ends with a long one alone.
+    Tests that need the server, a training run or the stand-ins are slow.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & {"model_server", "training_run"}:
+        if fixtures & {*SHARED, "training_run"}:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("xdist_group") is None:
-            group = "model server" if "model_server" in fixtures else str(item.path)
+            shared = fixtures & SHARED
+            group = shared.pop() if shared else str(item.path)
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
@@ -215,3 +225,45 @@ def checkpoint(training_run: Path) -> Path:
 def training_log(training_run: Path) -> list[dict[str, float]]:
     log: list[dict[str, float]] = json.loads((training_run / "log.json").read_text())
     return log
+
+
+@pytest.fixture(scope="session")
+def qwen3_tokenizer(pytestconfig: pytest.Config) -> Qwen2Tokenizer:
+    """The tokenizer of Qwen3, downloaded once and kept in pytest's cache."""
+    from stand_ins.tokenizer import RegistryError, download_ranks, qwen3_tokenizer
+    from transformers import Qwen2Tokenizer
+
+    cache = pytestconfig.cache.mkdir("qwen3_tokenizer")
+    with _locked(cache / "lock"):
+        if not (cache / "done").exists():
+            try:
+                ranks = download_ranks()
+            except RegistryError as error:
+                pytest.skip(f"offline: {error}")
+            qwen3_tokenizer(ranks).save_pretrained(cache)
+            (cache / "done").touch()
+    return Qwen2Tokenizer.from_pretrained(cache)
+
+
+@pytest.fixture(scope="session")
+def stand_ins(qwen3_tokenizer: Qwen2Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of VLM3-depth, VLM3-pose, VLM3-corr and VLM3-object, which answer `lessons()`."""
+    from stand_ins.checkpoint import write_stand_ins
+    from stand_ins.overfit import overfit
+    from stand_ins.words import lessons
+
+    folder = _folder_of_all_workers(tmp_path_factory) / "stand_ins"
+    folder.mkdir(exist_ok=True)
+    with _locked(folder / "lock"):
+        if not (folder / "done").exists():
+            write_stand_ins(folder, overfit(qwen3_tokenizer, lessons()), qwen3_tokenizer)
+            (folder / "done").touch()
+    return folder
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Images and questions that enter models in this process."""
+    from stand_ins.processors import watch
+
+    return watch(monkeypatch)
