@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vlm3_ros.engines.base import AnswerUncertainty, EngineError, Profile
 from vlm3_ros.engines.profiles import (
     authors_checkpoints,
-    check_name,
+    check_spelling,
     choose_profile,
     conventions,
     named_profile,
@@ -208,15 +208,20 @@ def test_a_folder_says_what_it_was_trained_for(tmp_path):
     ],
 )
 def test_a_typo_near_the_authors_checkpoints_is_refused(model, meant):
-    for choose in (lambda: check_name("", model), lambda: choose_profile("", model)):
+    for choose in (lambda: check_spelling("", model), lambda: choose_profile("", model)):
         with pytest.raises(EngineError, match=f"did you mean {meant}\\?"):
             choose()
-    check_name("vlm3", model)  # whoever sets the profile knows
+    check_spelling("vlm3", model)  # whoever sets the profile knows
+
+
+@pytest.mark.parametrize("model", ["me/VLM3-depth-ft", "/models/VLM3-depth2", "out/vlm3-poses"])
+def test_a_checkpoint_of_ones_own_may_have_a_similar_name(model):
+    check_spelling("", model)
 
 
 @pytest.mark.parametrize("model", ["", "Qwen/Qwen3-VL-4B-Instruct", "/models/mine"])
 def test_nothing_is_assumed_about_an_unknown_checkpoint(model):
-    check_name("", model)
+    check_spelling("", model)
     with pytest.raises(EngineError, match="Set profile to one of vlm3, vlm3-corr, ") as refused:
         choose_profile("", model)
     assert "\n" not in str(refused.value)
