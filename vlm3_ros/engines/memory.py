@@ -22,28 +22,28 @@ class MemoryReport(NamedTuple):
 
 
 def report_memory(settings: Iterable[EngineSettings]) -> list[MemoryReport]:
-    """Estimate what models take together, each as its preflight does; download nothing.
+    """Estimate the memory of all models of a process, each as its preflight does.
+
+    Downloads nothing.
 
     Args:
-        settings: of all engines of a process. Equal ones share a model; only those that load a
-            model into this process count.
+        settings: of all engines of the process. Equal ones share a model. Engines that load no
+            model into this process do not count.
 
     Returns:
-        One for each device with two or more models; none if they cannot be judged: loading them
-        says why.
+        A report for each device with two or more models. Empty if a model or a device cannot be
+        used; loading then says why.
     """
-    models = [one for one in dict.fromkeys(settings) if one.engine == "transformers"]
+    models = [chosen for chosen in dict.fromkeys(settings) if chosen.engine == "transformers"]
     if len(models) < 2:
         return []
     try:
         from vlm3_ros.engines.checkpoint import choose_device
 
-        devices = [choose_device(one.device) for one in models]
-        on_device = [
-            (device, [one for one, its in zip(models, devices, strict=True) if its == device])
-            for device in dict.fromkeys(devices)
-        ]
-        reports = [_report(device, models) for device, models in on_device if len(models) > 1]
+        by_device: dict[torch.device, list[EngineSettings]] = {}
+        for model in models:
+            by_device.setdefault(choose_device(model.device), []).append(model)
+        reports = [_report(*item) for item in by_device.items() if len(item[1]) > 1]
         return [report for report in reports if report]
     except (EngineError, ImportError, RuntimeError):
         return []
@@ -53,18 +53,18 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport 
     from vlm3_ros.engines.checkpoint import choose_dtype, estimate_memory, free_memory
 
     free = free_memory(device)
-    needed = [estimate_memory(one.model, choose_dtype(one)) for one in models]
+    needed = [estimate_memory(model.model, choose_dtype(model)) for model in models]
     known = [size for size in needed if size]
     if not known:
         return None
-    total, least = sum(known), "about" if len(known) == len(models) else "at least"
+    total, qualifier = sum(known), "about" if len(known) == len(models) else "at least"
     parts = [
-        f"{_short_name(one.model)} {_size(size) if size else _absence(one.model)}"
-        for one, size in zip(models, needed, strict=True)
+        f"{_short_name(model.model)} {_size(size) if size else _absence(model.model)}"
+        for model, size in zip(models, needed, strict=True)
     ]
     text = (
-        f"{len(models)} models, {least} {_size(total)} of {_size(free)} free memory on {device}: "
-        f"{', '.join(parts)}"
+        f"{len(models)} models, {qualifier} {_size(total)} of {_size(free)} free memory on "
+        f"{device}: {', '.join(parts)}"
     )
     if total <= free:
         return MemoryReport(text, True)
