@@ -83,18 +83,17 @@ def model_name(model: str) -> str:
 def model_label(options: argparse.Namespace, *tasks: Task) -> str:
     """Names in results of the models that the options choose for some tasks."""
     chosen = (task_settings(given_settings(vars(options)), task) for task in tasks)
-    return joined_names(model_name(one.model or one.engine) for one in chosen)
+    return joined_names(model_name(engine.model or engine.engine) for engine in chosen)
 
 
 @contextmanager
 def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[str, Engine]]:
     """Load the engines that the options choose for some tasks; close them at the end.
 
-    Says on stderr what was loaded and by which conventions it is asked, unless the embedded models
-    answer.
+    Says on stderr what was loaded and how it is asked, unless the embedded models answer.
 
-    Returns:
-        By the name of the task; tasks with equal settings share an engine.
+    Yields:
+        Engines by the name of their task; tasks with equal settings share one.
 
     Raises:
         EngineError: if one cannot be loaded.
@@ -125,7 +124,7 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
 
 
 def _are_chosen(needed: Mapping[Task, EngineSettings]) -> bool:
-    """Whether any model has conventions that the user does not know from the package."""
+    """Return whether the user chose a model or a profile, whose conventions are then told."""
     return any(
         settings.profile
         or settings.engine == "openai"

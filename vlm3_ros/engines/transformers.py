@@ -43,8 +43,8 @@ from vlm3_ros.geometry.camera import ImageLimits
 logger = logging.getLogger(__name__)
 
 TRY_LARGER_EVERY = 1000
-"""Calls before more questions at a time are tried again, once the device memory was too small:
-another program may have taken the memory for a while."""
+"""Calls after which more questions at a time are tried again, once the device ran out of memory:
+another program may have held the memory for a while."""
 
 
 @dataclass(frozen=True)
