@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start depth_node, pose_node and query_node on a camera, in one process with one model.
+"""Start depth_node, pose_node and query_node on a camera, in one process that shares models.
 
 ros2 launch vlm3_ros perception.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
+
+With the authors' checkpoints, add depth_model:=facebook/VLM3-depth pose_model:=facebook/VLM3-pose
+match_model:=facebook/VLM3-corr object_model:=facebook/VLM3-object, or any of them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from topic_table import Existing, existing_interfaces, summary, topic_tables
 
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.engines.sharing import EnginePool
 from vlm3_ros.nodes.bag_player import BagPlayer
 from vlm3_ros.nodes.depth_node import DepthNode
@@ -55,8 +55,8 @@ image subscription is reliable and its depth is `queue_size`. Frames, units, sig
 of NaN are in [conventions.md](conventions.md), parameters in [parameters.md](parameters.md).
 
 Every node but `bag_player` is a lifecycle node with ROS's lifecycle and parameter services.
-`perception_node` runs the nodes below in one process; nodes with the same engine settings share one
-model in memory. `bag_player` publishes the topics of a bag as they were recorded, reliable with
+`perception_node` runs the nodes below in one process; nodes whose settings choose the same model
+share it in memory. `bag_player` publishes the topics of a bag as they were recorded, reliable with
 depth 10, and `/clock`.
 """
 
@@ -98,7 +98,7 @@ def topics_page() -> str:
 def parameters_page() -> str:
     """Return the text of docs/parameters.md."""
     shared: dict[str, type] = {
-        "The model": EngineSettings,
+        "The models": ModelSettings,
         "Every node": CameraModelParameters,
         "Nodes that answer every frame": FrameParameters,
     }

@@ -26,10 +26,15 @@ def share_folder() -> Path:
     )
 
 
-Task = Literal["depth", "pairs"]
-"""What a checkpoint is asked: about one image, or about two (relative pose, correspondence)."""
+Task = Literal["depth", "pose", "correspondence", "objects"]
+"""What a model is asked, as in prompt sets; each task may have a model of its own."""
 
-_EMBEDDED: dict[Task, str] = {"depth": "vlm3-tiny", "pairs": "vlm3-tiny-pairs"}
+_EMBEDDED: dict[Task, str] = {
+    "depth": "vlm3-tiny",
+    "pose": "vlm3-tiny-pairs",
+    "correspondence": "vlm3-tiny-pairs",
+    "objects": "vlm3-tiny",
+}
 
 
 SHIPPED_PROFILES = _PACKAGE / "engines" / "shipped_profiles"

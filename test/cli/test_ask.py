@@ -15,6 +15,7 @@ from PIL import Image
 from vlm3_ros.cli import main
 from vlm3_ros.cli.ask import answer_lines
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import DepthAnswers
 
 K = np.array([[130.0, 0, 82], [0, 131, 57], [0, 0, 1]])
@@ -65,6 +66,18 @@ def test_each_pixel_gets_a_line_with_the_raw_answer(
         assert match is not None
         assert match[1] == match[2]  # depth is measured along the camera's axis
         assert re.fullmatch("<think> </think> <answer>[0-9.]+</answer>", match[3])
+
+
+def test_the_conventions_of_a_chosen_model_stay_on_the_screen(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["ask", str(photo), "--hfov", "60", "--pixel", "10", "20", "--device", "cpu"]
+    assert main(command) == 0
+    assert "images at a focal length" not in capsys.readouterr().err
+    assert main([*command, "--depth-profile", str(default_model("depth"))]) == 0
+    told = capsys.readouterr().err
+    assert "vlm3-tiny: images at a focal length of 128 px" in told
+    assert "by the setting profile" in told
 
 
 def test_line_shows_depth_spread_point_and_text() -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from truth import TruthEngine
+from truth import TruthEngine, exact_prompts
 
 from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.scenes.view_pairs import ViewPair, true_matches
@@ -20,7 +20,8 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.geometry.motion import motion_from_parts
 from vlm3_ros.language.answers import AnswerError
-from vlm3_ros.tasks.pose import RelativePose
+from vlm3_ros.tasks.correspondence import ask_matches
+from vlm3_ros.tasks.pose import RelativePose, ask_pose
 from vlm3_ros.tasks.two_view import ask_pair
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)
@@ -101,6 +102,44 @@ def test_motion_and_matches_of_two_photos(
     expected = true_matches(pair.first, pair.second, PIXELS)
     np.testing.assert_allclose(np.array(matched, float), np.hstack([PIXELS, expected]), atol=0.06)
     assert cv2.imread(str(picture)) is not None
+
+
+def test_motion_and_matches_of_two_models(
+    pair: ViewPair, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has its own recording, focal length or longest side, and knows nothing of the other."""
+    images, cameras = (pair.first.image, pair.second.image), (pair.first.camera, pair.second.camera)
+    prompts, views = exact_prompts(), [pair.first, pair.second]
+    motions = prompts.without("depth", "correspondence", "objects")
+    matches = prompts.without("depth", "pose", "objects")
+    engine = RecordingEngine(TruthEngine(views, motions, 750.0), tmp_path / "truth-pose.jsonl")
+    ask_pose(engine, images, cameras)
+    engine.close()
+    truth = TruthEngine(views, matches, None, longest_side=1024)
+    engine = RecordingEngine(truth, tmp_path / "truth-match.jsonl")
+    ask_matches(engine, images, cameras, PIXELS)
+    engine.close()
+    recording = ["--engine", "recorded", "--recording", str(tmp_path / "truth.jsonl")]
+    models = ["--pose-model", "motions", "--match-model", "matches"]
+    asked = ["--pose", "--match", "80", "60", "--match", "100", "90"]
+    command = ["ask", *photos, "--hfov", "60", *recording]
+    assert main([*command, *asked, *models]) == 0
+    printed = capsys.readouterr().out
+    distance = np.linalg.norm(pair.T_cam1_cam2[:3, 3])
+    assert f"the camera moved {distance:.2f} m forward; yaw " in printed
+    matched = re.findall(r"\): \((.*), (.*)\) in the second photo", printed)
+    expected = true_matches(pair.first, pair.second, PIXELS)
+    np.testing.assert_allclose(np.array(matched, float), expected, atol=0.06)
+    # Only what is needed is read.
+    (tmp_path / "truth-pose.jsonl").rename(tmp_path / "other-pose.jsonl")
+    assert main([*command, "--match", "80", "60", *models]) == 0
+    (tmp_path / "truth-match.jsonl").rename(tmp_path / "truth-pose.jsonl")
+    (tmp_path / "other-pose.jsonl").rename(tmp_path / "truth-match.jsonl")
+    capsys.readouterr()
+    assert main([*command, *asked, *models]) == 2
+    error = capsys.readouterr().err
+    assert "pose_model (or model) and match_model seem to be swapped" in error
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize("asked", [["--pose"], ["--match", "80", "60"]])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pages import PAGES, ROOT, commands, inline_commands, page_name
 
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.parameters import parameter_specs
 
 LAUNCHING = ROOT / "vlm3_ros" / "ros" / "launching.py"
@@ -107,7 +107,7 @@ def launch_arguments(file: Path) -> set[str]:
         if isinstance(target, ast.Name)
     }
     common["MODEL"] |= {
-        name for name, spec in parameter_specs(EngineSettings).items() if spec.launch
+        name for name, spec in parameter_specs(ModelSettings).items() if spec.launch
     }
     tree = ast.parse(file.read_text())
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

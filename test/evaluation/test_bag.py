@@ -18,11 +18,11 @@ from drives import (
     write_drive,
 )
 from rosbags.convert.converter import convert
-from truth import TruthEngine
+from truth import TruthEngine, for_all_tasks
 
 from vlm3_lab.scenes import sample_view
 from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.bag.answers import BagAnswers, ask_about_frames, at_rate
 from vlm3_ros.evaluation.bag.evaluate import (
@@ -53,7 +53,7 @@ def evaluated(bag: Path, engine: Engine | None = None, **chosen: object) -> BagE
     """With true answers if no engine is given."""
     with bag_source(bag, **chosen) as source:
         engine = engine or truth_engine(source)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         return evaluate_answers(source, engine.name, "offline", answers)
 
 
@@ -232,6 +232,33 @@ def test_a_checkpoint_that_learned_depth_only_is_scored_on_depth(
     assert all("did not learn relative pose" in why for why in content["left_out"].values())
 
 
+def test_a_checkpoint_that_learned_motion_only_is_scored_on_motion(
+    drive: Path, engine: Engine, tmp_path: Path
+) -> None:
+    with bag_source(drive) as source:
+        motion_only = truth_engine(source)
+        prompts = motion_only.profile.prompts.without("depth", "objects", "correspondence")
+        motion_only.profile = replace(motion_only.profile, prompts=prompts)
+        engines = for_all_tasks(motion_only)
+        answers = ask_about_frames(engines, source.frames, source.T_base_camera)
+        evaluation = evaluate_answers(source, "VLM3-pose", "offline", answers)
+        write_evaluation(evaluation, tmp_path)
+    content = result_json(bag_result(evaluation))
+    assert content["pose"]["auc3"] == 1
+    assert evaluation.scores.trajectory.ape.translation_m.max < 1e-6
+    assert set(content["left_out"]) == {"depth", "correspondence", "occupancy"}
+    assert "set depth_model to a checkpoint that did" in content["left_out"]["depth"]
+
+
+def test_a_checkpoint_that_learned_neither_depth_nor_motion(drive: Path) -> None:
+    with bag_source(drive) as source:
+        engine = truth_engine(source)
+        prompts = engine.profile.prompts.without("depth", "pose")
+        engine.profile = replace(engine.profile, prompts=prompts)
+        with pytest.raises(EngineError, match=r"did not learn metric depth.*learn relative pose"):
+            ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
+
+
 def test_motion_is_accepted_without_matches(drive: Path, engine: Engine) -> None:
     with bag_source(drive) as source:
         no_matches = truth_engine(source)
@@ -246,7 +273,7 @@ def test_frames_that_the_model_cannot_answer_are_wrong(drive: Path, tmp_path: Pa
     with bag_source(drive) as source:
         engine = truth_engine(source)
         engine.limits = replace(engine.limits, min_pixels=2**20, max_pixels=2**20 + 1)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         evaluation = evaluate_answers(source, engine.name, "offline", answers)
     assert (answers.frames, answers.answered) == (FRAMES, [])
     assert answers.failed.total() == FRAMES
@@ -303,7 +330,7 @@ def test_broken_images_and_depth_are_left_out_with_a_note(tmp_path: Path) -> Non
             for f in (first, last)
         ]
         engine = TruthEngine(known)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         evaluation = evaluate_answers(source, engine.name, "offline", answers)
     assert answers.answered == [0, 2]
     assert evaluation.scores.depth.model.images == 1
@@ -323,7 +350,9 @@ def test_progress_counts_all_images_of_the_bag(drive: Path, engine: Engine) -> N
     told: list[tuple[int, int]] = []
     with bag_source(drive) as source:
         frames = counted(source.frames, lambda done: told.append((done, source.images)))
-        answers = ask_about_frames(engine, engine, at_rate(frames, 2.5), source.T_base_camera)
+        answers = ask_about_frames(
+            for_all_tasks(engine), at_rate(frames, 2.5), source.T_base_camera
+        )
         assert answers.frames == FRAMES / 2
         evaluate_answers(
             source, "truth", "offline", answers, lambda done, total: told.append((done, total))

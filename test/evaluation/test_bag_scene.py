@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from drives import truth_engine, write_drive
 from scipy.spatial import cKDTree
+from truth import for_all_tasks
 
 from vlm3_ros.evaluation.bag.answers import ask_about_frames
 from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, bag_source, evaluate_answers
@@ -23,7 +24,7 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> BagEvaluation:
     write_drive(path)
     with bag_source(path) as source:
         engine = truth_engine(source)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         return evaluate_answers(source, engine.name, "offline", answers)
 
 
@@ -75,7 +76,7 @@ def test_without_true_poses_the_odometry_places_clouds_with_z_up(
     write_drive(tmp_path / "drive", with_odometry=False, with_tf=False)
     with bag_source(tmp_path / "drive") as source:
         engine = truth_engine(evaluation.source)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         scene = bag_scene(evaluate_answers(source, engine.name, "offline", answers))
     assert scene is not None
     assert [line.name for line in scene.lines] == ["cameras", "odometry"]
@@ -90,6 +91,6 @@ def test_without_poses_there_is_no_scene(evaluation: BagEvaluation, tmp_path: Pa
     write_drive(tmp_path / "drive", with_odometry=False, with_tf=False)
     with bag_source(tmp_path / "drive") as source:
         engine = truth_engine(evaluation.source)
-        answers = ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        answers = ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
         answers.odom.clear()
         assert bag_scene(evaluate_answers(source, engine.name, "offline", answers)) is None

@@ -14,6 +14,7 @@ from drives import truth_engine, write_drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from truth import for_all_tasks
 
 from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.bags.timed_poses import TimedPoses
@@ -171,7 +172,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def true_answers(drive: Path) -> BagAnswers:
     with bag_source(drive) as source:
         engine = truth_engine(source)
-        return ask_about_frames(engine, engine, source.frames, source.T_base_camera)
+        return ask_about_frames(for_all_tasks(engine), source.frames, source.T_base_camera)
 
 
 def evaluated(bag: Path, answers: BagAnswers) -> BagEvaluation:

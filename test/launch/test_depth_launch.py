@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
 from vlm3_ros.engines.base import Profile
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.parameters import parameter_specs
 
@@ -30,7 +30,7 @@ ARGUMENTS = {
     "image",
     "camera_info",
     "image_transport",
-    *(name for name, spec in parameter_specs(EngineSettings).items() if spec.launch),
+    *(name for name, spec in parameter_specs(ModelSettings).items() if spec.launch),
     "params_file",
     "namespace",
     "use_sim_time",

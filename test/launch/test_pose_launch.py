@@ -24,10 +24,11 @@ from truth import record_truth
 
 from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.scenes.views import View
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.parameters import parameter_specs
+from vlm3_ros.paths import default_model
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 CAMERA = PinholeCamera(160, 120, 110.0, 110.0, 79.5, 59.5)
@@ -36,7 +37,7 @@ SHARED_ARGUMENTS = {
     "image",
     "camera_info",
     "image_transport",
-    *(name for name, spec in parameter_specs(EngineSettings).items() if spec.launch),
+    *(name for name, spec in parameter_specs(ModelSettings).items() if spec.launch),
     "base_frame",
     "base_from_camera",
     "publish_tf",
@@ -162,6 +163,29 @@ def test_all_nodes_share_a_model(launch, peer, views, recording, tmp_path):
     assert future.result().values[0].integer_value == 7
     assert launched.stop() == 0, launched.log.read_text()
     assert "process has died" not in launched.log.read_text()
+
+
+def test_a_model_for_each_task_in_one_process(launch, peer):
+    """All nodes take the same arguments; two checkpoints answer four tasks."""
+    pytest.importorskip("transformers")
+    depth, pairs = default_model("depth"), default_model("pose")
+    launched = launch(
+        LAUNCH / "perception.launch.py",
+        f"depth_model:={depth}",
+        f"object_model:={depth}",
+        f"pose_model:={pairs}",
+        f"match_model:={pairs}",
+        MOUNT,
+    )
+    launched.wait_for(
+        peer, lambda: launched.log.read_text().count("ready for images on") == 3, "three nodes"
+    )
+    log = launched.log.read_text()
+    told = re.findall(r"2 models, about \d+ MB of .* free memory on .*", log)
+    assert len(told) == 1
+    assert log.index(told[0]) < log.index("checking ")
+    assert log.count("loading vlm3-tiny: ") == log.count("loading vlm3-tiny-pairs: ") == 1
+    assert launched.stop() == 0, launched.log.read_text()
 
 
 def test_the_shipped_parameters_reach_both_nodes(launch, peer):

@@ -20,14 +20,14 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
 from vlm3_lab.scenes.views import sample_view
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.parameters import parameter_specs
 
 FILE = Path(__file__).resolve().parents[2] / "launch" / "query.launch.py"
 ARGUMENTS = {
     *("image", "camera_info", "clicked_pixel", "question", "detections", "image_transport"),
-    *(name for name, spec in parameter_specs(EngineSettings).items() if spec.launch),
+    *(name for name, spec in parameter_specs(ModelSettings).items() if spec.launch),
     *("params_file", "namespace", "use_sim_time", "log_level"),
 }
 

@@ -377,8 +377,9 @@ class Rig:
         return self.call("set_parameters_atomically", SetParametersAtomically, request).result
 
     def close(self) -> None:
-        if isinstance(self.node.model.engine, WallEngine) and self.node.model.engine.gate:
-            self.node.model.engine.gate.release(1000)
+        for engine in self.node.model.engines.values():
+            if isinstance(engine, WallEngine) and engine.gate:
+                engine.gate.release(1000)
         self._spinning.__exit__(None, None, None)
         self.node.destroy_node()
         self.peer.destroy_node()

@@ -11,24 +11,29 @@ import pytest
 from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_ros.cli import main
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import EngineSettings, chosen_settings
+from vlm3_ros.engines.settings import EngineSettings, ModelSettings, task_settings
 from vlm3_ros.nodes.depth_node import DepthNode
 from vlm3_ros.nodes.pose_node import PoseNode
+from vlm3_ros.nodes.query_node import QueryNode
 from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.two_view import ask_pair
 
 
 def test_each_node_loads_the_checkpoint_of_its_task():
-    chosen = [chosen_settings({"model": ""}, node.task).model for node in (DepthNode, PoseNode)]
-    assert chosen == [str(default_model("depth")), str(default_model("pairs"))]
-    assert chosen[0] != chosen[1]
-    assert chosen_settings({"model": "mine"}, "pairs").model == "mine"
+    embedded = {
+        node: {task_settings(ModelSettings(), task).model for task in node.tasks[:2]}
+        for node in (DepthNode, PoseNode, QueryNode)
+    }
+    depth, pairs = str(default_model("depth")), str(default_model("pose"))
+    assert embedded == {DepthNode: {depth}, PoseNode: {pairs}, QueryNode: {depth}}
+    assert depth != pairs
+    assert task_settings(ModelSettings(model="mine"), "pose").model == "mine"
 
 
 @pytest.mark.slow
 def test_the_checkpoint_for_pairs_looks_at_both_images():
     """It answers every question, and its rotation follows the camera's."""
-    engine = load_engine(EngineSettings(str(default_model("pairs")), device="cpu", offline=True))
+    engine = load_engine(EngineSettings(str(default_model("pose")), device="cpu", offline=True))
     turns = []
     for seed in range(24):
         pair = sample_pair(np.random.default_rng([7, seed]), gaps=(15, 20))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth, odometry and answers from one process with one model, which answers the truth."""
+"""Depth, odometry and answers from one process that shares models."""
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse
 from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import uniform_grid
 
 NODES = (sys.executable, "-m", "vlm3_ros.nodes.perception_node", "--ros-args")
@@ -123,6 +125,36 @@ def test_all_nodes_answer_with_one_model(ros, bench, tmp_path: Path):
     assert status == 0, log.read_text()
     assert log.read_text().count(f"reading {recording}") == 1
     assert log.read_text().count("which is loaded already") == 2
+
+
+@pytest.mark.slow
+def test_four_tasks_with_two_checkpoints_in_one_process(bench, tmp_path: Path):
+    pytest.importorskip("transformers")
+    depth, pairs = default_model("depth"), default_model("pose")
+    chosen = {
+        "depth_model": depth,
+        "object_model": depth,
+        "pose_model": pairs,
+        "match_model": pairs,
+        "base_from_camera": "0 0 0 0 0 0 1",
+    }
+    settings = [part for name, value in chosen.items() for part in ("-p", f"{name}:={value}")]
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen([*NODES, *settings], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        bench.wait_until(
+            lambda: log.read_text().count("ready for images on") == 3, "three nodes", log.read_text
+        )
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(600)
+    text = log.read_text()
+    assert status == 0, text
+    told = re.findall(r"2 models, about \d+ MB of .* free memory on .*", text)
+    assert len(told) == 1
+    assert text.index(told[0]) < text.index("checking ")
+    assert text.count("loading vlm3-tiny: ") == text.count("loading vlm3-tiny-pairs: ") == 1
 
 
 def test_an_invalid_value_of_one_node_ends_the_process():

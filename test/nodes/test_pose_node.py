@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from scipy.spatial.transform import Rotation
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
-from truth import TruthEngine, exact_prompts
+from truth import TruthEngine, exact_prompts, for_all_tasks
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
 from vlm3_lab.scenes.views import View
@@ -164,7 +164,9 @@ def test_answers_on_file(make_camera, drive, views, tmp_path):
     file = tmp_path / "drive.jsonl"
     recording = RecordingEngine(TruthEngine(views), file)
     offline = VisualOdometry(
-        recording, drive.T_base_camera, OdometrySettings(ask_depth=True, check_backward=True)
+        for_all_tasks(recording),
+        drive.T_base_camera,
+        OdometrySettings(ask_depth=True, check_backward=True),
     )
     steps = [
         offline.update(view.image, view.camera, round(index * PERIOD * 1e9))
@@ -426,7 +428,7 @@ def test_it_works_without_listeners_and_restarts_after_activation(make_camera, v
     np.testing.assert_array_equal(pose_of(rig.received["pose"][-1].pose), np.eye(4))
     assert step_counts(rig) == {"first": 1}
     assert rig.change_state("deactivate") and rig.change_state("cleanup")
-    assert rig.node._odometry is None and rig.node.model.engine is None
+    assert rig.node._odometry is None and not rig.node.model.engines
     assert rig.change_state("configure") and rig.change_state("activate")
 
 

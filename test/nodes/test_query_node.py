@@ -17,7 +17,7 @@ from std_msgs.msg import String
 from vlm3_lab.scenes.views import sample_view
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import chosen_settings
+from vlm3_ros.engines.settings import given_settings, task_settings
 from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 from vlm3_ros.messages.cameras import camera_info_message
@@ -386,7 +386,7 @@ def test_answers_are_the_answers_of_the_model(make_asker, bench):
     width = asker.ask({"width": list(box)})
     text = asker.ask("How far is the point at (1000, 1000)?")
 
-    engine = load_engine(chosen_settings({"model": "", **settings}))
+    engine = load_engine(task_settings(given_settings(settings), "depth"))
     for answer, query in (
         (clicked, PixelQuery("point", pixel)),
         (width, ObjectQuery("width", box)),

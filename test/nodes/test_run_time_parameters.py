@@ -211,8 +211,8 @@ def test_changes_of_depth_settings_take_effect(depth_stream):
     depth_stream.change("max_depth", middle)
     np.testing.assert_array_equal(depth(), np.where(full <= middle, full, np.nan))
     depth_stream.change("max_depth", 1e6)
-    focal = depth_stream.rig.node.model.engine.profile.focal
-    seen = depth_stream.rig.node.model.engine.images
+    focal = depth_stream.rig.node.model.engines["depth"].profile.focal
+    seen = depth_stream.rig.node.model.engines["depth"].images
     depth_stream.change("unified_focal", focal / 2)
     assert depth().shape == (5, 7)
     assert seen[-1].shape[1] < seen[-2].shape[1]
@@ -228,7 +228,7 @@ def test_a_camera_info_of_a_raw_image_is_used_as_rectified(depth_stream, bench):
         stamp = bench.now()
         rig.send(bench.rgb_message(stamp), info)
         rig.wait_for_stamp(stamp, depth_stream.topic)
-        return rig.node.model.engine.images[-1]
+        return rig.node.model.engines["depth"].images[-1]
 
     rectified = pixels_seen()
     depth_stream.change("image_is_rectified", True)

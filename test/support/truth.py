@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from vlm3_lab.scenes.seen_objects import (
     relation_holds,
     seen_objects,
 )
-from vlm3_ros.engines.base import Answer, Profile
+from vlm3_ros.engines.base import Answer, Engine, Profile
 from vlm3_ros.engines.images import check_images, image_digest
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import (
@@ -32,7 +32,6 @@ from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
     UnifiedCamera,
-    unify_focal,
 )
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.images import unify_image
@@ -51,8 +50,10 @@ from vlm3_ros.language.wordings.objects import (
     relation_answer,
 )
 from vlm3_ros.language.wordings.pose import PoseWording, pose_answers, pose_questions
+from vlm3_ros.paths import Task
 from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 from vlm3_ros.tasks.objects import length_scale
+from vlm3_ros.tasks.task import model_view
 from vlm3_ros.tasks.two_view import ask_pair
 
 UNKNOWN = "I cannot tell."
@@ -105,16 +106,19 @@ class TruthEngine:
         self,
         frames: Iterable[TrueFrame],
         prompts: PromptSet | None = None,
-        focal: float = 300.0,
+        focal: float | None = 300.0,
         fit: Fit = "scale",
+        longest_side: int | None = None,
+        name: str = "truth",
     ) -> None:
-        self.name = "truth"
-        self.profile = Profile(focal, fit, prompts or exact_prompts())
+        self.name = name
+        prompts = prompts or exact_prompts()
+        self.profile = Profile(focal, fit, prompts, longest_side=longest_side)
         self.limits = ImageLimits(32, 1024, 2**24)
         self._frames: dict[str, tuple[TrueFrame, UnifiedCamera]] = {}
         self._things: dict[int, dict[tuple[int, ...], SeenObject]] = {}
         for frame in frames:
-            unified = unify_focal(frame.camera, focal, self.limits, fit)
+            unified = model_view(self.profile, self.limits, frame.camera)
             self._frames[image_digest(unify_image(frame.image, unified))] = frame, unified
 
     def ask(
@@ -228,6 +232,11 @@ class TruthEngine:
         seen = pixels_from_text(text_xy, view.width, view.height, self.profile.prompts.text_range)
         # Grids have half pixels: keep them exact, so that they round as in the question.
         return np.round(unified.to_source(seen), 3)
+
+
+def for_all_tasks(engine: Engine) -> dict[str, Engine]:
+    """One engine for every task."""
+    return dict.fromkeys(get_args(Task), engine)
 
 
 def record_truth(

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from truth import TruthEngine, exact_prompts
+from truth import TruthEngine, exact_prompts, for_all_tasks
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
 from vlm3_lab.scenes.views import View
-from vlm3_ros.engines.base import Answer, EngineError
+from vlm3_ros.engines.base import Answer, AnswerUncertainty, EngineError, ForwardingEngine
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.chain import ORIGIN_COVARIANCE
@@ -21,6 +21,7 @@ from vlm3_ros.tasks.odometry import (
     OdometrySettings,
     OdometryStep,
     VisualOdometry,
+    unlearned_matches,
 )
 
 CAMERA = PinholeCamera(240, 180, 170.0, 175.0, 121.0, 88.0)
@@ -50,7 +51,7 @@ def drive() -> Drive:
 
 def odometry_of(drive: Drive, engine=None, **settings) -> VisualOdometry:
     return VisualOdometry(
-        engine or TruthEngine(drive.views),
+        for_all_tasks(engine or TruthEngine(drive.views)),
         drive.sequence.T_base_camera,
         OdometrySettings(**settings),
     )
@@ -419,6 +420,141 @@ def test_a_model_that_did_not_learn_the_task_is_named_at_the_start(drive):
     run(odometry_of(drive, engine, match_columns=0), drive.views[:2])
     with pytest.raises(EngineError, match="did not learn relative pose"):
         odometry_of(drive, TruthEngine(drive.views, prompts.without("pose")))
+
+
+class ShiftedMatches(ForwardingEngine):
+    """Answers about matches that are 3 degrees off."""
+
+    def ask(self, images, questions, answer_template=None):
+        shift = round(10**7 * np.tan(np.radians(3)) * CAMERA.fy / CAMERA.height)
+        answers = super().ask(images, questions, answer_template)
+        return [
+            Answer(re.sub(r"(\d+)\)", lambda m: f"{int(m[1]) + shift})", a.text)) for a in answers
+        ]
+
+
+class Seen(ForwardingEngine):
+    """Forwards to an engine; notes the sizes of images and the number of questions."""
+
+    def __init__(self, engine) -> None:
+        super().__init__(engine)
+        self.passes: list[tuple[list[tuple[int, ...]], int]] = []
+
+    def ask(self, images, questions, answer_template=None):
+        self.passes.append(([image.shape[:2] for image in images], len(questions)))
+        return super().ask(images, questions, answer_template)
+
+
+def models_of(drive: Drive, count: int = 6) -> dict[str, Seen]:
+    """One model per task, each with its own way for images to enter."""
+    prompts, views = exact_prompts(), drive.views[:count]
+    only = {task: prompts.without(*(prompts.wordings.keys() - {task})) for task in prompts.wordings}
+    return {
+        "pose": Seen(TruthEngine(views, only["pose"], focal=750.0, name="VLM3-pose")),
+        "correspondence": Seen(
+            TruthEngine(
+                views, only["correspondence"], focal=None, longest_side=1024, name="VLM3-corr"
+            )
+        ),
+        "depth": Seen(TruthEngine(views, only["depth"], focal=1000.0, name="VLM3-depth")),
+    }
+
+
+def odometry_with(drive: Drive, engines, **settings) -> VisualOdometry:
+    return VisualOdometry(engines, drive.sequence.T_base_camera, OdometrySettings(**settings))
+
+
+def test_each_task_is_asked_of_its_own_model_at_its_own_size(drive):
+    models = models_of(drive)
+    odometry = odometry_with(drive, models, ask_depth=True, keyframes=False)
+    steps = run(odometry, drive.views[:4])
+    assert [step.status for step in steps] == ["first", *["fused"] * 3]
+    for index, step in enumerate(steps):
+        truth = drive.T_first_base(index)
+        np.testing.assert_allclose(step.T_odom_base, truth, atol=1e-6)
+    sizes = {task: {size for seen, _ in e.passes for size in seen} for task, e in models.items()}
+    assert sizes == {
+        "pose": {(768, 1056)},  # 180 * 750 / 175, 240 * 750 / 170, in steps of 32 px
+        "correspondence": {(768, 1024)},
+        "depth": {(1024, 1408)},
+    }
+    pixels = 8 * 6
+    assert {count for _, count in models["correspondence"].passes} == {pixels}
+    assert {count for _, count in models["depth"].passes} == {pixels}
+    parts = len(steps[1].pose.texts)
+    assert sum(count for _, count in models["pose"].passes) == parts * 3
+
+
+def test_two_models_move_the_robot_as_one_model_does(drive):
+    one = run(odometry_of(drive), drive.views[:5])
+    two = run(odometry_with(drive, models_of(drive)), drive.views[:5])
+    for step, other in zip(one, two, strict=True):
+        assert (step.status, step.reference_stamp_ns) == (other.status, other.reference_stamp_ns)
+        np.testing.assert_allclose(step.T_odom_base, other.T_odom_base, atol=1e-6)
+
+
+def test_one_model_is_asked_for_motion_and_matches_in_one_pass(drive):
+    engine = Seen(TruthEngine(drive.views[:3]))
+    odometry = odometry_with(drive, for_all_tasks(engine))
+    run(odometry, drive.views[:2])
+    assert [count for _, count in engine.passes] == [3 + 8 * 6]
+
+
+def test_uncertainties_are_those_of_the_model_that_answered(drive):
+    """Matches 3 degrees off pass only if it is their own model that errs by so much."""
+    views = drive.views[:3]
+    for of_motion, of_matches, status in ((0.2, 9.0, "accepted"), (9.0, 0.2, "refused")):
+        models = models_of(drive, 3)
+        for task, match_deg in (("pose", of_motion), ("correspondence", of_matches)):
+            truth = models[task]._engine
+            uncertainty = AnswerUncertainty(match_deg=match_deg)
+            truth.profile = replace(truth.profile, uncertainty=uncertainty)
+        models["correspondence"] = ShiftedMatches(models["correspondence"])
+        steps = run(odometry_with(drive, models), views[:2])
+        assert steps[1].status == status, steps[1].reason
+
+
+def test_models_that_are_swapped_or_missing_are_named(drive):
+    models = models_of(drive, 2)
+    swapped = {"pose": models["correspondence"], "correspondence": models["pose"]}
+    with pytest.raises(EngineError) as refused:
+        odometry_with(drive, swapped)
+    assert str(refused.value) == (
+        "pose_model (or model) and match_model seem to be swapped: VLM3-corr learned "
+        "correspondence, and VLM3-pose relative pose"
+    )
+    with pytest.raises(EngineError, match=r"VLM3-depth did not learn correspondence.*match_model"):
+        odometry_with(drive, {**models, "correspondence": models["depth"]})
+    with pytest.raises(EngineError, match=r"VLM3-depth did not learn relative pose.*VLM3-pose$"):
+        odometry_with(drive, {**models, "pose": models["depth"]})
+    with pytest.raises(EngineError, match=r"VLM3-pose did not learn metric.*ask_depth: false"):
+        odometry_with(drive, {**models, "depth": models["pose"]}, ask_depth=True)
+
+
+def test_a_question_that_is_switched_on_later_needs_its_model(drive):
+    models = models_of(drive, 3)
+    odometry = odometry_with(drive, {"pose": models["pose"]}, match_rows=0)
+    step_of(odometry, drive.views[0], 0)
+    odometry.settings = replace(odometry.settings, match_rows=6)
+    with pytest.raises(
+        EngineError, match=r"model for correspondence was not loaded.*match_rows: 0"
+    ):
+        step_of(odometry, drive.views[1], 1)
+    odometry.settings = replace(odometry.settings, match_rows=0)
+    assert step_of(odometry, drive.views[1], 1).status == "accepted"
+
+
+def test_why_the_model_for_motions_cannot_answer_for_matches(drive):
+    models = models_of(drive, 1)
+    assert unlearned_matches(models) == ""  # another model answers
+    engine = models["pose"]
+    reason = unlearned_matches({"pose": engine, "correspondence": engine})
+    assert re.fullmatch(
+        r"VLM3-pose did not learn correspondence: .*; set match_model to a checkpoint that did, "
+        r"such as facebook/VLM3-corr, or ask none \(match_rows: 0\)",
+        reason,
+    )
+    assert unlearned_matches(for_all_tasks(TruthEngine([]))) == ""
 
 
 def test_a_recorded_drive_is_replayed(drive, tmp_path):

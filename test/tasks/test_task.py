@@ -101,8 +101,8 @@ def test_a_checkpoint_without_a_task_is_named_with_its_prompt_set() -> None:
     prompts = engine.profile.prompts.without("depth")
     engine.profile = replace(engine.profile, prompts=prompts)
     message = (
-        "truth did not learn metric depth: its prompt set 'exact' has no depth questions; choose a "
-        "checkpoint that did"
+        "truth did not learn metric depth: its prompt set 'exact' has no depth questions; set "
+        "depth_model to a checkpoint that did, such as facebook/VLM3-depth"
     )
     with pytest.raises(EngineError) as refused:
         ask_depth(engine, IMAGE, CAMERA, PIXELS)

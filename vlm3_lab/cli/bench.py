@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vlm3_ros.cli.arguments import positive_integer
 from vlm3_ros.cli.model_options import add_model_options, model_name
-from vlm3_ros.engines.settings import EngineSettings, chosen_settings
+from vlm3_ros.engines.settings import EngineSettings, given_settings, task_settings
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the results"
     )
-    add_model_options(parser)
+    add_model_options(parser, EngineSettings)
     parser.set_defaults(run=run)
 
 
@@ -117,7 +117,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.shape and options.model:
         raise CommandError("--shape replaces --model: give only one of them")
-    subject = Subject(chosen_settings(vars(options)), options.shape, options.visual_tokens)
+    settings = task_settings(given_settings(vars(options)), "depth")
+    subject = Subject(settings, options.shape, options.visual_tokens)
     most = max(*options.questions, options.naive_questions, options.batched_questions)
     cases: list[tuple[Method, int, int]] = [
         ("naive", options.naive_questions, 1),

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from vlm3_ros.cli.model_options import loaded_engines, model_name
-from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.profiles import PROFILE_FILE, write_profile
+from vlm3_ros.engines.settings import given_settings, model_setting, task_settings
 from vlm3_ros.errors import CommandError
-from vlm3_ros.paths import Task, default_model
+from vlm3_ros.paths import Task
 
 if TYPE_CHECKING:
     from vlm3_lab.studies.task_evaluation import Calibrated
+
+TASKS: tuple[Task, ...] = get_args(Task)
+
+_CALIBRATED: tuple[Task, ...] = ("depth", "pose", "correspondence")
 
 
 def evaluate_on_scenes(options: argparse.Namespace) -> int:
@@ -35,34 +39,38 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     from vlm3_ros.evaluation.output import print_result, write_result
     from vlm3_ros.evaluation.pictures.figures import png_source
 
-    folders = {task: Path(options.model or default_model(task)) for task in get_args(Task)}
-    if options.calibrate and not folders["depth"].is_dir():
-        raise CommandError(
-            f"--calibrate stores its result in a checkpoint folder, not {folders['depth']}"
-        )
+    models = given_settings(vars(options))
+    folders = {task: task_settings(models, task).model for task in TASKS}
+    if options.calibrate:
+        for task in _CALIBRATED:
+            if not (folders[task] and Path(folders[task]).is_dir()):
+                raise CommandError(
+                    "--calibrate stores its result in a checkpoint folder, not "
+                    f"{folders[task] or options.engine} ({model_setting(task)})"
+                )
     options.out.mkdir(parents=True, exist_ok=True)
     settings = SceneSettings(
         options.synthetic, options.seed, options.pixels, options.matches, options.focal
     )
-    calibrated: list[tuple[Task, Calibrated]] = []
-    with loaded_engines(options) as (engine, pair_engine):
-        engines: dict[Task, Engine] = {"depth": engine, "pairs": pair_engine}
-        names: dict[Task, str] = {task: model_name(one.name) for task, one in engines.items()}
+    calibrated: list[Calibrated] = []
+    with loaded_engines(options, *TASKS) as engines:
+        names = {task: model_name(one.name) for task, one in engines.items()}
         evaluation = evaluate_scenes(engines, names, settings, progress_bar)
         if options.rerun is not None:
-            depth = next(part for part in evaluation.parts if isinstance(part, DepthEvaluation))
-            views = depth.depth.overall.views
-            log_views(engine, options.seed, views, options.rerun, options.focal)
+            depth = (part for part in evaluation.parts if isinstance(part, DepthEvaluation))
+            for part in depth:
+                views = part.depth.overall.views
+                log_views(engines["depth"], options.seed, views, options.rerun, options.focal)
         if options.calibrate:
             evaluation, calibrated = calibrate_on_scenes(engines, evaluation, progress_bar)
-        profiles = {folders[task]: one.profile for task, one in engines.items()}
+        profiles = {Path(folders[task]): engines[task].profile for task in TASKS}
     result = scene_result(evaluation)
     pictures = draw_pictures(evaluation, options.out)
     sources = [(t, png_source((options.out / name).read_bytes())) for name, t in pictures.items()]
     wrote = [*write_result(result, options.out, sources), *pictures]
     print_result(Console(highlight=False), result)
-    for task, found in calibrated:
-        folder = folders[task]
+    for found in calibrated:
+        folder = Path(folders[found.task])
         profiles[folder] = replace(profiles[folder], **found.changes)
         write_profile(folder, profiles[folder])
         check = f"; {found.check}" if found.check else ""

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from vlm3_ros.cli.arguments import natural_number, positive_integer
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engines
 from vlm3_ros.cli.photos import add_camera_options
 from vlm3_ros.errors import CommandError
+from vlm3_ros.paths import Task
 
 if TYPE_CHECKING:
     from vlm3_ros.engines.base import Engine
@@ -89,13 +91,13 @@ def run(options: argparse.Namespace) -> int:
     if options.box and not is_photos:
         raise CommandError("--box is for photos")
     options.out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with loaded_engines(options) as engines:
+    with loaded_engines(options, *get_args(Task)) as engines:
         if is_photos:
-            sections = _of_photos(*engines, options)
+            sections = _of_photos(engines, options)
         elif options.data:
-            sections = _of_bag(*engines, options)
+            sections = _of_bag(engines, options)
         else:
-            sections = _of_views(*engines, options)
+            sections = _of_views(engines, options)
     draw_figure(options.out, *sections)
     for name, frames in zip(("correspondence and pose", "objects"), sections[1:], strict=True):
         if not frames:
@@ -104,24 +106,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _of_views(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
+def _of_views(engines: Mapping[str, Engine], options: argparse.Namespace) -> Sections:
     from vlm3_lab.studies.figure import synthetic_figure
 
-    return synthetic_figure(engine, pair_engine, options.seed, options.rows, options.focal)
+    return synthetic_figure(engines, options.seed, options.rows, options.focal)
 
 
-def _of_bag(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
+def _of_bag(engines: Mapping[str, Engine], options: argparse.Namespace) -> Sections:
     from vlm3_lab.studies.figure import bag_figure
     from vlm3_ros.evaluation.bag.evaluate import bag_source
 
     with bag_source(options.data[0]) as source:
-        clouds, pairs = bag_figure(engine, pair_engine, source, options.rows, options.focal)
+        clouds, pairs = bag_figure(engines, source, options.rows, options.focal)
     return clouds, pairs, []
 
 
-def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace) -> Sections:
-    from vlm3_lab.studies.figure import asked_pair, cloud_frame
-    from vlm3_lab.studies.tasks.pairs import Evaluation as PairEvaluation
+def _of_photos(engines: Mapping[str, Engine], options: argparse.Namespace) -> Sections:
+    from vlm3_lab.studies.figure import asked_pair, cloud_frame, has_learned_pairs
     from vlm3_ros.cli.ask_objects import questions_about, rectified_box
     from vlm3_ros.cli.photos import read_shot
     from vlm3_ros.evaluation.metrics.objects import Asked
@@ -132,21 +133,21 @@ def _of_photos(engine: Engine, pair_engine: Engine, options: argparse.Namespace)
     shots = [read_shot(path, options) for path in options.data]
     names = [path.name for path in options.data]
     clouds = [
-        cloud_frame(engine, name, shot.image, shot.camera, view_focal=options.focal)
+        cloud_frame(engines["depth"], name, shot.image, shot.camera, view_focal=options.focal)
         for name, shot in zip(names, shots, strict=True)
     ]
     pairs, objects = [], []
-    asks_pairs = PairEvaluation.is_learned(pair_engine)
+    asks_pairs = has_learned_pairs(engines)
     for one, other in itertools.pairwise(range(len(shots))) if asks_pairs else ():
         first, second = shots[one], shots[other]
         images, cameras = (first.image, second.image), (first.camera, second.camera)
         title = f"{names[one]}, {names[other]}"
-        pairs.append(asked_pair(pair_engine, title, images, cameras))
+        pairs.append(asked_pair(engines, title, images, cameras))
     if options.box:
         shot = shots[0]
         boxes = [rectified_box(shot, box) for box in options.box]
         answers = ask_objects(
-            engine, shot.image, shot.camera, questions_about(boxes, RELATIONS[::2])
+            engines["objects"], shot.image, shot.camera, questions_about(boxes, RELATIONS[::2])
         )
         answered = zip(answers.questions, answers.values, strict=True)
         asked = tuple(Asked(question, float("nan"), value) for question, value in answered)

@@ -112,6 +112,8 @@ def score_checkpoint(
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
     from vlm3_ros.evaluation.depthlm import evaluate_dataset
+    from vlm3_ros.tasks.correspondence import CORRESPONDENCE
+    from vlm3_ros.tasks.pose import POSE
 
     scores: dict[str, float] = {}
     engine = load_engine(EngineSettings(model=str(checkpoint), offline=True))
@@ -125,11 +127,11 @@ def score_checkpoint(
         if config.learns("pairs"):
             pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED)
             motion, matches = pairs.motion.overall.model, pairs.matches.overall.model
-            scores |= {
-                "auc30": motion.auc[30],
-                "auc5": motion.auc[5],
-                "epe_share": matches.epe_share,
-            }
+            learned = engine.profile.prompts.wordings
+            if POSE.name in learned:
+                scores |= {"auc30": motion.auc[30], "auc5": motion.auc[5]}
+            if CORRESPONDENCE.name in learned:
+                scores["epe_share"] = matches.epe_share
         if config.learns("objects"):
             objects = evaluate_objects(engine, config.evaluation_views, VALIDATION_SEED).overall
             scores |= {

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.studies.tasks.depth import evaluation_view
-from vlm3_lab.studies.tasks.objects import Evaluation as ObjectEvaluation
 from vlm3_lab.studies.tasks.objects import evaluate_objects, object_frame
-from vlm3_lab.studies.tasks.pairs import Evaluation as PairEvaluation
 from vlm3_lab.studies.tasks.pairs import evaluate_pairs, pair_frame
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import BagError
@@ -30,8 +28,12 @@ from vlm3_ros.evaluation.pictures.cloud import CloudFrame, draw_clouds
 from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.dense import densify
-from vlm3_ros.tasks.depth import ask_depth, uniform_grid
+from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
+from vlm3_ros.tasks.learned import has_learned
+from vlm3_ros.tasks.objects import OBJECTS
+from vlm3_ros.tasks.pose import POSE
 from vlm3_ros.tasks.two_view import ask_pair
 
 GRID = (32, 24)
@@ -127,13 +129,12 @@ def cloud_frame(
 
 
 def synthetic_figure(
-    engine: Engine, pair_engine: Engine, seed: int, rows: int, view_focal: float | None = None
+    engines: Mapping[str, Engine], seed: int, rows: int, view_focal: float | None = None
 ) -> tuple[list[CloudFrame], list[PairFrame], list[ObjectFrame]]:
     """Ask about the first procedural views of an evaluation seed, evenly over the kinds of scene.
 
     Args:
-        engine: answers about depth and objects; objects are skipped if it has not learned them.
-        pair_engine: answers about pairs, which are skipped if it has not learned them.
+        engines: by the name of their task; pairs and objects are skipped if they were not learned.
         seed: of the evaluation.
         rows: in each section, at most one per kind of scene.
         view_focal: as in `ask_depth`.
@@ -147,20 +148,27 @@ def synthetic_figure(
     for index in shown:
         view, _ = evaluation_view(seed, index)
         name = f"{view.kind} {index}"
-        clouds.append(cloud_frame(engine, name, view.image, view.camera, view.depth, view_focal))
+        clouds.append(
+            cloud_frame(engines[DEPTH.name], name, view.image, view.camera, view.depth, view_focal)
+        )
     pairs, objects = [], []
-    if PairEvaluation.is_learned(pair_engine):
-        scored = evaluate_pairs(pair_engine, count, seed).pairs
+    if has_learned_pairs(engines):
+        match_engine = engines[CORRESPONDENCE.name]
+        scored = evaluate_pairs(engines[POSE.name], count, seed, match_engine=match_engine).pairs
         pairs = [pair_frame(seed, f"seed {seed}", scored[index]) for index in shown]
-    if ObjectEvaluation.is_learned(engine):
-        views = evaluate_objects(engine, count, seed, _QUESTIONS).overall.views
+    if has_learned(engines[OBJECTS.name], OBJECTS):
+        views = evaluate_objects(engines[OBJECTS.name], count, seed, _QUESTIONS).overall.views
         objects = [object_frame(seed, f"seed {seed}", views[index]) for index in shown]
     return clouds, pairs, objects
 
 
+def has_learned_pairs(engines: Mapping[str, Engine]) -> bool:
+    """Whether motions and matches were learned."""
+    return all(has_learned(engines[task.name], task) for task in (POSE, CORRESPONDENCE))
+
+
 def bag_figure(
-    engine: Engine,
-    pair_engine: Engine,
+    engines: Mapping[str, Engine],
     source: BagSource,
     rows: int,
     view_focal: float | None = None,
@@ -168,8 +176,7 @@ def bag_figure(
     """Ask about frames of a bag, evenly over time, and about pairs `PAIR_SECONDS` apart.
 
     Args:
-        engine: answers about depth.
-        pair_engine: answers about pairs, which are skipped if it has not learned them.
+        engines: by the name of their task; pairs are skipped if they were not learned.
         source: the bag.
         rows: in each section.
         view_focal: as in `ask_depth`.
@@ -194,17 +201,22 @@ def bag_figure(
         seconds = (one - stamps[0]) / 1e9
         clouds.append(
             cloud_frame(
-                engine, f"{seconds:.1f} s", frame.image, frame.camera, frame.depth, view_focal
+                engines[DEPTH.name],
+                f"{seconds:.1f} s",
+                frame.image,
+                frame.camera,
+                frame.depth,
+                view_focal,
             )
         )
-        if one != other and PairEvaluation.is_learned(pair_engine):
+        if one != other and has_learned_pairs(engines):
             title = f"{seconds:.1f} s and {(other - one) / 1e9:.1f} s later"
-            pairs.append(_bag_pair(pair_engine, title, frame, frames[other], source))
+            pairs.append(_bag_pair(engines, title, frame, frames[other], source))
     return clouds, pairs
 
 
 def asked_pair(
-    engine: Engine,
+    engines: Mapping[str, Engine],
     title: str,
     images: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     cameras: tuple[PinholeCamera, PinholeCamera],
@@ -213,7 +225,7 @@ def asked_pair(
     """Ask for the motion and for matches; the truth stays unknown.
 
     Args:
-        engine: answers about pairs.
+        engines: by the name of their task.
         title: of the frame.
         images: RGB, uint8.
         cameras: of the images.
@@ -224,24 +236,26 @@ def asked_pair(
     """
     if pixels is None:
         pixels = uniform_grid(cameras[0], *MATCH_GRID)
-    pose, matches = ask_pair(engine, images, cameras, pixels)
+    pose, matches = ask_pair(
+        engines[POSE.name], images, cameras, pixels, engines[CORRESPONDENCE.name]
+    )
     return PairFrame(title, images, pixels, matches.pixels2, None, pose.T_cam1_cam2, None)
 
 
 def _bag_pair(
-    engine: Engine, title: str, first: BagFrame, second: BagFrame, source: BagSource
+    engines: Mapping[str, Engine], title: str, first: BagFrame, second: BagFrame, source: BagSource
 ) -> PairFrame:
     images, cameras = (first.image, second.image), (first.camera, second.camera)
     if source.poses is None:
-        return asked_pair(engine, title, images, cameras)
+        return asked_pair(engines, title, images, cameras)
     T_cam1_cam2 = true_motions(source.poses, [(first.stamp_ns, second.stamp_ns)])[0]
     if not np.isfinite(T_cam1_cam2).all():
-        return asked_pair(engine, title, images, cameras)
+        return asked_pair(engines, title, images, cameras)
     if first.depth is None or second.depth is None:
-        return replace(asked_pair(engine, title, images, cameras), motion_true=T_cam1_cam2)
+        return replace(asked_pair(engines, title, images, cameras), motion_true=T_cam1_cam2)
     pixels = uniform_grid(first.camera, *(2 * side for side in MATCH_GRID))
     true = true_matches(first, second, T_cam1_cam2, pixels)
     known = np.flatnonzero(np.isfinite(true).all(axis=1))
     chosen = known[np.linspace(0, len(known) - 1, min(len(known), _MATCHES)).astype(int)]
-    asked = asked_pair(engine, title, images, cameras, pixels[chosen])
+    asked = asked_pair(engines, title, images, cameras, pixels[chosen])
     return replace(asked, motion_true=T_cam1_cam2, pixels2_true=true[chosen])

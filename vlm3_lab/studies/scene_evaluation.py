@@ -14,10 +14,10 @@ from vlm3_lab.studies.task_evaluation import (
     TaskEvaluation,
 )
 from vlm3_lab.studies.tasks import task_evaluations
-from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.result import Result
+from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.evaluation.result import Result, joined_names
 from vlm3_ros.evaluation.scores.base import Scores, TaskScores
-from vlm3_ros.paths import Task
+from vlm3_ros.tasks.learned import has_learned
 
 
 @dataclass(frozen=True)
@@ -25,77 +25,89 @@ class SceneEvaluation:
     """Scores on the scenes of a seed.
 
     Attributes:
-        names: of the checkpoints that answered about images ("depth") and about pairs.
+        names: of the checkpoints that answered, by the name of their task.
         settings: what was asked.
         parts: of the tasks that the checkpoints learned.
         left_out: why tasks have no scores.
     """
 
-    names: Mapping[Task, str]
+    names: Mapping[str, str]
     settings: SceneSettings
     parts: tuple[TaskEvaluation, ...]
     left_out: Mapping[str, str]
 
 
 def evaluate_scenes(
-    engines: Mapping[Task, Engine],
-    names: Mapping[Task, str],
+    engines: Mapping[str, Engine],
+    names: Mapping[str, str],
     settings: SceneSettings,
     bar: ProgressBar,
 ) -> SceneEvaluation:
     """Ask about the scenes of one seed, and score the answers.
 
     Args:
-        engines: that answer about images ("depth") and about pairs; both may be the same.
-        names: of both.
+        engines: by the name of their task; tasks may share one.
+        names: of their checkpoints.
         settings: what is asked.
         bar: shows the progress.
+
+    Raises:
+        EngineError: if no model learned its task.
     """
     parts: list[TaskEvaluation] = []
     left_out: dict[str, str] = {}
     for kind in task_evaluations():
-        if kind.is_learned(engines[kind.checkpoint]):
-            part = kind.evaluate(engines[kind.checkpoint], settings, bar)
+        missing = [task for task in kind.tasks if not has_learned(engines[task.name], task)]
+        for name in dict.fromkeys(names[task.name] for task in missing):
+            its = [task for task in missing if names[task.name] == name]
+            reason = f"{name} did not learn {' and '.join(task.title for task in its)}"
+            left_out |= {task.name: reason for task in its}
+        if len(missing) < len(kind.tasks):
+            part = kind.evaluate(engines, settings, bar)
             parts.append(part)
             left_out |= part.left_out()
-        else:
-            titles = " and ".join(task.title for task in kind.tasks)
-            reason = f"{names[kind.checkpoint]} did not learn {titles}"
-            left_out |= {task.name: reason for task in kind.tasks}
+    if not parts:
+        raise EngineError("; ".join(dict.fromkeys(left_out.values())))
     return SceneEvaluation(names, settings, tuple(parts), left_out)
 
 
 def calibrate_on_scenes(
-    engines: Mapping[Task, Engine], evaluation: SceneEvaluation, bar: ProgressBar
-) -> tuple[SceneEvaluation, list[tuple[Task, Calibrated]]]:
+    engines: Mapping[str, Engine], evaluation: SceneEvaluation, bar: ProgressBar
+) -> tuple[SceneEvaluation, list[Calibrated]]:
     """Check the measured uncertainties on as many scenes of the next seed.
 
     Returns:
-        The evaluation with the checks, and what to store in the profile of which checkpoint.
+        The evaluation with the checks, and what to store in the profiles of the checkpoints.
     """
     settings = replace(evaluation.settings, seed=evaluation.settings.seed + 1)
-    parts, stored = [], []
+    parts: list[TaskEvaluation] = []
+    stored: list[Calibrated] = []
     for part in evaluation.parts:
-        checked, calibrated = part.calibrated(engines[part.checkpoint], settings, bar)
+        checked, calibrated = part.calibrated(engines, settings, bar)
         parts.append(checked)
-        if calibrated is not None:
-            stored.append((part.checkpoint, calibrated))
+        stored += calibrated
     return replace(evaluation, parts=tuple(parts)), stored
 
 
 def scene_result(evaluation: SceneEvaluation) -> Result:
     """Return the result of an evaluation."""
-    name, pair_name = evaluation.names["depth"], evaluation.names["pairs"]
+    names = evaluation.names
     scores: dict[str, TaskScores[Scores]] = {}
     for part in evaluation.parts:
         scores |= part.scores()
-    both = name if name == pair_name else f"{name} and {pair_name}"
+    models = {"model": names["depth"], "pair_model": names["pose"]}
+    for key, task, common in (
+        ("match_model", "correspondence", "pair_model"),
+        ("object_model", "objects", "model"),
+    ):
+        if names[task] != models[common]:
+            models[key] = names[task]
     seed = evaluation.settings.seed
     return Result(
-        models={"model": name, "pair_model": pair_name},
-        title=f"{both} on procedural scenes, seed {seed}",
+        models=models,
+        title=f"{joined_names(names.values())} on procedural scenes, seed {seed}",
         source={"kind": "scenes", "name": "procedural scenes", "seed": seed},
-        scores=scores,
+        scores={task: its for task, its in scores.items() if task not in evaluation.left_out},
         left_out=evaluation.left_out,
     )
 
@@ -106,7 +118,11 @@ def draw_pictures(evaluation: SceneEvaluation, out: Path) -> dict[str, str]:
     Returns:
         Titles by the names of the files.
     """
-    by_task = [part.pictures(evaluation.names[part.checkpoint]) for part in evaluation.parts]
+    names = evaluation.names
+    by_task = [
+        part.pictures(joined_names(names[task.name] for task in part.tasks))
+        for part in evaluation.parts
+    ]
     first = [picture for pictures in by_task for picture in pictures[:1]]
     others = [picture for pictures in by_task for picture in pictures[1:]]
     for picture in (*first, *others):

@@ -48,69 +48,67 @@ class Picture(NamedTuple):
 class Calibrated:
     """Values for a checkpoint's profile, measured on scenes.
 
-    `changes`: by field of `Profile`. `what`: these values in words. `check`: how they do on the
-    scenes of the next seed; "" if the tables show it.
+    `task`: whose checkpoint. `changes`: by field of `Profile`. `what`: these values in words.
+    `check`: how they do on the scenes of the next seed; "" if the tables show it.
     """
 
+    task: paths.Task
     changes: Mapping[str, Any]
     what: str
     check: str = ""
 
 
 class TaskEvaluation(ABC):
-    """A model's answers about the scenes of one seed, and their scores.
+    """The answers of models about the scenes of one seed, and their scores.
 
     Attributes:
         tasks: that are asked.
-        checkpoint: that answers, if one model answers about images and another about pairs.
     """
 
     tasks: ClassVar[tuple[Task[Any, Any, Any, Any], ...]]
-    checkpoint: ClassVar[paths.Task] = "depth"
-
-    @classmethod
-    def is_learned(cls, engine: Engine) -> bool:
-        """Whether a model learned all of `tasks`; otherwise they are left out."""
-        return {task.name for task in cls.tasks} <= engine.profile.prompts.wordings.keys()
 
     @classmethod
     @abstractmethod
-    def evaluate(cls, engine: Engine, settings: SceneSettings, bar: ProgressBar) -> Self:
+    def evaluate(
+        cls, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar
+    ) -> Self:
         """Ask about the scenes of a seed, and score the answers.
 
         Args:
-            engine: answers; it learned the tasks.
+            engines: by the name of their task; at least one of `tasks` was learned.
             settings: what is asked.
             bar: shows the progress.
         """
 
     @abstractmethod
     def scores(self) -> dict[str, TaskScores[Scores]]:
-        """Return the scores, by their key in metrics.json, in the order in which they are shown."""
+        """Return the scores, by their key in metrics.json, in the order in which they are shown.
+
+        Those of a task that was not learned do not count.
+        """
 
     def left_out(self) -> dict[str, str]:
         """Return why scores are missing, by their key in metrics.json."""
         return {}
 
     def pictures(self, model: str) -> list[Picture]:
-        """Return what to draw; `model` is the name of the checkpoint.
+        """Return what to draw; `model` names the checkpoints.
 
         The first picture of every task comes before the second one of any.
         """
         return []
 
     def calibrated(
-        self, engine: Engine, settings: SceneSettings, bar: ProgressBar
-    ) -> tuple[Self, Calibrated | None]:
+        self, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar
+    ) -> tuple[Self, list[Calibrated]]:
         """Check measured uncertainties on other scenes.
 
         Args:
-            engine: answers.
+            engines: by the name of their task.
             settings: those of the evaluation, with the next seed.
             bar: shows the progress.
 
         Returns:
-            The evaluation with the check, and what to store in the checkpoint's profile; None if
-            there is nothing to store.
+            The evaluation with the check, and what to store in the checkpoints' profiles.
         """
-        return self, None
+        return self, []

@@ -10,6 +10,8 @@ from pathlib import Path
 from vlm3_lab.training.config import TrainConfig
 from vlm3_lab.training.run_folder import flat
 from vlm3_lab.training.scores import SCORES
+from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.profiles import conventions
 
 LINES = 20
 """Largest number of score rows on a card: a long run has hundreds."""
@@ -17,12 +19,15 @@ LINES = 20
 Log = Sequence[Mapping[str, float]]
 
 
-def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> None:
+def write_card(
+    folder: Path, config: TrainConfig, profile: Profile, log: Log, hardware: str
+) -> None:
     """Write README.md to a final checkpoint's folder.
 
     Args:
         folder: of the checkpoint; it already holds `curves.png`.
         config: of the run.
+        profile: of the checkpoint.
         log: content of `log.json`.
         hardware: that the run used, in words.
     """
@@ -57,7 +62,8 @@ def write_card(folder: Path, config: TrainConfig, log: Log, hardware: str) -> No
         "## Use",
         "```\nros2 launch vlm3_ros depth.launch.py model:=PATH/TO/THIS/FOLDER\n"
         "vlm3 ask PHOTO --model PATH/TO/THIS/FOLDER\n```",
-        "`vlm3.json` next to the weights defines how every node and command asks it.",
+        f"`vlm3.json` next to the weights defines how every node and command asks it: "
+        f"{conventions(profile)}.",
         "## Scores during training",
         score_table(log) or "It was not scored.",
         "On unseen procedural scenes; `held_out_`: on frames that the run's datasets hold out.",

@@ -29,8 +29,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import ImageOnlyQwen3VLProcessor
 from vlm3_ros.engines.profiles import write_profile
-from vlm3_ros.language.prompts import PromptSet
-from vlm3_ros.language.wordings.depth import DepthWording
+from vlm3_ros.language.prompts import PromptSet, Wording
 from vlm3_ros.language.wordings.pose import COARSE_WORDS
 
 PATCH_SIZE, MERGE_SIZE, TEMPORAL_PATCH_SIZE = 16, 2, 2
@@ -151,7 +150,7 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
     templates = prompt_templates(prompts)
     if constants_are_tokens:
         # Only the words of the chat remain to be learned.
-        texts, size = prompts[DepthWording].templates(), 448
+        texts, size = _ordered_wordings(prompts)[0].templates(), 448
     else:
         texts, size = templates, 2048  # more than there are words
     trained = _train_bpe([*texts, "system\nuser\nassistant\n"], size)
@@ -179,9 +178,12 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
 
 def prompt_templates(prompts: PromptSet) -> list[str]:
     """Return all questions and answers of a prompt set."""
+    return [text for wording in _ordered_wordings(prompts) for text in wording.templates()]
+
+
+def _ordered_wordings(prompts: PromptSet) -> list[Wording]:
     names = dict.fromkeys((*_FIRST_WORDED, *prompts.wordings))
-    wordings = (prompts.wordings[name] for name in names if name in prompts.wordings)
-    return [text for wording in wordings for text in wording.templates()]
+    return [prompts.wordings[name] for name in names if name in prompts.wordings]
 
 
 def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) -> None:
@@ -220,7 +222,8 @@ def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) 
 def has_own_words(folder: Path | str, profile: Profile) -> bool:
     """Whether a checkpoint's tokenizer was made for its prompts by `build_tokenizer`."""
     known = Qwen2Tokenizer.from_pretrained(folder).get_vocab()
-    return all(part in known for part in constant_parts(profile.prompts[DepthWording].question))
+    question = _ordered_wordings(profile.prompts)[0].templates()[0]
+    return all(part in known for part in constant_parts(question))
 
 
 def constant_parts(template: str) -> list[str]:

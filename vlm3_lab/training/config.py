@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -13,8 +13,12 @@ import yaml
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.training.tasks import TASKS
+from vlm3_ros.engines.profiles import PAPER_PROFILE, shipped_profile
 from vlm3_ros.errors import Vlm3Error
-from vlm3_ros.geometry.camera import Fit
+from vlm3_ros.geometry.camera import Axes, Fit
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.templates import PromptError
+from vlm3_ros.paths import shipped_profiles
 
 WARMUP_TASKS = {"warmup": "depth", "object_warmup": "objects", "pair_warmup": "pairs"}
 """The task that each warm-up prepares."""
@@ -45,6 +49,10 @@ _NOT_NEGATIVE = _Check(lambda value: 0 <= value < math.inf, "it must not be nega
 _SHARE = _Check(lambda value: 0 <= value <= 1, "it must be in [0, 1]")
 
 
+def _or_none(check: _Check) -> _Check:
+    return _Check(lambda value: value is None or check.holds(value), check.advice)
+
+
 def _checked(default: object, check: _Check) -> Any:
     """A field whose value must pass a check."""
     return field(default=default, metadata={"check": check})
@@ -57,11 +65,19 @@ def _values_like(item: object) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class ProfileConfig:
-    """How the checkpoint is asked: unified focal length in px, fit of sides, prompt set."""
+    """How the checkpoint is asked, see `vlm3_ros.engines.base.Profile`.
 
-    focal: float = _checked(1000.0, _POSITIVE)
+    A file may give the `name` of a shipped profile, by default "vlm3"; parts that it leaves out are
+    those of that profile. `focal`, `longest_side`: px, one of them is None. `prompts`: name of a
+    prompt set, or a JSON file.
+    """
+
+    focal: float | None = _checked(1000.0, _or_none(_POSITIVE))
+    longest_side: int | None = _checked(None, _or_none(_POSITIVE))
+    axes: str = _checked("each", _one_of(*get_args(Axes)))
     fit: str = _checked("scale", _one_of(*get_args(Fit)))
     prompts: str = "vlm3"
+    max_new_tokens: int = _checked(128, _POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -254,12 +270,21 @@ def check(config: Any, where: str) -> None:
         elif isinstance(declared.metadata.get("item"), SourceConfig):
             for key, source in value.items():
                 check(source, f"{name}.{key}.")
-    if isinstance(config, DataConfig):
+    if isinstance(config, ProfileConfig):
+        _check_profile(config, where)
+    elif isinstance(config, DataConfig):
         _check_data(config, where)
     elif isinstance(config, OptimiserConfig):
         _check_schedule(config, where)
     elif isinstance(config, TrainConfig):
         _check_run(config, where)
+
+
+def _check_profile(profile: ProfileConfig, where: str) -> None:
+    try:
+        load_prompt_set(profile.prompts)
+    except PromptError as error:
+        raise ConfigError(f"{where}prompts: {error}") from error
 
 
 def _check_run(config: TrainConfig, where: str) -> None:
@@ -347,9 +372,8 @@ def _build(default: Any, content: Any, where: str) -> Any:
         raise ConfigError(f"{where}: expected a mapping, found {content!r}")
     declared = {f.name: f for f in fields(default)}
     values = {name: getattr(default, name) for name in declared}
+    _check_keys(content, declared, where)
     for key, value in content.items():
-        if key not in declared:
-            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(declared)}")
         inside = f"{where}: {key}"
         values[key] = _value(values[key], value, inside)
         item = declared[key].metadata.get("item", MISSING)
@@ -360,7 +384,44 @@ def _build(default: Any, content: Any, where: str) -> Any:
     return type(default)(**values)
 
 
+def _check_keys(content: Iterable[Any], known: Iterable[str], where: str) -> None:
+    if unknown := [key for key in content if key not in known]:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+
+
+def _build_profile(content: Any, where: str) -> ProfileConfig:
+    """Build a profile from the parts that are given, and those of the shipped one it names."""
+    if not isinstance(content, dict):
+        example = "{name: vlm3-pose}"
+        raise ConfigError(f"{where}: expected a mapping such as {example}, found {content!r}")
+    _check_keys(content, ["name", *(f.name for f in fields(ProfileConfig))], where)
+    parts = dict(content)
+    name = parts.pop("name", PAPER_PROFILE)
+    if name not in shipped_profiles():
+        raise ConfigError(f"{where}.name is {name!r}; use one of {', '.join(shipped_profiles())}")
+    if {"focal", "longest_side"} <= parts.keys():
+        raise ConfigError(f"{where}: give focal or longest_side, not both")
+    shipped = shipped_profile(name)
+    default = ProfileConfig(
+        shipped.focal,
+        shipped.longest_side,
+        shipped.axes,
+        shipped.fit,
+        shipped.prompts.name,
+        shipped.max_new_tokens,
+    )
+    # The one that is given replaces the other; the numbers only say of which type it is.
+    if "focal" in parts:
+        default = replace(default, focal=1.0, longest_side=None)
+    elif "longest_side" in parts:
+        default = replace(default, focal=None, longest_side=1)
+    profile: ProfileConfig = _build(default, parts, where)
+    return profile
+
+
 def _value(default: Any, value: Any, where: str) -> Any:
+    if isinstance(default, ProfileConfig):
+        return _build_profile(value, where)
     if is_dataclass(default):
         return _build(default, value, where)
     if isinstance(default, tuple) and isinstance(value, list):

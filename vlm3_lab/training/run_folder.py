@@ -17,7 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from vlm3_lab.training.config import TrainConfig, TrainingError
+from vlm3_lab.training.config import ProfileConfig, TrainConfig, TrainingError
 
 UNFINISHED = "unfinished"
 RUN_FILE = "run.json"
@@ -41,7 +41,8 @@ def claim(folder: Path, config: TrainConfig, processes: int) -> None:
             theirs = json.loads(path.read_text())
         except ValueError as error:
             raise TrainingError(f"{path} cannot be read ({error}): choose another --out") from error
-        there, now = flat(theirs), flat(ours)
+        # Earlier versions knew fewer parts of a profile; they asked as the default says.
+        there, now = {**flat(asdict(ProfileConfig()), "profile."), **flat(theirs)}, flat(ours)
         differing = [
             f"{key} is {there.get(key)!r} there and {now.get(key)!r} now"
             for key in sorted(there.keys() | now.keys())

@@ -60,6 +60,11 @@ class Samples(ABC, Generic[Scene, Sample]):
         self._model, self._data = model, data
 
     @classmethod
+    def asked(cls, data: DataConfig) -> tuple[str, ...]:
+        """Return those of `wordings` that the samples ask for with these settings."""
+        return cls.wordings
+
+    @classmethod
     @abstractmethod
     def scenes(cls, sources: Sources) -> MixedScenes[Scene]:
         """The scenes that the samples are made from.

@@ -144,7 +144,7 @@ def _write_final(
         )
         model.save_pretrained(unfinished)
         shutil.copyfile(folder / "curves.png", unfinished / "curves.png")
-        write_card(unfinished, config, log, hardware(args.world_size))
+        write_card(unfinished, config, profile, log, hardware(args.world_size))
         complete_checkpoint(unfinished, processor, profile)
         unfinished.rename(folder / "final")
         drop_unfinished(folder)

@@ -144,7 +144,7 @@ def _ask_depth(options: argparse.Namespace) -> int:
         pixels = uniform_grid(camera, *options.grid)
     else:
         pixels = shot.rectified_pixels(options.pixel)
-    with loaded_engine(options) as engine:
+    with loaded_engine(options, "depth") as engine:
         answers = ask_depth(engine, image, camera, pixels, options.focal)
     if options.grid:
         print(_summary(answers))

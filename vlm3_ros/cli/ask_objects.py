@@ -50,7 +50,7 @@ def ask_about_objects(options: argparse.Namespace) -> int:
     shot = read_shot(options.photo, options)
     boxes = [rectified_box(shot, box) for box in options.box]
     questions = questions_about(boxes, options.relation or RELATIONS[::2])
-    with loaded_engine(options) as engine:
+    with loaded_engine(options, "objects") as engine:
         answers = ask_objects(engine, shot.image, shot.camera, questions)
     Console(highlight=False).print(answer_table(answers, options.photo.name))
     if out is not None:

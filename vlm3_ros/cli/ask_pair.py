@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.cli.model_options import loaded_engine
+from vlm3_ros.cli.model_options import loaded_engines
 from vlm3_ros.cli.photos import Shot, read_shot
 from vlm3_ros.engines.base import AnswerUncertainty, Engine
 from vlm3_ros.errors import CommandError
+from vlm3_ros.paths import Task
 
 if TYPE_CHECKING:
     from vlm3_ros.tasks.correspondence import Matches
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def ask_about_pair(options: argparse.Namespace) -> int:
-    """Ask for the pose, matches, or both in one pass; return the exit status."""
+    """Ask for the pose, matches, or both; return the exit status."""
     if options.second is None:
         raise CommandError("--pose and --match need a second photo")
     if options.focal is not None:
@@ -32,11 +34,12 @@ def ask_about_pair(options: argparse.Namespace) -> int:
         raise CommandError(f"--out {options.out}: the result is a picture: name a .png file")
     shots = read_shot(options.photo, options), read_shot(options.second, options)
     pixels = shots[0].rectified_pixels(options.match or [])
-    with loaded_engine(options, "pairs") as engine:
-        pose, matches = _answers(engine, shots, pixels, options.pose)
-        uncertainty = engine.profile.uncertainty
+    asked: dict[Task, bool] = {"pose": options.pose, "correspondence": bool(options.match)}
+    tasks = [task for task, is_asked in asked.items() if is_asked]
+    with loaded_engines(options, *tasks) as engines:
+        pose, matches = _answers(engines, shots, pixels)
     if pose is not None:
-        print(pose_text(pose, uncertainty))
+        print(pose_text(pose, engines["pose"].profile.uncertainty))
     if matches is not None:
         matched = shots[1].photo_pixels(matches.pixels2)
         for line in match_lines(options.match, matched, matches.texts):
@@ -105,20 +108,24 @@ def match_lines(
 
 
 def _answers(
-    engine: Engine, shots: tuple[Shot, Shot], pixels: NDArray[np.float64], asks_pose: bool
+    engines: Mapping[str, Engine], shots: tuple[Shot, Shot], pixels: NDArray[np.float64]
 ) -> tuple[RelativePose | None, Matches | None]:
-    """Ask for the pose, the matches, or both in one pass."""
-    from vlm3_ros.tasks.correspondence import ask_matches
-    from vlm3_ros.tasks.pose import ask_pose
+    """Ask for the pose, the matches, or both, in one pass if one model answers both."""
+    from vlm3_ros.tasks.correspondence import CORRESPONDENCE, ask_matches
+    from vlm3_ros.tasks.learned import check_not_swapped
+    from vlm3_ros.tasks.pose import POSE, ask_pose
     from vlm3_ros.tasks.two_view import ask_pair
 
     first, second = shots
     images, cameras = (first.image, second.image), (first.camera, second.camera)
-    if not len(pixels):
+    engine, match_engine = engines.get(POSE.name), engines.get(CORRESPONDENCE.name)
+    if engine is None:
+        assert match_engine is not None
+        return None, ask_matches(match_engine, images, cameras, pixels)
+    if match_engine is None:
         return ask_pose(engine, images, cameras), None
-    if not asks_pose:
-        return None, ask_matches(engine, images, cameras, pixels)
-    return ask_pair(engine, images, cameras, pixels)
+    check_not_swapped((engine, POSE), (match_engine, CORRESPONDENCE))
+    return ask_pair(engine, images, cameras, pixels, match_engine)
 
 
 def _draw(

@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "demo",
         help="play a bag through the nodes and look at the result",
-        description="Start depth_node and pose_node with one model, play a bag into them over DDS "
+        description="Start the nodes with their models, play a bag into them over DDS "
         "in a ROS domain of its own, and compare what they publish with the truth in the bag. "
         "Writes report.html, overview.png, trajectory.png, occupancy.png, cloud.ply, metrics.json, "
         "trajectories (TUM) and the logs of the processes. Needs ROS 2.",

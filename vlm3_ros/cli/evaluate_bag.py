@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.model_options import loaded_engines, model_label
 from vlm3_ros.errors import CommandError
+from vlm3_ros.paths import Task
 
 if TYPE_CHECKING:
     from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, BagSource
+
+TASKS: tuple[Task, ...] = ("depth", "pose", "correspondence")
+"""What is scored on a bag."""
 
 
 def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -94,10 +98,13 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.evaluation.bag.evaluate import evaluate_answers
     from vlm3_ros.evaluation.bag.frames import counted
 
-    with loaded_engines(options) as engines, progress_bar("images asked about") as progress:
+    with (
+        loaded_engines(options, *TASKS) as engines,
+        progress_bar("images asked about") as progress,
+    ):
         frames = counted(source.frames, lambda done: progress(done, source.images))
         answers = ask_about_frames(
-            *engines,
+            engines,
             at_rate(frames, options.rate),
             source.T_base_camera,
             view_focal=options.focal,
@@ -108,7 +115,7 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
             f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'it has no frames'}"
         )
     with progress_bar("images compared") as progress:
-        return evaluate_answers(source, model_label(options), "offline", answers, progress)
+        return evaluate_answers(source, model_label(options, *TASKS), "offline", answers, progress)
 
 
 def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:

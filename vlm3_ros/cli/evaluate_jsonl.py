@@ -37,7 +37,7 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
     options.force_answers = False
     dataset = read_dataset(options.data, options.images)
     options.out.mkdir(parents=True, exist_ok=True)
-    with loaded_engine(options) as engine, progress_bar("images") as progress:
+    with loaded_engine(options, "depth") as engine, progress_bar("images") as progress:
         scores = evaluate_dataset(engine, dataset, progress, options.focal)
         name = model_name(engine.name)
     result = dataset_result(name, options.data.name, scores)

@@ -4,25 +4,33 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 
 from vlm3_ros.cli.arguments import number_between, positive_number
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.engines.settings import EngineSettings, chosen_settings
+from vlm3_ros.engines.settings import (
+    EngineSettings,
+    ModelSettings,
+    given_settings,
+    task_settings,
+)
+from vlm3_ros.evaluation.result import joined_names
 from vlm3_ros.parameters import ParameterSpec
-from vlm3_ros.paths import Task
+from vlm3_ros.paths import Task, default_model
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each engine setting."""
+def add_model_options(
+    parser: argparse.ArgumentParser, table: type[EngineSettings] = ModelSettings
+) -> None:
+    """Add an option for each setting of a table; `EngineSettings` is that of a single model."""
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for setting in fields(EngineSettings):
+    for setting in fields(table):
         spec: ParameterSpec = setting.metadata["spec"]
         if spec.group not in groups:
             groups[spec.group] = parser.add_argument_group(spec.group)
@@ -72,39 +80,62 @@ def model_name(model: str) -> str:
     return path.resolve().name if path.is_dir() else model
 
 
-def model_label(options: argparse.Namespace) -> str:
-    """Names in results of the models that the options choose, for depth and for pairs."""
-    chosen = (chosen_settings(vars(options), task) for task in get_args(Task))
-    return " and ".join(dict.fromkeys(model_name(s.model or s.engine) for s in chosen))
+def model_label(options: argparse.Namespace, *tasks: Task) -> str:
+    """Names in results of the models that the options choose for some tasks."""
+    chosen = (task_settings(given_settings(vars(options)), task) for task in tasks)
+    return joined_names(model_name(one.model or one.engine) for one in chosen)
 
 
 @contextmanager
-def loaded_engines(options: argparse.Namespace) -> Iterator[tuple[Engine, Engine]]:
-    """Load the engines for depth and for pairs: two if embedded models answer, else the same one.
+def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[str, Engine]]:
+    """Load the engines that the options choose for some tasks; close them at the end.
+
+    Says on stderr what was loaded and by which conventions it is asked, unless the embedded models
+    answer.
+
+    Returns:
+        By the name of the task; tasks with equal settings share an engine.
 
     Raises:
         EngineError: if one cannot be loaded.
     """
-    with loaded_engine(options) as engine:
-        if chosen_settings(vars(options)) == chosen_settings(vars(options), "pairs"):
-            yield engine, engine
-        else:
-            with loaded_engine(options, "pairs") as pair_engine:
-                yield engine, pair_engine
+    from vlm3_ros.engines.load import load_engine
+    from vlm3_ros.engines.memory import report_memory
+
+    given = given_settings(vars(options))
+    needed = {task: task_settings(given, task) for task in tasks}
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    engines: dict[EngineSettings, Engine] = {}
+    lines: list[str] = []
+    with ExitStack() as loaded:
+        with console.status("loading") as status:
+
+            def tell(line: str) -> None:
+                lines.append(line)
+                status.update(line)
+
+            for report in report_memory(needed.values()):
+                tell(report.text)
+            for settings in dict.fromkeys(needed.values()):
+                engines[settings] = load_engine(settings, tell)
+                loaded.callback(engines[settings].close)
+        if _are_chosen(needed):  # after loading: an error stands alone
+            console.print(*lines, sep="\n")
+        yield {task: engines[settings] for task, settings in needed.items()}
+
+
+def _are_chosen(needed: Mapping[Task, EngineSettings]) -> bool:
+    """Whether any model has conventions that the user does not know from the package."""
+    return any(
+        settings.profile
+        or settings.engine == "openai"
+        or (settings.engine == "transformers" and settings.model != str(default_model(task)))
+        for task, settings in needed.items()
+    )
 
 
 @contextmanager
-def loaded_engine(options: argparse.Namespace, task: Task = "depth") -> Iterator[Engine]:
-    """Load the engine that the model options choose; close it at the end.
-
-    Raises:
-        EngineError: if it cannot be loaded.
-    """
-    from vlm3_ros.engines.load import load_engine
-
-    with Console(stderr=True).status("loading") as status:
-        engine = load_engine(chosen_settings(vars(options), task), status.update)
-    try:
-        yield engine
-    finally:
-        engine.close()
+def loaded_engine(options: argparse.Namespace, task: Task) -> Iterator[Engine]:
+    """Load the engine for one task; see `loaded_engines`."""
+    with loaded_engines(options, task) as engines:
+        yield engines[task]

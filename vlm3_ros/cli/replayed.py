@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlm3_ros.cli.evaluate_bag import TASKS
 from vlm3_ros.cli.model_options import model_label
 from vlm3_ros.engines.settings import given_settings
 from vlm3_ros.errors import CommandError
@@ -30,7 +31,7 @@ def evaluate_replay(
 
     Args:
         source: the bag.
-        options: of the model that the nodes load, see `add_model_options`.
+        options: of the models that the nodes load, see `add_model_options`.
         out: folder for their logs.
         speed: of playing; 1 is real time.
         unified_focal: parameter of depth_node.
@@ -56,7 +57,7 @@ def evaluate_replay(
         bag=frames.path,
         image=frames.topics.image,
         camera_info=frames.topics.camera_info,
-        model=given_settings(vars(options)),
+        models=given_settings(vars(options)),
         T_base_camera=source.T_base_camera,
         columns=GRID[0],
         rows=GRID[1],
@@ -73,7 +74,7 @@ def evaluate_replay(
     if not answers.answered:
         raise CommandError(f"the nodes answered none of {source.images} images (see {out})")
     with progress_bar("images compared") as progress:
-        return evaluate_answers(source, model_label(options), "online", answers, progress)
+        return evaluate_answers(source, model_label(options, *TASKS), "online", answers, progress)
 
 
 def _clicked_pixels(source: BagSource) -> tuple[tuple[float, float], ...]:

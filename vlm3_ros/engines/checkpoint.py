@@ -100,7 +100,7 @@ def preflight(
         device,
         dtype,
         parameters,
-        needed_bytes=int(parameters * dtype.itemsize * MEMORY_MARGIN),
+        needed_bytes=_needed_bytes(parameters, dtype),
         free_bytes=free_memory(device),
     )
     if checked.needed_bytes > checked.free_bytes:
@@ -109,6 +109,34 @@ def preflight(
             advice = "dtype bfloat16, " + advice
         raise EngineError(f"{checked}: free some, or choose {advice}")
     return checked
+
+
+def estimate_memory(model: str, dtype: torch.dtype) -> int | None:
+    """Estimate the memory that a model needs as `preflight` does, in bytes; download nothing.
+
+    Args:
+        model: folder or hub id.
+        dtype: of the loaded weights.
+
+    Returns:
+        None if the checkpoint is not on this machine.
+
+    Raises:
+        EngineError: if its files are damaged.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        try:
+            folder = Path(huggingface_hub.snapshot_download(model, local_files_only=True))
+        except (FileNotFoundError, HFValidationError):
+            return None
+    if _missing_files(folder):
+        return None
+    return _needed_bytes(sum(map(_count_parameters, _weight_files(folder))), dtype)
+
+
+def _needed_bytes(parameters: int, dtype: torch.dtype) -> int:
+    return int(parameters * dtype.itemsize * MEMORY_MARGIN)
 
 
 def _check_versions() -> None:

@@ -51,6 +51,16 @@ def authors_checkpoints() -> dict[str, str]:
     return {data["checkpoint"]: name for name, data in found if "checkpoint" in data}
 
 
+@lru_cache
+def learned_by(task: str) -> tuple[str, ...]:
+    """Return the hub ids of the authors' checkpoints that learned a task, by its name."""
+    return tuple(
+        hub_id
+        for hub_id, name in authors_checkpoints().items()
+        if task in shipped_profile(name).prompts.wordings
+    )
+
+
 def choose_profile(setting: str, model: str, folder: Path | None = None) -> tuple[Profile, str]:
     """Choose what a checkpoint was trained for.
 
@@ -72,7 +82,7 @@ def choose_profile(setting: str, model: str, folder: Path | None = None) -> tupl
     for place in (folder, Path(model).expanduser() if model else None):
         if place and (place / PROFILE_FILE).is_file():
             return read_profile(place), f"by its {PROFILE_FILE}"
-    if name := _authors_profile(model, folder):
+    if name := authors_profile(model, folder):
         return shipped_profile(name), "by the checkpoint's name"
     raise EngineError(_unknown(model))
 
@@ -83,8 +93,20 @@ def check_name(setting: str, model: str) -> None:
     Raises:
         EngineError: naming the checkpoint that is probably meant.
     """
-    if not setting and not _authors_profile(model) and (meant := _resembled(model)):
+    if not setting and not authors_profile(model) and (meant := _resembled(model)):
         raise EngineError(_misspelled(model, meant))
+
+
+def authors_profile(model: str, folder: Path | None = None) -> str | None:
+    """Return the shipped profile whose checkpoint has the name of a model; None if none has."""
+    known = {_last_part(hub_id): name for hub_id, name in authors_checkpoints().items()}
+    places = [model, *([] if folder is None else [str(folder), str(folder.resolve())])]
+    for place in places:
+        # The hub's cache keeps facebook/VLM3-depth in models--facebook--VLM3-depth/snapshots/...
+        cached = re.search(r"models--(?:[^/\\]+--)?([^/\\]+?)[/\\]snapshots[/\\]", place)
+        if name := known.get(cached[1].lower() if cached else _last_part(place)):
+            return name
+    return None
 
 
 def named_profile(name: str) -> Profile:
@@ -191,18 +213,6 @@ def conventions(profile: Profile) -> str:
         f"images at {images}, coordinates from 0 to {prompts.text_range - 1}, wording "
         f"{prompts.name}, answers about {', '.join(prompts.wordings)}"
     )
-
-
-def _authors_profile(model: str, folder: Path | None = None) -> str | None:
-    """Return the shipped profile whose checkpoint has the name of a model; None if none has."""
-    known = {_last_part(hub_id): name for hub_id, name in authors_checkpoints().items()}
-    places = [model, *([] if folder is None else [str(folder), str(folder.resolve())])]
-    for place in places:
-        # The hub's cache keeps facebook/VLM3-depth in models--facebook--VLM3-depth/snapshots/...
-        cached = re.search(r"models--(?:[^/\\]+--)?([^/\\]+?)[/\\]snapshots[/\\]", place)
-        if name := known.get(cached[1].lower() if cached else _last_part(place)):
-            return name
-    return None
 
 
 def _last_part(place: str) -> str:

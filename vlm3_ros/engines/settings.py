@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the engines: which model, where and how.
+"""Settings of the engines: which model, where and how; and which model answers which task.
 
 Each setting is declared here and nowhere else; see `vlm3_ros.parameters` for what is made of it.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vlm3_ros.parameters import parameter
@@ -33,9 +34,9 @@ class EngineSettings:
     model: str = _model(
         "",
         "Checkpoint of the Qwen3-VL family: a folder, or a Hugging Face id such as "
-        "facebook/VLM3-depth, which is downloaded. Empty: the embedded vlm3-tiny, or "
-        "vlm3-tiny-pairs for motions and matches. With engine openai: the server's name for its "
-        "model; empty if it has only one.",
+        "facebook/VLM3-depth, which is downloaded. It answers every task without a model of its "
+        "own. Empty: the embedded vlm3-tiny, or vlm3-tiny-pairs for motions and matches. With "
+        "engine openai: the server's name for its model; empty if it has only one.",
         metavar="MODEL",
         launch=True,
     )
@@ -127,28 +128,127 @@ class EngineSettings:
     )
     recording: str = _recordings(
         "",
-        "File of answers to replay, with engine recorded.",
+        "File of answers to replay, with engine recorded. For a task with a model of its own, the "
+        "file beside it that was recorded for it: answers-pose.jsonl for answers.jsonl.",
         metavar="FILE",
         launch=True,
     )
     record_to: str = _recordings(
         "",
-        "File to append all questions and answers to, with any engine. Empty: none.",
+        "File to append all questions and answers to, with any engine. A task with a model of its "
+        "own has a file of its own: answers-pose.jsonl for answers.jsonl. Empty: none.",
         metavar="FILE",
         launch=True,
     )
 
 
-def given_settings(values: Mapping[str, Any]) -> EngineSettings:
-    """Build settings from a mapping; ignore unknown keys, default missing ones."""
-    return EngineSettings(
-        **{f.name: values[f.name] for f in fields(EngineSettings) if f.name in values}
+_own = partial(parameter, changes="unconfigured", group="one model per task", launch=True)
+
+
+def _profile_of(model: str) -> str:
+    return _own("", f"As profile, for {model}.", metavar="PROFILE")
+
+
+def _base_url_of(model: str) -> str:
+    return _own(
+        "",
+        f"URL of the server of {model}, whose name may be empty if it is the only one there. "
+        "Empty: base_url.",
+        metavar="URL",
     )
 
 
-def chosen_settings(values: Mapping[str, Any], task: Task = "depth") -> EngineSettings:
-    """Build settings as `given_settings` does; default `model` to the task's embedded one."""
-    settings = given_settings(values)
-    if settings.engine == "transformers" and not settings.model:
-        return replace(settings, model=str(default_model(task)))
-    return settings
+@dataclass(frozen=True)
+class ModelSettings(EngineSettings):
+    """Which model answers which task, where and how; see `task_settings`."""
+
+    depth_model: str = _own(
+        "",
+        "Model for metric depth, such as facebook/VLM3-depth. Empty: model.",
+        metavar="MODEL",
+    )
+    pose_model: str = _own(
+        "",
+        "Model for the motion between two images, such as facebook/VLM3-pose. Empty: model.",
+        metavar="MODEL",
+    )
+    match_model: str = _own(
+        "",
+        "Model for the matches that check motions, such as facebook/VLM3-corr. Empty: the model "
+        "for motions, if it learned matches; otherwise there are none.",
+        metavar="MODEL",
+    )
+    object_model: str = _own(
+        "",
+        "Model for questions about objects and in free text, such as facebook/VLM3-object. Empty: "
+        "the model for depth.",
+        metavar="MODEL",
+    )
+    depth_profile: str = _profile_of("depth_model")
+    pose_profile: str = _profile_of("pose_model")
+    match_profile: str = _profile_of("match_model")
+    object_profile: str = _profile_of("object_model")
+    depth_base_url: str = _base_url_of("depth_model")
+    pose_base_url: str = _base_url_of("pose_model")
+    match_base_url: str = _base_url_of("match_model")
+    object_base_url: str = _base_url_of("object_model")
+
+
+_NAMES: dict[Task, str] = {
+    "depth": "depth",
+    "pose": "pose",
+    "correspondence": "match",
+    "objects": "object",
+}
+"""First word of the settings of each task."""
+
+_FALLBACK: dict[Task, Task] = {"correspondence": "pose", "objects": "depth"}
+"""Whose model answers a task that has none of its own."""
+
+
+def model_setting(task: str) -> str:
+    """Return the name of the setting that chooses the model of a task, by the task's name."""
+    return next((f"{name}_model" for known, name in _NAMES.items() if known == task), "model")
+
+
+def task_settings(settings: ModelSettings, task: Task) -> EngineSettings:
+    """Return the settings of the engine that answers a task.
+
+    The model is the task's own, if it is set. Otherwise matches have the model of motions, objects
+    that of depth, motions and depth that of `model`, or, if it is empty, their embedded one. A
+    model of its own does not inherit `profile`, which describes another checkpoint, and its
+    recordings have its name: answers-pose.jsonl for answers.jsonl. Tasks with equal settings share
+    an engine.
+    """
+    name = _NAMES[task]
+    model, profile, base_url = (
+        getattr(settings, f"{name}_{what}") for what in ("model", "profile", "base_url")
+    )
+    common = EngineSettings(**{f.name: getattr(settings, f.name) for f in fields(EngineSettings)})
+    if model or (base_url and settings.engine == "openai"):
+        return replace(
+            common,
+            model=model,
+            profile=profile,
+            base_url=base_url or common.base_url,
+            recording=_named(common.recording, name),
+            record_to=_named(common.record_to, name),
+        )
+    if task in _FALLBACK:
+        common = task_settings(settings, _FALLBACK[task])
+    elif common.engine == "transformers" and not common.model:
+        common = replace(common, model=str(default_model(task)))
+    return replace(common, profile=profile or common.profile)
+
+
+def given_settings(values: Mapping[str, Any]) -> ModelSettings:
+    """Build settings from a mapping; ignore unknown keys, default missing ones."""
+    return ModelSettings(
+        **{f.name: values[f.name] for f in fields(ModelSettings) if f.name in values}
+    )
+
+
+def _named(file: str, name: str) -> str:
+    """Return a file beside another one, with a name added; empty if there is none."""
+    path = Path(file)
+    return str(path.with_name(f"{path.stem}-{name}{path.suffix}")) if file else ""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ class Result:
     """What an evaluation found.
 
     Attributes:
-        models: names of the checkpoints by their key in metrics.json: "model", "pair_model".
+        models: names of the checkpoints by their key in metrics.json, such as "model".
         title: model and data in one line.
         source: what was evaluated: its kind ("bag", "jsonl", "scenes"), its name and more.
         scores: by task, in the order in which they are shown.
@@ -42,6 +42,12 @@ class Result:
             reasons.setdefault(reason, []).append(task)
         left_out = {f"{LEFT_OUT}{', '.join(tasks)}": reason for reason, tasks in reasons.items()}
         return {**left_out, **self.notes}
+
+
+def joined_names(names: Iterable[str]) -> str:
+    """Join names of models, each once: A, B and C."""
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def result_json(result: Result) -> dict[str, Any]:

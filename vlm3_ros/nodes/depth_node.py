@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -11,7 +12,6 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, Image, LaserScan, PointCloud2
 from typing_extensions import override
 
-from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.clouds import cloud_message
@@ -23,7 +23,9 @@ from vlm3_ros.ros.frame_worker import FrameWorker, Published
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
+from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.frame_depth import FrameDepth, ask_frame_depth
+from vlm3_ros.tasks.task import Model, learned_wording
 
 
 class DepthNode(CameraModelNode):
@@ -61,12 +63,17 @@ class DepthNode(CameraModelNode):
     """
 
     parameters: DepthParameters
+    tasks = ("depth",)
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
         super().__init__("depth_node", DepthParameters, engine_loader, **node_arguments)
         self.frames = FrameWorker(self, lambda: self.parameters, self._answer)
         self._scan_output = ScanOutput(self)
         self._answer_counts: dict[str, int] = {}
+
+    @override
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        learned_wording(models["depth"], DEPTH)
 
     @override
     def create_outputs(self) -> None:
@@ -100,9 +107,10 @@ class DepthNode(CameraModelNode):
             self.health.status("scan", topic, scan.level, scan.text, {}),
         ]
 
-    def _answer(self, engine: Engine, frame: CameraFrame) -> Published:
+    def _answer(self, frame: CameraFrame) -> Published:
         """Ask about a frame and publish its depth, in the worker's thread."""
         parameters, header = self.parameters, frame.header
+        engine = self.model.engines["depth"]
         depth = ask_frame_depth(engine, frame, parameters.depth_settings())
         self._answer_counts = depth.counts
         self.camera.check_age(header, "its answers came late: ask less, or raise it")

@@ -152,13 +152,15 @@ class DetectedObjects:
         (arrived, detected), node = arrival, self._node
         detections = detected.message.detections
         try:
-            assert node.model.engine
             frame = self._images.rectified(detected.image)
             chosen, left_out = surest_boxes(
                 detections, self._parameters().max_objects, frame.camera, frame.lens
             )
             boxes = [box for _, box in chosen]
-            objects = locate_objects(node.model.engine, frame.image, frame.camera, boxes)
+            engines = node.model.engines
+            objects = locate_objects(
+                engines["depth"], frame.image, frame.camera, boxes, engines["objects"]
+            )
             located = [(d, o) for (d, _), o in zip(chosen, objects, strict=True) if o]
             left_out["unanswered"] = len(objects) - len(located)
             if not node.is_active:  # deactivated meanwhile: the publishers keep silent

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from typing_extensions import override
 
-from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
@@ -32,7 +33,14 @@ from vlm3_ros.ros.frames import FrameTree
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
-from vlm3_ros.tasks.odometry import OdometryStep, VisualOdometry, check_learned
+from vlm3_ros.tasks.odometry import (
+    OdometrySettings,
+    OdometryStep,
+    VisualOdometry,
+    check_learned,
+    unlearned_matches,
+)
+from vlm3_ros.tasks.task import Model
 
 TF_DEPTH = 100
 """Queue depth of /tf for slow listeners, as in tf2_ros."""
@@ -40,6 +48,10 @@ TF_DEPTH = 100
 
 class PoseNode(CameraModelNode):
     """Asks how the camera has moved from image to image, and chains the answers to odometry.
+
+    One model answers for the motion, and the same or another one for the matches that check it. If
+    the model for the motion did not learn matches and match_model is empty, motions are published
+    without this check.
 
     Subscribers (sensor data QoS, the newest image wins):
         image (sensor_msgs/Image): the camera, any colour encoding
@@ -68,13 +80,15 @@ class PoseNode(CameraModelNode):
     """
 
     parameters: PoseParameters
-    task = "pairs"
+    tasks = ("pose", "correspondence", "depth")
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
         super().__init__("pose_node", PoseParameters, engine_loader, **node_arguments)
         self.frames = FrameWorker(self, lambda: self.parameters, self._answer)
         self._odometry: VisualOdometry | None = None
         self._camera_frame_id = ""
+        self._no_matches = ""
+        """Why no matches can be asked; empty if they can."""
         self._frame_tree: FrameTree | None = None
         self._steps: Counter[str] = Counter()
         self._last_step: OdometryStep | None = None
@@ -88,10 +102,28 @@ class PoseNode(CameraModelNode):
         )
 
     @override
+    def models(self) -> dict[str, EngineSettings]:
+        every = super().models()
+        asked = [every[task] for task in self.parameters.odometry_settings().tasks]
+        return {task: one for task, one in every.items() if one in asked}
+
+    @override
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        settings = self.parameters.odometry_settings()
+        check_learned(models, settings.without_matches() if unlearned_matches(models) else settings)
+
+    @override
+    def shortcoming(self) -> str:
+        if not (self._no_matches and self.parameters.odometry_settings().asks_matches):
+            return ""
+        return f"motions are not checked by matches: {self._no_matches}"
+
+    @override
     def create_outputs(self) -> None:
-        assert self.model.engine is not None
         parameters = self.parameters
-        check_learned(self.model.engine, parameters.odometry_settings())
+        self._no_matches = unlearned_matches(self.model.engines)
+        if shortcoming := self.shortcoming():
+            self.get_logger().warning(shortcoming)
         if given_mount(parameters) is None and self._frame_tree is None:
             try:
                 self._frame_tree = FrameTree(self)
@@ -137,10 +169,10 @@ class PoseNode(CameraModelNode):
         odometry = self.health.status("odometry", self._camera_frame_id, level, text, values)
         return [self.frames.status(), odometry]
 
-    def _answer(self, engine: Engine, frame: CameraFrame) -> Published:
+    def _answer(self, frame: CameraFrame) -> Published:
         """Ask for the motion to a frame and publish its pose, in the worker's thread."""
-        odometry = self._odometry_of(engine, frame.header.frame_id)
-        odometry.settings = self.parameters.odometry_settings()
+        odometry = self._odometry_of(frame.header.frame_id)
+        odometry.settings = self._odometry_settings()
         stamp = stamp_nanoseconds(frame.header)
         step = odometry.update(frame.image, frame.camera, stamp, frame.visible)
         if odometry is self._odometry and not odometry.awaits_reset:
@@ -157,12 +189,16 @@ class PoseNode(CameraModelNode):
                 asked += len(pair.matches.texts)
         return Published(asked, unread)
 
-    def _odometry_of(self, engine: Engine, camera_frame: str) -> VisualOdometry:
+    def _odometry_settings(self) -> OdometrySettings:
+        settings = self.parameters.odometry_settings()
+        return settings.without_matches() if self._no_matches else settings
+
+    def _odometry_of(self, camera_frame: str) -> VisualOdometry:
         """Return the chain of a camera; start one if needed."""
         odometry = self._odometry
         if odometry is None or camera_frame != self._camera_frame_id:
             mount = self._mount(camera_frame)
-            odometry = VisualOdometry(engine, mount, self.parameters.odometry_settings())
+            odometry = VisualOdometry(self.model.engines, mount, self._odometry_settings())
             if self._odometry is not None:
                 odometry.reset(
                     f"the images' frame is {camera_frame!r} now, no longer "

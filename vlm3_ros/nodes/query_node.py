@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from typing_extensions import override
 
+from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.nodes.detected_objects import DetectedObjects
 from vlm3_ros.nodes.query_images import QueryImages
@@ -18,10 +20,17 @@ from vlm3_ros.nodes.questions import Questions
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
+from vlm3_ros.tasks.depth import DEPTH
+from vlm3_ros.tasks.learned import check_not_swapped, unlearned
+from vlm3_ros.tasks.objects import OBJECTS
+from vlm3_ros.tasks.task import Model
 
 
 class QueryNode(CameraModelNode):
     """Answers clicks and questions about the images of a camera, and locates detected objects.
+
+    One model answers about pixels, and the same or another one about objects and in free text. If
+    one of both tasks was not learned, its questions are refused.
 
     Subscribers:
         image (sensor_msgs/Image): the camera, any colour encoding
@@ -51,6 +60,7 @@ class QueryNode(CameraModelNode):
     """
 
     parameters: QueryParameters
+    tasks = ("depth", "objects")
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
         super().__init__("query_node", QueryParameters, engine_loader, **node_arguments)
@@ -63,7 +73,18 @@ class QueryNode(CameraModelNode):
         self.questions = Questions(self, parameters, self.images, self.objects)
 
     @override
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        check_not_swapped((models["depth"], DEPTH), (models["objects"], OBJECTS))
+        reasons = _unlearned(models)
+        chosen = [self.parameters.depth_model, self.parameters.object_model]
+        for reason, is_chosen in zip(reasons, chosen, strict=True):
+            if reason and (is_chosen or all(reasons)):
+                raise EngineError(reason)
+
+    @override
     def create_outputs(self) -> None:
+        for reason in filter(None, _unlearned(self.model.engines)):
+            self.get_logger().info(f"such questions are refused: {reason}")
         self.questions.create_outputs()
         self.objects.create_outputs()
 
@@ -94,6 +115,11 @@ class QueryNode(CameraModelNode):
     @override
     def statuses(self) -> list[DiagnosticStatus]:
         return [self.images.status(), self.questions.status(), *self.objects.statuses()]
+
+
+def _unlearned(models: Mapping[str, Model]) -> list[str]:
+    """Why questions about pixels, and about objects, are refused; each empty if they are not."""
+    return [unlearned(models["depth"], DEPTH), unlearned(models["objects"], OBJECTS)]
 
 
 def main(arguments: list[str] | None = None) -> int:

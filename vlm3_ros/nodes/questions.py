@@ -187,11 +187,18 @@ class Questions:
 
     def _work(self, request: _Request) -> None:
         """Answer a question; no error may end the thread."""
-        engine = self._node.model.engine
+        engines = self._node.model.engines
         try:
-            assert request.image and request.query and engine
+            assert request.image and request.query
             frame = self._images.rectified(request.image)
-            answer = answer_query(engine, frame.image, frame.camera, request.query, frame.lens)
+            answer = answer_query(
+                engines["depth"],
+                frame.image,
+                frame.camera,
+                request.query,
+                frame.lens,
+                engines["objects"],
+            )
         except Exception as error:
             if self._node.context.ok():
                 self._refuse(request, self._node.health.error(error))

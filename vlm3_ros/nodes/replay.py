@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Play a bag in real time into the real nodes over DDS, and record what they publish.
 
-The nodes are those of perception_node, with one model in memory.
+The nodes are those of perception_node, which share models.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
 from vlm3_ros.bags.topics import base_topic
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.evaluation.bag.answers import BagAnswers, Click
 from vlm3_ros.geometry.motion import Transform
@@ -66,7 +66,7 @@ class ReplaySettings:
     Attributes:
         bag: path.
         image, camera_info: topics of the bag.
-        model: shared by the nodes; if it is empty, each node loads its embedded model.
+        models: which the nodes share.
         T_base_camera: pose of the optical frame on the base, shape (4, 4), metres.
         columns, rows: of the grid of pixels whose depth is asked.
         speed: 1 is real time.
@@ -79,7 +79,7 @@ class ReplaySettings:
     bag: Path
     image: str
     camera_info: str
-    model: EngineSettings
+    models: ModelSettings
     T_base_camera: Transform
     columns: int
     rows: int
@@ -436,7 +436,7 @@ def _node_command(settings: ReplaySettings) -> list[str]:
     T = settings.T_base_camera
     mount = [*T[:3, 3], *Rotation.from_matrix(T[:3, :3]).as_quat()]
     parameters = {
-        **asdict(settings.model),
+        **asdict(settings.models),
         "grid_columns": settings.columns,
         "grid_rows": settings.rows,
         "unified_focal": settings.unified_focal,

@@ -11,7 +11,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from vlm3_ros.engines.base import Engine
 from vlm3_ros.ros.camera_input import NEWEST, CameraFrame
 from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics
 from vlm3_ros.ros.node import CameraModelNode
@@ -43,7 +42,7 @@ class FrameWorker:
         self,
         node: CameraModelNode,
         parameters: Callable[[], FrameParameters],
-        answer: Callable[[Engine, CameraFrame], Published],
+        answer: Callable[[CameraFrame], Published],
     ) -> None:
         """Add the thread to a node.
 
@@ -102,8 +101,7 @@ class FrameWorker:
             if frame is None:
                 self.statistics.skipped()
                 return
-            assert node.model.engine is not None
-            published = self._answer(node.model.engine, frame)
+            published = self._answer(frame)
             if not node.is_active:  # deactivated meanwhile: the publishers kept silent
                 self.statistics.skipped()
                 return

@@ -13,7 +13,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.parameters import parameter_specs
 
 CAMERA = (
@@ -70,7 +70,7 @@ MODEL = (
     *(
         Setting(field.name, spec.description, type(field.default), spec.choices)
         for field, spec in zip(
-            fields(EngineSettings), parameter_specs(EngineSettings).values(), strict=True
+            fields(ModelSettings), parameter_specs(ModelSettings).values(), strict=True
         )
         if spec.launch
     ),

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model of a node: loaded while the node is configured."""
+"""The models of a node: loaded while the node is configured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from vlm3_ros.engines.base import Engine
+from vlm3_ros.engines.base import Engine, EngineError
 from vlm3_ros.engines.settings import EngineSettings
 
 EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]
@@ -15,55 +15,86 @@ EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]
 
 
 class ModelHandle:
-    """Loads the engine, releases it, and knows its status.
+    """Loads the engines of a node, releases them, and knows their status.
 
     Attributes:
-        engine: None while the node is unconfigured.
+        engines: by the name of their task; tasks may share one. Empty while the node is
+            unconfigured.
     """
 
     def __init__(self, loader: EngineLoader, log: Callable[[str], None]) -> None:
-        """Create a handle without an engine.
+        """Create a handle without engines.
 
         Args:
-            loader: of the engine.
+            loader: of an engine.
             log: is called with the progress of loading, in words.
         """
-        self.engine: Engine | None = None
+        self.engines: Mapping[str, Engine] = {}
         self._loader = loader
         self._log = log
 
-    def load(self, settings: EngineSettings) -> None:
-        """Load the engine.
+    def load(self, settings: Mapping[str, EngineSettings]) -> None:
+        """Load an engine for each task; tasks with equal settings share one.
 
         Raises:
-            EngineError: if it cannot be loaded.
+            EngineError: if one cannot be loaded; no other one stays loaded then.
         """
-        self.engine = self._loader(settings, self._log)
+        loaded: dict[EngineSettings, Engine] = {}
+        try:
+            for one in settings.values():
+                if one not in loaded:
+                    loaded[one] = self._loader(one, self._log)
+        except Exception as error:
+            for engine in loaded.values():
+                engine.close()
+            if not isinstance(error, EngineError) or len(set(settings.values())) == 1:
+                raise
+            tasks = " and ".join(task for task, its in settings.items() if its == one)
+            raise EngineError(f"the model for {tasks}: {error}") from error
+        self.engines = {task: loaded[one] for task, one in settings.items()}
 
     def release(self) -> None:
-        """Close the engine, if it is loaded."""
-        if self.engine:
-            self.engine.close()
-            self.engine = None
+        """Close the engines that are loaded."""
+        engines, self.engines = self.engines, {}
+        for engine in _different(engines):
+            engine.close()
 
-    def status(self, is_configured: bool, fault: str | None) -> tuple[bytes, str, dict[str, str]]:
+    def status(
+        self, is_configured: bool, fault: str | None, shortcoming: str = ""
+    ) -> tuple[bytes, str, dict[str, str]]:
         """Return level, text and values of the diagnostic status.
 
         Args:
             is_configured: whether the node is being configured or is configured.
             fault: why the last configuration failed.
+            shortcoming: what the node lacks because of its models; empty if nothing.
         """
-        engine = self.engine
-        if engine is None:
+        engines = self.engines
+        if not engines:
             if is_configured:
                 return DiagnosticStatus.WARN, "loading", {}
             if fault:
                 return DiagnosticStatus.ERROR, fault, {}
             return DiagnosticStatus.OK, "not loaded: the node is unconfigured", {}
-        values = {"model": engine.name}
-        memory = engine.memory_bytes()
-        if memory is not None:
-            values["device memory (MB)"] = f"{memory / 1e6:.0f}"
-        if engine.warning:
-            return DiagnosticStatus.WARN, engine.warning, values
-        return DiagnosticStatus.OK, f"{engine.name} is loaded", values
+        different = _different(engines)
+        if len(different) == 1:
+            values = {"model": different[0].name}
+        else:
+            values = {f"model for {task}": engine.name for task, engine in engines.items()}
+        # Each engine reports what all models of this process use.
+        used = [engine.memory_bytes() for engine in different]
+        if known := [memory for memory in used if memory is not None]:
+            values["device memory (MB)"] = f"{max(known) / 1e6:.0f}"
+        warnings = [engine.warning for engine in different if engine.warning]
+        if shortcoming:
+            warnings.append(shortcoming)
+        if warnings:
+            return DiagnosticStatus.WARN, "; ".join(warnings), values
+        names = " and ".join(engine.name for engine in different)
+        verb = "is" if len(different) == 1 else "are"
+        return DiagnosticStatus.OK, f"{names} {verb} loaded", values
+
+
+def _different(engines: Mapping[str, Engine]) -> list[Engine]:
+    """Return each engine once."""
+    return list({id(engine): engine for engine in engines.values()}.values())

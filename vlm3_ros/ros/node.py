@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import copy
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
@@ -24,8 +25,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from typing_extensions import override
 
+from vlm3_ros.engines.known import known_model
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import chosen_settings
+from vlm3_ros.engines.memory import report_memory
+from vlm3_ros.engines.settings import EngineSettings, task_settings
 from vlm3_ros.paths import Task
 from vlm3_ros.ros.camera_input import CameraInput
 from vlm3_ros.ros.executor import SlowCallbackGroup
@@ -35,6 +38,7 @@ from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameter_changes import apply_change, judge_change
 from vlm3_ros.ros.parameters import declare_parameters
 from vlm3_ros.ros.worker import Item, QueueWorker
+from vlm3_ros.tasks.task import Model
 
 _QOS_OVERRIDES = (
     QoSPolicyKind.HISTORY,
@@ -43,26 +47,29 @@ _QOS_OVERRIDES = (
     QoSPolicyKind.DURABILITY,
 )
 
+_memory_lock = threading.Lock()
+
 
 class CameraModelNode(LifecycleNodeMixin, Node, ABC):
-    """Owns a camera input, a model and the health; a derived node wires them to its work.
+    """Owns a camera input, models and the health; a derived node wires them to its work.
 
-    The model loads in `on_configure`; if that fails, one message says why, and the node stays
-    unconfigured. Publishers and workers live from configure, subscriptions from activate. The
-    model is asked in threads of their own, so parameters, services and shutdown never wait for it.
+    The models load in `on_configure`; if that fails, one message says why, and the node stays
+    unconfigured. Publishers and workers live from configure, subscriptions from activate. Models
+    are asked in threads of their own, so parameters, services and shutdown never wait for them.
 
     Spin it by `vlm3_ros.ros.running`, or another executor with two threads: one may load the model.
 
     Attributes:
         parameters: the present values.
-        task: which embedded model answers if no model is chosen.
+        tasks: that the node asks.
+        siblings: nodes of this process that share models with this one, itself included.
         camera: the input.
-        model: the engine while configured.
+        model: the engines while configured.
         health: diagnostics and log.
     """
 
     parameters: CameraModelParameters
-    task: Task = "depth"
+    tasks: ClassVar[tuple[Task, ...]]
     _is_made = False
 
     def __init__(
@@ -77,13 +84,15 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         Args:
             name: of the node.
             table: of its parameters.
-            engine_loader: loads the engine, in `on_configure`.
+            engine_loader: loads engines, in `on_configure`.
             node_arguments: of rclpy.node.Node.
 
         Raises:
             ParameterError: if the node was started with a value that it does not take.
         """
         self.model = ModelHandle(engine_loader, self._log_progress)
+        self.siblings: Sequence[CameraModelNode] = (self,)
+        self._is_memory_reported = False
         self._outputs: list[LifecyclePublisher] = []
         self._inputs: list[Subscription] = []
         self._workers: list[QueueWorker[Any]] = []
@@ -104,8 +113,19 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._is_made = True
 
     @abstractmethod
+    def check_models(self, models: Mapping[str, Model]) -> None:
+        """Check that models learned what the node asks, before and after they are loaded.
+
+        Args:
+            models: by the name of their task.
+
+        Raises:
+            EngineError: if one did not.
+        """
+
+    @abstractmethod
     def create_outputs(self) -> None:
-        """Create the publishers with `create_output`. Called in configuring, with the model."""
+        """Create the publishers with `create_output`. Called in configuring."""
 
     @abstractmethod
     def create_inputs(self) -> None:
@@ -113,10 +133,18 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
 
     @abstractmethod
     def statuses(self) -> list[DiagnosticStatus]:
-        """What the node reports on /diagnostics besides the model."""
+        """What the node reports on /diagnostics besides the models."""
+
+    def models(self) -> dict[str, EngineSettings]:
+        """Return the settings of the engines that the node needs now, by task."""
+        return {task: task_settings(self.parameters, task) for task in self.tasks}
+
+    def shortcoming(self) -> str:
+        """Return what the node does not do because of its models; empty if nothing."""
+        return ""
 
     def end_work(self) -> None:
-        """Unsubscribe, and discard what waits for the model.
+        """Unsubscribe, and discard what waits for the models.
 
         Called in deactivating while the publishers are still active, and before a release.
         """
@@ -137,6 +165,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self.model.release()
         self.camera.fallback.clear()
         self._is_configured = False
+        self._is_memory_reported = False
 
     @property
     def is_active(self) -> bool:
@@ -198,7 +227,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         level = DiagnosticStatus.OK
         if not self.is_active:
             text = "not active"
-            if self.model.engine and self._fault:
+            if self.model.engines and self._fault:
                 level, text = DiagnosticStatus.ERROR, self._fault
         elif present := list(problems):
             level = max(level for level, _ in present)
@@ -214,7 +243,11 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self._is_configured = True
         self._fault = None
         try:
-            self.model.load(chosen_settings(vars(self.parameters), self.task))
+            settings = self.models()
+            self._check_known(settings)
+            self._report_memory()
+            self.model.load(settings)
+            self.check_models(self.model.engines)
             self.create_outputs()
             for worker in self._workers:
                 worker.start()
@@ -274,6 +307,25 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    def _check_known(self, settings: Mapping[str, EngineSettings]) -> None:
+        """Check models before they are downloaded or loaded, if all are known."""
+        known = {one: known_model(one) for one in settings.values()}
+        models = {task: model for task, one in settings.items() if (model := known[one])}
+        if len(models) == len(settings):
+            self.check_models(models)
+
+    def _report_memory(self) -> None:
+        """Log what the models of all siblings take together, once before the first one loads."""
+        with _memory_lock:  # siblings configure at the same time
+            if any(node._is_memory_reported for node in self.siblings):
+                return
+            for node in self.siblings:
+                node._is_memory_reported = True
+            logger = self.get_logger()
+            needed = [one for node in self.siblings for one in node.models().values()]
+            for report in report_memory(needed):
+                (logger.info if report.fits else logger.warning)(report.text)
+
     def _log_progress(self, text: str) -> None:
         self.get_logger().info(text)
 
@@ -289,5 +341,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self.parameters = apply_change(self.parameters, parameters)
 
     def _model_status(self) -> DiagnosticStatus:
-        level, text, values = self.model.status(self._is_configured, self._fault)
+        level, text, values = self.model.status(
+            self._is_configured, self._fault, self.shortcoming()
+        )
         return self.health.status("model", self.parameters.device, level, text, values)

@@ -6,14 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlm3_ros.engines import anycalib
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.parameters import ParameterError, ParameterTable, parameter
 
 
 @dataclass(frozen=True)
-class CameraModelParameters(EngineSettings, ParameterTable):
+class CameraModelParameters(ModelSettings, ParameterTable):
     """Parameters of every node that asks a model about camera images."""
 
     autostart: bool = parameter(True, "Configure and activate the node at start.", changes="start")

@@ -13,6 +13,7 @@ from vlm3_ros.engines.base import Engine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.wordings.objects import SIZES
 from vlm3_ros.tasks.depth import ask_depth
+from vlm3_ros.tasks.learned import has_learned
 from vlm3_ros.tasks.objects import OBJECTS, Box, Quantity, ask_objects
 
 _SHARES = (0.25, 0.5, 0.75)
@@ -45,7 +46,11 @@ class LocatedObject:
 
 
 def locate_objects(
-    engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, boxes: Sequence[Box]
+    engine: Engine,
+    image: NDArray[np.uint8],
+    camera: PinholeCamera,
+    boxes: Sequence[Box],
+    object_engine: Engine | None = None,
 ) -> list[LocatedObject | None]:
     """Ask where objects are and how large they are.
 
@@ -56,9 +61,11 @@ def locate_objects(
     `benchmarks/object_boxes.py` measures the errors of these choices.
 
     Args:
+        engine: answers about depth.
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
         camera: its intrinsics.
         boxes: outermost pixels of each object, in the image.
+        object_engine: answers about sizes; None for the same model.
 
     Returns:
         One per box; None if no depth could be read.
@@ -74,7 +81,7 @@ def locate_objects(
     depth, std = _nearer_depths(engine, image, camera, corners)
     middles, sides = corners.mean(axis=1), corners[:, 1] - corners[:, 0] + 1
     size = sides / (camera.fx, camera.fy) * depth[:, None]
-    answered = _answered_sizes(engine, image, camera, boxes)
+    answered = _answered_sizes(object_engine or engine, image, camera, boxes)
     size = np.where(np.isfinite(answered), answered, size)
     deep = size.min(axis=1)
     centres = camera.unproject(middles, depth + deep / 2)
@@ -109,7 +116,7 @@ def _answered_sizes(
     engine: Engine, image: NDArray[np.uint8], camera: PinholeCamera, boxes: Sequence[Box]
 ) -> NDArray[np.float64]:
     """Ask for width and height, metres, shape (n, 2); NaN if unread or not learned."""
-    if OBJECTS.name not in engine.profile.prompts.wordings:
+    if not has_learned(engine, OBJECTS):
         return np.full((len(boxes), len(SIZES)), np.nan)
     questions = [Quantity(size, box) for box in boxes for size in SIZES]
     sizes = np.array(ask_objects(engine, image, camera, questions).values, dtype=float)

@@ -13,13 +13,14 @@ camera's axes are optical, those of the base as in REP-103.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.engines.base import AnswerUncertainty, Engine, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.chain import ChainedPose
 from vlm3_ros.geometry.flow import image_flow
@@ -30,11 +31,20 @@ from vlm3_ros.geometry.motion import (
     base_motion_covariance,
     rotation_angle,
 )
+from vlm3_ros.paths import Task as TaskName
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
+from vlm3_ros.tasks.learned import check_not_swapped, unlearned
 from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
-from vlm3_ros.tasks.task import CameraPair, ImagePair, learned_wording, model_view
-from vlm3_ros.tasks.two_view import ask_pair
+from vlm3_ros.tasks.task import (
+    CameraPair,
+    ImagePair,
+    Model,
+    Task,
+    learned_wording,
+    model_view,
+)
+from vlm3_ros.tasks.two_view import ask_pair, assumed_uncertainty
 from vlm3_ros.tasks.verification import (
     INLIER,
     VerifiedMotion,
@@ -102,6 +112,20 @@ class OdometrySettings:
     def asks_matches(self) -> bool:
         """Whether the grid of matches holds any."""
         return self.match_columns > 0 and self.match_rows > 0
+
+    @property
+    def tasks(self) -> tuple[TaskName, ...]:
+        """The tasks that are asked."""
+        asked: dict[TaskName, bool] = {
+            "pose": True,
+            "correspondence": self.asks_matches,
+            "depth": self.ask_depth,
+        }
+        return tuple(task for task, is_asked in asked.items() if is_asked)
+
+    def without_matches(self) -> OdometrySettings:
+        """Return the settings for a model that did not learn matches."""
+        return replace(self, match_columns=0, match_rows=0, ask_depth=False)
 
 
 @dataclass(frozen=True)
@@ -179,23 +203,45 @@ class _Latest:
     pose: ChainedPose
 
 
-def check_learned(engine: Engine, settings: OdometrySettings) -> None:
-    """Check that a model learned what odometry asks.
+def check_learned(models: Mapping[str, Model], settings: OdometrySettings) -> None:
+    """Check that models learned what odometry asks.
+
+    Args:
+        models: by the name of their task.
+        settings: what is asked.
 
     Raises:
-        EngineError: if it did not; says which setting avoids the question.
+        EngineError: if one did not, or is missing; says which setting avoids the question.
     """
-    learned_wording(engine, POSE)
-    if settings.asks_matches:
-        try:
-            learned_wording(engine, CORRESPONDENCE)
-        except EngineError as error:
-            raise EngineError(f"{error}, or ask no matches (match_rows: 0)") from None
-    if settings.ask_depth:
-        try:
-            learned_wording(engine, DEPTH)
-        except EngineError as error:
-            raise EngineError(f"{error}, or ask no depth (ask_depth: false)") from None
+    pose = models[POSE.name]
+    if match := models.get(CORRESPONDENCE.name):
+        check_not_swapped((pose, POSE), (match, CORRESPONDENCE))
+    learned_wording(pose, POSE)
+    asked: tuple[tuple[Task[Any, Any, Any, Any], str], ...] = (
+        (CORRESPONDENCE, "ask no matches (match_rows: 0)"),
+        (DEPTH, "ask no depth (ask_depth: false)"),
+    )
+    for task, remedy in asked:
+        if task.name not in settings.tasks:
+            continue
+        if task.name not in models:
+            raise EngineError(
+                f"the model for {task.title} was not loaded, since it was not needed: configure "
+                f"the node again, or {remedy}"
+            )
+        if reason := unlearned(models[task.name], task):
+            raise EngineError(f"{reason}, or {remedy}")
+
+
+def unlearned_matches(models: Mapping[str, Model]) -> str:
+    """Say why the model for motions cannot answer for matches, too; empty if it can.
+
+    Also empty if another model answers for matches, since that one must have learned them.
+    """
+    if models.get(CORRESPONDENCE.name) is not models[POSE.name]:
+        return ""
+    reason = unlearned(models[POSE.name], CORRESPONDENCE)
+    return f"{reason}, or ask none (match_rows: 0)" if reason else ""
 
 
 class VisualOdometry:
@@ -205,24 +251,27 @@ class VisualOdometry:
     """
 
     def __init__(
-        self, engine: Engine, T_base_camera: Transform, settings: OdometrySettings | None = None
+        self,
+        engines: Mapping[str, Engine],
+        T_base_camera: Transform,
+        settings: OdometrySettings | None = None,
     ) -> None:
         """Begin without a pose.
 
         Args:
-            engine: must have learned relative pose, and correspondence and depth if these are
-                asked.
+            engines: that answer "pose", and "correspondence" and "depth" if these are asked; one
+                may answer several tasks.
             T_base_camera: shape (4, 4), takes points of the optical frame to the base.
             settings: see `OdometrySettings`.
 
         Raises:
-            EngineError: if the model did not learn what is asked.
+            EngineError: if a model is missing, or did not learn what it is asked.
         """
-        self._engine = engine
+        self._engines = engines
         self._T_base_camera = T_base_camera
         self.settings = settings or OdometrySettings()
         """May change between two updates."""
-        check_learned(engine, self.settings)
+        check_learned(engines, self.settings)
         self._reference: _Reference | None = None
         self._latest: _Latest | None = None
         self._late = 0
@@ -291,7 +340,10 @@ class VisualOdometry:
                 f"the image has shape {frame.image.shape}, its camera is {camera.width}x"
                 f"{camera.height}"
             )
-        model_view(self._engine.profile, self._engine.limits, camera)
+        check_learned(self._engines, self.settings)
+        for task in self.settings.tasks:
+            engine = self._engines[task]
+            model_view(engine.profile, engine.limits, camera)
 
     def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
         """Begin a chain."""
@@ -358,7 +410,7 @@ class VisualOdometry:
         cameras = (reference.frame.camera, frame.camera)
         pose, matches, backward = self._answers(images, cameras, pixels)
         verified = verify_motion(
-            pose, matches, cameras, self._depth(), backward, self._engine.profile.uncertainty
+            pose, matches, cameras, self._depth(), backward, self._uncertainty()
         )
         motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
         reason = verified.reason
@@ -393,14 +445,20 @@ class VisualOdometry:
         self, images: ImagePair, cameras: CameraPair, pixels: NDArray[np.float64]
     ) -> tuple[RelativePose, Matches | None, RelativePose | None]:
         """Ask for the motion and, as the settings say, for matches and the motion back."""
+        engine = self._engines[POSE.name]
         matches = backward = None
         if self.settings.asks_matches:
-            pose, matches = ask_pair(self._engine, images, cameras, pixels)
+            match_engine = self._engines[CORRESPONDENCE.name]
+            pose, matches = ask_pair(engine, images, cameras, pixels, match_engine)
         else:
-            pose = ask_pose(self._engine, images, cameras)
+            pose = ask_pose(engine, images, cameras)
         if self.settings.check_backward:
-            backward = ask_pose(self._engine, (images[1], images[0]), (cameras[1], cameras[0]))
+            backward = ask_pose(engine, (images[1], images[0]), (cameras[1], cameras[0]))
         return pose, matches, backward
+
+    def _uncertainty(self) -> AnswerUncertainty:
+        engine = self._engines[POSE.name]
+        return assumed_uncertainty(engine, self._engines.get(CORRESPONDENCE.name, engine))
 
     def _depth(self) -> NDArray[np.float32] | None:
         """Depth at the reference's pixels, asked once; None if the settings do not ask for it."""
@@ -410,7 +468,8 @@ class VisualOdometry:
             return None
         if reference.depth is None:
             frame = reference.frame
-            depth = ask_depth(self._engine, frame.image, frame.camera, reference.pixels).depth
+            engine = self._engines[DEPTH.name]
+            depth = ask_depth(engine, frame.image, frame.camera, reference.pixels).depth
             self._reference = replace(reference, depth=depth)
             return depth
         return reference.depth
@@ -434,7 +493,7 @@ class VisualOdometry:
         """Whether the newer image shows too little of the reference."""
         if matches is None or not self.settings.keyframes:
             return True
-        inlier_deg = INLIER * self._engine.profile.uncertainty.match_deg
+        inlier_deg = INLIER * self._uncertainty().match_deg
         agree = match_residuals(motion, matches, cameras) < math.radians(inlier_deg)
         return bool(agree.mean() < self.settings.min_overlap)
 

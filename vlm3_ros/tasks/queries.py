@@ -109,14 +109,17 @@ def answer_query(
     camera: PinholeCamera,
     query: Query,
     lens: LensCamera | None = None,
+    object_engine: Engine | None = None,
 ) -> QueryAnswer:
     """Ask a model a query.
 
     Args:
+        engine: answers about pixels.
         image: rectified RGB, shape (camera.height, camera.width, 3), uint8.
         camera: its intrinsics.
         query: its objects must be boxes, see `resolved`.
         lens: of the raw image whose pixels the query names; None if it names rectified pixels.
+        object_engine: answers about objects, and free text; None for the same model.
 
     Raises:
         GeometryError: if a pixel or a box does not lie in the image, or the image does not fit its
@@ -125,6 +128,7 @@ def answer_query(
     """
     if isinstance(query, PixelQuery):
         return _pixel_answer(engine, image, camera, query, lens)
+    engine = object_engine or engine
     if isinstance(query, ObjectQuery):
         return _object_answer(engine, image, camera, query, lens)
     unified = model_view(engine.profile, engine.limits, camera)

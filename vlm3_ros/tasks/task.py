@@ -12,12 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlm3_ros.engines.base import Answer, Engine, EngineError, Profile
+from vlm3_ros.engines.profiles import learned_by
+from vlm3_ros.engines.settings import model_setting
 from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
@@ -121,17 +123,33 @@ class Task(ABC, Generic[W, Asked, Truth, Result]):
         """
 
 
-def learned_wording(engine: Engine, task: Task[W, Any, Any, Any]) -> W:
+class Model(Protocol):
+    """A model, loaded or not, of which is known what it learned. An `Engine` is one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model in messages."""
+        ...
+
+    @property
+    def profile(self) -> Profile:
+        """What it was trained for."""
+        ...
+
+
+def learned_wording(model: Model, task: Task[W, Any, Any, Any]) -> W:
     """Return the wording with which a model learned a task.
 
     Raises:
         EngineError: if it did not learn the task.
     """
     try:
-        return engine.profile.prompts[task.wording]
+        return model.profile.prompts[task.wording]
     except PromptError as error:
+        example = "".join(f", such as {hub_id}" for hub_id in learned_by(task.name)[:1])
         raise EngineError(
-            f"{engine.name} did not learn {task.title}: its {error}; choose a checkpoint that did"
+            f"{model.name} did not learn {task.title}: its {error}; set "
+            f"{model_setting(task.name)} to a checkpoint that did{example}"
         ) from None
 
 

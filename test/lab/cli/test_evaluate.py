@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from truth import TruthEngine
+from truth import TruthEngine, exact_prompts
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.studies.tasks.depth import depth_pictures, evaluate_depth, evaluation_view
@@ -43,6 +43,42 @@ def test_a_checkpoint_is_scored_next_to_the_baselines(
     assert not (tmp_path / "out" / "objects.png").exists()
     assert metrics["calibration"]["pixels"] == 160
     assert cv2.imread(str(tmp_path / "out" / "reliability.png")) is not None
+
+
+def test_each_task_is_scored_by_its_own_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Motions of one recording and matches of another; depth and objects were learned by none."""
+    count, seed = 2, 2
+    pairs = [evaluation_pair(seed, index)[0].views for index in range(count)]
+    known = [view for pair in pairs for view in (pair.first, pair.second)]
+    prompts = exact_prompts()
+    motions = TruthEngine(known, prompts.without("depth", "correspondence", "objects"), 200.0)
+    matches = TruthEngine(
+        known, prompts.without("depth", "pose", "objects"), None, longest_side=512, name="corr"
+    )
+    for file, engine in {"truth.jsonl": motions, "truth-match.jsonl": matches}.items():
+        recording = RecordingEngine(engine, tmp_path / file)
+        evaluate_pairs(recording, count, seed, matches=3)
+        recording.close()
+    command = ["evaluate", "--synthetic", str(count), "--seed", str(seed), "--matches", "3"]
+    command += ["--engine", "recorded", "--recording", str(tmp_path / "truth.jsonl")]
+    for models, scored in (
+        (["--match-model", "corr"], {"pose", "correspondence", "consistency"}),
+        ([], {"pose", "consistency"}),
+    ):
+        out = tmp_path / ("two" if models else "one")
+        assert main([*command, *models, "--out", str(out)]) == 0
+        metrics = json.loads((out / "metrics.json").read_text())
+        assert scored <= set(metrics)
+        all_tasks = {"depth", "pose", "correspondence", "objects"}
+        assert set(metrics["left_out"]) == all_tasks - scored
+        assert metrics["pose"]["auc3"] == 1
+        assert ("match_model" in metrics) == bool(models)
+        if models:
+            assert metrics["correspondence"]["epe_px"] < 0.01
+        assert cv2.imread(str(out / "pairs.png")) is not None
+    assert "did not learn correspondence" in capsys.readouterr().out
 
 
 def test_pairs_and_objects_are_scored_if_learned(

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from vlm3_lab.training.config import ConfigError, SourceConfig, TrainConfig, load_config
+from vlm3_lab.training.config import (
+    ConfigError,
+    ProfileConfig,
+    SourceConfig,
+    TrainConfig,
+    load_config,
+)
 
 SHIPPED = sorted((Path(__file__).parents[3] / "config" / "training").glob("*.yaml"))
 
@@ -47,6 +53,23 @@ def test_values_replace_defaults(tmp_path):
         ("evaluation_views: -1", "evaluation_views is -1"),
         ("seed: -1", "seed is -1; it must not be negative"),
         ("profile: {focal: 0}", "profile.focal is 0.0; it must be positive"),
+        ("profile: {focal: 0, prompts: vlm3-short}", "profile.focal is 0.0; it must be positive"),
+        ("profile: {focal: wide}", "profile: focal is 'wide'; expected a float"),
+        ("profile: {longest_side: 0}", "profile.longest_side is 0; it must be positive"),
+        ("profile: {longest_side: 99.5}", "profile: longest_side is 99.5; expected a int"),
+        ("profile: {focal: 60, longest_side: 96}", "profile: give focal or longest_side, not both"),
+        ("profile: {focal: null}", "profile: focal is None; expected a float"),
+        ("profile: {axes: fy}", "profile.axes is 'fy'; use each or fx"),
+        ("profile: {max_new_tokens: 0}", "profile.max_new_tokens is 0; it must be positive"),
+        ("profile: {prompts: vlm4}", "profile.prompts: no prompt set is called 'vlm4': use one of"),
+        ("profile: {prompts: gone.json}", "profile.prompts: prompt set gone.json: No such file"),
+        ("profile: {name: vlm3-pos}", "profile.name is 'vlm3-pos'; use one of vlm3, vlm3-corr,"),
+        ("profile: {name: [vlm3]}", r"profile.name is \['vlm3'\]; use one of"),
+        ("profile: {nam: vlm3}", "profile: unknown key 'nam'; known are name, focal, longest_side"),
+        (
+            "profile: vlm3-pose",
+            "profile: expected a mapping such as {name: vlm3-pose}, found 'vlm3",
+        ),
         ("optimiser: 5", "optimiser"),
         ("dtype: float8", "dtype"),
         ("data: {questions: -1}", "questions"),
@@ -103,6 +126,43 @@ def test_mistakes_are_named_with_their_file(tmp_path, text, named):
     with pytest.raises(ConfigError, match=named) as error:
         load_config(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", ProfileConfig(1000.0)),
+        ("{prompts: vlm3-short, fit: pad}", ProfileConfig(1000.0, fit="pad", prompts="vlm3-short")),
+        ("{name: vlm3}", ProfileConfig()),
+        ("{name: vlm3-pose}", ProfileConfig(750.0, prompts="vlm3-pose", max_new_tokens=512)),
+        (
+            "{name: vlm3-pose, focal: 60}",
+            ProfileConfig(60.0, None, "each", "scale", "vlm3-pose", 512),
+        ),
+        ("{name: vlm3-corr}", ProfileConfig(None, 1024, "each", "scale", "vlm3-corr", 256)),
+        (
+            "{name: vlm3-corr, longest_side: 96}",
+            ProfileConfig(None, 96, "each", "scale", "vlm3-corr", 256),
+        ),
+        (
+            "{name: vlm3-corr, focal: 60, max_new_tokens: 9}",
+            ProfileConfig(60.0, None, "each", "scale", "vlm3-corr", 9),
+        ),
+        (
+            "{longest_side: 96, axes: fx, prompts: vlm3-corr}",
+            ProfileConfig(None, 96, "fx", "scale", "vlm3-corr"),
+        ),
+    ],
+)
+def test_a_profile_is_a_shipped_one_with_the_given_parts(tmp_path, text, expected):
+    assert load_config(_config(tmp_path, f"profile: {text}")).profile == expected
+
+
+def test_settings_replace_parts_of_a_named_profile(tmp_path):
+    path = _config(tmp_path, "profile: {name: vlm3-pose}")
+    assert load_config(path, ["profile.focal=60"]).profile.focal == 60.0
+    assert load_config(path, ["profile.prompts=vlm3"]).profile.focal == 750.0
+    assert load_config(path, ["profile.name=vlm3"]).profile == ProfileConfig()
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -17,6 +17,7 @@ from vlm3_lab.training.warmups.dense_depth import CELLS, WAVES
 from vlm3_lab.training.warmups.dense_pairs import FLOW_CELLS, DensePairs, dense_flow, motion_code
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
+from vlm3_ros.engines.profiles import shipped_profile
 from vlm3_ros.geometry.camera import unify_focal
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import inverse, motion_from_parts
@@ -160,6 +161,20 @@ def test_pose_and_matches_can_be_asked_separately(pair):
     asked = np.random.default_rng(0)
     assert len(samples(matches=0).sample(pair, asked).blocks) == 3
     assert len(samples(matches=6, pose=False).sample(pair, asked).blocks) == 6
+
+
+def test_samples_for_the_released_checkpoints_have_their_questions_and_image_sizes(pair):
+    rng = np.random.default_rng(0)
+    pose = model_input(PROCESSOR, shipped_profile("vlm3-pose"))
+    sample = Questions(pose, DataConfig(matches=0)).sample(pair, rng)
+    assert len(sample.blocks) == 4
+    camera = pair.first.camera
+    expected = np.array([camera.height / camera.fy, camera.width / camera.fx]) * 750
+    assert np.abs(sample.image_grid_thw[0, 1:].numpy() * 16 - expected).max() <= 16
+    corr = model_input(PROCESSOR, shipped_profile("vlm3-corr"))
+    sample = Questions(corr, DataConfig(matches=6, pose=False)).sample(pair, rng)
+    assert len(sample.blocks) == 6
+    assert sample.image_grid_thw[:, 1:].amax(dim=1).tolist() == [1024 // 16] * 2
 
 
 def test_dense_samples_describe_every_token():

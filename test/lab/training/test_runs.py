@@ -31,6 +31,7 @@ from vlm3_lab.training.config import (
     TrainingError,
     load_config,
 )
+from vlm3_lab.training.run_folder import claim
 from vlm3_lab.training.sft import train
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
@@ -184,11 +185,24 @@ def test_a_folder_continues_only_the_same_run(whole_run, config):
     assert train(dataclasses.replace(config, evaluate_every=1), whole_run) == whole_run / "final"
 
 
+def test_a_run_of_an_earlier_version_continues(config, tmp_path):
+    """Its record has only the parts of a profile that were known then."""
+    claim(tmp_path, config, 1)
+    recorded = json.loads((tmp_path / "run.json").read_text())
+    recorded["profile"] = {name: recorded["profile"][name] for name in ("focal", "fit", "prompts")}
+    (tmp_path / "run.json").write_text(json.dumps(recorded))
+    claim(tmp_path, config, 1)
+    others = dataclasses.replace(config, profile=dataclasses.replace(config.profile, axes="fx"))
+    with pytest.raises(TrainingError, match=r"profile\.axes is 'each' there"):
+        claim(tmp_path, others, 1)
+
+
 def test_the_result_comes_with_a_card(whole_run):
     card = (whole_run / "final" / "README.md").read_text()
     assert "| base model | random weights (seed 0) |" in card
     assert "| `optimiser.schedule` | cosine |" in card
     assert "model:=PATH" in card
+    assert "asks it: images at a focal length of 80 px" in card
     assert (whole_run / "final" / "curves.png").is_file()
 
 

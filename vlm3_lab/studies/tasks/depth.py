@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,12 +69,10 @@ class Evaluation(TaskEvaluation):
 
     @override
     @classmethod
-    def is_learned(cls, engine: Engine) -> bool:
-        return True  # asking a checkpoint without depth is an error that names its prompt set
-
-    @override
-    @classmethod
-    def evaluate(cls, engine: Engine, settings: SceneSettings, bar: ProgressBar) -> Evaluation:
+    def evaluate(
+        cls, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar
+    ) -> Evaluation:
+        engine = engines[DEPTH.name]
         depth = _evaluate(engine, settings, bar)
         frames = depth_pictures(
             engine, settings.seed, depth.overall, view_focal=settings.view_focal
@@ -115,11 +113,12 @@ class Evaluation(TaskEvaluation):
 
     @override
     def calibrated(
-        self, engine: Engine, settings: SceneSettings, bar: ProgressBar
-    ) -> tuple[Evaluation, Calibrated | None]:
+        self, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar
+    ) -> tuple[Evaluation, list[Calibrated]]:
+        engine = engines[DEPTH.name]
         check = check_std_scale(self.depth.overall, _evaluate(engine, settings, bar).overall)
         if self.uncertainty is None or check is None:
-            return self, None
+            return self, []
         name = f"seed {settings.seed}"
         uncertainty = replace(
             self.uncertainty,
@@ -132,8 +131,8 @@ class Evaluation(TaskEvaluation):
             },
         )
         std_scale = engine.profile.std_scale * check.scale
-        stored = Calibrated({"std_scale": std_scale}, f"std_scale {std_scale:.3g}")
-        return replace(self, uncertainty=uncertainty), stored if check.helps else None
+        stored = Calibrated("depth", {"std_scale": std_scale}, f"std_scale {std_scale:.3g}")
+        return replace(self, uncertainty=uncertainty), [stored] if check.helps else []
 
 
 def evaluation_view(seed: int, index: int) -> tuple[View, np.random.Generator]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,10 @@ class Evaluation(TaskEvaluation):
 
     @override
     @classmethod
-    def evaluate(cls, engine: Engine, settings: SceneSettings, bar: ProgressBar) -> Evaluation:
-        seed = settings.seed
+    def evaluate(
+        cls, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar
+    ) -> Evaluation:
+        engine, seed = engines[OBJECTS.name], settings.seed
         with bar(f"objects of seed {seed}") as progress:
             return cls(seed, evaluate_objects(engine, settings.count, seed, progress=progress))
 
@@ -111,7 +114,7 @@ def evaluate_objects(
     Views are those of `evaluation_objects(seed, 0 .. count - 1)`.
 
     Args:
-        engine: answers; `Evaluation.is_learned` must hold.
+        engine: answers; it must have learned about objects.
         count: number of views.
         seed: any integer from 0 up.
         questions: asked about each view at most.

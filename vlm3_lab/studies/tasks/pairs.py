@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,7 +41,9 @@ from vlm3_ros.evaluation.scores.pairs import (
 )
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty, nees_json
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
+from vlm3_ros.tasks.learned import has_learned
 from vlm3_ros.tasks.pose import POSE
+from vlm3_ros.tasks.two_view import assumed_uncertainty
 
 STREAM = 0xE7A2
 """First word of the seeds of these pairs: neither training nor other evaluations draw from it."""
@@ -55,7 +57,6 @@ class Evaluation(TaskEvaluation):
     """Motions and matches of pairs; `uncertainty` is None if no motion was answered."""
 
     tasks = (POSE, CORRESPONDENCE)
-    checkpoint = "pairs"
 
     seed: int
     pairs: tuple[ScoredPair, ...]
@@ -65,9 +66,18 @@ class Evaluation(TaskEvaluation):
 
     @override
     @classmethod
-    def evaluate(cls, engine: Engine, settings: SceneSettings, bar: ProgressBar) -> Evaluation:
+    def evaluate(
+        cls, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar
+    ) -> Evaluation:
         with bar(f"pairs of seed {settings.seed}") as progress:
-            return evaluate_pairs(engine, settings.count, settings.seed, settings.matches, progress)
+            return evaluate_pairs(
+                engines[POSE.name],
+                settings.count,
+                settings.seed,
+                settings.matches,
+                progress,
+                engines[CORRESPONDENCE.name],
+            )
 
     @override
     def scores(self) -> dict[str, TaskScores[Scores]]:
@@ -86,10 +96,12 @@ class Evaluation(TaskEvaluation):
     @override
     def pictures(self, model: str) -> list[Picture]:
         motion, matches = self.motion.overall.model, self.matches.overall.model
-        title = (
-            f"{model}: AUC@30 {motion.auc[30]:.3f}, EPE {matches.epe_px:.1f} px on "
-            f"{motion.pairs} pairs"
-        )
+        answered = []
+        if motion.unanswered < motion.pairs:
+            answered.append(f"AUC@30 {motion.auc[30]:.3f}")
+        if matches.unanswered < matches.matches:
+            answered.append(f"EPE {matches.epe_px:.1f} px")
+        title = f"{model}: {', '.join(answered) or 'no answer'} on {motion.pairs} pairs"
         return [
             Picture(
                 "pairs.png",
@@ -100,19 +112,30 @@ class Evaluation(TaskEvaluation):
 
     @override
     def calibrated(
-        self, engine: Engine, settings: SceneSettings, bar: ProgressBar
-    ) -> tuple[Evaluation, Calibrated | None]:
+        self, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar
+    ) -> tuple[Evaluation, list[Calibrated]]:
         if self.uncertainty is None or self.uncertainty.measured is None:
-            return self, None
+            return self, []
         measured = self.uncertainty.measured
-        nees = pair_nees(self.evaluate(engine, settings, bar).pairs, measured)
+        engine, match_engine = engines[POSE.name], engines[CORRESPONDENCE.name]
+        nees = pair_nees(self.evaluate(engines, settings, bar).pairs, measured)
         check = {"seed": settings.seed, **nees_json(nees)}
-        stored = Calibrated(
-            {"uncertainty": measured},
-            "the uncertainty of motions",
-            f"with it the NEES of the pairs of the next seed is {np.nanmean(nees):.2f} (right: 1), "
-            f"median {np.nanmedian(nees):.2f}",
-        )
+        stored = [
+            Calibrated(
+                "pose",
+                {"uncertainty": measured},
+                "the uncertainty of motions",
+                f"with it the NEES of the pairs of the next seed is {np.nanmean(nees):.2f} (right: "
+                f"1), median {np.nanmedian(nees):.2f}",
+            )
+        ]
+        if match_engine is not engine and has_learned(match_engine, CORRESPONDENCE):
+            of_matches = replace(match_engine.profile.uncertainty, match_deg=measured.match_deg)
+            stored.append(
+                Calibrated(
+                    "correspondence", {"uncertainty": of_matches}, "the uncertainty of matches"
+                )
+            )
         return replace(self, uncertainty=replace(self.uncertainty, check_json=check)), stored
 
 
@@ -149,34 +172,44 @@ def evaluate_pairs(
     seed: int,
     matches: int = MATCHES,
     progress: Progress = no_progress,
+    match_engine: Engine | None = None,
 ) -> Evaluation:
     """Ask for the motion and for matches of new pairs of all kinds, and score the answers.
 
-    Pairs are those of `evaluation_pair(seed, 0 .. count - 1)`. Motion and matches are asked in one
-    pass.
+    Pairs are those of `evaluation_pair(seed, 0 .. count - 1)`. One model is asked for both in one
+    pass. What was not learned stays unanswered.
 
     Args:
-        engine: answers; `Evaluation.is_learned` must hold.
+        engine: answers about motions.
         count: number of pairs.
         seed: any integer from 0 up.
         matches: pixels asked in each pair.
         progress: takes the number of pairs done, and of all.
+        match_engine: answers about matches; None for the same model.
 
     Raises:
-        EngineError: if the engine did not learn pairs, or cannot answer at all.
+        EngineError: if an engine cannot answer at all.
     """
+    match_engine = match_engine or engine
     samples = (pair_sample(seed, index, matches) for index in range(count))
-    pairs = score_samples(samples, count, lambda sample: score_pair(engine, sample), progress)
+    pairs = score_samples(
+        samples, count, lambda sample: score_pair(engine, sample, match_engine), progress
+    )
 
     def score_motions(motions: Sequence[ScoredMotion]) -> MotionScores:
         return motion_scores(motions, "relative pose")
 
+    assumed = assumed_uncertainty(engine, match_engine)
+    uncertainty = pair_uncertainty(pairs, assumed)
+    if uncertainty and uncertainty.measured and not has_learned(match_engine, CORRESPONDENCE):
+        measured = replace(uncertainty.measured, match_deg=assumed.match_deg)
+        uncertainty = replace(uncertainty, measured=measured)
     return Evaluation(
         seed=seed,
         pairs=tuple(pairs),
         motion=score_by_group([pair.motion for pair in pairs], score_motions),
         matches=score_by_group([pair.matches for pair in pairs], match_scores),
-        uncertainty=pair_uncertainty(pairs, engine.profile.uncertainty),
+        uncertainty=uncertainty,
     )
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import override
@@ -14,6 +16,7 @@ from vlm3_lab.training.samples import ViewSamples
 from vlm3_lab.training.sources import MixedScenes, Sources
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet
+from vlm3_ros.language.wordings.objects import ObjectsWording
 from vlm3_ros.tasks.objects import OBJECTS
 from vlm3_ros.tasks.task import ModelViews, true_pairs
 
@@ -63,8 +66,30 @@ def object_pairs(
         count: number of questions at most.
 
     Returns:
-        The first `count` of `true_answers`, in which the kinds of question take turns.
+        The first `count` of `true_answers`, in which the kinds of question take turns, each kind
+        in one of its phrasings.
     """
     asked = true_answers(things, rng)[:count]
     questions, truths = [question for question, _ in asked], [truth for _, truth in asked]
-    return true_pairs(OBJECTS, prompts, views, questions, truths)
+    return true_pairs(OBJECTS, with_one_phrasing(prompts, rng), views, questions, truths)
+
+
+def with_one_phrasing(prompts: PromptSet, rng: np.random.Generator) -> PromptSet:
+    """Draw one phrasing of every question and answer about objects.
+
+    Nothing is drawn where there is only one.
+    """
+    wording = prompts[ObjectsWording]
+    drawn = {
+        name: _drawn(getattr(wording, name), rng)
+        for name in ("relations", "yes", "no", "quantities", "metres", "direction", "hour")
+    }
+    return replace(prompts, wordings={**prompts.wordings, wording.task: replace(wording, **drawn)})
+
+
+def _drawn(texts: Any, rng: np.random.Generator) -> Any:
+    if isinstance(texts, Mapping):
+        return {name: _drawn(entry, rng) for name, entry in texts.items()}
+    if isinstance(texts, str):
+        return texts
+    return texts[rng.integers(len(texts)) if len(texts) > 1 else 0]

@@ -9,6 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from vlm3_lab.scenes.view_pairs import ViewPair
+from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.samples import PairSamples, sample_pixels
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
@@ -23,9 +24,15 @@ CANDIDATES = 16
 
 
 class Questions(PairSamples["PackedSample"]):
-    """Up to `data.matches` matches of a pair and, with `data.pose`, the three pose questions."""
+    """Up to `data.matches` matches of a pair and, with `data.pose`, the questions about pose."""
 
     wordings = (POSE.name, CORRESPONDENCE.name)
+
+    @override
+    @classmethod
+    def asked(cls, data: DataConfig) -> tuple[str, ...]:
+        is_asked = {POSE.name: data.pose, CORRESPONDENCE.name: bool(data.matches)}
+        return tuple(name for name in cls.wordings if is_asked[name])
 
     @override
     def sample(self, scene: ViewPair, rng: np.random.Generator) -> PackedSample:
@@ -36,9 +43,10 @@ class Questions(PairSamples["PackedSample"]):
         questions = []
         if self._data.pose:
             questions += true_pairs(POSE, prompts, views, None, scene.T_cam1_cam2)
-        questions += true_pairs(
-            CORRESPONDENCE, prompts, views, candidates[matched], pixels2[matched]
-        )
+        if self._data.matches:
+            questions += true_pairs(
+                CORRESPONDENCE, prompts, views, candidates[matched], pixels2[matched]
+            )
         images = (scene.first.image, scene.second.image)
         seen = [unify_image(*one) for one in zip(images, views.cameras, strict=True)]
         return self._model.packer.pack(seen, questions)

@@ -24,11 +24,12 @@ from vlm3_lab.scenes import View
 from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects, true_answers
 from vlm3_lab.training.packing import IGNORE, PackedSample, Packer, answer_losses, packed_hidden
 from vlm3_lab.training.tasks.objects import Questions as ObjectQuestions
+from vlm3_lab.training.tasks.objects import with_one_phrasing
 from vlm3_lab.training.warmups.dense_depth import known_error
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet
-from vlm3_ros.language.wordings.objects import ObjectsWording, object_question, relation_answer
+from vlm3_ros.language.wordings.objects import ObjectsWording, object_question
 from vlm3_ros.tasks.objects import (
     OBJECTS,
     Question,
@@ -105,11 +106,12 @@ class ObjectFacts(ObjectQuestions):
 
     @override
     def sample(self, scene: View, rng: np.random.Generator) -> ObjectSample:
-        views, prompts = self._model.views(scene), self._model.profile.prompts
+        views = self._model.views(scene)
         (unified,) = views.cameras
         things = seen_objects(scene)
         asked = true_answers(things, rng)[: self._data.object_questions]
         questions, truths = [question for question, _ in asked], [truth for _, truth in asked]
+        prompts = with_one_phrasing(self._model.profile.prompts, rng)
         pairs = true_pairs(OBJECTS, prompts, views, questions, truths)
         packer = self._model.packer
         packed = packer.pack([unify_image(scene.image, unified)], pairs)
@@ -124,7 +126,7 @@ class ObjectFacts(ObjectQuestions):
             ends += [(index, own - len(token_ends) + token) for token in tokens]
             facts_at_ends += [facts[box] for box in (question.a, question.b) if box is not None]
             if isinstance(question, Relation):
-                decisive = _decisive_token(packer, prompts, question.relation)
+                decisive = _decisive_token(packer, prompts, views, question)
                 decisions.append((index, own + decisive))
         return ObjectSample(
             **vars(packed),
@@ -134,12 +136,12 @@ class ObjectFacts(ObjectQuestions):
         )
 
 
-def _decisive_token(packer: Packer, prompts: PromptSet, relation: str) -> int:
+def _decisive_token(
+    packer: Packer, prompts: PromptSet, views: ModelViews, question: Relation
+) -> int:
     """Index of the first token of an answer that distinguishes yes from no."""
-    wording = prompts[ObjectsWording]
-    answers = (
-        packer.answer_tokens(relation_answer(wording, relation, holds)) for holds in (True, False)
-    )
+    both = OBJECTS.true_answers(prompts[ObjectsWording], views, [question] * 2, [True, False])
+    answers = map(packer.answer_tokens, both)
     return next(i for i, (yes, no) in enumerate(zip(*answers, strict=False)) if yes != no)
 
 

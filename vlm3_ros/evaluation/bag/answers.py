@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,11 @@ from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.motion import Covariance, Transform
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
+from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.frame_depth import FrameDepthSettings, ask_frame_depth
+from vlm3_ros.tasks.learned import unlearned
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
 from vlm3_ros.tasks.pose import POSE
-from vlm3_ros.tasks.task import learned_wording
 
 GRID = (FrameDepthSettings.columns, FrameDepthSettings.rows)
 """Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
@@ -90,36 +91,44 @@ class BagAnswers:
 
 
 def ask_about_frames(
-    engine: Engine,
-    pair_engine: Engine,
+    engines: Mapping[str, Engine],
     frames: Iterable[BagFrame],
     T_base_camera: Transform,
     settings: OdometrySettings | None = None,
     view_focal: float | None = None,
 ) -> BagAnswers:
-    """Ask for depth on a grid, and for the motion if the model learned it.
+    """Ask for depth on a grid and for the motion, each if its model learned it.
 
     A frame that cannot be answered is counted as failed, with unanswered depths.
 
     Args:
-        engine: answers about depth.
-        pair_engine: answers about motion; it may be the same.
+        engines: that answer "depth", "pose" and "correspondence"; one may answer several tasks.
         frames: in the order in which they were taken.
         T_base_camera: of the optical frame on the robot's base, shape (4, 4).
         settings: of the odometry; those of pose_node by default.
         view_focal: focal length at which images enter the model for depth, px; None for the
             checkpoint's own.
+
+    Raises:
+        EngineError: if neither depth nor motion was learned.
     """
     answers = BagAnswers()
     depth_settings = FrameDepthSettings(*GRID, view_focal=view_focal)
-    odometry = _odometry(pair_engine, T_base_camera, settings or OdometrySettings(), answers)
+    odometry = _odometry(engines, T_base_camera, settings or OdometrySettings(), answers)
+    if reason := unlearned(engines[DEPTH.name], DEPTH):
+        if odometry is None:
+            raise EngineError(f"{reason}; {answers.left_out['pose']}")
+        answers.left_out["depth"] = reason
     for frame in frames:
         answers.frames += 1
-        answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
+        asks_depth = "depth" not in answers.left_out
+        if asks_depth:
+            answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
         try:
-            with _timed(answers, "depth"):
-                depth = ask_frame_depth(engine, frame, depth_settings).depth
-            answers.depths[frame.stamp_ns] = depth.astype(float)
+            if asks_depth:
+                with _timed(answers, "depth"):
+                    depth = ask_frame_depth(engines[DEPTH.name], frame, depth_settings).depth
+                answers.depths[frame.stamp_ns] = depth.astype(float)
             if odometry is not None:
                 with _timed(answers, "pose"):
                     step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
@@ -147,21 +156,20 @@ def at_rate(frames: Iterable[BagFrame], rate: float | None) -> Iterator[BagFrame
 
 
 def _odometry(
-    engine: Engine, T_base_camera: Transform, settings: OdometrySettings, answers: BagAnswers
+    engines: Mapping[str, Engine],
+    T_base_camera: Transform,
+    settings: OdometrySettings,
+    answers: BagAnswers,
 ) -> VisualOdometry | None:
     """Build the odometry; None, with the reason in `left_out`, if the model did not learn pose."""
-    try:
-        learned_wording(engine, POSE)
-    except EngineError as error:
-        unlearned = ("pose", "odometry", "trajectory", "correspondence")
-        answers.left_out.update(dict.fromkeys(unlearned, str(error)))
+    if reason := unlearned(engines[POSE.name], POSE):
+        tasks = ("pose", "odometry", "trajectory", "correspondence")
+        answers.left_out.update(dict.fromkeys(tasks, reason))
         return None
-    try:
-        learned_wording(engine, CORRESPONDENCE)
-    except EngineError as error:
-        answers.left_out["correspondence"] = str(error)
-        settings = replace(settings, match_columns=0, match_rows=0, ask_depth=False)
-    return VisualOdometry(engine, T_base_camera, settings)
+    if reason := unlearned(engines[CORRESPONDENCE.name], CORRESPONDENCE):
+        answers.left_out["correspondence"] = reason
+        settings = settings.without_matches()
+    return VisualOdometry(engines, T_base_camera, settings)
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from vlm3_ros.evaluation.scores.matches import ScoredMatches
 from vlm3_ros.evaluation.scores.motion import ScoredMotion, with_distance
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
 from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE, ask_matches
+from vlm3_ros.tasks.learned import has_learned
+from vlm3_ros.tasks.pose import POSE, ask_pose
 from vlm3_ros.tasks.task import CameraPair, ImagePair
 from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import answered_covariance
@@ -72,33 +75,56 @@ class ScoredPair:
         return self.motion.group
 
 
-def score_pair(engine: Engine, sample: PairSample) -> ScoredPair:
-    """Ask for the motion and all matches of a sample in one pass, and run classical vision on it.
+def score_pair(engine: Engine, sample: PairSample, match_engine: Engine) -> ScoredPair:
+    """Ask for the motion and all matches of a sample, and run classical vision on it.
+
+    Args:
+        engine: answers about the motion, which stays unanswered if it was not learned.
+        sample: the pair.
+        match_engine: answers about matches, likewise; it may be the same.
 
     Raises:
-        GeometryError: if an image does not fit its camera or the engine's limits.
-        EngineError: if the engine did not learn pairs, or cannot answer at all.
+        GeometryError: if an image does not fit its camera or an engine's limits.
+        EngineError: if an engine cannot answer at all.
     """
-    pose, found = ask_pair(engine, sample.images, sample.cameras, sample.pixels1)
+    T_answered, distance_std, pixels2 = _answers(engine, sample, match_engine)
     camera2, truth = sample.cameras[1], sample.T_cam1_cam2
     classical = sift_motion(sample.images, sample.cameras)
-    rays = (camera2.rays(pixels) for pixels in (found.pixels2, sample.pixels2))
+    rays = (camera2.rays(pixels) for pixels in (pixels2, sample.pixels2))
     return ScoredPair(
         seconds=sample.seconds,
         motion=ScoredMotion(
             index=sample.index,
             group=sample.group,
-            predicted=pose.T_cam1_cam2,
+            predicted=T_answered,
             truth=truth,
             constant_velocity=sample.T_constant_velocity,
             sift=with_distance(classical, motion_parts(truth).distance),
         ),
-        matches=ScoredMatches(
-            sample.group, sample.pixels1, found.pixels2, sample.pixels2, camera2.width
-        ),
-        distance_std=pose.distance_std,
+        matches=ScoredMatches(sample.group, sample.pixels1, pixels2, sample.pixels2, camera2.width),
+        distance_std=distance_std,
         match_errors_deg=np.degrees(angles_between(*rays)),
     )
+
+
+def _answers(
+    engine: Engine, sample: PairSample, match_engine: Engine
+) -> tuple[Transform, float, NDArray[np.float64]]:
+    """Ask for T_cam1_cam2, the std of its distance, and matches; NaN if not learned."""
+    asked = sample.images, sample.cameras
+    motion: tuple[Transform, float] = np.full((4, 4), np.nan), np.nan
+    pixels2 = np.full(sample.pixels1.shape, np.nan)
+    has_motions = has_learned(engine, POSE)
+    has_matches = has_learned(match_engine, CORRESPONDENCE)
+    if has_motions and has_matches:
+        pose, matches = ask_pair(engine, *asked, sample.pixels1, match_engine)
+        return pose.T_cam1_cam2, pose.distance_std, matches.pixels2
+    if has_motions:
+        pose = ask_pose(engine, *asked)
+        motion = pose.T_cam1_cam2, pose.distance_std
+    if has_matches:
+        pixels2 = ask_matches(match_engine, *asked, sample.pixels1).pixels2
+    return *motion, pixels2
 
 
 def pair_uncertainty(
