@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from vlm3_ros.cli.model_options import loaded_engines, model_name
+from vlm3_ros.cli.model_options import loaded_engines
 from vlm3_ros.engines.profiles import PROFILE_FILE, write_profile
-from vlm3_ros.engines.settings import given_settings, model_setting, task_settings
+from vlm3_ros.engines.settings import given_settings, model_name, model_setting, task_settings
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import Task
 

@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from vlm3_ros.engines.settings import (
     EngineSettings,
     ModelSettings,
     given_settings,
+    model_name,
     task_settings,
 )
 from vlm3_ros.evaluation.result import joined_names
@@ -72,12 +72,6 @@ def add_focal_option(parser: argparse.ArgumentParser) -> None:
         help="unified focal length at which images enter the model; a smaller one is faster and "
         "coarser (default: the checkpoint's own)",
     )
-
-
-def model_name(model: str) -> str:
-    """Name of a model in results: a hub id as given, a folder without its path."""
-    path = Path(model)
-    return path.resolve().name if path.is_dir() else model
 
 
 def model_label(options: argparse.Namespace, *tasks: Task) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vlm3_ros.engines.base import EngineError
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import EngineSettings, model_name
 
 if TYPE_CHECKING:
     import torch
@@ -58,10 +58,7 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport 
     if not known:
         return None
     total, qualifier = sum(known), "about" if len(known) == len(models) else "at least"
-    parts = [
-        f"{_short_name(model.model)} {_size(size) if size else _absence(model.model)}"
-        for model, size in zip(models, needed, strict=True)
-    ]
+    parts = [_part(model.model, size) for model, size in zip(models, needed, strict=True)]
     text = (
         f"{len(models)} models, {qualifier} {_size(total)} of {_size(free)} free memory on "
         f"{device}: {', '.join(parts)}"
@@ -75,14 +72,11 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport 
     )
 
 
-def _short_name(model: str) -> str:
-    path = Path(model).expanduser()
-    return path.resolve().name if path.is_dir() else path.name
-
-
-def _absence(model: str) -> str:
+def _part(model: str, size: int | None) -> str:
+    """Describe one model: its name without owner, and its memory in bytes, if known."""
     is_folder = Path(model).expanduser().is_dir()
-    return "is not complete" if is_folder else "is not downloaded yet"
+    unknown = "is not complete" if is_folder else "is not downloaded yet"
+    return f"{model_name(model).rpartition('/')[2]} {_size(size) if size else unknown}"
 
 
 def _size(count: int) -> str:

@@ -211,6 +211,12 @@ def model_setting(task: str) -> str:
     return f"{_PREFIXES[task]}_model" if task in _PREFIXES else "model"
 
 
+def model_name(model: str) -> str:
+    """Return the name of a model in messages and results: that of its folder, or its hub id."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.is_dir() else model
+
+
 def task_settings(settings: ModelSettings, task: Task) -> EngineSettings:
     """Return the settings of the engine that answers a task.
 

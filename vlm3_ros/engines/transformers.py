@@ -37,7 +37,7 @@ from vlm3_ros.engines.processor import (
     load_processor,
 )
 from vlm3_ros.engines.profiles import choose_profile, conventions
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import EngineSettings, model_name
 from vlm3_ros.geometry.camera import ImageLimits
 
 logger = logging.getLogger(__name__)
@@ -122,8 +122,7 @@ def load_model(
     """
     folder = checked.folder
     profile, reason = choose_profile(settings.profile, settings.model, folder)
-    name = folder.name if Path(settings.model).is_dir() else settings.model
-    progress(f"{name}: {conventions(profile)} ({reason})")
+    progress(f"{model_name(settings.model)}: {conventions(profile)} ({reason})")
     progress(f"loading {checked}")
     attention = settings.attn_implementation
     try:
