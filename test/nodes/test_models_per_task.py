@@ -360,10 +360,10 @@ def test_the_memory_of_all_models_is_told_once_before_any_loads(ros, bench, monk
     nodes = perception_nodes(namespace="told", parameter_overrides=overrides)
     try:
         for node in nodes:
-            told = node.get_logger()
+            logger = node.get_logger()
             for level in ("info", "warning"):
-                monkeypatch.setattr(told, level, lambda text, **_: events.append(text))
-            monkeypatch.setattr(node, "get_logger", lambda told=told: told)
+                monkeypatch.setattr(logger, level, lambda text, **_: events.append(text))
+            monkeypatch.setattr(node, "get_logger", lambda logger=logger: logger)
         for node in nodes:
             assert node.trigger_configure().name == "SUCCESS"
         texts = [event for event in events if "models, about" in event]
