@@ -211,6 +211,11 @@ def model_setting(task: str) -> str:
     return next((f"{name}_model" for known, name in _NAMES.items() if known == task), "model")
 
 
+def profile_setting(task: Task) -> str:
+    """Return the name of the setting that says what the model of a task was trained for."""
+    return f"{_NAMES[task]}_profile"
+
+
 def task_settings(settings: ModelSettings, task: Task) -> EngineSettings:
     """Return the settings of the engine that answers a task.
 
