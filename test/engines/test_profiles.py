@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vlm3_ros.engines.base import AnswerUncertainty, EngineError, Profile
 from vlm3_ros.engines.profiles import (
     authors_checkpoints,
-    check_spelling,
+    check_names,
     choose_profile,
     conventions,
     named_profile,
@@ -90,6 +90,10 @@ def test_profile_may_name_a_prompt_set(tmp_path):
         ({"focal": "500"}, "focal must be a positive number"),
         ({"focal": True}, "focal must be a positive number"),
         ({"focal": float("nan")}, "focal must be a positive number"),
+        ({"focal": float("inf")}, "focal must be a positive number"),
+        ({"focal": 10**400}, "focal must be a positive number"),
+        ({"std_scale": float("inf")}, "std_scale must be a positive factor"),
+        ({"uncertainty": {"rotation_deg": float("inf")}}, "rotation_deg must be a positive"),
         ({"fit": "crop"}, "fit must be"),
         ({"prompts": "unheard-of"}, "no prompt set is called 'unheard-of'"),
         ({"prompts": "../elsewhere.json"}, "shipped prompt set"),
@@ -116,6 +120,13 @@ def test_invalid_profile_is_explained(tmp_path, changes, message):
     with pytest.raises(EngineError, match=message) as refused:
         read_profile(tmp_path)
     assert str(refused.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"\xef\xbb\xbf{}"])
+def test_what_is_not_json_is_no_profile(tmp_path, content):
+    (tmp_path / "vlm3.json").write_bytes(content)
+    with pytest.raises(EngineError, match=r"vlm3\.json is not JSON"):
+        read_profile(tmp_path)
 
 
 def test_a_profile_of_the_first_version_loads_and_is_written_as_it_was(tmp_path):
@@ -208,20 +219,33 @@ def test_a_folder_says_what_it_was_trained_for(tmp_path):
     ],
 )
 def test_a_typo_near_the_authors_checkpoints_is_refused(model, meant):
-    for choose in (lambda: check_spelling("", model), lambda: choose_profile("", model)):
+    for choose in (lambda: check_names("", model), lambda: choose_profile("", model)):
         with pytest.raises(EngineError, match=f"did you mean {meant}\\?"):
             choose()
-    check_spelling("vlm3", model)  # whoever sets the profile knows
+    check_names("vlm3", model)  # whoever sets the profile knows
+
+
+def test_a_folder_whose_name_resembles_theirs_may_have_a_profile_of_its_own(tmp_path):
+    folder = tmp_path / "vlm3-depth-2"
+    folder.mkdir()
+    write_profile(folder, AUTHORS)
+    check_names("", str(folder))
+    assert choose_profile("", str(folder), folder) == (AUTHORS, "by its vlm3.json")
 
 
 @pytest.mark.parametrize("model", ["me/VLM3-depth-ft", "/models/VLM3-depth2", "out/vlm3-poses"])
 def test_a_checkpoint_of_ones_own_may_have_a_similar_name(model):
-    check_spelling("", model)
+    check_names("", model)
+
+
+def test_a_profile_that_does_not_exist_is_refused_before_any_download():
+    with pytest.raises(EngineError, match="did you mean vlm3-depth"):
+        check_names("vlm3-detph", "facebook/VLM3-depth")
 
 
 @pytest.mark.parametrize("model", ["", "Qwen/Qwen3-VL-4B-Instruct", "/models/mine"])
 def test_nothing_is_assumed_about_an_unknown_checkpoint(model):
-    check_spelling("", model)
+    check_names("", model)
     with pytest.raises(EngineError, match="Set profile to one of vlm3, vlm3-corr, ") as refused:
         choose_profile("", model)
     assert "\n" not in str(refused.value)
@@ -232,6 +256,11 @@ def test_profile_that_does_not_exist_is_an_error(tmp_path):
         EngineError, match=r"profile vlm3-poze does not exist \(did you mean vlm3-pose"
     ):
         named_profile("vlm3-poze")
+    with pytest.raises(EngineError, match=r"pose does not exist \(did you mean vlm3-pose\?\)"):
+        named_profile("facebook/VLM3-pose")
+    for name in ("x" * 5000, "~nobody-of-this-name/vlm3.json", "a\0b"):
+        with pytest.raises(EngineError, match="does not exist: use one of vlm3, "):
+            named_profile(name)
     with pytest.raises(EngineError, match="missing does not exist: use one of vlm3, "):
         named_profile(str(tmp_path / "missing"))
     with pytest.raises(EngineError, match=r"vlm3\.json: No such file"):

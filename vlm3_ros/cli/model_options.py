@@ -18,8 +18,10 @@ from vlm3_ros.engines.settings import (
     ModelSettings,
     given_settings,
     model_name,
+    profile_setting,
     task_settings,
 )
+from vlm3_ros.errors import CommandError
 from vlm3_ros.evaluation.result import joined_names
 from vlm3_ros.parameters import ParameterSpec
 from vlm3_ros.paths import Task, default_model
@@ -90,6 +92,7 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
         Engines by the name of their task; tasks with equal settings share one.
 
     Raises:
+        CommandError: if the options describe a model that is not asked.
         EngineError: if one cannot be loaded.
     """
     from vlm3_ros.engines.load import load_engine
@@ -97,6 +100,12 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
 
     given = given_settings(vars(options))
     needed = {task: task_settings(given, task) for task in tasks}
+    if given.profile and all(one.profile != given.profile for one in needed.values()):
+        raise CommandError(
+            f"--profile {given.profile} describes --model, which is not asked here: say by "
+            f"--{profile_setting(tasks[0]).replace('_', '-')} what {needed[tasks[0]].model} was "
+            "trained for"
+        )
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     engines: dict[EngineSettings, Engine] = {}
     lines: list[str] = []

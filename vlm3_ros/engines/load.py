@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vlm3_ros.engines.base import Engine, EngineError
-from vlm3_ros.engines.profiles import check_spelling
+from vlm3_ros.engines.profiles import check_names
 from vlm3_ros.engines.settings import EngineSettings
 
 Progress = Callable[[str], None]
@@ -55,7 +55,7 @@ def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
             f"torch and transformers cannot be imported: {' '.join(str(cause).split())} (install "
             "builds of torch, transformers and, if you need it, torchvision that fit together)"
         ) from error
-    check_spelling(settings.profile, settings.model)
+    check_names(settings.profile, settings.model)
     progress(f"checking {settings.model}")
     checked = preflight(settings, progress)
     return load_transformers_engine(settings, checked, progress)

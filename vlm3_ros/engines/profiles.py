@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import lru_cache
@@ -26,6 +27,8 @@ PROFILE_FILE = "vlm3.json"
 
 PAPER_PROFILE = "vlm3"
 """Name of the shipped profile with the paper's wording, for checkpoints trained with it."""
+
+_OF_TASKS = " (pose_profile for pose_model, and so on)"
 
 _NEEDED = ("focal", "fit", "prompts")
 """Keys that every profile holds."""
@@ -85,17 +88,22 @@ def choose_profile(setting: str, model: str, folder: Path | None = None) -> tupl
     raise EngineError(_unknown(model))
 
 
-def check_spelling(setting: str, model: str) -> None:
-    """Refuse a hub id that looks like a misspelled one of the authors', before any download.
+def check_names(setting: str, model: str) -> None:
+    """Check the names of a profile and a hub id before any download.
 
     Args:
-        setting: the setting `profile`; if it is given, any name is accepted.
-        model: hub id. Its owner counts: somebody's VLM3-depth-2 may have a vlm3.json of its own.
+        setting: the setting `profile`; if it is given, any model is accepted.
+        model: hub id or folder. The owner of a hub id counts: somebody's VLM3-depth-2 may have a
+            vlm3.json of its own.
 
     Raises:
-        EngineError: naming the checkpoint that is probably meant.
+        EngineError: if the profile cannot be used, or there is none and the hub id resembles that
+            of one of the authors' checkpoints, which is probably meant.
     """
-    if setting or authors_profile(model):
+    if setting:
+        named_profile(setting)
+        return
+    if authors_profile(model) or Path(model).expanduser().is_dir():
         return
     hub_ids = {hub_id.lower(): hub_id for hub_id in authors_checkpoints()}
     if meant := _most_similar(model.lower(), hub_ids, 0.9):
@@ -121,9 +129,14 @@ def named_profile(name: str) -> Profile:
     """
     if name in shipped_profiles():
         return shipped_profile(name)
-    path = Path(name).expanduser()
-    if not path.exists():
-        close = difflib.get_close_matches(name.lower(), shipped_profiles(), 1, 0.7)
+    path = Path(name)
+    try:
+        path = path.expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError):  # too long, or ~ of an unknown user
+        exists = False
+    if not exists:
+        close = difflib.get_close_matches(_last_part(name), shipped_profiles(), 1, 0.7)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise EngineError(
             f"profile {name} does not exist{hint}: use one of {_names()}, a {PROFILE_FILE}, or a "
@@ -145,6 +158,8 @@ def read_profile(path: Path | str) -> Profile:
         return parse_profile(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise EngineError(f"{path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EngineError(f"{path} is not JSON: {error}") from error
     except ValueError as error:
         raise EngineError(f"{path}: {error}") from error
 
@@ -232,7 +247,7 @@ def _most_similar(text: str, known: Mapping[str, str], cutoff: float) -> str | N
 def _misspelled(model: str, meant: str) -> str:
     return (
         f"model {model!r} is none of the authors' checkpoints: did you mean {meant}? If not, set "
-        f"profile to what it was trained for: one of {_names()}, or a file"
+        f"profile to what it was trained for: one of {_names()}, or a file{_OF_TASKS}"
     )
 
 
@@ -243,6 +258,7 @@ def _unknown(model: str) -> str:
     return (
         f"nothing says what {model or 'the model'} was trained for: it has no {PROFILE_FILE}, and "
         f"its name is none of {', '.join(names)}. Set profile to one of {_names()}, or to a file"
+        f"{_OF_TASKS}"
     )
 
 
@@ -267,9 +283,10 @@ def _choice(value: object, name: str, choices: tuple[str, ...]) -> Any:
 
 
 def _positive(value: object, name: str, meaning: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{name} must be a positive {meaning}, not {value!r}")
-    return float(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value <= sys.float_info.max:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise ValueError(f"{name} must be a positive {meaning}, not {value!r}")
 
 
 def _count(value: object, name: str) -> int:

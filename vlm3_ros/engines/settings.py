@@ -217,6 +217,11 @@ def model_name(model: str) -> str:
     return path.resolve().name if path.is_dir() else model
 
 
+def profile_setting(task: Task) -> str:
+    """Return the name of the setting that says what the model of a task was trained for."""
+    return f"{_PREFIXES[task]}_profile"
+
+
 def task_settings(settings: ModelSettings, task: Task) -> EngineSettings:
     """Return the settings of the engine that answers a task.
 

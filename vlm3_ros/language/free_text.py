@@ -29,8 +29,14 @@ APART = rf"(?<![\w.,+\-\u2013{MINUS}])(?<![0-9]:)"
 This keeps a search that fails linear in the length of the text.
 """
 
-FIRST_OF_TWO = rf"(?:{APART}({NUMBER})\s*(?:to|or|and|[-\u2013])\s*)?"
-"""The first of two numbers, if there are two: "2 to", "2 and"."""
+BETWEEN = r"(?:to|or|and|x|[-\u2013\u2014~/\u00b1\u00d7\u2026]|\.\.\.?|\+/?-)"
+"""What stands between two numbers that are one range, fraction, product or tolerance."""
+
+FIRST_OF_TWO = rf"(?:{APART}({NUMBER})\s*{BETWEEN}\s*)?"
+"""The first of two numbers, if there are two: "2 to", "2 and", "1/"."""
+
+GOES_ON = rf"(?=([ \t]*(?:{BETWEEN}[ \t]*)?[0-9]|))"
+"""What makes a number with its unit the first of two: "2 m to 3", "2 m 30". Empty otherwise."""
 
 DEGREES = r"degrees?|deg|\u00b0"
 
@@ -67,9 +73,9 @@ def read_with_unit(text: str, unit: str) -> float:
     """
     spoken_text(text)
 
-    def number(match: tuple[str, str]) -> float:
-        other, part = match
-        if other:
+    def number(match: tuple[str, str, str]) -> float:
+        before, part, after = match
+        if before or after:
             raise AnswerError(text, "several answers")
         return parse_number(part, BARE_NUMBER, text)
 
@@ -159,10 +165,15 @@ def check_complete(
 
 @lru_cache(maxsize=8)
 def _unit_pattern(unit: str) -> re.Pattern[str]:
-    return re.compile(rf"{FIRST_OF_TWO}{APART}({_ANY_NUMBER})\s*(?:{unit})(?![\w/])", re.IGNORECASE)
+    return re.compile(
+        rf"{FIRST_OF_TWO}{APART}({_ANY_NUMBER})\s*(?:{unit})(?![\w/]){GOES_ON}", re.IGNORECASE
+    )
 
 
 @lru_cache(maxsize=8)
 def _name_pattern(name: str) -> re.Pattern[str]:
-    # "1,5" and "1.2.3" are no numbers.
-    return re.compile(rf"\b{name}\s*(?:[=:]\s*)?({_ANY_NUMBER})(?!\w|[.,]?[0-9])", re.IGNORECASE)
+    # "1,5" and "1.2.3" are no numbers, "1 to 2" is no angle, and "1 rad" none in degrees.
+    other = rf"\s?rad|[ \t]?(?:{DEGREES})?[ \t]?(?:to|or|and|[-\u2013\u2014~/])[ \t]?[+-]?[0-9]"
+    return re.compile(
+        rf"\b{name}\s*(?:[=:]\s*)?({_ANY_NUMBER})(?!\w|[.,]?[0-9]|{other})", re.IGNORECASE
+    )

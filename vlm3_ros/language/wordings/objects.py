@@ -18,12 +18,16 @@ from vlm3_ros.language.answers import (
     NUMBER,
     AnswerError,
     check_length,
-    final_text,
     one_value,
     parse_number,
-    read_value,
 )
-from vlm3_ros.language.free_text import APART, FIRST_OF_TWO
+from vlm3_ros.language.free_text import (
+    APART,
+    BETWEEN,
+    FIRST_OF_TWO,
+    GOES_ON,
+    spoken_text,
+)
 from vlm3_ros.language.templates import PromptError, check_answer, check_decimals, check_once
 
 BOX = ("{xmin}", "{ymin}", "{xmax}", "{ymax}")
@@ -50,11 +54,11 @@ _METRES_PER_UNIT = {
 }
 _LENGTH = re.compile(
     rf"{FIRST_OF_TWO}(?:{APART}({NUMBER})|\b(nan|inf|infinity))\s*"
-    rf"(?:{'|'.join(f'({unit})' for unit in _METRES_PER_UNIT)})(?![\w/])",
+    rf"(?:{'|'.join(f'({unit})' for unit in _METRES_PER_UNIT)})(?![\w/]){GOES_ON}",
     re.IGNORECASE,
 )
 _FEET_AND_INCHES = re.compile(
-    rf"{APART}([0-9]{{1,6}})\s*(?:feet|foot|ft|['\u2019\u2032])\s*(?:and\s+)?"
+    rf"{APART}([0-9]{{1,6}})\s*(?:feet|foot|ft\.?|['\u2019\u2032]),?\s*(?:and\s+)?"
     r"((?:1[01]|[0-9])(?:\.[0-9]+)?)\s*(?:inch(?:es)?\b|in(?=\s*(?:[.,;!)]|\Z))|[\"\u201d\u2033])",
     re.IGNORECASE,
 )
@@ -62,7 +66,7 @@ _HOUR_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "
 _HOUR_WORDS = {word: hour for hour, word in enumerate((*_HOUR_NAMES, "eleven", "twelve"), start=1)}
 _HOUR_WORD = "|".join(_HOUR_WORDS)
 _HOUR = re.compile(
-    rf"(?:{APART}({NUMBER}|{_HOUR_WORD})\s*(?:to|or|and|[-\u2013])\s*)?"
+    rf"(?:{APART}({NUMBER}|{_HOUR_WORD})\s*{BETWEEN}\s*)?"
     rf"{APART}([0-9]{{1,4}}|{_HOUR_WORD})\s*o['\u2019]?\s?clock\b",
     re.IGNORECASE,
 )
@@ -81,7 +85,7 @@ _UNSURE = r"(?!\s(?:\w+\s)?(?:sure|certain|clear|possible|visible|enough|known|e
 _CLAIM = re.compile(
     r"(?:\A|[.!?:;]\s[\W_]{0,8})"
     r"(?:(?:that|this|it|you|(?:the|my)\sanswer|the\sstatement)(?:['\u2019](?:s|re)|\sis|\sare)\s)?"
-    r"(?:(yes|correct|affirmative|true|indeed|right(?=\s?(?:[.,;:!]|\Z)))|"
+    r"(?:(yes|correct|affirmative|true|indeed(?!,?\snot\b)|right(?=\s?(?:[.,;:!]|\Z)))|"
     rf"(incorrect|wrong|false|no(?!\s(?:idea|answer|information))|not{_UNSURE}))\b",
     re.IGNORECASE,
 )
@@ -292,7 +296,7 @@ def parse_relation(text: str, any_form: bool = False) -> bool:
     Raises:
         AnswerError: if nothing says yes or no, if the text says both, or if it is too long.
     """
-    match = _WORDS.search(_TAG.sub(" ", final_text(text)))
+    match = _WORDS.search(_TAG.sub(" ", spoken_text(text)))
     words = match.group() if match else ""
     if any_form:
         return _claimed(text, words)
@@ -340,14 +344,14 @@ def parse_length(text: str, any_form: bool = False) -> float:
     """
 
     def length(match: tuple[str, ...]) -> float:
-        other, number, not_finite, *units = match
-        if other:
+        before, number, not_finite, *units, after = match
+        if before or after:
             raise AnswerError(text, "several answers")
         named = zip(units, _METRES_PER_UNIT.values(), strict=True)
         factor = next(metres for unit, metres in named if unit)
         return check_length(parse_number(number or not_finite, BARE_NUMBER, text) * factor, text)
 
-    spoken = final_text(text)
+    spoken = spoken_text(text)
     if any_form:
         spoken = _FEET_AND_INCHES.sub(_in_inches, spoken)
     return one_value(text, [length(match) for match in _LENGTH.findall(spoken)])
@@ -373,4 +377,4 @@ def parse_hour(text: str) -> int:
             raise AnswerError(text, "out of range")
         return value
 
-    return read_value(text, _HOUR, hour)
+    return one_value(text, [hour(match) for match in _HOUR.findall(spoken_text(text))])
