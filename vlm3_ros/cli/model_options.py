@@ -100,12 +100,7 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
 
     given = given_settings(vars(options))
     needed = {task: task_settings(given, task) for task in tasks}
-    if given.profile and all(one.profile != given.profile for one in needed.values()):
-        raise CommandError(
-            f"--profile {given.profile} describes --model, which is not asked here: say by "
-            f"--{profile_setting(tasks[0]).replace('_', '-')} what {needed[tasks[0]].model} was "
-            "trained for"
-        )
+    _check_profile_is_used(given.profile, needed)
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     engines: dict[EngineSettings, Engine] = {}
     lines: list[str] = []
@@ -124,6 +119,18 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
         if _are_chosen(needed):  # after loading: an error stands alone
             console.print(*lines, sep="\n")
         yield {task: engines[settings] for task, settings in needed.items()}
+
+
+def _check_profile_is_used(profile: str, needed: Mapping[Task, EngineSettings]) -> None:
+    """Refuse a `--profile` that no model has, since each task has a model of its own."""
+    if not profile or any(settings.profile == profile for settings in needed.values()):
+        return
+    task, settings = next(iter(needed.items()))
+    option = profile_setting(task).replace("_", "-")
+    raise CommandError(
+        f"--profile {profile} describes --model, which is not asked here: set --{option} to what "
+        f"{settings.model} was trained for"
+    )
 
 
 def _are_chosen(needed: Mapping[Task, EngineSettings]) -> bool:
