@@ -102,7 +102,7 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
         CommandError: if the options describe a model that is not asked.
         EngineError: if one cannot be loaded.
     """
-    from vlm3_ros.engines.load import load_engine
+    from vlm3_ros.engines.load import check_names, load_engine
     from vlm3_ros.engines.memory import report_memory
 
     given = given_settings(vars(options))
@@ -113,6 +113,8 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
             f"--{profile_setting(tasks[0]).replace('_', '-')} what {needed[tasks[0]].model} was "
             "trained for"
         )
+    for one in needed.values():  # before the first one loads, which takes minutes
+        check_names(one)
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     engines: dict[EngineSettings, Engine] = {}
     lines: list[str] = []

@@ -81,8 +81,10 @@ def _short_name(model: str) -> str:
 
 
 def _absence(model: str) -> str:
-    is_folder = Path(model).expanduser().is_dir()
-    return "is not complete" if is_folder else "is not downloaded yet"
+    if Path(model).expanduser().is_dir():
+        return "is not complete"
+    is_hub_id = model.count("/") == 1 and not model.startswith((".", "/", "~"))
+    return "is not downloaded yet" if is_hub_id else "does not exist"
 
 
 def _size(count: int) -> str:

@@ -90,18 +90,14 @@ def choose_profile(setting: str, model: str, folder: Path | None = None) -> tupl
     raise EngineError(_unknown(model))
 
 
-def check_names(setting: str, model: str) -> None:
-    """Check the names of a profile and a hub id before any download.
+def check_model_name(model: str) -> None:
+    """Refuse a hub id that resembles one of the authors' checkpoints.
 
     Raises:
-        EngineError: if the profile cannot be used, or there is none and the hub id resembles that
-            of one of the authors' checkpoints, which is probably meant.
+        EngineError: naming the checkpoint that is probably meant.
     """
-    if setting:
-        named_profile(setting)
-        return
-    is_on_hub = not Path(model).expanduser().is_dir()
-    if is_on_hub and not authors_profile(model) and (meant := _resembled(model)):
+    is_folder = Path(model).expanduser().is_dir()
+    if not is_folder and not authors_profile(model) and (meant := _resembled(model)):
         raise EngineError(_misspelled(model, meant))
 
 

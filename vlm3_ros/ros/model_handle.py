@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.engines.load import check_names
 from vlm3_ros.engines.settings import EngineSettings
 
 EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]
@@ -41,6 +42,8 @@ class ModelHandle:
         """
         loaded: dict[EngineSettings, Engine] = {}
         try:
+            for one in settings.values():  # before the first one loads, which takes minutes
+                check_names(one)
             for one in settings.values():
                 if one not in loaded:
                     loaded[one] = self._loader(one, self._log)
