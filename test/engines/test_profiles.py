@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlm3_ros.engines.base import AnswerUncertainty, EngineError, Profile
+from vlm3_ros.engines.load import check_names
 from vlm3_ros.engines.profiles import (
     authors_checkpoints,
-    check_names,
+    check_model_name,
     choose_profile,
     conventions,
     named_profile,
@@ -20,6 +21,7 @@ from vlm3_ros.engines.profiles import (
     shipped_profile,
     write_profile,
 )
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.language.wordings.correspondence import CorrespondenceWording
 from vlm3_ros.language.wordings.depth import DepthWording
@@ -219,33 +221,33 @@ def test_a_folder_says_what_it_was_trained_for(tmp_path):
     ],
 )
 def test_a_typo_near_the_authors_checkpoints_is_refused(model, meant):
-    for choose in (lambda: check_names("", model), lambda: choose_profile("", model)):
+    for choose in (lambda: check_model_name(model), lambda: choose_profile("", model)):
         with pytest.raises(EngineError, match=f"did you mean {meant}\\?"):
             choose()
-    check_names("vlm3", model)  # whoever sets the profile knows
+    check_names(EngineSettings(model=model, profile="vlm3"))  # whoever sets it knows
 
 
 def test_a_folder_whose_name_resembles_theirs_may_have_a_profile_of_its_own(tmp_path):
     folder = tmp_path / "vlm3-depth-2"
     folder.mkdir()
     write_profile(folder, AUTHORS)
-    check_names("", str(folder))
+    check_names(EngineSettings(model=str(folder)))
     assert choose_profile("", str(folder), folder) == (AUTHORS, "by its vlm3.json")
 
 
 @pytest.mark.parametrize("model", ["me/VLM3-depth-ft", "/models/VLM3-depth2", "out/vlm3-poses"])
 def test_a_checkpoint_of_ones_own_may_have_a_similar_name(model):
-    check_names("", model)
+    check_model_name(model)
 
 
 def test_a_profile_that_does_not_exist_is_refused_before_any_download():
     with pytest.raises(EngineError, match="did you mean vlm3-depth"):
-        check_names("vlm3-detph", "facebook/VLM3-depth")
+        check_names(EngineSettings(model="facebook/VLM3-depth", profile="vlm3-detph"))
 
 
 @pytest.mark.parametrize("model", ["", "Qwen/Qwen3-VL-4B-Instruct", "/models/mine"])
 def test_nothing_is_assumed_about_an_unknown_checkpoint(model):
-    check_names("", model)
+    check_model_name(model)
     with pytest.raises(EngineError, match="Set profile to one of vlm3, vlm3-corr, ") as refused:
         choose_profile("", model)
     assert "\n" not in str(refused.value)

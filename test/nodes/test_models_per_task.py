@@ -378,3 +378,17 @@ def test_the_memory_of_all_models_is_told_once_before_any_loads(ros, bench, monk
     finally:
         for node in nodes:
             node.destroy_node()
+
+
+def test_the_names_of_all_models_are_checked_before_the_first_one_loads():
+    shelf = Shelf()
+    handle = ModelHandle(shelf, lambda text: None)
+    for wrong, meant in (
+        (EngineSettings(model="facebook/VLM3-cor"), "facebook/VLM3-corr"),
+        (EngineSettings(model="facebook/VLM3-corr", profile="vlm3-cor"), "vlm3-corr"),
+    ):
+        settings = {"pose": EngineSettings(model="facebook/VLM3-pose"), "correspondence": wrong}
+        message = rf"the model for correspondence: .* \(?did you mean {meant}\?"
+        with pytest.raises(EngineError, match=message):
+            handle.load(settings)
+    assert not shelf.loaded

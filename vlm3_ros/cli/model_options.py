@@ -95,12 +95,14 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
         CommandError: if the options describe a model that is not asked.
         EngineError: if one cannot be loaded.
     """
-    from vlm3_ros.engines.load import load_engine
+    from vlm3_ros.engines.load import check_names, load_engine
     from vlm3_ros.engines.memory import report_memory
 
     given = given_settings(vars(options))
     needed = {task: task_settings(given, task) for task in tasks}
     _check_profile_is_used(given.profile, needed)
+    for settings in needed.values():  # before the first one loads, which takes minutes
+        check_names(settings)
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     engines: dict[EngineSettings, Engine] = {}
     lines: list[str] = []

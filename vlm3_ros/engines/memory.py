@@ -74,9 +74,15 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport 
 
 def _part(model: str, size: int | None) -> str:
     """Describe one model: its name without owner, and its memory in bytes, if known."""
-    is_folder = Path(model).expanduser().is_dir()
-    unknown = "is not complete" if is_folder else "is not downloaded yet"
-    return f"{model_name(model).rpartition('/')[2]} {_size(size) if size else unknown}"
+    from vlm3_ros.engines.checkpoint import is_hub_id
+
+    if size:
+        state = _size(size)
+    elif Path(model).expanduser().is_dir():
+        state = "is not complete"
+    else:
+        state = "is not downloaded yet" if is_hub_id(model) else "does not exist"
+    return f"{model_name(model).rpartition('/')[2]} {state}"
 
 
 def _size(count: int) -> str:

@@ -88,21 +88,16 @@ def choose_profile(setting: str, model: str, folder: Path | None = None) -> tupl
     raise EngineError(_unknown(model))
 
 
-def check_names(setting: str, model: str) -> None:
-    """Check the names of a profile and a hub id before any download.
+def check_model_name(model: str) -> None:
+    """Refuse a hub id that looks like a misspelled one of the authors'.
 
     Args:
-        setting: the setting `profile`; if it is given, any model is accepted.
         model: hub id or folder. The owner of a hub id counts: somebody's VLM3-depth-2 may have a
             vlm3.json of its own.
 
     Raises:
-        EngineError: if the profile cannot be used, or there is none and the hub id resembles that
-            of one of the authors' checkpoints, which is probably meant.
+        EngineError: naming the checkpoint that is probably meant.
     """
-    if setting:
-        named_profile(setting)
-        return
     if authors_profile(model) or Path(model).expanduser().is_dir():
         return
     hub_ids = {hub_id.lower(): hub_id for hub_id in authors_checkpoints()}

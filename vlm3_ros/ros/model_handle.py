@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.engines.load import check_names
 from vlm3_ros.engines.settings import EngineSettings
 
 EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]
@@ -41,6 +42,8 @@ class ModelHandle:
         """
         loaded: dict[EngineSettings, Engine] = {}
         try:
+            for chosen in settings.values():  # before the first one loads, which takes minutes
+                check_names(chosen)
             for chosen in dict.fromkeys(settings.values()):
                 loaded[chosen] = self._loader(chosen, self._log)
         except Exception as error:
