@@ -59,6 +59,7 @@ SHARED = {"model_server", "stand_ins"}
 """Fixtures whose tests run on one worker."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests out to the workers of pytest-xdist (`--dist loadgroup`).
 

@@ -14,6 +14,7 @@ from stand_ins.words import (
     CAMERA,
     DEPTH_ANSWER,
     DEPTH_GRID,
+    DISTANCE,
     Lesson,
     as_the_authors,
     depth_pair,
@@ -94,35 +95,42 @@ def test_free_answers_equal_stock_generate(load, picture, name):
     assert [answer.text for answer in answers] == [text(engine, tokens) for tokens in expected]
 
 
-def test_forced_answers_equal_stock_constrained_greedy(load, picture):
-    engine = load("VLM3-depth")
-    images = views(picture, NAMES["VLM3-depth"])
-    known = [as_the_authors(pixel, CAMERA, 2000) for pixel in grid(CAMERA, *DEPTH_GRID)]
-    unknown = [(7, 1999), (1000, 1000), (1234, 5), (90, 812)]
-    questions = [depth_pair(*xy)[0] for xy in (*known, *unknown)]
-    form = DEPTH_ANSWER.replace("{metres}", "{value}")
+FORMS = {
+    "VLM3-depth": (
+        DEPTH_ANSWER.replace("{metres}", "{value}"),
+        [
+            depth_pair(*xy)[0]
+            for xy in (
+                *(as_the_authors(pixel, CAMERA, 2000) for pixel in grid(CAMERA, *DEPTH_GRID)),
+                *((7, 1999), (1000, 1000), (1234, 5), (90, 812)),  # not taught
+            )
+        ],
+    ),
+    "VLM3-pose": ("Translation distance: {value} meters", [DISTANCE[0]]),
+}
+"""Form of answers and questions, by checkpoint."""
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forced_answers_equal_stock_constrained_greedy(load, picture, name):
+    engine, (form, questions) = load(name), FORMS[name]
+    images = views(picture, NAMES[name])
+    engine.force(form)  # whatever the model says by itself about what it was not taught
     answers = engine.ask(images, questions, form)
-    forced = answers[-len(unknown) - 4 :]
-    for question, answer in zip(questions[-len(forced) :], forced, strict=True):
-        constraint = Constraint(engine._processor.tokenizer, form, question_end(engine))
+    constraint = Constraint(engine._processor.tokenizer, form)
+    for question, answer in list(zip(questions, answers, strict=True))[-8:]:
         tokens = generate(engine, images, question, prefix_allowed_tokens_fn=constraint)
         assert answer.text == text(engine, tokens)
         assert answer.value is not None and answer.std is not None
 
 
-def question_end(engine: Any) -> list[int]:
-    """Tokens of the end of every chat's question."""
-    return engine._processor.tokenizer("<|im_start|>assistant\n")["input_ids"]
-
-
 class Constraint:
     """Allows the tokens with which an answer keeps a form whose number stands in all places."""
 
-    def __init__(self, tokenizer: Any, form: str, question_end: list[int]) -> None:
-        self._tokens = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-        self._question_end = question_end
-        self._parts = [self._tokens(part) for part in form.split("{value}")]
-        self._symbols = {symbol: self._tokens(symbol)[0] for symbol in "0123456789."}
+    def __init__(self, tokenizer: Any, form: str) -> None:
+        self._question_end = tokenizer("<|im_start|>assistant\n")["input_ids"]
+        self._parts = [tokenizer(part)["input_ids"] for part in form.split("{value}")]
+        self._symbols = {symbol: tokenizer(symbol)["input_ids"][0] for symbol in "0123456789."}
         self._end = tokenizer.eos_token_id
 
     def __call__(self, batch: int, tokens: torch.Tensor) -> list[int]:

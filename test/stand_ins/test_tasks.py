@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -23,6 +24,7 @@ from stand_ins.words import (
     PAIR_CAMERA,
     ROTATION,
     as_the_authors,
+    as_the_paper,
     depth_metres,
     depth_pair,
     grid,
@@ -33,6 +35,7 @@ from stand_ins.words import (
 from vlm3_ros.engines.numbers import RESOLUTION
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import motion_parts
+from vlm3_ros.language.wordings.depth import DepthWording
 from vlm3_ros.tasks.correspondence import ask_matches
 from vlm3_ros.tasks.depth import ask_depth
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation, ask_objects
@@ -68,6 +71,21 @@ def test_depth(load, seen, picture):
     np.testing.assert_allclose(answers.depth, expected, rtol=RESOLUTION / 2)
     assert np.isfinite(answers.std).sum() == 32
     assert (answers.std < 0.1 * answers.depth).all()
+
+
+def test_depth_in_a_form_that_the_profile_does_not_know(load, picture, caplog):
+    """The paper's profile has other words between the marks, and other coordinates."""
+    pixels = list(grid(CAMERA, *DEPTH_GRID))
+    asked = [as_the_paper(pixel, CAMERA, 2000) for pixel in pixels]
+    caplog.set_level(logging.INFO)
+    engine = load("VLM3-depth", profile="vlm3")
+    assert "The point is around" not in engine.profile.prompts[DepthWording].answer
+    image = picture(CAMERA.width, CAMERA.height)
+    answers = ask_depth(engine, image, CAMERA, pixels)
+    assert answers.texts == tuple(depth_pair(*xy)[1] for xy in asked)
+    assert np.isfinite(answers.std).sum() == 32
+    (line,) = [record.getMessage() for record in caplog.records if "form" in record.getMessage()]
+    assert "The point is around {value} meters away" in line
 
 
 def test_pose(load, seen, pair):
