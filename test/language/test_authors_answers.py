@@ -264,6 +264,7 @@ def test_answers_of_the_checkpoints_are_read(reader: str, text: str, value: obje
         ("point", "The corresponding pixel is (x, y).", "no answer"),
         ("point", "338 and 52", "no answer"),
         ("point", "(1000, 3)", "out of range"),
+        ("point", "(0.338, 0.052)", "not a whole number"),
         ("point", "(-1, 3)", "out of range"),
         ("point", "<think> at (338, 52)", "cut off"),
         ("point after thinking", "So (440, 60) is at (338, 52)", "cut off"),

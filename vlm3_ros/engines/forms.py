@@ -207,6 +207,8 @@ class FormLearner:
         if any(answer.is_cut for answer in answers):
             raise FormError("max_new_tokens cut it off")
         self._samples.update(answer.text for answer in answers)
+        # Bounded, even if the model always answers the same.
+        self._samples = Counter({text: min(n, SAMPLES) for text, n in self._samples.items()})
         form = learn_form(self._template, list(self._samples.elements()))
         return form if self._samples.total() >= SAMPLES else None
 

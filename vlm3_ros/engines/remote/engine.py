@@ -60,6 +60,8 @@ def load_remote_engine(
         model = _served_model(settings)
     profile, reason = choose_profile(settings.profile, model)
     engine = RemoteEngine(settings, profile, _limits(settings.profile or model))
+    if model != settings.model:
+        reason += f": {model}"
     progress(f"{engine.name}: {conventions(profile)} ({reason})")
     return engine
 
@@ -213,6 +215,27 @@ class RemoteEngine:
             return "the server removes the reasoning, so the whole form is unknown"
         return None
 
+    async def _only_model(self) -> str:
+        """Return the name of the server's only model.
+
+        Raises:
+            UnansweredError: if there is no answer, or the model may have been trained for something
+                else than the one that the profile was chosen for.
+        """
+        name = await self._client.only_model()
+        if self._settings.profile:
+            return name
+        try:
+            profile, _ = choose_profile("", name)
+        except EngineError as error:
+            raise UnansweredError(f"{self._url}: {error}") from error
+        if profile != self.profile:
+            raise UnansweredError(
+                f"{self._url} has another model now, {name}, which was trained for something else: "
+                "restart with it, or configure the node again"
+            )
+        return name
+
     async def _complete(self, content: list[dict[str, Any]], form: str | None) -> Completion:
         """Return the model's answer to a chat.
 
@@ -225,7 +248,7 @@ class RemoteEngine:
         """
         async with self._slots:
             if not self._model:
-                self._model = await self._client.only_model()
+                self._model = await self._only_model()
             request = {
                 "model": self._model,
                 "messages": [{"role": "user", "content": content}],

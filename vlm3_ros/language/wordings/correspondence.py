@@ -96,6 +96,9 @@ def parse_point(
         if may_be_cut and THINKING_ENDS in wording.answer and THINKING_ENDS not in text:
             raise AnswerError(text, "cut off")
         point = read_tuple(text, len(_POINT), 0, may_be_cut)
+        # (0.34, 0.05) is more likely a share of the image than its first pixel.
+        if max(point) <= 1 and not all(value.is_integer() for value in point):
+            raise AnswerError(text, "not a whole number")
     else:
         point = read_numbers(text, wording.answer, _POINT, decimals=0)
         if not all(value.is_integer() for value in point):
