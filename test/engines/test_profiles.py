@@ -278,3 +278,6 @@ def test_conventions_fit_on_a_line():
         "images at a focal length of 1000 px by fx, coordinates from 0 to 999, wording "
         "vlm3-object, answers about objects"
     )
+    assert conventions(shipped_profile("vlm3-pose")) == (
+        "images at a focal length of 750 px, wording vlm3-pose, answers about pose"
+    )

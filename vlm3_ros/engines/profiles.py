@@ -222,9 +222,11 @@ def conventions(profile: Profile) -> str:
     else:
         images = f"a focal length of {profile.focal:g} px" + (" by fx" * (profile.axes == "fx"))
     prompts = profile.prompts
+    has_coordinates = set(prompts.wordings) != {"pose"}
+    coordinates = f"coordinates from 0 to {prompts.text_range - 1}, " * has_coordinates
     return (
-        f"images at {images}, coordinates from 0 to {prompts.text_range - 1}, wording "
-        f"{prompts.name}, answers about {', '.join(prompts.wordings)}"
+        f"images at {images}, {coordinates}wording {prompts.name}, answers about "
+        f"{', '.join(prompts.wordings)}"
     )
 
 
