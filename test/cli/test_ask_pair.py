@@ -225,7 +225,7 @@ def test_a_profile_that_describes_no_asked_model_is_refused(
     assert main(["ask", *photos, "--hfov", "60", "--pose", *options]) == 2
     message = capsys.readouterr().err
     assert "--profile vlm3-pose describes --model, which is not asked here" in message
-    assert "say by --pose-profile what VLM3-pose was trained for" in message
+    assert "set --pose-profile to what VLM3-pose was trained for" in message
 
 
 def test_unreadable_answers_are_shown_with_the_reason() -> None:

@@ -107,8 +107,8 @@ def test_profile_may_name_a_prompt_set(tmp_path):
         ({"uncertainty": {"depth": 1}}, "uncertainty must be an object of direction_deg, "),
         ({"uncertainty": {"match_deg": -1}}, "match_deg must be a positive number"),
         ({"extra": 1}, "it holds 'extra', which this version does not know; it knows focal, fit"),
-        ({"focal": None}, "a focal length or a longest side, one of them"),
-        ({"longest_side": 512}, "a focal length or a longest side, one of them"),
+        ({"focal": None}, "either a focal length or a longest side"),
+        ({"longest_side": 512}, "either a focal length or a longest side"),
         ({"focal": None, "longest_side": 512}, "depth, objects, pose: metric answers need a focal"),
         ({"focal": None, "longest_side": 1.5}, "longest_side must be a positive whole number"),
         ({"axes": "fy"}, 'axes must be "each" or "fx", not \'fy\''),
@@ -233,6 +233,11 @@ def test_a_folder_whose_name_resembles_theirs_may_have_a_profile_of_its_own(tmp_
     write_profile(folder, AUTHORS)
     check_names(EngineSettings(model=str(folder)))
     assert choose_profile("", str(folder), folder) == (AUTHORS, "by its vlm3.json")
+
+
+@pytest.mark.parametrize("model", ["me/VLM3-depth-ft", "/models/VLM3-depth2", "out/vlm3-poses"])
+def test_a_checkpoint_of_ones_own_may_have_a_similar_name(model):
+    check_model_name(model)
 
 
 def test_a_profile_that_does_not_exist_is_refused_before_any_download():

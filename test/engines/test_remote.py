@@ -517,7 +517,7 @@ def test_answers_without_their_reasoning_teach_no_form(server, connect, caplog, 
     server.reply = reply
     connect().ask([IMAGE], QUESTIONS, TEMPLATE)
     assert set(forms(server)) == {None}
-    assert "takes the reasoning out" in caplog.text
+    assert "removes the reasoning" in caplog.text
 
 
 def test_answer_that_was_cut_off_says_so(server, connect):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read numbers from answers in any form: by their names, by their unit, or as a tuple.
+"""Read numbers from answers in any form: by their unit, by their names, or as a tuple.
 
-These are the forms that the parsers of the authors' notebook accept. The authors take the first
-match; here, all matches must agree.
+The parsers of the authors' notebook accept these forms. They take the first match; here, all
+matches must agree.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import lru_cache
 from vlm3_ros.language.answers import (
     BARE_NUMBER,
     MINUS,
+    NOT_FINITE,
     NUMBER,
     AnswerError,
     final_text,
@@ -31,16 +32,15 @@ This keeps a search that fails linear in the length of the text.
 BETWEEN = r"(?:to|or|and|x|[-\u2013\u2014~/\u00b1\u00d7\u2026]|\.\.\.?|\+/?-)"
 """What stands between two numbers that are one range, fraction, product or tolerance."""
 
-SEVERAL = rf"(?:{APART}({NUMBER})\s*{BETWEEN}\s*)?"
-"""The first of two numbers: "2 to", "between 2 and", "1/"."""
+FIRST_OF_TWO = rf"(?:{APART}({NUMBER})\s*{BETWEEN}\s*)?"
+"""The first of two numbers, if there are two: "2 to", "2 and", "1/"."""
 
 GOES_ON = rf"(?=([ \t]*(?:{BETWEEN}[ \t]*)?[0-9]|))"
 """What makes a number with its unit the first of two: "2 m to 3", "2 m 30". Empty otherwise."""
 
 DEGREES = r"degrees?|deg|\u00b0"
-METRES_UNIT = r"m|met(?:er|re)s?"
 
-_ANY_NUMBER = rf"(?:{NUMBER}|[+\-{MINUS}]?(?:nan|inf(?:inity)?))"
+_ANY_NUMBER = rf"(?:{NUMBER}|{NOT_FINITE})"
 _OF_TUPLE = re.compile(
     rf"(?<![\w.+\-\u2013{MINUS}]){_ANY_NUMBER}(?!\w|\.[0-9])",
     re.IGNORECASE,
@@ -90,7 +90,7 @@ def read_named(
     Args:
         text: the model's whole text.
         names: in lower case; any order and case in the text.
-        decimals: of a number that is complete without an end mark, see `check_complete`.
+        decimals: see `check_complete`.
         may_be_cut: see `check_complete`.
 
     Raises:
@@ -115,7 +115,7 @@ def read_tuple(text: str, count: int, decimals: int, may_be_cut: bool) -> tuple[
     Args:
         text: the model's whole text.
         count: of numbers in the tuple.
-        decimals: of a number that is complete without an end mark, see `check_complete`.
+        decimals: see `check_complete`.
         may_be_cut: see `check_complete`.
 
     Raises:
@@ -148,14 +148,14 @@ def check_complete(
 
     Args:
         text: the model's whole text, for errors.
-        number: as written.
+        number: as it stands in the text.
         ends_text: whether nothing follows it, not even an end mark.
-        decimals: that a complete number has; 0 for whole numbers.
-        may_be_cut: whether the model may have been stopped inside of its answer.
+        decimals: number of decimals of a complete number; 0 for whole numbers.
+        may_be_cut: whether the model may have been stopped in the middle of its answer.
 
     Raises:
-        AnswerError: if the number ends the text without all decimals, or, for whole numbers, the
-            text may be cut off there.
+        AnswerError: if the number ends the text and has too few decimals or, if it is a whole
+            number, may have been cut off.
     """
     _, point, fraction = number.partition(".")
     is_complete = len(fraction) >= decimals if decimals else point or not may_be_cut
@@ -166,7 +166,7 @@ def check_complete(
 @lru_cache(maxsize=8)
 def _unit_pattern(unit: str) -> re.Pattern[str]:
     return re.compile(
-        rf"{SEVERAL}{APART}({_ANY_NUMBER})\s*(?:{unit})(?![\w/]){GOES_ON}", re.IGNORECASE
+        rf"{FIRST_OF_TWO}{APART}({_ANY_NUMBER})\s*(?:{unit})(?![\w/]){GOES_ON}", re.IGNORECASE
     )
 
 

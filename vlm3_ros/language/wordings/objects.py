@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from vlm3_ros.language.answers import (
     BARE_NUMBER,
+    METRES_UNIT,
     NUMBER,
     AnswerError,
     check_length,
@@ -23,9 +24,8 @@ from vlm3_ros.language.answers import (
 from vlm3_ros.language.free_text import (
     APART,
     BETWEEN,
+    FIRST_OF_TWO,
     GOES_ON,
-    METRES_UNIT,
-    SEVERAL,
     spoken_text,
 )
 from vlm3_ros.language.templates import PromptError, check_answer, check_decimals, check_once
@@ -53,7 +53,7 @@ _METRES_PER_UNIT = {
     r"inch(?:es)?|in(?=\s*(?:[.,;!)]|\Z))": 0.0254,
 }
 _LENGTH = re.compile(
-    rf"{SEVERAL}(?:{APART}({NUMBER})|\b(nan|inf|infinity))\s*"
+    rf"{FIRST_OF_TWO}(?:{APART}({NUMBER})|\b(nan|inf|infinity))\s*"
     rf"(?:{'|'.join(f'({unit})' for unit in _METRES_PER_UNIT)})(?![\w/]){GOES_ON}",
     re.IGNORECASE,
 )
@@ -79,8 +79,8 @@ _OPPOSITE = {
     False: re.compile(r"\byes\b", re.IGNORECASE),
 }
 
-# The same for answers in any form. "Right" is a claim only if nothing could make it a place, and
-# "not sure" denies nothing.
+# The same for answers in any form. "Right" claims only where it cannot be a direction, and "not
+# sure" denies nothing.
 _UNSURE = r"(?!\s(?:\w+\s)?(?:sure|certain|clear|possible|visible|enough|known|easy|obvious)\b)"
 _CLAIM = re.compile(
     r"(?:\A|[.!?:;]\s[\W_]{0,8})"
@@ -108,8 +108,8 @@ _CONTRADICTION = {
 class ObjectsWording:
     """Wording of questions about objects, of the kinds of SpatialRGPT-Bench.
 
-    Questions and answers are texts, or lists of several phrasings, of which the first is asked and
-    taught. Answers may name the objects as {a} and {b}, and may differ by relation or quantity.
+    A question or an answer is one text, or a list of phrasings of which the first is used. Answers
+    may name the objects as {a} and {b}, and may differ by relation or quantity.
 
     Attributes:
         region: text with {xmin}, {ymin}, {xmax} and {ymax}, text coordinates of an object's box;
@@ -124,8 +124,7 @@ class ObjectsWording:
         direction: question with {a} and {b}: where is b, seen from a?
         hour: answer with {value}, a whole number from 1 to 12: 12 o'clock is away from the camera,
             3 o'clock to its right.
-        any_form: whether answers may have any form that says yes or no, see `parse_relation`, and
-            hold lengths in feet and inches.
+        any_form: whether answers may have further forms, see `parse_relation` and `parse_length`.
 
     Raises:
         PromptError: if a relation, a quantity or a placeholder is missing or unknown.
@@ -179,7 +178,7 @@ class ObjectsWording:
 
     @property
     def length_template(self) -> str | None:
-        """The form of all answers in metres; None if they have several forms or name objects."""
+        """The one form of all answers in metres; None if there are several or they name objects."""
         if isinstance(self.metres, str) and not re.search(r"\{[ab]\}", self.metres):
             return self.metres
         return None
@@ -201,11 +200,11 @@ class ObjectsWording:
 
 
 def phrasings(texts: Texts | Mapping[str, Texts], name: str = "") -> Sequence[str]:
-    """Return the phrasings of a question or an answer, the first of which is used.
+    """Return the phrasings of a question or an answer; the first is the one in use.
 
     Args:
-        texts: one text or several, or these by name.
-        name: of a relation or a quantity, if texts may depend on it.
+        texts: one text, several phrasings, or either by name.
+        name: of a relation or a quantity; needed if texts are by name.
 
     Raises:
         PromptError: if there is none.
@@ -289,10 +288,10 @@ def parse_relation(text: str, any_form: bool = False) -> bool:
 
     Args:
         text: the model's whole text.
-        any_form: accept also the other words of the authors' notebook ("affirmative", "right";
-            "wrong", "not"), at the beginning of any sentence, and sentences that deny the relation
-            ("A is not smaller than B"). The authors take the first of these words wherever it is;
-            here "to the right of" is a place, and "it is not clear" no answer.
+        any_form: also accept the other words of the authors' notebook ("affirmative", "right";
+            "wrong", "not") at the beginning of any sentence, and sentences that deny the relation
+            ("A is not smaller than B"). The authors take the first of these words wherever it
+            stands; here "to the right of" is a direction, and "it is not clear" is no answer.
 
     Raises:
         AnswerError: if nothing says yes or no, if the text says both, or if it is too long.
@@ -310,7 +309,15 @@ def parse_relation(text: str, any_form: bool = False) -> bool:
 
 
 def _claimed(text: str, words: str) -> bool:
-    """Return whether the words of an answer claim or deny."""
+    """Return True if an answer claims the relation, False if it denies it.
+
+    Args:
+        text: the model's whole text, for errors.
+        words: the answer without tags, from its first word on.
+
+    Raises:
+        AnswerError: if it does neither or both.
+    """
     words = " ".join(words.split())
     claims = [bool(yes) for yes, _ in _CLAIM.findall(words)]
     if _DENIAL_BEGINS.match(words) or (not claims and _DENIED.search(words)):
@@ -329,7 +336,7 @@ def parse_length(text: str, any_form: bool = False) -> float:
 
     Args:
         text: the model's whole text.
-        any_form: accept also feet and inches as one length, as "5 feet 3 inches".
+        any_form: also accept feet and inches as one length, as "5 feet 3 inches".
 
     Raises:
         AnswerError: if no number has such a unit, if there are different lengths or a range of
