@@ -130,12 +130,12 @@ def _check_chosen(options: argparse.Namespace, engines: Mapping[str, Engine]) ->
     """
     from vlm3_ros.tasks.correspondence import CORRESPONDENCE
     from vlm3_ros.tasks.depth import DEPTH
-    from vlm3_ros.tasks.learned import check_not_swapped, unlearned
+    from vlm3_ros.tasks.learned import check_not_swapped, why_unlearned
     from vlm3_ros.tasks.pose import POSE
 
     check_not_swapped((engines["pose"], POSE), (engines["correspondence"], CORRESPONDENCE))
     reasons = [
-        unlearned(engines[task.name], task)
+        why_unlearned(engines[task.name], task)
         for task in (DEPTH, POSE, CORRESPONDENCE)
         if getattr(options, model_setting(task.name))
     ]
