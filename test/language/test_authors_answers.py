@@ -296,11 +296,12 @@ def test_what_could_mean_two_things_is_refused(reader: str, text: str, reason: R
 @pytest.mark.parametrize(
     ("reader", "text", "cut", "whole"),
     [
-        # One decimal was learned: only a number that has it is complete.
-        ("rotation", "Yaw=+89.6°, Pitch=+2.6°, Roll=+6.", None, None),
-        ("rotation", "Yaw=+89.6°, Pitch=+2.6°, Roll=+6", None, None),
+        # One decimal was learned: a number without it may go on.
+        ("rotation", "Yaw=+89.6°, Pitch=+2.6°, Roll=+6.", None, (89.6, 2.6, 6)),
+        ("rotation", "Yaw=+89.6°, Pitch=+2.6°, Roll=+6", None, (89.6, 2.6, 6)),
+        ("rotation", "Yaw 90, Pitch 0, Roll 0", None, (90, 0, 0)),
         ("rotation", "Yaw=+89.6°, Pitch=+2.6°, Roll=+6.1", (89.6, 2.6, 6.1), (89.6, 2.6, 6.1)),
-        ("direction", "(+0.00, -0.60, +0.8", None, None),
+        ("direction", "(+0.00, -0.60, +0.8", None, (0, -0.6, 0.8)),
         ("direction", "(+0.00, -0.60, +0.80", (0, -0.6, 0.8), (0, -0.6, 0.8)),
         # A whole number may always go on.
         ("point", "338, 5", None, (338, 5)),

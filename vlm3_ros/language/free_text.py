@@ -154,12 +154,12 @@ def check_complete(
         may_be_cut: whether the model may have been stopped in the middle of its answer.
 
     Raises:
-        AnswerError: if the number ends the text and has too few decimals or, if it is a whole
-            number, may have been cut off.
+        AnswerError: if the text may have been cut off in the number: it ends the text, and has
+            fewer decimals or is a whole number.
     """
     _, point, fraction = number.partition(".")
-    is_complete = len(fraction) >= decimals if decimals else point or not may_be_cut
-    if ends_text and not is_complete:
+    has_all_decimals = len(fraction) >= decimals if decimals else bool(point)
+    if ends_text and may_be_cut and not has_all_decimals:
         raise AnswerError(text, "cut off")
 
 
