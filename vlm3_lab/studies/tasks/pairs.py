@@ -20,6 +20,7 @@ from vlm3_lab.studies.task_evaluation import (
     TaskEvaluation,
 )
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, total
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 from vlm3_ros.evaluation.scores.base import (
     Progress,
@@ -88,6 +89,13 @@ class Evaluation(TaskEvaluation):
         if self.uncertainty:
             scores["consistency"] = TaskScores(self.uncertainty)
         return scores
+
+    @override
+    def answers(self) -> dict[str, AnswerCounts]:
+        return {
+            POSE.name: total(pair.motion_answers for pair in self.pairs),
+            CORRESPONDENCE.name: total(pair.match_answers for pair in self.pairs),
+        }
 
     @override
     def left_out(self) -> dict[str, str]:
@@ -204,10 +212,12 @@ def evaluate_pairs(
     if uncertainty and uncertainty.measured and not has_learned(match_engine, CORRESPONDENCE):
         measured = replace(uncertainty.measured, match_deg=assumed.match_deg)
         uncertainty = replace(uncertainty, measured=measured)
+    motions = [pair.motion for pair in pairs if not pair.motion_answers.failed]
     return Evaluation(
         seed=seed,
         pairs=tuple(pairs),
-        motion=score_by_group([pair.motion for pair in pairs], score_motions),
+        # If the engine answered about no pair, the scores are left out.
+        motion=score_by_group(motions or [pair.motion for pair in pairs], score_motions),
         matches=score_by_group([pair.matches for pair in pairs], match_scores),
         uncertainty=uncertainty,
     )

@@ -51,6 +51,11 @@ class BagScores:
     correspondence: MatchScores | None = None
     left_out: dict[str, str] = field(default_factory=dict)
 
+    def leave_out(self, task: str, reason: str) -> None:
+        """Drop the scores of a task."""
+        setattr(self, task, None)
+        self.left_out[task] = reason
+
     def by_task(self) -> dict[str, Scores]:
         """Return the scores that there are, in the order in which they are shown."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
@@ -113,6 +118,8 @@ def _depth_scores(
         if stamp not in truth.depths:
             continue
         known = np.isfinite(truth.depths[stamp])
+        if stamp in answers.faulty:
+            known &= ~answers.faulty[stamp]
         if known.any():
             predicted = answers.depths[stamp][known].astype(float)
             views.append(
