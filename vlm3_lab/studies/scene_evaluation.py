@@ -30,20 +30,16 @@ class SceneEvaluation:
     Attributes:
         names: of the checkpoints that answered, by the name of their task.
         settings: what was asked.
-        parts: of the tasks that the checkpoints learned.
+        parts: of the tasks that have scores.
         left_out: why tasks have no scores.
+        answers: what became of the questions, by the tasks that were asked.
     """
 
     names: Mapping[str, str]
     settings: SceneSettings
     parts: tuple[TaskEvaluation, ...]
     left_out: Mapping[str, str]
-
-    @property
-    def answers(self) -> dict[str, AnswerCounts]:
-        """What became of the questions, by the tasks that were asked."""
-        counts = (item for part in self.parts for item in part.answers().items())
-        return {task: of_task for task, of_task in counts if of_task.asked}
+    answers: Mapping[str, AnswerCounts]
 
 
 def evaluate_scenes(
@@ -86,9 +82,12 @@ def evaluate_scenes(
         left_out |= part.left_out()
     if not parts:
         raise silent or EngineError("; ".join(dict.fromkeys(left_out.values())))
-    evaluation = SceneEvaluation(names, settings, tuple(parts), left_out)
-    check_answered(evaluation.answers)
-    return replace(evaluation, left_out=left_out | void_tasks(evaluation.answers))
+    counts = (item for part in parts for item in part.answers().items())
+    answers = {task: of_task for task, of_task in counts if of_task.asked}
+    check_answered(answers)
+    left_out |= void_tasks(answers)
+    scored = [part for part in parts if any(task.name not in left_out for task in part.tasks)]
+    return SceneEvaluation(names, settings, tuple(scored), left_out, answers)
 
 
 def calibrate_on_scenes(

@@ -113,7 +113,8 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     check_answered(answers.counts)
     if not answers.answered:
         reasons = [*answers.failed, *source.frames.failed, *source.frames.damage]
-        raise NoAnswersError(
+        # Without any frame that was asked about, it is the bag that is wrong.
+        raise (NoAnswersError if answers.failed else CommandError)(
             f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'it has no frames'}"
         )
     with progress_bar("images compared") as progress:

@@ -77,7 +77,10 @@ def evaluate_replay(
         progress(source.images, source.images)
     answers = recorded_answers(recording, source.images)
     if not answers.answered:
-        raise NoAnswersError(f"the nodes answered none of {source.images} images (see {out})")
+        reasons = "; ".join(answers.failed) or "they received none"
+        raise NoAnswersError(
+            f"the nodes answered none of {source.images} images: {reasons} (logs in {out})"
+        )
     has_depth = any(np.isfinite(depth).any() for depth in answers.depths.values())
     if not has_depth and not any(answers.steps[status] for status in _WITH_MOTION):
         raise NoAnswersError(

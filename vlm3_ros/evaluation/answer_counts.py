@@ -159,7 +159,7 @@ def answer_notes(counts: Mapping[str, AnswerCounts]) -> dict[str, str]:
         for title, reasons in (("unreadable", one.unreadable), ("failed", one.failed)):
             if reasons:
                 notes[f"{title} answers: {task}"] = "; ".join(
-                    map(_words, _ranked(reasons)[:_MAX_REASONS])
+                    map(_counted_words, _ranked(reasons)[:_MAX_REASONS])
                 )
     return notes
 
@@ -183,16 +183,20 @@ def _merged(one: Mapping[str, Reason], other: Mapping[str, Reason]) -> dict[str,
 
 
 def _ranked(reasons: Mapping[str, Reason]) -> list[tuple[str, Reason]]:
-    ranked = sorted(reasons.items(), key=lambda item: -item[1].count)
-    return ranked
+    return sorted(reasons.items(), key=lambda item: -item[1].count)
 
 
 def _main(reasons: Mapping[str, Reason]) -> str:
-    return _words(_ranked(reasons)[0])
+    """The most frequent reason in words."""
+    first, *others = _ranked(reasons)
+    return _counted_words(first) if others else _words(*first)
 
 
-def _words(item: tuple[str, Reason]) -> str:
-    name, reason = item
-    # The sample of a fault often says it all.
-    detail = reason.sample if name in reason.sample else f"{name}, such as {reason.sample}"
-    return f"{reason.count} times {detail}"
+def _counted_words(item: tuple[str, Reason]) -> str:
+    count = item[1].count
+    return f"{count} times {_words(*item)}" if count > 1 else f"once {_words(*item)}"
+
+
+def _words(name: str, reason: Reason) -> str:
+    # The sample of a fault often holds the name.
+    return reason.sample if name in reason.sample else f"{name}, such as {reason.sample}"

@@ -33,7 +33,7 @@ class PersistentEngine(ForwardingEngine):
         self._may_be_dead = not isinstance(engine, RecordedEngine)
         self._has_answered = False
         self._failing_seconds = 0.0
-        self._error: EngineError | None = None
+        self._error: EngineError | NoAnswersError | None = None
 
     @override
     def ask(
@@ -48,7 +48,7 @@ class PersistentEngine(ForwardingEngine):
             EngineError: if it fails, or is not asked any more.
             NoAnswersError: if it fails before it has answered anything.
         """
-        if self._error is not None and self._failing_seconds >= MAX_SECONDS:
+        if self._error is not None and self._is_given_up:
             raise self._error
         start = self._clock()
         try:
@@ -57,13 +57,18 @@ class PersistentEngine(ForwardingEngine):
             if not self._may_be_dead:
                 raise
             if not self._has_answered:
-                raise NoAnswersError(f"nothing was answered: {error}") from error
+                self._error = NoAnswersError(f"nothing was answered: {error}")
+                raise self._error from error
             self._failing_seconds += self._clock() - start
             self._error = error
             raise
         self._has_answered = self._has_answered or bool(answers)
         self._failing_seconds = 0.0
         return answers
+
+    @property
+    def _is_given_up(self) -> bool:
+        return not self._has_answered or self._failing_seconds >= MAX_SECONDS
 
 
 class TolerantEngine(PersistentEngine):

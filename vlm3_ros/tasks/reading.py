@@ -58,8 +58,9 @@ def read_answer(answer: Answer, parse: Callable[[Answer], Value]) -> Value | Mis
 
 def fault(text: str) -> Missing:
     """Return the reason of a question that the engine could not answer, by the engine's words."""
-    short = re.split(r": | \(", _ADDRESS.sub("", text), maxsplit=1)[0]
-    return Missing(short, text, is_fault=True)
+    line = " ".join(text.split())
+    reason = re.split(r": | \(", _ADDRESS.sub("", line), maxsplit=1)[0]
+    return Missing(reason, line, is_fault=True)
 
 
 def failed(missing: Sequence[Missing | None]) -> NDArray[np.bool_]:

@@ -110,11 +110,12 @@ class Evaluation(TaskEvaluation):
         if matches.unanswered < matches.matches:
             answered.append(f"EPE {matches.epe_px:.1f} px")
         title = f"{model}: {', '.join(answered) or 'no answer'} on {motion.pairs} pairs"
+        shown = _with_motion_answers(self.pairs)
         return [
             Picture(
                 "pairs.png",
                 "Motion and matches: the best, the median and the worst pair",
-                lambda path: draw_pair_frames(pair_pictures(self.seed, self.pairs), path, title),
+                lambda path: draw_pair_frames(pair_pictures(self.seed, shown), path, title),
             )
         ]
 
@@ -212,12 +213,10 @@ def evaluate_pairs(
     if uncertainty and uncertainty.measured and not has_learned(match_engine, CORRESPONDENCE):
         measured = replace(uncertainty.measured, match_deg=assumed.match_deg)
         uncertainty = replace(uncertainty, measured=measured)
-    motions = [pair.motion for pair in pairs if not pair.motion_answers.failed]
     return Evaluation(
         seed=seed,
         pairs=tuple(pairs),
-        # If the engine answered about no pair, the scores are left out.
-        motion=score_by_group(motions or [pair.motion for pair in pairs], score_motions),
+        motion=score_by_group([pair.motion for pair in _with_motion_answers(pairs)], score_motions),
         matches=score_by_group([pair.matches for pair in pairs], match_scores),
         uncertainty=uncertainty,
     )
@@ -242,6 +241,14 @@ def pair_frame(seed: int, name: str, pair: ScoredPair) -> PairFrame:
         motion=pair.motion.predicted,
         motion_true=pair.motion.truth,
     )
+
+
+def _with_motion_answers(pairs: Sequence[ScoredPair]) -> Sequence[ScoredPair]:
+    """Return the pairs about whose motion the engine had all answers.
+
+    All if there is none: then the scores are left out.
+    """
+    return [pair for pair in pairs if not pair.motion_answers.failed] or pairs
 
 
 def _visible_pixels(

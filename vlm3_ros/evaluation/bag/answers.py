@@ -63,7 +63,8 @@ class BagAnswers:
         failed: number of frames that could not be answered, by reason.
         dropped: number of frames dropped for newer ones in real time, by task.
         depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered; all NaN
-            for a frame that could not be answered.
+            for a frame that cannot enter the model. Without frames about which the engine had no
+            answer at all.
         faulty: masks of the depths that the engine could not answer, shape (n,), for frames with
             any; they are not scored.
         odom: T_odom_base of frames for which the odometry has a pose.
@@ -109,8 +110,7 @@ def ask_about_frames(
 ) -> BagAnswers:
     """Ask for depth on a grid and for the motion, each if its model learned it.
 
-    A frame that cannot be answered is counted as failed. Its depths are faulty if the engine had no
-    answer, and otherwise unanswered.
+    A frame that cannot be answered is counted as failed.
 
     Args:
         engines: that answer "depth", "pose" and "correspondence"; one may answer several tasks.
@@ -214,7 +214,7 @@ def _ask_depth(
         with _failures_noted(answers, {"depth": asked}), _timed(answers, "depth"):
             depth = ask_frame_depth(engine, frame, settings)
     except EngineError:
-        answers.faulty[frame.stamp_ns] = np.ones(asked, bool)
+        del answers.depths[frame.stamp_ns]
         raise
     answers.depths[frame.stamp_ns] = depth.depth.astype(float)
     raw = depth.answers
