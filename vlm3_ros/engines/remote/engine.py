@@ -35,7 +35,7 @@ _CONTROL = re.compile(r"<\|.*?\|>")
 """Control tokens of Qwen's chats, such as <|im_end|>."""
 
 TRY_FORMS_EVERY = 50
-"""Calls between two tries of whether a server takes regular expressions, once it refused one."""
+"""Calls without regular expressions after a server refused one; then it is tried again."""
 
 _REGEX_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
@@ -60,6 +60,8 @@ def load_remote_engine(
         model = _served_model(settings)
     profile, reason = choose_profile(settings.profile, model)
     engine = RemoteEngine(settings, profile, _limits(settings.profile or model))
+    if model != settings.model:
+        reason += f": {model}"
     progress(f"{engine.name}: {conventions(profile)} ({reason})")
     return engine
 
@@ -195,7 +197,7 @@ class RemoteEngine:
         return [answers[i] for i in range(len(questions))]
 
     def _learner(self, template: str | None) -> FormLearner | None:
-        """Return what learns the form of answers; None if they are not forced into any."""
+        """Return the learner of a template's form; None if answers are free in this call."""
         if template is None or not self._settings.force_answers:
             return None
         if self._calls_without_forms:
@@ -210,8 +212,29 @@ class RemoteEngine:
     def _refusal(self, form: str, template: str) -> str | None:
         """Return why answers are not forced into a form; None if they are."""
         if self._lacks_reasoning and form != template:
-            return "the server takes the reasoning out, so its place is unknown"
+            return "the server removes the reasoning, so the whole form is unknown"
         return None
+
+    async def _only_model(self) -> str:
+        """Return the name of the server's only model.
+
+        Raises:
+            UnansweredError: if there is no answer, or the model may have been trained for something
+                else than the one that the profile was chosen for.
+        """
+        name = await self._client.only_model()
+        if self._settings.profile:
+            return name
+        try:
+            profile, _ = choose_profile("", name)
+        except EngineError as error:
+            raise UnansweredError(f"{self._url}: {error}") from error
+        if profile != self.profile:
+            raise UnansweredError(
+                f"{self._url} has another model now, {name}, which was trained for something else: "
+                "restart with it, or configure the node again"
+            )
+        return name
 
     async def _complete(self, content: list[dict[str, Any]], form: str | None) -> Completion:
         """Return the model's answer to a chat.
@@ -225,7 +248,7 @@ class RemoteEngine:
         """
         async with self._slots:
             if not self._model:
-                self._model = await self._client.only_model()
+                self._model = await self._only_model()
             request = {
                 "model": self._model,
                 "messages": [{"role": "user", "content": content}],
@@ -255,8 +278,8 @@ class RemoteEngine:
 def answer_regex(template: str) -> str:
     """Return the regular expression of an answer template; numbers as `numbers.allowed_symbols`.
 
-    It uses only syntax that all regular expression engines share, since servers have their own.
-    So several numbers of one answer may differ.
+    It uses only syntax that all regular expression engines share, since servers differ. Without
+    back references, several numbers of one answer may differ.
     """
     parts = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in template.split("{value}"))
     return NUMBER.join(parts).replace("\n", r"\n")
