@@ -112,7 +112,7 @@ def test_evaluation_waits_longer_than_a_robot(
         "asked": 20,
         "answered": 20,
         "unreadable": {},
-        "failed": {},
+        "faults": {},
     }
 
 
@@ -140,7 +140,7 @@ def test_a_few_timeouts_are_stated_and_are_not_wrong_answers(
         "asked": 20,
         "answered": 18,
         "unreadable": {"no answer": {"count": 1, "sample": "'I see nothing.'"}},
-        "failed": {
+        "faults": {
             "did not answer within request_timeout": {
                 "count": 1,
                 "sample": f"{server.url} did not answer within request_timeout (10 s)",

@@ -10,7 +10,7 @@ from vlm3_ros.evaluation.answer_counts import (
     answers_table,
     check_answered,
     count_answers,
-    failed_sentence,
+    fault_sentence,
     total,
     void_tasks,
 )
@@ -33,7 +33,7 @@ def test_reasons_are_counted_with_their_first_text() -> None:
         "asked": 9,
         "answered": 3,
         "unreadable": {"no answer": {"count": 3, "sample": "'a chair'"}},
-        "failed": {
+        "faults": {
             "did not answer within request_timeout": {"count": 2, "sample": TIMEOUT.text},
             "cannot be reached": {"count": 1, "sample": LOST.text},
         },
@@ -41,19 +41,19 @@ def test_reasons_are_counted_with_their_first_text() -> None:
     assert answers_table({"depth": both}).rows == (("depth", "9", "3", "3", "3"),)
     assert answer_notes({"depth": both, "pose": counts(3)}) == {
         "unreadable answers: depth": "3 times no answer, such as 'a chair'",
-        "failed answers: depth": f"2 times {TIMEOUT.text}; once {LOST.text}",
+        "questions without an answer: depth": f"2 times {TIMEOUT.text}; once {LOST.text}",
     }
 
 
 def test_an_incomplete_run_says_so() -> None:
-    assert failed_sentence({"depth": counts(9, UNREAD)}) == ""
+    assert fault_sentence({"depth": counts(9, UNREAD)}) == ""
     of_tasks = {"depth": counts(500, *[TIMEOUT] * 12), "pose": counts(3)}
-    assert failed_sentence(of_tasks) == (
+    assert fault_sentence(of_tasks) == (
         f"Incomplete: 12 of 503 questions had no answer from the engine: {TIMEOUT.text}."
     )
     of_tasks["pose"] = counts(3, LOST)
     assert f"13 of 503 questions had no answer from the engine: 12 times {TIMEOUT.text}." in (
-        failed_sentence(of_tasks)
+        fault_sentence(of_tasks)
     )
 
 

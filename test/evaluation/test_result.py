@@ -126,7 +126,10 @@ def test_missing_answers_are_counted_and_lead_the_verdict(result: Result) -> Non
         "Incomplete: 1 of 4 questions had no answer from the engine: http://a/v1 cannot be"
     )
     assert result_tables(result)[-1].rows == (("depth", "4", "2", "1", "1"),)
-    assert list(result.all_notes)[:2] == ["unreadable answers: depth", "failed answers: depth"]
+    assert list(result.all_notes)[:2] == [
+        "unreadable answers: depth",
+        "questions without an answer: depth",
+    ]
 
 
 def test_the_verdict_names_what_was_not_scored(result: Result) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from vlm3_ros.engines.base import Answer
 from vlm3_ros.language.answers import AnswerError, Reason
-from vlm3_ros.tasks.reading import Missing, answer_text, failed, fault, read_answer
+from vlm3_ros.tasks.reading import Missing, answer_text, fault, faulty, read_answer
 
 
 def refuse(reason: Reason) -> Missing:
@@ -37,7 +37,7 @@ def test_a_question_that_the_engine_could_not_answer_is_not_read() -> None:
     missing = read_answer(answer, lambda answer: pytest.fail("it has no text"))
     assert missing == Missing("the device ran out of memory", str(missing), is_fault=True)
     assert answer_text(answer) == "[the device\nran out of memory]"
-    assert failed([None, missing, Missing("cut off", "")]).tolist() == [False, True, False]
+    assert faulty([None, missing, Missing("cut off", "")]).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(

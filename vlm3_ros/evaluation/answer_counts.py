@@ -36,13 +36,13 @@ class AnswerCounts:
         asked: number of questions.
         unreadable: answers without a value, by what is wrong with the model's text. They count as
             wrong.
-        failed: questions that the engine could not answer, such as those that timed out, by its
+        faults: questions that the engine could not answer, such as those that timed out, by its
             fault. They are not scored.
     """
 
     asked: int = 0
     unreadable: Mapping[str, Reason] = field(default_factory=dict)
-    failed: Mapping[str, Reason] = field(default_factory=dict)
+    faults: Mapping[str, Reason] = field(default_factory=dict)
 
     @property
     def unreadable_count(self) -> int:
@@ -50,14 +50,14 @@ class AnswerCounts:
         return sum(reason.count for reason in self.unreadable.values())
 
     @property
-    def failed_count(self) -> int:
+    def fault_count(self) -> int:
         """Number of questions that the engine could not answer."""
-        return sum(reason.count for reason in self.failed.values())
+        return sum(reason.count for reason in self.faults.values())
 
     @property
     def answered(self) -> int:
         """Number of questions with a value."""
-        return self.asked - self.unreadable_count - self.failed_count
+        return self.asked - self.unreadable_count - self.fault_count
 
     @property
     def is_void(self) -> bool:
@@ -65,13 +65,13 @@ class AnswerCounts:
 
         They do if the engine could not answer most questions, or if no answer could be read.
         """
-        return self.asked > 0 and (2 * self.failed_count > self.asked or not self.answered)
+        return self.asked > 0 and (2 * self.fault_count > self.asked or not self.answered)
 
     def __add__(self, other: AnswerCounts) -> AnswerCounts:
         return AnswerCounts(
             self.asked + other.asked,
             _merged(self.unreadable, other.unreadable),
-            _merged(self.failed, other.failed),
+            _merged(self.faults, other.faults),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -80,15 +80,15 @@ class AnswerCounts:
             "asked": self.asked,
             "answered": self.answered,
             "unreadable": {name: asdict(reason) for name, reason in self.unreadable.items()},
-            "failed": {name: asdict(reason) for name, reason in self.failed.items()},
+            "faults": {name: asdict(reason) for name, reason in self.faults.items()},
         }
 
     def complaint(self) -> str:
         """Return what is missing, why, and what to do, in one line."""
-        if 2 * self.failed_count > self.asked or self.failed_count > self.unreadable_count:
+        if 2 * self.fault_count > self.asked or self.fault_count > self.unreadable_count:
             return (
-                f"{self.failed_count} of {self.asked} questions had no answer from the engine: "
-                f"{_main(self.failed)} (make the engine answer; for a slow server raise "
+                f"{self.fault_count} of {self.asked} questions had no answer from the engine: "
+                f"{_main(self.faults)} (make the engine answer; for a slow server raise "
                 "request_timeout and frame_timeout)"
             )
         advice = "does the profile fit the model? Set profile, or ask another model"
@@ -142,12 +142,12 @@ def answers_table(counts: Mapping[str, AnswerCounts]) -> TextTable:
     """Return a table with a row per task."""
     return TextTable(
         "answers",
-        ("", "asked", "answered", "unreadable", "failed"),
+        ("", "asked", "answered", "unreadable", "faults"),
         tuple(
-            (task, *map(str, (one.asked, one.answered, one.unreadable_count, one.failed_count)))
+            (task, *map(str, (one.asked, one.answered, one.unreadable_count, one.fault_count)))
             for task, one in counts.items()
         ),
-        "Unreadable answers count as wrong. Failed: the engine had no answer; not scored.",
+        "Unreadable answers count as wrong. Faults: the engine had no answer; not scored.",
         has_baselines=False,
     )
 
@@ -156,22 +156,25 @@ def answer_notes(counts: Mapping[str, AnswerCounts]) -> dict[str, str]:
     """Return the reasons for missing answers, by title."""
     notes = {}
     for task, one in counts.items():
-        for title, reasons in (("unreadable", one.unreadable), ("failed", one.failed)):
+        for title, reasons in (
+            ("unreadable answers", one.unreadable),
+            ("questions without an answer", one.faults),
+        ):
             if reasons:
-                notes[f"{title} answers: {task}"] = "; ".join(
+                notes[f"{title}: {task}"] = "; ".join(
                     map(_counted_words, _ranked(reasons)[:_MAX_REASONS])
                 )
     return notes
 
 
-def failed_sentence(counts: Mapping[str, AnswerCounts]) -> str:
+def fault_sentence(counts: Mapping[str, AnswerCounts]) -> str:
     """Return the sentence that leads the verdict of an incomplete run; "" for a complete one."""
     of_all = total(counts.values())
-    if not of_all.failed:
+    if not of_all.faults:
         return ""
     return (
-        f"Incomplete: {of_all.failed_count} of {of_all.asked} questions had no answer from the "
-        f"engine: {_main(of_all.failed)}."
+        f"Incomplete: {of_all.fault_count} of {of_all.asked} questions had no answer from the "
+        f"engine: {_main(of_all.faults)}."
     )
 
 

@@ -19,7 +19,7 @@ from vlm3_ros.language.wordings.correspondence import (
     correspondence_question,
     parse_point,
 )
-from vlm3_ros.tasks.reading import Missing, answer_text, failed, read_answer
+from vlm3_ros.tasks.reading import Missing, answer_text, faulty, read_answer
 from vlm3_ros.tasks.task import CameraPair, ImagePair, ModelViews, Prompt, Task, ask
 
 
@@ -44,13 +44,13 @@ class Matches:
         return int(np.isnan(self.pixels2).any(axis=1).sum())
 
     @property
-    def failed(self) -> NDArray[np.bool_]:
+    def faulty(self) -> NDArray[np.bool_]:
         """Mask of the pixels about which the engine had no answer, shape (n,)."""
-        return failed(self.missing)
+        return faulty(self.missing)
 
-    def without_failed(self) -> Matches:
+    def without_faulty(self) -> Matches:
         """Return the matches without those about which the engine had no answer."""
-        kept = np.flatnonzero(~self.failed)
+        kept = np.flatnonzero(~self.faulty)
         return Matches(
             self.pixels1[kept],
             self.pixels2[kept],

@@ -15,7 +15,7 @@ from typing_extensions import override
 from vlm3_ros.engines.base import Answer, Engine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question, parse_depth
-from vlm3_ros.tasks.reading import Missing, answer_text, failed, read_answer
+from vlm3_ros.tasks.reading import Missing, answer_text, faulty, read_answer
 from vlm3_ros.tasks.task import ModelViews, Prompt, Task, ask
 
 
@@ -42,9 +42,9 @@ class DepthAnswers:
         return int(np.isnan(self.depth).sum())
 
     @property
-    def failed(self) -> NDArray[np.bool_]:
+    def faulty(self) -> NDArray[np.bool_]:
         """Mask of the pixels about which the engine had no answer, shape (n,)."""
-        return failed(self.missing)
+        return faulty(self.missing)
 
 
 @dataclass(frozen=True)

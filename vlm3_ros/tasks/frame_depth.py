@@ -93,11 +93,11 @@ class FrameDepth:
         return [self.answers.texts[i] for i in np.flatnonzero(np.isnan(self.answers.depth))]
 
     @property
-    def failed(self) -> NDArray[np.bool_]:
+    def faulty(self) -> NDArray[np.bool_]:
         """Mask of the pixels about which the engine had no answer, shape (n,)."""
         u, v = nearest_pixels(self.pixels)
         mask = self.frame.visible[v, u]
-        mask[mask] = self.answers.failed
+        mask[mask] = self.answers.faulty
         return mask
 
     @property

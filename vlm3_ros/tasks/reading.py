@@ -63,7 +63,7 @@ def fault(text: str) -> Missing:
     return Missing(reason, line, is_fault=True)
 
 
-def failed(missing: Sequence[Missing | None]) -> NDArray[np.bool_]:
+def faulty(missing: Sequence[Missing | None]) -> NDArray[np.bool_]:
     """Mask of the questions that the engine could not answer, shape (n,)."""
     return np.array([one is not None and one.is_fault for one in missing], dtype=bool)
 

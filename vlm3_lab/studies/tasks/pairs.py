@@ -248,7 +248,7 @@ def _with_motion_answers(pairs: Sequence[ScoredPair]) -> Sequence[ScoredPair]:
 
     All if there is none: then the scores are left out.
     """
-    return [pair for pair in pairs if not pair.motion_answers.failed] or pairs
+    return [pair for pair in pairs if not pair.motion_answers.faults] or pairs
 
 
 def _visible_pixels(

@@ -219,8 +219,8 @@ def _ask_depth(
     answers.depths[frame.stamp_ns] = depth.depth.astype(float)
     raw = depth.answers
     _count(answers, "depth", count_answers(len(raw.texts), raw.missing))
-    if depth.failed.any():
-        answers.faulty[frame.stamp_ns] = depth.failed
+    if depth.faulty.any():
+        answers.faulty[frame.stamp_ns] = depth.faulty
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
                 answers.motions[pair] = asked.pose.T_cam1_cam2
         if asked.matches is not None:
             _count(answers, "correspondence", match_counts(asked.matches))
-            answers.matches[pair] = asked.matches.without_failed()
+            answers.matches[pair] = asked.matches.without_faulty()
         if asked.status in ("accepted", "fused"):
             assert asked.T_ref_camera is not None and asked.covariance is not None
             answers.accepted[pair] = asked.T_ref_camera, asked.covariance

@@ -196,7 +196,7 @@ def score_depth(engine: Engine, sample: DepthSample, view_focal: float | None = 
 
 def scored_view(sample: DepthSample, answers: DepthAnswers) -> ScoredView:
     """Put answers about all pixels of a sample next to the truth."""
-    scored = ~answers.failed
+    scored = ~answers.faulty
     return ScoredView(
         index=sample.index,
         group=sample.group,

@@ -96,7 +96,7 @@ def score_pair(engine: Engine, sample: PairSample, match_engine: Engine) -> Scor
     classical = sift_motion(sample.images, sample.cameras)
     scored, answered = np.ones(len(sample.pixels1), bool), np.full(sample.pixels1.shape, np.nan)
     if matches is not None:
-        scored, answered = ~matches.failed, matches.pixels2
+        scored, answered = ~matches.faulty, matches.pixels2
     answered, true_pixels = answered[scored], sample.pixels2[scored]
     rays = (camera2.rays(pixels) for pixels in (answered, true_pixels))
     return ScoredPair(
