@@ -235,7 +235,7 @@ def task_settings(settings: ModelSettings, task: Task) -> EngineSettings:
         getattr(settings, f"{prefix}_{name}") for name in ("model", "profile", "base_url")
     )
     common = EngineSettings(**{f.name: getattr(settings, f.name) for f in fields(EngineSettings)})
-    if model or (base_url and settings.engine == "openai"):
+    if has_own_model(settings, task):
         return replace(
             common,
             model=model,
@@ -249,6 +249,13 @@ def task_settings(settings: ModelSettings, task: Task) -> EngineSettings:
     elif common.engine == "transformers" and not common.model:
         common = replace(common, model=str(default_model(task)))
     return replace(common, profile=profile or common.profile)
+
+
+def has_own_model(settings: ModelSettings, task: Task) -> bool:
+    """Return whether a model is named for a task alone, by its name or its server."""
+    prefix = _PREFIXES[task]
+    is_served = settings.engine == "openai" and getattr(settings, f"{prefix}_base_url")
+    return bool(getattr(settings, f"{prefix}_model") or is_served)
 
 
 def given_settings(values: Mapping[str, Any]) -> ModelSettings:

@@ -21,7 +21,7 @@ from tf2_msgs.msg import TFMessage
 from typing_extensions import override
 
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import EngineSettings, has_own_model
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
@@ -104,6 +104,8 @@ class PoseNode(CameraModelNode):
     @override
     def models(self) -> dict[str, EngineSettings]:
         every = super().models()
+        if not has_own_model(self.parameters, "depth"):
+            every["depth"] = every["pose"]
         needed = {every[task] for task in self.parameters.odometry_settings().tasks}
         # A task that is not asked yet may be switched on later if its model is loaded anyway.
         return {task: settings for task, settings in every.items() if settings in needed}
