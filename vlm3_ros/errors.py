@@ -22,3 +22,7 @@ class CommandError(Vlm3Error):
 
 class MessageError(Vlm3Error, ValueError):
     """A message without usable content."""
+
+
+class NoAnswersError(Vlm3Error):
+    """A model answered too few questions; the text says how many, why, and what to do."""

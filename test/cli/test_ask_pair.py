@@ -19,9 +19,9 @@ from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.geometry.motion import motion_from_parts
-from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.tasks.correspondence import ask_matches
 from vlm3_ros.tasks.pose import RelativePose, ask_pose
+from vlm3_ros.tasks.reading import Missing
 from vlm3_ros.tasks.two_view import ask_pair
 
 CAMERA = PinholeCamera.from_hfov(160, 120, 60.0)
@@ -229,7 +229,7 @@ def test_a_profile_that_describes_no_asked_model_is_refused(
 
 
 def test_unreadable_answers_are_shown_with_the_reason() -> None:
-    failure = AnswerError("well", "no answer")
+    failure = Missing("no answer", "well")
     pose = RelativePose(np.full((4, 4), np.nan), np.nan, ("0.5", "well", "none"), (failure,))
     assert pose_text(pose).splitlines() == [
         "distance: '0.5'",
@@ -255,7 +255,7 @@ def test_unreadable_answers_are_shown_with_the_reason() -> None:
 )
 def test_the_rotation_angle_is_shown_and_compared(angle_deg: float, line: str) -> None:
     T = motion_from_parts(0.5, (0.6, 0, 0.8), (10, 0, 0))
-    failures = () if np.isfinite(angle_deg) else (AnswerError("large", "no answer"),)
+    failures = () if np.isfinite(angle_deg) else (Missing("no answer", "large"),)
     pose = RelativePose(T, np.nan, ("a", "b", "c", "large"), failures, angle_deg, 10.0)
     assert pose_text(pose).splitlines()[3:5] == ["angle: 'large'", line]
     assert "the camera moved 0.50 m right, forward" in pose_text(pose)

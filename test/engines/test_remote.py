@@ -7,7 +7,6 @@ For a model's answers through a real server see test_served_answers.py.
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
 import logging
@@ -17,13 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from chat_server import Server, completion
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -48,18 +47,10 @@ THOUGHTS = "<think> It is {value} meters away. </think>\n<answer> {value} </answ
 IMAGE = np.random.default_rng(0).integers(0, 256, (256, 288, 3)).astype(np.uint8)
 QUESTIONS = [f"How far is point {i}?" for i in range(12)]
 
-Reply = Callable[[dict[str, Any], "Server"], "tuple[int, object] | None"]
-"""Returns status and content for a chat; None drops the connection."""
-
 
 def number(chat: dict[str, Any]) -> int:
     """Return the index of the question in QUESTIONS."""
     return int(re.search(r"\d+", chat["messages"][0]["content"][-1]["text"]).group())
-
-
-def completion(text: str, reason: str = "stop", **message: str) -> tuple[int, object]:
-    message = {"role": "assistant", "content": text, **message}
-    return 200, {"choices": [{"message": message, "finish_reason": reason}]}
 
 
 def right(chat: dict[str, Any], server: Server) -> tuple[int, object]:
@@ -70,89 +61,10 @@ def expected(i: int) -> str:
     return depth_answer(PROMPTS[DepthWording], 1 + i / 4)
 
 
-@dataclass
-class Server:
-    """An HTTP server on its own port that answers with `reply`."""
-
-    reply: Reply = right
-    port: int = 0
-    model: str = "the-model"
-    chats: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    in_flight: int = 0
-    most_in_flight: int = 0
-    connections: list[socket.socket] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    http: ThreadingHTTPServer | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def start(self) -> None:
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self.respond(200, {"data": [{"id": outer.model}]})
-
-            def do_POST(self) -> None:
-                chat = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.chats.append(chat)
-                    outer.headers.append(dict(self.headers))
-                    outer.in_flight += 1
-                    outer.most_in_flight = max(outer.most_in_flight, outer.in_flight)
-                reply = outer.reply(chat, outer)
-                with outer.lock:
-                    outer.in_flight -= 1
-                if reply is None:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    self.close_connection = True
-                else:
-                    self.respond(*reply)
-
-            def respond(self, status: int, content: object) -> None:
-                body = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def process_request(self, request: Any, client_address: object) -> None:
-                outer.connections.append(request)
-                super().process_request(request, client_address)
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                pass  # clients that give up
-
-        self.http = Quiet(("127.0.0.1", self.port), Handler)
-        self.port = self.http.server_port
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def stop(self) -> None:
-        if self.http:
-            self.http.shutdown()
-            self.http.server_close()
-            self.http = None
-        while self.connections:  # including idle ones
-            with contextlib.suppress(OSError):
-                self.connections.pop().shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(client, "BACKOFF", 0.01)
-    running = Server()
+    running = Server(right)
     running.start()
     yield running
     running.stop()

@@ -285,6 +285,29 @@ def test_frames_that_the_model_cannot_answer_are_wrong(drive: Path, tmp_path: Pa
     assert "report.html" in write_evaluation(evaluation, tmp_path)
 
 
+def test_tasks_that_the_engine_mostly_failed_at_are_left_out(drive: Path, tmp_path: Path) -> None:
+    class Failing(TruthEngine):
+        pairs = 0
+
+        def ask(self, images, questions, answer_template=None):
+            self.pairs += len(images) == 2 and answer_template is None
+            if len(images) == 2 and self.pairs > 2:
+                raise EngineError("http://a/v1 cannot be reached (refused)")
+            return super().ask(images, questions, answer_template)
+
+    with bag_source(drive) as source:
+        engine = Failing(posed_frames(source))
+    evaluation = evaluated(drive, engine)
+    content = result_json(bag_result(evaluation))
+    assert content["depth"]["delta1"] == 1
+    assert content["answers"]["depth"]["faults"] == {}
+    assert list(content["answers"]["pose"]["faults"]) == ["cannot be reached"]
+    left_out = content["left_out"]
+    assert {"pose", "odometry", "trajectory", "correspondence"} <= set(left_out)
+    assert "questions had no answer from the engine" in left_out["trajectory"]
+    assert "report.html" in write_evaluation(evaluation, tmp_path)
+
+
 def test_answers_that_the_odometry_rejected_are_scored(drive: Path) -> None:
     class Shortsighted(TruthEngine):
         def _answer(self, known, question):

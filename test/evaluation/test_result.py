@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from vlm3_ros.evaluation.answer_counts import count_answers
 from vlm3_ros.evaluation.metrics.declared import (
     Metric,
     headline_text,
@@ -33,6 +34,7 @@ from vlm3_ros.evaluation.scores.depth import ScoredView, depth_scores
 from vlm3_ros.evaluation.scores.matches import ScoredMatches, match_scores
 from vlm3_ros.evaluation.scores.objects import ScoredObjects, object_scores
 from vlm3_ros.tasks.objects import Quantity
+from vlm3_ros.tasks.reading import Missing, fault
 
 
 def view(index: int, group: str, factor: float) -> ScoredView:
@@ -112,6 +114,22 @@ def test_terminal_page_and_file_show_the_same(
     for text in (verdict(result), "its text", "it was not learned"):
         assert text in printed.replace("\n", " ")
         assert text in page
+
+
+def test_missing_answers_are_counted_and_lead_the_verdict(result: Result) -> None:
+    missing = [Missing("cut off", "it is"), fault("http://a/v1 cannot be reached (refused)")]
+    result = replace(result, answers={"depth": count_answers(4, missing)})
+    content = result_json(result)
+    assert list(content)[-3:] == ["answers", "left_out", "notes"]
+    assert content["answers"]["depth"]["answered"] == 2
+    assert verdict(result).startswith(
+        "Incomplete: 1 of 4 questions had no answer from the engine: http://a/v1 cannot be"
+    )
+    assert result_tables(result)[-1].rows == (("depth", "4", "2", "1", "1"),)
+    assert list(result.all_notes)[:2] == [
+        "unreadable answers: depth",
+        "questions without an answer: depth",
+    ]
 
 
 def test_the_verdict_names_what_was_not_scored(result: Result) -> None:

@@ -33,3 +33,19 @@ def test_refusals_and_resets_of_the_odometry_are_counted() -> None:
         "skipped": 1,
         "reset": 1,
     }
+
+
+def test_frames_fail_for_the_reason_in_diagnostics() -> None:
+    recording = Recording(
+        depths={},
+        poses={},
+        starts=set(),
+        latency={DEPTH_NODE: {}, POSE_NODE: {}},
+        frames={DEPTH_NODE: {"failed": 3}, POSE_NODE: {"failed": 2}},
+        steps={},
+        errors={DEPTH_NODE: "http://a/v1 cannot be reached"},
+    )
+    assert recorded_answers(recording, played=3).failed == {
+        f"{DEPTH_NODE}: http://a/v1 cannot be reached": 3,
+        f"{POSE_NODE}: see its log": 2,
+    }

@@ -19,9 +19,9 @@ from vlm3_ros.geometry.motion import (
     motion_from_parts,
     perturbed,
 )
-from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.tasks.correspondence import Matches
 from vlm3_ros.tasks.pose import RelativePose
+from vlm3_ros.tasks.reading import Missing
 from vlm3_ros.tasks.verification import (
     ANGLE_LIMIT,
     DEPTH_SCALE_STD,
@@ -129,7 +129,7 @@ def test_a_wrong_backward_motion_is_refused_and_a_near_one_widens_the_covariance
 def test_unreadable_or_uncheckable_motions_are_refused():
     matches, _ = seen(TRUE)
     unreadable = RelativePose(
-        np.full((4, 4), np.nan), math.nan, ("?", "", ""), (AnswerError("?", "no answer"),)
+        np.full((4, 4), np.nan), math.nan, ("?", "", ""), (Missing("no answer", "?"),)
     )
     refused = verify_motion(unreadable, matches, CAMERAS)
     assert refused.status == "refused" and "no answer" in refused.reason

@@ -15,8 +15,11 @@ from vlm3_lab.studies.task_evaluation import (
 )
 from vlm3_lab.studies.tasks import task_evaluations
 from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.errors import NoAnswersError
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, void_tasks
 from vlm3_ros.evaluation.result import Result, joined_names
 from vlm3_ros.evaluation.scores.base import Scores, TaskScores
+from vlm3_ros.evaluation.tolerance import TolerantEngine, wrapped
 from vlm3_ros.tasks.learned import has_learned
 
 
@@ -27,14 +30,16 @@ class SceneEvaluation:
     Attributes:
         names: of the checkpoints that answered, by the name of their task.
         settings: what was asked.
-        parts: of the tasks that the checkpoints learned.
+        parts: of the tasks that have scores.
         left_out: why tasks have no scores.
+        answers: what became of the questions, by the tasks that were asked.
     """
 
     names: Mapping[str, str]
     settings: SceneSettings
     parts: tuple[TaskEvaluation, ...]
     left_out: Mapping[str, str]
+    answers: Mapping[str, AnswerCounts]
 
 
 def evaluate_scenes(
@@ -53,22 +58,36 @@ def evaluate_scenes(
 
     Raises:
         EngineError: if no model learned its task.
+        NoAnswersError: if too few questions were answered.
     """
+    engines = wrapped(engines, TolerantEngine)
     parts: list[TaskEvaluation] = []
     left_out: dict[str, str] = {}
+    silent: NoAnswersError | None = None
     for kind in task_evaluations():
         missing = [task for task in kind.tasks if not has_learned(engines[task.name], task)]
         for name in dict.fromkeys(names[task.name] for task in missing):
             tasks = [task for task in missing if names[task.name] == name]
             reason = f"{name} did not learn {' and '.join(task.title for task in tasks)}"
             left_out |= {task.name: reason for task in tasks}
-        if len(missing) < len(kind.tasks):
+        if len(missing) == len(kind.tasks):
+            continue
+        try:
             part = kind.evaluate(engines, settings, bar)
-            parts.append(part)
-            left_out |= part.left_out()
+        except NoAnswersError as error:
+            silent = error
+            left_out |= {task.name: str(error) for task in kind.tasks if task not in missing}
+            continue
+        parts.append(part)
+        left_out |= part.left_out()
     if not parts:
-        raise EngineError("; ".join(dict.fromkeys(left_out.values())))
-    return SceneEvaluation(names, settings, tuple(parts), left_out)
+        raise silent or EngineError("; ".join(dict.fromkeys(left_out.values())))
+    counts = (item for part in parts for item in part.answers().items())
+    answers = {task: of_task for task, of_task in counts if of_task.asked}
+    check_answered(answers)
+    left_out |= void_tasks(answers)
+    scored = [part for part in parts if any(task.name not in left_out for task in part.tasks)]
+    return SceneEvaluation(names, settings, tuple(scored), left_out, answers)
 
 
 def calibrate_on_scenes(
@@ -109,6 +128,7 @@ def scene_result(evaluation: SceneEvaluation) -> Result:
         source={"kind": "scenes", "name": "procedural scenes", "seed": seed},
         scores={task: score for task, score in scores.items() if task not in evaluation.left_out},
         left_out=evaluation.left_out,
+        answers=evaluation.answers,
     )
 
 

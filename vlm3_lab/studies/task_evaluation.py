@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from vlm3_ros import paths
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts
 from vlm3_ros.evaluation.scores.base import Progress, Scores, TaskScores
 from vlm3_ros.tasks.task import Task
 
@@ -86,6 +87,10 @@ class TaskEvaluation(ABC):
 
         Those of a task that was not learned do not count.
         """
+
+    @abstractmethod
+    def answers(self) -> dict[str, AnswerCounts]:
+        """Return what became of the questions, by task."""
 
     def left_out(self) -> dict[str, str]:
         """Return why scores are missing, by their key in metrics.json."""

@@ -10,7 +10,7 @@ from functools import partial
 
 from vlm3_ros.cli import ask, bag_from_rgbd, demo, evaluate
 from vlm3_ros.cli.laboratory import load_from_lab, missing_lab
-from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.errors import NoAnswersError, Vlm3Error
 
 _COMMANDS = (demo, ask, evaluate, bag_from_rgbd)
 
@@ -42,7 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Return the exit status: 0, 2 on an error the user can mend, 130 on Ctrl-C."""
+    """Run a command.
+
+    Returns:
+        The exit status: 0; 1 if a model answered too few questions; 2 on another error that the
+        user can mend; 130 on Ctrl-C.
+    """
     options = build_parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (Vlm3Error, OSError) as error:
         print(f"vlm3: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, NoAnswersError) else 2
 
 
 def _add_lab_command(

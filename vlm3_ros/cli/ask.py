@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vlm3_ros.cli.arguments import grid_size
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engine
 from vlm3_ros.cli.photos import add_camera_options, read_shot
-from vlm3_ros.errors import CommandError
+from vlm3_ros.errors import CommandError, NoAnswersError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.wordings.objects import RELATIONS
 
@@ -134,6 +134,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ask_depth(options: argparse.Namespace) -> int:
+    from vlm3_ros.evaluation.answer_counts import count_answers
+    from vlm3_ros.evaluation.tolerance import TolerantEngine
     from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
     if options.second is not None:
@@ -145,12 +147,15 @@ def _ask_depth(options: argparse.Namespace) -> int:
     else:
         pixels = shot.rectified_pixels(options.pixel)
     with loaded_engine(options, "depth") as engine:
-        answers = ask_depth(engine, image, camera, pixels, options.focal)
-    if options.grid:
-        print(_summary(answers))
-    else:
+        answers = ask_depth(TolerantEngine(engine), image, camera, pixels, options.focal)
+    counts = count_answers(len(pixels), answers.missing)
+    if not options.grid:
         for (u, v), line in zip(options.pixel, answer_lines(answers, camera), strict=True):
             print(f"pixel ({u:g}, {v:g}): {line}")
+    if not counts.answered:
+        raise NoAnswersError(counts.complaint())
+    if options.grid:
+        print(_summary(answers))
     if options.out:
         _write(options.out, options.photo.name, image, camera, answers)
     return 0
@@ -173,12 +178,9 @@ def answer_lines(answers: DepthAnswers, camera: PinholeCamera) -> list[str]:
 
 def _summary(answers: DepthAnswers) -> str:
     known = answers.depth[np.isfinite(answers.depth)]
-    asked = len(answers.depth)
-    if not known.size:
-        return f"{asked} pixels, none answered; first answer: {answers.texts[0]!r}"
     near, middle, far = np.percentile(known, [0, 50, 100])
     return (
-        f"{asked} pixels, {answers.failures} unanswered: "
+        f"{len(answers.depth)} pixels, {answers.failures} unanswered: "
         f"nearest {near:.2f} m, median {middle:.2f} m, farthest {far:.2f} m"
     )
 

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from vlm3_ros.cli.model_options import loaded_engine
 from vlm3_ros.cli.photos import Shot, read_shot
-from vlm3_ros.errors import CommandError
+from vlm3_ros.errors import CommandError, NoAnswersError
+from vlm3_ros.evaluation.answer_counts import count_answers
 from vlm3_ros.evaluation.metrics.objects import Asked
 from vlm3_ros.evaluation.pictures.object import (
     ObjectFrame,
@@ -24,6 +25,7 @@ from vlm3_ros.evaluation.pictures.object import (
     question_words,
     value_words,
 )
+from vlm3_ros.evaluation.tolerance import TolerantEngine
 from vlm3_ros.language.wordings.objects import DISTANCES, RELATIONS, SIZES
 from vlm3_ros.tasks.objects import (
     Box,
@@ -51,8 +53,11 @@ def ask_about_objects(options: argparse.Namespace) -> int:
     boxes = [rectified_box(shot, box) for box in options.box]
     questions = questions_about(boxes, options.relation or RELATIONS[::2])
     with loaded_engine(options, "objects") as engine:
-        answers = ask_objects(engine, shot.image, shot.camera, questions)
+        answers = ask_objects(TolerantEngine(engine), shot.image, shot.camera, questions)
     Console(highlight=False).print(answer_table(answers, options.photo.name))
+    counts = count_answers(len(questions), answers.missing)
+    if not counts.answered:
+        raise NoAnswersError(counts.complaint())
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         asked = zip(answers.questions, answers.values, strict=True)

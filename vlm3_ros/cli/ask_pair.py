@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vlm3_ros.cli.model_options import loaded_engines
 from vlm3_ros.cli.photos import Shot, read_shot
 from vlm3_ros.engines.base import AnswerUncertainty, Engine
-from vlm3_ros.errors import CommandError
+from vlm3_ros.errors import CommandError, NoAnswersError
 from vlm3_ros.paths import Task
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 def ask_about_pair(options: argparse.Namespace) -> int:
     """Ask for the pose, matches, or both; return the exit status."""
+    from vlm3_ros.evaluation.scores.pairs import match_counts, pose_counts
+    from vlm3_ros.evaluation.tolerance import TolerantEngine, wrapped
+
     if options.second is None:
         raise CommandError("--pose and --match need a second photo")
     if options.focal is not None:
@@ -37,13 +40,16 @@ def ask_about_pair(options: argparse.Namespace) -> int:
     asked: dict[Task, bool] = {"pose": options.pose, "correspondence": bool(options.match)}
     tasks = [task for task, is_asked in asked.items() if is_asked]
     with loaded_engines(options, *tasks) as engines:
-        pose, matches = _answers(engines, shots, pixels)
+        pose, matches = _answers(wrapped(engines, TolerantEngine), shots, pixels)
     if pose is not None:
         print(pose_text(pose, engines["pose"].profile.uncertainty))
     if matches is not None:
         matched = shots[1].photo_pixels(matches.pixels2)
         for line in match_lines(options.match, matched, matches.texts):
             print(line)
+    has_match = matches is not None and matches.failures < len(matches.texts)
+    if not has_match and not (pose is not None and pose.has_motion):
+        raise NoAnswersError((pose_counts(pose) + match_counts(matches)).complaint())
     if options.out is not None:
         _draw(options, shots, pose, matches)
     return 0

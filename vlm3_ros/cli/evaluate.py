@@ -13,7 +13,12 @@ from vlm3_ros.cli.evaluate_jsonl import add_jsonl_options, evaluate_on_jsonl
 from vlm3_ros.cli.laboratory import load_from_lab, missing_lab
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
+from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.errors import CommandError
+
+_LIMITS = {"request_timeout": 600.0, "frame_timeout": 3600.0}
+"""Seconds to wait for a server: a slow answer is not a wrong one. Those of a robot are shorter;
+--online keeps them, since it measures a robot."""
 
 _SCENES, _BAGS, _JSONL = "procedural scenes (--synthetic)", "bags", "data sets (.jsonl)"
 
@@ -56,7 +61,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         _JSONL: add_jsonl_options(parser),
     }
     add_focal_option(parser)
-    add_model_options(parser)
+    add_model_options(
+        parser,
+        own_defaults={
+            name: f"{seconds:g}; {getattr(ModelSettings, name):g} with --online"
+            for name, seconds in _LIMITS.items()
+        },
+    )
     parser.set_defaults(run=run, options_of=options_of)
 
 
@@ -77,6 +88,10 @@ def run(options: argparse.Namespace) -> int:
     if evaluated == _JSONL and options.rerun is not None:
         raise CommandError(f"--rerun is for {_SCENES} and {_BAGS}, not for {_JSONL}")
     check_rerun(options)
+    for name, seconds in _LIMITS.items():
+        if getattr(options, name) is None:
+            of_robots = getattr(ModelSettings, name)
+            setattr(options, name, of_robots if options.online else seconds)
     return evaluate(options)
 
 

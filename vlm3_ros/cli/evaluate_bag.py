@@ -11,7 +11,7 @@ from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.model_options import loaded_engines, model_label
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.settings import model_setting
-from vlm3_ros.errors import CommandError
+from vlm3_ros.errors import CommandError, NoAnswersError
 from vlm3_ros.paths import Task
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def write_rerun(evaluation: BagEvaluation, options: argparse.Namespace) -> None:
 
 def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.evaluation.answer_counts import check_answered
     from vlm3_ros.evaluation.bag.answers import ask_about_frames, at_rate
     from vlm3_ros.evaluation.bag.evaluate import evaluate_answers
     from vlm3_ros.evaluation.bag.frames import counted
@@ -113,9 +114,11 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
             source.T_base_camera,
             view_focal=options.focal,
         )
+    check_answered(answers.counts)
     if not answers.answered:
         reasons = [*answers.failed, *source.frames.failed, *source.frames.damage]
-        raise CommandError(
+        # Without any frame that was asked about, it is the bag that is wrong.
+        raise (NoAnswersError if answers.failed else CommandError)(
             f"{source.path}: no frame could be answered: {'; '.join(reasons) or 'it has no frames'}"
         )
     with progress_bar("images compared") as progress:

@@ -28,20 +28,35 @@ from vlm3_ros.paths import Task, default_model
 
 
 def add_model_options(
-    parser: argparse.ArgumentParser, table: type[EngineSettings] = ModelSettings
+    parser: argparse.ArgumentParser,
+    table: type[EngineSettings] = ModelSettings,
+    own_defaults: Mapping[str, str] | None = None,
 ) -> None:
-    """Add an option for each setting of a table; `EngineSettings` is that of a single model."""
+    """Add an option for each setting of a table.
+
+    Args:
+        parser: of the command.
+        table: `EngineSettings` is that of a single model.
+        own_defaults: settings that the command chooses if the option is missing (None), with the
+            words of the help for what it chooses.
+    """
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in fields(table):
         spec: ParameterSpec = setting.metadata["spec"]
         if spec.group not in groups:
             groups[spec.group] = parser.add_argument_group(spec.group)
-        _add_option(groups[spec.group], setting.name, setting.default, spec)
+        default = (own_defaults or {}).get(setting.name)
+        _add_option(groups[spec.group], setting.name, setting.default, spec, default)
 
 
 def _add_option(
-    group: argparse._ArgumentGroup, name: str, default: Any, spec: ParameterSpec
+    group: argparse._ArgumentGroup,
+    name: str,
+    default: Any,
+    spec: ParameterSpec,
+    own_default: str | None,
 ) -> None:
+    """Add an option; its default is None if `own_default` says what the command chooses."""
     flag = f"--{name.replace('_', '-')}"
     if isinstance(default, bool):
         group.add_argument(
@@ -57,11 +72,11 @@ def _add_option(
     group.add_argument(
         flag,
         type=kind,
-        default=default,
+        default=default if own_default is None else None,
         choices=spec.choices or None,
         metavar=spec.metavar or None,
         help=spec.description.replace("%", "%%")
-        + (" (default: %(default)s)" if default != "" else ""),
+        + (f" (default: {own_default or '%(default)s'})" if default != "" else ""),
     )
 
 

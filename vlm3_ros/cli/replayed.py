@@ -7,14 +7,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vlm3_ros.cli.evaluate_bag import TASKS
 from vlm3_ros.cli.model_options import model_label
 from vlm3_ros.engines.settings import given_settings
-from vlm3_ros.errors import CommandError
+from vlm3_ros.errors import CommandError, NoAnswersError
 
 if TYPE_CHECKING:
     from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, BagSource
 
+
+_WITH_MOTION = ("accepted", "fused", "standstill")
 
 _CLICKED = ((0.2, 0.55), (0.5, 0.8), (0.8, 0.55))
 """(x, y) as shares of the image's width and height."""
@@ -37,7 +41,8 @@ def evaluate_replay(
         unified_focal: parameter of depth_node.
 
     Raises:
-        CommandError: if ROS is missing, or the nodes answered nothing.
+        CommandError: if ROS is missing.
+        NoAnswersError: if the nodes answered nothing.
         ReplayError: if a node failed.
     """
     from vlm3_ros.cli.progress import progress_bar
@@ -71,8 +76,13 @@ def evaluate_replay(
         recording = run_replay(settings, lambda played: progress(played, source.images))
         progress(source.images, source.images)
     answers = recorded_answers(recording, source.images)
-    if not answers.answered:
-        raise CommandError(f"the nodes answered none of {source.images} images (see {out})")
+    has_depth = any(np.isfinite(depth).any() for depth in answers.depths.values())
+    # The first image has a pose without any answer.
+    if not has_depth and not any(answers.steps[status] for status in _WITH_MOTION):
+        reasons = "; ".join(answers.failed) or "no answer could be read"
+        raise NoAnswersError(
+            f"none of {source.images} images got a depth or a motion: {reasons} (logs in {out})"
+        )
     with progress_bar("images compared") as progress:
         return evaluate_answers(source, model_label(options, *TASKS), "online", answers, progress)
 

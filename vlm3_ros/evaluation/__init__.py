@@ -4,6 +4,8 @@
 bag, depthlm       sources: recordings, data sets in DepthLM's format; vlm3_lab adds scenes
 scores             by task: samples with truth are asked, answers are scored, next to baselines
 metrics            arrays in, numbers out; a metric declares how it is shown
+answer_counts      how many questions were answered, and why the others were not
+tolerance          engines that may fail for a while
 result, output     one metrics.json, the same tables on the terminal and on the page
 tables, html, scene, pictures, ply, rerun_log   how results are shown
 """

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.evaluation.answer_counts import check_answered, total
 from vlm3_ros.evaluation.result import Result
 from vlm3_ros.evaluation.scores.base import Progress, TaskScores, no_progress, score_samples
 from vlm3_ros.evaluation.scores.depth import (
@@ -40,6 +41,7 @@ from vlm3_ros.evaluation.scores.depth import (
     depth_scores,
     score_depth,
 )
+from vlm3_ros.evaluation.tolerance import TolerantEngine
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 
 
@@ -113,8 +115,9 @@ def evaluate_dataset(
     Raises:
         DatasetError: naming the line whose image cannot be read, does not hold its pixels, or
             does not fit its calibration.
-        EngineError: if the engine cannot answer at all.
+        NoAnswersError: if too few questions were answered, see `AnswerCounts.is_void`.
     """
+    engine = TolerantEngine(engine)
 
     def score(numbered: tuple[int, LabelledImage]) -> ScoredView:
         index, labelled = numbered
@@ -123,7 +126,9 @@ def evaluate_dataset(
         except GeometryError as error:
             raise DatasetError(f"{labelled.source}: {error}") from error
 
-    return depth_scores(score_samples(enumerate(dataset), len(dataset), score, progress))
+    views = score_samples(enumerate(dataset), len(dataset), score, progress)
+    check_answered({"depth": total(view.answers for view in views)})
+    return depth_scores(views)
 
 
 def dataset_result(name: str, data: str, scores: DepthScores) -> Result:
@@ -139,6 +144,7 @@ def dataset_result(name: str, data: str, scores: DepthScores) -> Result:
         title=f"{name} on {data} by DepthLM's protocol",
         source={"kind": "jsonl", "name": data, "protocol": "DepthLM"},
         scores={"depth": TaskScores(scores)},
+        answers={"depth": scores.answers},
     )
 
 

@@ -7,6 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vlm3_ros.evaluation.answer_counts import (
+    AnswerCounts,
+    answer_notes,
+    answers_table,
+    fault_sentence,
+)
 from vlm3_ros.evaluation.scores.base import Scores, TaskScores
 from vlm3_ros.evaluation.tables import TextTable
 
@@ -25,6 +31,7 @@ class Result:
         scores: by task, in the order in which they are shown.
         left_out: why tasks have no scores, by task.
         notes: what else a reader must know, by title.
+        answers: what became of the questions, by task.
     """
 
     models: Mapping[str, str]
@@ -33,15 +40,16 @@ class Result:
     scores: Mapping[str, TaskScores[Scores]]
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[str, AnswerCounts] = field(default_factory=dict)
 
     @property
     def all_notes(self) -> dict[str, str]:
-        """Notes, first those on tasks without scores."""
+        """Notes, first those on missing answers and on tasks without scores."""
         reasons: dict[str, list[str]] = {}
         for task, reason in self.left_out.items():
             reasons.setdefault(reason, []).append(task)
         left_out = {f"{LEFT_OUT}{', '.join(tasks)}": reason for reason, tasks in reasons.items()}
-        return {**left_out, **self.notes}
+        return {**answer_notes(self.answers), **left_out, **self.notes}
 
 
 def joined_names(names: Iterable[str]) -> str:
@@ -61,11 +69,13 @@ def result_json(result: Result) -> dict[str, Any]:
     for task, scores in result.scores.items():
         for group, of_group in scores.groups.items():
             groups.setdefault(group, {})[task] = of_group
+    answers = {task: counts.to_json() for task, counts in result.answers.items()}
     return {
         **result.models,
         "source": result.source,
         **_scores_json(overall),
         **({"groups": {name: _scores_json(of_group) for name, of_group in groups.items()}}),
+        **({"answers": answers} if answers else {}),
         "left_out": result.left_out,
         "notes": result.all_notes,
     }
@@ -73,12 +83,14 @@ def result_json(result: Result) -> dict[str, Any]:
 
 def result_tables(result: Result) -> list[TextTable]:
     """Return the tables of all tasks."""
-    return [table for scores in result.scores.values() for table in scores.tables()]
+    tables = [table for scores in result.scores.values() for table in scores.tables()]
+    return [*tables, answers_table(result.answers)] if result.answers else tables
 
 
 def verdict(result: Result) -> str:
     """Return the scores that matter most in a few short sentences."""
-    sentences = [scores.overall.verdict() for scores in result.scores.values()]
+    sentences = [fault_sentence(result.answers)]
+    sentences += [scores.overall.verdict() for scores in result.scores.values()]
     if result.left_out:
         sentences.append(f"Not scored: {', '.join(result.left_out)}.")
     return " ".join(filter(None, sentences))

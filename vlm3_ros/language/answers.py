@@ -57,10 +57,14 @@ class AnswerError(Vlm3Error, ValueError):
     """
 
     def __init__(self, text: str, reason: Reason) -> None:
-        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
-        super().__init__(f"{reason} in the model's text {shown!r}")
+        super().__init__(f"{reason} in the model's text {shortened(text)!r}")
         self.text = text
         self.reason: Reason = reason
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a model's text, for messages."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def final_text(text: str) -> str:

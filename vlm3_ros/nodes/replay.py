@@ -104,6 +104,7 @@ class Recording:
         steps: pose_node's own counts of images by odometry status.
         unable: why a node has no model, by node.
         clicks: the clicked pixels with their answers.
+        errors: why the newest failed frame of a node failed, by node.
     """
 
     depths: dict[int, NDArray[np.float32]]
@@ -114,6 +115,7 @@ class Recording:
     steps: dict[str, int]
     unable: dict[str, str] = field(default_factory=dict)
     clicks: list[Click] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 def run_replay(
@@ -179,7 +181,11 @@ def recorded_answers(recording: Recording, played: int) -> BagAnswers:
         frames=played,
         answered=sorted({*recording.depths, *recording.poses}),
         failed=Counter(
-            {f"{n}: see its log": c for n in working if (c := counts[n].get("failed", 0))}
+            {
+                f"{n}: {recording.errors.get(n, 'see its log')}": c
+                for n in working
+                if (c := counts[n].get("failed", 0))
+            }
         ),
         dropped={tasks[n]: _dropped(played, answered[n], counts[n]) for n in working},
         depths={stamp: depth.ravel() for stamp, depth in recording.depths.items()},
@@ -292,6 +298,7 @@ class _Recorder(Node):
                 {node: self._frame_counts(node) for node in _OUTPUTS},
                 self._counts(POSE_NODE, "odometry", "images "),
                 self._unable(),
+                errors=self._errors(),
             )
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -345,6 +352,16 @@ class _Recorder(Node):
             node: status.message
             for node, status in statuses.items()
             if status and status.level == DiagnosticStatus.ERROR
+        }
+
+    def _errors(self) -> dict[str, str]:
+        """Why the newest failed frame of each node failed."""
+        statuses = {node: self._status(node, "frames") for node in _OUTPUTS}
+        return {
+            node: pair.value
+            for node, status in statuses.items()
+            for pair in (status.values if status else ())
+            if pair.key == "last error" and pair.value
         }
 
     def _frame_counts(self, node: str) -> dict[str, int]:

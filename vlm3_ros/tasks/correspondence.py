@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,7 @@ from vlm3_ros.language.wordings.correspondence import (
     correspondence_question,
     parse_point,
 )
+from vlm3_ros.tasks.reading import Missing, answer_text, faulty, read_answer
 from vlm3_ros.tasks.task import CameraPair, ImagePair, ModelViews, Prompt, Task, ask
 
 
@@ -27,17 +29,34 @@ class Matches:
 
     `pixels1`: (u, v) of the first source image, shape (n, 2). `pixels2`: of the second one, shape
     (n, 2), NaN if the answer could not be read or lies outside of the image. `texts`: the raw
-    answers.
+    answers; the reason in brackets if the model gave no answer. `missing`: why a pixel has no
+    match, one per pixel, None if it has one.
     """
 
     pixels1: NDArray[np.float64]
     pixels2: NDArray[np.float64]
     texts: tuple[str, ...]
+    missing: tuple[Missing | None, ...] = ()
 
     @property
     def failures(self) -> int:
         """Number of pixels without an answer."""
         return int(np.isnan(self.pixels2).any(axis=1).sum())
+
+    @property
+    def faulty(self) -> NDArray[np.bool_]:
+        """Mask of the pixels about which the engine had no answer, shape (n,)."""
+        return faulty(self.missing)
+
+    def without_faulty(self) -> Matches:
+        """Return the matches without those about which the engine had no answer."""
+        kept = np.flatnonzero(~self.faulty)
+        return Matches(
+            self.pixels1[kept],
+            self.pixels2[kept],
+            tuple(self.texts[i] for i in kept),
+            tuple(self.missing[i] for i in kept),
+        )
 
 
 class CorrespondenceTask(Task[CorrespondenceWording, ArrayLike, ArrayLike, Matches]):
@@ -66,19 +85,18 @@ class CorrespondenceTask(Task[CorrespondenceWording, ArrayLike, ArrayLike, Match
         asked: ArrayLike,
         answers: Sequence[Answer],
     ) -> Matches:
-        source = views.cameras[1].source
         pixels1 = _pixels(asked)
         pixels2 = np.full(pixels1.shape, np.nan)
-        for i, answer in enumerate(answers):
-            try:
-                xy = parse_point(answer.text, wording, views.text_range, answer.is_cut)
-            except AnswerError:
-                continue
-            pixel = views.source_pixels(xy, image=1)
-            # The padding of a view belongs to no image.
-            if (pixel < (source.width - 0.5, source.height - 0.5)).all():
+        matched = [read_answer(answer, partial(_match, wording, views)) for answer in answers]
+        for i, pixel in enumerate(matched):
+            if not isinstance(pixel, Missing):
                 pixels2[i] = pixel
-        return Matches(pixels1, pixels2, tuple(answer.text for answer in answers))
+        return Matches(
+            pixels1,
+            pixels2,
+            tuple(map(answer_text, answers)),
+            tuple(pixel if isinstance(pixel, Missing) else None for pixel in matched),
+        )
 
     @override
     def true_answers(
@@ -107,6 +125,18 @@ def ask_matches(
         EngineError: if the model did not learn correspondence, or cannot answer.
     """
     return ask(engine, images, cameras, CORRESPONDENCE, pixels)
+
+
+def _match(
+    wording: CorrespondenceWording, views: ModelViews, answer: Answer
+) -> NDArray[np.float64]:
+    xy = parse_point(answer.text, wording, views.text_range, answer.is_cut)
+    pixel = views.source_pixels(xy, image=1)
+    source = views.cameras[1].source
+    # The padding of a view belongs to no image.
+    if not (pixel < (source.width - 0.5, source.height - 0.5)).all():
+        raise AnswerError(answer.text, "out of range")
+    return pixel
 
 
 def _pixels(pixels: ArrayLike) -> NDArray[np.float64]:

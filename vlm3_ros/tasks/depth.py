@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +14,8 @@ from typing_extensions import override
 
 from vlm3_ros.engines.base import Answer, Engine
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question, parse_depth
+from vlm3_ros.tasks.reading import Missing, answer_text, faulty, read_answer
 from vlm3_ros.tasks.task import ModelViews, Prompt, Task, ask
 
 
@@ -25,18 +26,25 @@ class DepthAnswers:
     `pixels`: (u, v) of the source image, shape (n, 2). `depth`: metres along Z, shape (n,),
     float32, NaN if the answer could not be read. `std`: its standard deviation in metres,
     shape (n,), float32, NaN if the engine does not know it. `texts`: the raw answers; the reason
-    in brackets if the model gave no answer.
+    in brackets if the model gave no answer. `missing`: why a pixel has no depth, one per pixel,
+    None if it has one.
     """
 
     pixels: NDArray[np.float64]
     depth: NDArray[np.float32]
     std: NDArray[np.float32]
     texts: tuple[str, ...]
+    missing: tuple[Missing | None, ...] = ()
 
     @property
     def failures(self) -> int:
         """Number of answers that could not be read."""
         return int(np.isnan(self.depth).sum())
+
+    @property
+    def faulty(self) -> NDArray[np.bool_]:
+        """Mask of the pixels about which the engine had no answer, shape (n,)."""
+        return faulty(self.missing)
 
 
 @dataclass(frozen=True)
@@ -103,22 +111,19 @@ class DepthTask(Task[DepthWording, ArrayLike, ArrayLike, DepthAnswers]):
         pixels, (unified,) = _pixels(asked), views.cameras
         depth = np.full(len(pixels), np.nan)
         std = np.full(len(pixels), np.nan)
-        for i, answer in enumerate(answers):
-            # The engine's estimate errs less than the greedy text, see `Answer.value`.
-            if answer.value is not None and answer.value > 0:
-                depth[i] = answer.value
-            else:
-                try:
-                    depth[i] = parse_depth(answer.text, wording)
-                except AnswerError:
-                    continue
+        values = [read_answer(answer, partial(_metres, wording)) for answer in answers]
+        for i, (answer, value) in enumerate(zip(answers, values, strict=True)):
+            if isinstance(value, Missing):
+                continue
+            depth[i] = value
             if answer.std is not None:
                 std[i] = answer.std
         return DepthAnswers(
             pixels,
             unified.metric_depth(depth).astype(np.float32),
             unified.metric_depth(std).astype(np.float32),
-            tuple(f"[{a.fault}]" if a.fault else a.text for a in answers),
+            tuple(map(answer_text, answers)),
+            tuple(value if isinstance(value, Missing) else None for value in values),
         )
 
     @override
@@ -155,6 +160,13 @@ def ask_depth(
         EngineError: if the model did not learn metric depth, or cannot answer.
     """
     return ask(engine, [image], [camera], DEPTH, pixels, view_focal)
+
+
+def _metres(wording: DepthWording, answer: Answer) -> float:
+    # The engine's estimate errs less than the greedy text, see `Answer.value`.
+    if answer.value is not None and answer.value > 0:
+        return answer.value
+    return parse_depth(answer.text, wording)
 
 
 def _pixels(pixels: ArrayLike) -> NDArray[np.float64]:

@@ -93,6 +93,14 @@ class FrameDepth:
         return [self.answers.texts[i] for i in np.flatnonzero(np.isnan(self.answers.depth))]
 
     @property
+    def faulty(self) -> NDArray[np.bool_]:
+        """Mask of the pixels about which the engine had no answer, shape (n,)."""
+        u, v = nearest_pixels(self.pixels)
+        mask = self.frame.visible[v, u]
+        mask[mask] = self.answers.faulty
+        return mask
+
+    @property
     def grid(self) -> NDArray[np.float32]:
         """The depth image of `camera.resized(columns, rows)`, shape (rows, columns), metres.
 

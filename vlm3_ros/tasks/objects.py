@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from typing_extensions import override
 from vlm3_ros.engines.base import Answer, Engine
 from vlm3_ros.geometry.camera import PinholeCamera, UnifiedCamera
 from vlm3_ros.geometry.text_coordinates import text_box
-from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.language.wordings.objects import (
     DISTANCES,
     QUANTITIES,
@@ -29,6 +29,7 @@ from vlm3_ros.language.wordings.objects import (
     phrasings,
     relation_answer,
 )
+from vlm3_ros.tasks.reading import Missing, answer_text, read_answer
 from vlm3_ros.tasks.task import ModelViews, Prompt, Task, ask
 
 Box = tuple[float, float, float, float]
@@ -95,13 +96,15 @@ class ObjectAnswers:
 
     `values`: see `Value`. `std`: standard deviation of lengths in metres, shape (n,); NaN if the
     engine does not know it, and for other values. `texts`: the raw answers; the reason in brackets
-    if the model gave no answer.
+    if the model gave no answer. `missing`: why a question has no value, one per question, None if
+    it has one.
     """
 
     questions: tuple[Question, ...]
     values: tuple[Value, ...]
     std: NDArray[np.float64]
     texts: tuple[str, ...]
+    missing: tuple[Missing | None, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -139,20 +142,25 @@ class ObjectsTask(Task[ObjectsWording, Sequence[Question], Sequence[Value], Obje
         asked: Sequence[Question],
         answers: Sequence[Answer],
     ) -> ObjectAnswers:
-        values, stds = [], []
+        values: list[Value] = []
+        stds: list[float] = []
+        missing: list[Missing | None] = []
         for question, answer in zip(asked, answers, strict=True):
             std = np.nan
             scale = 1.0
             if isinstance(question, Quantity):
                 scale = length_scale(question.quantity, views.cameras[0])
                 std = np.nan if answer.std is None else answer.std * scale
-            values.append(_value(question, answer, scale, wording.any_form))
+            value = read_answer(answer, partial(_value, question, scale, wording.any_form))
+            values.append(np.nan if isinstance(value, Missing) else value)
+            missing.append(value if isinstance(value, Missing) else None)
             stds.append(std)
         return ObjectAnswers(
             tuple(asked),
             tuple(values),
             np.array(stds, dtype=float),
-            tuple(f"[{a.fault}]" if a.fault else a.text for a in answers),
+            tuple(map(answer_text, answers)),
+            tuple(missing),
         )
 
     @override
@@ -236,19 +244,16 @@ def question_boxes(question: Question, views: ModelViews) -> list[NDArray[np.int
     return [text_box(box, views.cameras[0], views.text_range, views.text_rounding) for box in boxes]
 
 
-def _value(question: Question, answer: Answer, scale: float, any_form: bool) -> Value:
+def _value(question: Question, scale: float, any_form: bool, answer: Answer) -> Value:
     """Read a value; `scale`: metres per metre that the model sees."""
-    try:
-        if isinstance(question, Relation):
-            return parse_relation(answer.text, any_form)
-        if isinstance(question, Direction):
-            return parse_hour(answer.text)
-        # The engine's estimate errs less than the greedy text, see `Answer.value`.
-        if answer.value is not None:
-            return answer.value * scale
-        return parse_length(answer.text, any_form) * scale
-    except AnswerError:
-        return float("nan")
+    if isinstance(question, Relation):
+        return parse_relation(answer.text, any_form)
+    if isinstance(question, Direction):
+        return parse_hour(answer.text)
+    # The engine's estimate errs less than the greedy text, see `Answer.value`.
+    if answer.value is not None:
+        return answer.value * scale
+    return parse_length(answer.text, any_form) * scale
 
 
 def _true_answer(

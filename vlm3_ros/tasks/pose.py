@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from vlm3_ros.geometry.motion import (
     rotation_angle,
     seen_motion,
 )
-from vlm3_ros.language.answers import AnswerError
 from vlm3_ros.language.wordings.pose import (
     POSE_PARTS,
     PoseWording,
@@ -32,6 +32,7 @@ from vlm3_ros.language.wordings.pose import (
     pose_answers,
     pose_questions,
 )
+from vlm3_ros.tasks.reading import Missing, answer_text, read_answer
 from vlm3_ros.tasks.task import CameraPair, ImagePair, ModelViews, Prompt, Task, ask
 
 
@@ -42,7 +43,8 @@ class RelativePose:
     `T_cam1_cam2`: shape (4, 4), metres, takes points of the second optical frame to the first;
     NaN unless distance, direction and rotation could be read. `distance_std`: standard deviation
     of the distance in metres, NaN if the engine does not know it. `texts`: the raw answers, in the
-    order of `POSE_PARTS`. `failures`: the errors of the answers that could not be read.
+    order of `POSE_PARTS`; the reason in brackets if the model gave no answer. `failures`: why parts
+    have no value.
 
     `angle_deg`: the answered angle of the rotation; NaN if it was not asked or could not be read,
     which leaves the motion unchecked but usable. `rotation_deg`: the angle of the answered yaw,
@@ -53,7 +55,7 @@ class RelativePose:
     T_cam1_cam2: Transform
     distance_std: float
     texts: tuple[str, ...]
-    failures: tuple[AnswerError, ...]
+    failures: tuple[Missing, ...]
     angle_deg: float = math.nan
     rotation_deg: float = math.nan
 
@@ -61,6 +63,11 @@ class RelativePose:
     def has_motion(self) -> bool:
         """Whether all parts of the motion could be read."""
         return bool(np.isfinite(self.T_cam1_cam2).all())
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the engine had no answer to some of the questions."""
+        return any(failure.is_fault for failure in self.failures)
 
     @property
     def texts_by_part(self) -> dict[str, str]:
@@ -87,14 +94,15 @@ class PoseTask(Task[PoseWording, None, Transform, RelativePose]):
         values: dict[str, NDArray[np.float64]] = {}
         failures = []
         for part, answer in zip(wording.parts, answers, strict=True):
-            try:
-                values[part] = np.asarray(_parse(part, answer, wording))
-            except AnswerError as error:
-                failures.append(error)
+            value = read_answer(answer, partial(_parse, part, wording))
+            if isinstance(value, Missing):
+                failures.append(value)
+            else:
+                values[part] = np.asarray(value)
         pose = RelativePose(
             np.full((4, 4), np.nan),
             distance_std,
-            tuple(answer.text for answer in answers),
+            tuple(map(answer_text, answers)),
             tuple(failures),
             float(values.get("angle", np.nan)),
             _rotation_angle_deg(values["rotation"]) if "rotation" in values else np.nan,
@@ -123,7 +131,7 @@ class PoseTask(Task[PoseWording, None, Transform, RelativePose]):
 POSE = PoseTask()
 
 
-def _parse(part: str, answer: Answer, wording: PoseWording) -> float | NDArray[np.float64]:
+def _parse(part: str, wording: PoseWording, answer: Answer) -> float | NDArray[np.float64]:
     """Read the answer to one of `POSE_PARTS`."""
     if part == "distance":
         return parse_distance(answer.text, wording)

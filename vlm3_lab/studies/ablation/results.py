@@ -263,16 +263,13 @@ def write_score(score: ArmScore, path: Path | str) -> None:
 def read_score(path: Path | str) -> ArmScore:
     """Read a score that `write_score` wrote."""
     content = json.loads(Path(path).read_text(encoding="utf-8"))
-    views = tuple(
-        ScoredView(
-            view["index"],
-            view["kind"],
-            # null: not answered
-            *(np.array(view[name], float) for name in ("predicted", "std", "truth", "rows")),
-        )
-        for view in content.pop("views")
-    )
-    return ArmScore(views=views, **content)
+    views = []
+    for view in content.pop("views"):
+        # null: not answered
+        arrays = (np.array(view[name], float) for name in ("predicted", "std", "truth", "rows"))
+        predicted, std, truth, rows = arrays
+        views.append(ScoredView(view["index"], view["kind"], predicted, std, truth, rows))
+    return ArmScore(views=tuple(views), **content)
 
 
 def _row(

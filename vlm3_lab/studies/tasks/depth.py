@@ -19,6 +19,7 @@ from vlm3_lab.studies.task_evaluation import (
     TaskEvaluation,
 )
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, total
 from vlm3_ros.evaluation.metrics.calibration import (
     ScaleCheck,
     calibration_json,
@@ -87,6 +88,10 @@ class Evaluation(TaskEvaluation):
         if self.uncertainty:
             scores["calibration"] = TaskScores(self.uncertainty)
         return scores
+
+    @override
+    def answers(self) -> dict[str, AnswerCounts]:
+        return {DEPTH.name: self.depth.overall.answers}
 
     @override
     def pictures(self, model: str) -> list[Picture]:
@@ -182,14 +187,20 @@ def evaluate_depth(
 
     Raises:
         EngineError: if the engine cannot answer at all.
+        NoAnswersError: if it is tolerant and has answered nothing.
         ValueError: if there is nothing to score.
     """
     samples = (depth_sample(seed, index, pixels_per_view)[1] for index in range(count))
     views = score_samples(
         samples, count, lambda sample: score_depth(engine, sample, view_focal), progress
     )
+    answers = total(view.answers for view in views)
     # A view of nothing but sky has no pixel to ask about.
-    return score_by_group([view for view in views if view.truth.size], depth_scores)
+    scored = [view for view in views if view.truth.size]
+    if not scored:
+        check_answered({DEPTH.name: answers})
+    scores = score_by_group(scored, depth_scores)
+    return replace(scores, overall=replace(scores.overall, answers=answers))
 
 
 def depth_pictures(

@@ -18,6 +18,7 @@ from vlm3_lab.studies.task_evaluation import (
     TaskEvaluation,
 )
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, total
 from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
 from vlm3_ros.evaluation.scores.base import (
     Progress,
@@ -65,6 +66,10 @@ class Evaluation(TaskEvaluation):
     @override
     def scores(self) -> dict[str, TaskScores[Scores]]:
         return {OBJECTS.name: self.objects}
+
+    @override
+    def answers(self) -> dict[str, AnswerCounts]:
+        return {OBJECTS.name: self.objects.overall.answers}
 
     @override
     def pictures(self, model: str) -> list[Picture]:
@@ -122,9 +127,12 @@ def evaluate_objects(
 
     Raises:
         EngineError: if the engine did not learn about objects, or cannot answer at all.
+        NoAnswersError: if it is tolerant and has answered nothing.
     """
     samples = (object_sample(seed, index, questions) for index in range(count))
     views = score_samples(samples, count, lambda sample: score_objects(engine, sample), progress)
+    if not any(view.asked for view in views):
+        check_answered({OBJECTS.name: total(view.answers for view in views)})
     return score_by_group(views, object_scores)
 
 

@@ -20,6 +20,7 @@ from vlm3_lab.studies.task_evaluation import (
     TaskEvaluation,
 )
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, total
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 from vlm3_ros.evaluation.scores.base import (
     Progress,
@@ -90,6 +91,13 @@ class Evaluation(TaskEvaluation):
         return scores
 
     @override
+    def answers(self) -> dict[str, AnswerCounts]:
+        return {
+            POSE.name: total(pair.motion_answers for pair in self.pairs),
+            CORRESPONDENCE.name: total(pair.match_answers for pair in self.pairs),
+        }
+
+    @override
     def left_out(self) -> dict[str, str]:
         return {} if self.uncertainty else {"consistency": "no motion could be read"}
 
@@ -102,11 +110,12 @@ class Evaluation(TaskEvaluation):
         if matches.unanswered < matches.matches:
             answered.append(f"EPE {matches.epe_px:.1f} px")
         title = f"{model}: {', '.join(answered) or 'no answer'} on {motion.pairs} pairs"
+        shown = _with_motion_answers(self.pairs)
         return [
             Picture(
                 "pairs.png",
                 "Motion and matches: the best, the median and the worst pair",
-                lambda path: draw_pair_frames(pair_pictures(self.seed, self.pairs), path, title),
+                lambda path: draw_pair_frames(pair_pictures(self.seed, shown), path, title),
             )
         ]
 
@@ -207,7 +216,7 @@ def evaluate_pairs(
     return Evaluation(
         seed=seed,
         pairs=tuple(pairs),
-        motion=score_by_group([pair.motion for pair in pairs], score_motions),
+        motion=score_by_group([pair.motion for pair in _with_motion_answers(pairs)], score_motions),
         matches=score_by_group([pair.matches for pair in pairs], match_scores),
         uncertainty=uncertainty,
     )
@@ -232,6 +241,14 @@ def pair_frame(seed: int, name: str, pair: ScoredPair) -> PairFrame:
         motion=pair.motion.predicted,
         motion_true=pair.motion.truth,
     )
+
+
+def _with_motion_answers(pairs: Sequence[ScoredPair]) -> Sequence[ScoredPair]:
+    """Return the pairs about whose motion the engine had all answers.
+
+    All if there is none: then the scores are left out.
+    """
+    return [pair for pair in pairs if not pair.motion_answers.faults] or pairs
 
 
 def _visible_pixels(

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, count_answers
 from vlm3_ros.evaluation.bag.frames import BagFrame
+from vlm3_ros.evaluation.scores.pairs import match_counts, pose_counts
+from vlm3_ros.evaluation.tolerance import PersistentEngine, wrapped
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.motion import Covariance, Transform
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
@@ -23,6 +26,8 @@ from vlm3_ros.tasks.frame_depth import FrameDepthSettings, ask_frame_depth
 from vlm3_ros.tasks.learned import why_unlearned
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
 from vlm3_ros.tasks.pose import POSE
+from vlm3_ros.tasks.reading import fault
+from vlm3_ros.tasks.task import learned_wording
 
 GRID = (FrameDepthSettings.columns, FrameDepthSettings.rows)
 """Columns and rows of the grid of pixels whose depth is asked, as depth_node's default."""
@@ -54,18 +59,22 @@ class BagAnswers:
     Attributes:
         frames: number of frames that the model was asked about.
         answered: stamps of the answered frames, in their order.
+        counts: of the questions, by task; empty if only what nodes publish is known.
         failed: number of frames that could not be answered, by reason.
         dropped: number of frames dropped for newer ones in real time, by task.
         depths: metres at `uniform_grid(camera, *GRID)`, shape (n,), NaN where unanswered; all NaN
-            for a frame that could not be answered.
+            for a frame that cannot enter the model. Without frames about which the engine had no
+            answer at all.
+        faulty: masks of the depths that the engine could not answer, shape (n,), for frames with
+            any; they are not scored.
         odom: T_odom_base of frames for which the odometry has a pose.
         starts: frames at which the odometry started at the identity, at first or after a reset.
         steps: number of frames by the status of their odometry.
         refusals: number of frames without a pose, by reason.
         resets: reasons for resets of the odometry.
         motions: answered T_cam1_cam2 of the pairs that the odometry asked about, NaN if the
-            answer could not be read.
-        matches: answered matches, by pair.
+            answer could not be read; without those that the engine could not answer.
+        matches: answered matches, by pair; likewise.
         accepted: T_cam1_cam2 and covariance of the motions that passed all checks, by pair.
         latency: seconds for the answers about a frame, by task.
         left_out: why a task was not asked, by task.
@@ -74,9 +83,11 @@ class BagAnswers:
 
     frames: int = 0
     answered: list[int] = field(default_factory=list)
+    counts: dict[str, AnswerCounts] = field(default_factory=dict)
     failed: Counter[str] = field(default_factory=Counter)
     dropped: dict[str, int] = field(default_factory=dict)
     depths: dict[int, NDArray[np.floating]] = field(default_factory=dict)
+    faulty: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
     odom: dict[int, Transform] = field(default_factory=dict)
     starts: set[int] = field(default_factory=set)
     steps: Counter[str] = field(default_factory=Counter)
@@ -99,7 +110,7 @@ def ask_about_frames(
 ) -> BagAnswers:
     """Ask for depth on a grid and for the motion, each if its model learned it.
 
-    A frame that cannot be answered is counted as failed, with unanswered depths.
+    A frame that cannot be answered is counted as failed.
 
     Args:
         engines: that answer "depth", "pose" and "correspondence"; one may answer several tasks.
@@ -111,14 +122,17 @@ def ask_about_frames(
 
     Raises:
         EngineError: if neither depth nor motion was learned.
+        NoAnswersError: if an engine fails before it has answered anything.
     """
     answers = BagAnswers()
+    engines = wrapped(engines, PersistentEngine)
     depth_settings = FrameDepthSettings(*GRID, view_focal=view_focal)
     odometry = _odometry(engines, T_base_camera, settings or OdometrySettings(), answers)
     if reason := why_unlearned(engines[DEPTH.name], DEPTH):
         if odometry is None:
             raise EngineError(f"{reason}; {answers.left_out['pose']}")
         answers.left_out["depth"] = reason
+    pair_questions = {} if odometry is None else _pair_questions(odometry.settings, engines)
     for frame in frames:
         answers.frames += 1
         asks_depth = "depth" not in answers.left_out
@@ -126,11 +140,9 @@ def ask_about_frames(
             answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
         try:
             if asks_depth:
-                with _timed(answers, "depth"):
-                    depth = ask_frame_depth(engines[DEPTH.name], frame, depth_settings).depth
-                answers.depths[frame.stamp_ns] = depth.astype(float)
+                _ask_depth(answers, engines[DEPTH.name], frame, depth_settings)
             if odometry is not None:
-                with _timed(answers, "pose"):
+                with _failures_noted(answers, pair_questions), _timed(answers, "pose"):
                     step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
                 _note_step(answers, step)
             answers.answered.append(frame.stamp_ns)
@@ -172,6 +184,45 @@ def _odometry(
     return VisualOdometry(engines, T_base_camera, settings)
 
 
+def _pair_questions(settings: OdometrySettings, engines: Mapping[str, Engine]) -> dict[str, int]:
+    """Return how many questions are asked about a pair, by task."""
+    parts = len(learned_wording(engines[POSE.name], POSE).parts)
+    matches = settings.match_columns * settings.match_rows
+    return {"pose": parts, **({"correspondence": matches} if matches else {})}
+
+
+@contextmanager
+def _failures_noted(answers: BagAnswers, questions: Mapping[str, int]) -> Iterator[None]:
+    """Count the questions of tasks as failed if the engine raises EngineError."""
+    try:
+        yield
+    except EngineError as error:
+        for task, asked in questions.items():
+            _count(answers, task, count_answers(asked, [fault(str(error))] * asked))
+        raise
+
+
+def _count(answers: BagAnswers, task: str, counts: AnswerCounts) -> None:
+    answers.counts[task] = answers.counts.get(task, AnswerCounts()) + counts
+
+
+def _ask_depth(
+    answers: BagAnswers, engine: Engine, frame: BagFrame, settings: FrameDepthSettings
+) -> None:
+    asked = math.prod(GRID)
+    try:
+        with _failures_noted(answers, {"depth": asked}), _timed(answers, "depth"):
+            depth = ask_frame_depth(engine, frame, settings)
+    except EngineError:
+        del answers.depths[frame.stamp_ns]
+        raise
+    answers.depths[frame.stamp_ns] = depth.depth.astype(float)
+    raw = depth.answers
+    _count(answers, "depth", count_answers(len(raw.texts), raw.missing))
+    if depth.faulty.any():
+        answers.faulty[frame.stamp_ns] = depth.faulty
+
+
 @contextmanager
 def _timed(answers: BagAnswers, task: str) -> Iterator[None]:
     start = time.perf_counter()
@@ -194,9 +245,12 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
             continue
         pair = (asked.reference_stamp_ns, asked.stamp_ns)
         if asked.pose is not None:
-            answers.motions[pair] = asked.pose.T_cam1_cam2
+            _count(answers, "pose", pose_counts(asked.pose))
+            if not asked.pose.is_incomplete:
+                answers.motions[pair] = asked.pose.T_cam1_cam2
         if asked.matches is not None:
-            answers.matches[pair] = asked.matches
+            _count(answers, "correspondence", match_counts(asked.matches))
+            answers.matches[pair] = asked.matches.without_faulty()
         if asked.status in ("accepted", "fused"):
             assert asked.T_ref_camera is not None and asked.covariance is not None
             answers.accepted[pair] = asked.T_ref_camera, asked.covariance

@@ -16,6 +16,7 @@ from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.topics import find_camera_topics
 from vlm3_ros.bags.truncation import readable_bag
 from vlm3_ros.errors import BagError
+from vlm3_ros.evaluation.answer_counts import void_tasks
 from vlm3_ros.evaluation.bag.answers import BagAnswers
 from vlm3_ros.evaluation.bag.clicks import ScoredClick, ScoredClicks, score_clicks
 from vlm3_ros.evaluation.bag.counts import FrameCounts, Latency
@@ -128,6 +129,8 @@ def evaluate_answers(
     survey = OccupancySurvey(answers, source.poses, source.no_poses)
     truth = read_truth(survey.watched(frames), source.poses, pairs, pixels)
     scores = score_answers(answers, truth, source.poses, source.no_poses)
+    for task, reason in void_tasks(answers.counts).items():
+        scores.leave_out(task, reason)
     if source.frames.topics.depth is None:
         reason = f"{source.path}: the bag has no depth images"
         scores.left_out["depth"] = reason
@@ -172,6 +175,7 @@ def bag_result(evaluation: BagEvaluation) -> Result:
         scores={task: TaskScores(of_task) for task, of_task in scores.items()},
         left_out=evaluation.scores.left_out,
         notes={f"evaluated {evaluation.mode}": f"{what}; {truth}", **evaluation.notes},
+        answers=answers.counts,
     )
 
 

@@ -31,6 +31,8 @@ from vlm3_ros.geometry.motion import Transform, base_motion, body_twist, cross_m
 NO_DIRECTION = 0.01
 """Metres below which a true displacement has no direction: trackers are not better than that."""
 
+_FOLLOWING = {"pose": ("odometry", "trajectory", "consistency")}
+
 TITLES = {"pose": "relative pose, as answered", "odometry": "odometry, from pose to pose"}
 
 
@@ -50,6 +52,12 @@ class BagScores:
     trajectory: TrajectoryScores | None = None
     correspondence: MatchScores | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, task: str, reason: str) -> None:
+        """Drop the scores of a task, and those that follow from its answers."""
+        for dropped in (task, *_FOLLOWING.get(task, ())):
+            setattr(self, dropped, None)
+            self.left_out[dropped] = reason
 
     def by_task(self) -> dict[str, Scores]:
         """Return the scores that there are, in the order in which they are shown."""
@@ -113,6 +121,8 @@ def _depth_scores(
         if stamp not in truth.depths:
             continue
         known = np.isfinite(truth.depths[stamp])
+        if stamp in answers.faulty:
+            known &= ~answers.faulty[stamp]
         if known.any():
             predicted = answers.depths[stamp][known].astype(float)
             views.append(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, count_answers, total
 from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
 from vlm3_ros.evaluation.metrics.depth import (
     DepthMetrics,
@@ -62,6 +63,7 @@ class ScoredView:
             where unknown.
         truth: metres, shape (n,).
         rows: heights of the pixels in the image, (v + 0.5) / height, shape (n,).
+        answers: about all asked pixels; those that the engine could not answer are not scored.
     """
 
     index: int
@@ -70,6 +72,7 @@ class ScoredView:
     std: NDArray[np.float64]
     truth: NDArray[np.float64]
     rows: NDArray[np.float64]
+    answers: AnswerCounts = field(default_factory=AnswerCounts)
 
     @property
     def metrics(self) -> DepthMetrics:
@@ -88,7 +91,8 @@ class DepthScores(Scores):
     """Depth over images.
 
     `constant`, `row`: see `constant_baseline` and `row_baseline`. `by_range`: errors by the true
-    depth. `views`: the images with pixels to score; `by_view`: the metrics of each.
+    depth. `views`: the images with pixels to score; `by_view`: the metrics of each. `answers`:
+    about all images.
     """
 
     model: DepthMetrics
@@ -97,6 +101,7 @@ class DepthScores(Scores):
     by_range: list[ErrorByDistance]
     views: tuple[ScoredView, ...]
     by_view: tuple[DepthMetrics, ...] = field(repr=False)
+    answers: AnswerCounts
 
     @property
     def stamps_ns(self) -> NDArray[np.int64]:
@@ -191,13 +196,15 @@ def score_depth(engine: Engine, sample: DepthSample, view_focal: float | None = 
 
 def scored_view(sample: DepthSample, answers: DepthAnswers) -> ScoredView:
     """Put answers about all pixels of a sample next to the truth."""
+    scored = ~answers.faulty
     return ScoredView(
         index=sample.index,
         group=sample.group,
-        predicted=answers.depth.astype(float),
-        std=answers.std.astype(float),
-        truth=sample.depth,
-        rows=(sample.pixels[:, 1] + 0.5) / sample.camera.height,
+        predicted=answers.depth[scored].astype(float),
+        std=answers.std[scored].astype(float),
+        truth=sample.depth[scored],
+        rows=(sample.pixels[scored, 1] + 0.5) / sample.camera.height,
+        answers=count_answers(len(answers.texts), answers.missing),
     )
 
 
@@ -216,6 +223,7 @@ def depth_scores(views: Sequence[ScoredView]) -> DepthScores:
         by_range=errors_by_range(np.concatenate(predicted), np.concatenate(truth)),
         views=seen,
         by_view=tuple(view.metrics for view in seen),
+        answers=total(view.answers for view in views),
     )
 
 

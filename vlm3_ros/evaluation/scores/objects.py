@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, count_answers, total
 from vlm3_ros.evaluation.metrics.objects import (
     DIRECTION,
     Asked,
@@ -46,11 +47,13 @@ class ScoredObjects:
     """Questions about the objects of one image, with answers and truth.
 
     `index`: number of the image in its source. `group`: of the image, such as its kind of scene.
+    `asked`: what is scored. `answers`: also counts what the engine could not answer.
     """
 
     index: int
     group: str
     asked: tuple[Asked, ...]
+    answers: AnswerCounts = field(default_factory=AnswerCounts)
 
     @property
     def success(self) -> float:
@@ -63,13 +66,14 @@ class ObjectScores(Scores):
     """A model's metrics, and those of guesses on the same questions.
 
     `constant`: see `best_constants`. `boxes`: see `answers_by_boxes`; relations only. `views`: the
-    images that were scored.
+    images that were scored. `answers`: about all images.
     """
 
     model: ObjectMetrics
     constant: ObjectMetrics
     boxes: ObjectMetrics
     views: tuple[ScoredObjects, ...] = field(repr=False)
+    answers: AnswerCounts
 
     @property
     def questions(self) -> int:
@@ -182,13 +186,16 @@ def score_objects(engine: Engine, sample: ObjectSample) -> ScoredObjects:
     """
     questions = [question for question, _ in sample.questions]
     answers = ask_objects(engine, sample.image, sample.camera, questions)
+    asked = zip(sample.questions, answers.values, answers.missing, strict=True)
     return ScoredObjects(
         index=sample.index,
         group=sample.group,
         asked=tuple(
             Asked(question, truth, answer)
-            for (question, truth), answer in zip(sample.questions, answers.values, strict=True)
+            for (question, truth), answer, missing in asked
+            if not (missing and missing.is_fault)
         ),
+        answers=count_answers(len(questions), answers.missing),
     )
 
 
@@ -199,7 +206,8 @@ def object_scores(views: Sequence[ScoredObjects]) -> ObjectScores:
         model=object_metrics(asked),
         constant=object_metrics(best_constants(asked)),
         boxes=object_metrics(answers_by_boxes(asked)),
-        views=tuple(views),
+        views=tuple(view for view in views if view.asked),
+        answers=total(view.answers for view in views),
     )
 
 

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import AnswerUncertainty, Engine
+from vlm3_ros.evaluation.answer_counts import AnswerCounts, count_answers
 from vlm3_ros.evaluation.metrics.consistency import measured_uncertainty, nees
 from vlm3_ros.evaluation.metrics.pair_baselines import sift_motion
 from vlm3_ros.evaluation.scores.matches import ScoredMatches
 from vlm3_ros.evaluation.scores.motion import ScoredMotion, with_distance
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
 from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
-from vlm3_ros.tasks.correspondence import CORRESPONDENCE, ask_matches
+from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches, ask_matches
 from vlm3_ros.tasks.learned import has_learned
-from vlm3_ros.tasks.pose import POSE, ask_pose
+from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
 from vlm3_ros.tasks.task import CameraPair, ImagePair
 from vlm3_ros.tasks.two_view import ask_pair
 from vlm3_ros.tasks.verification import answered_covariance
@@ -55,7 +56,8 @@ class ScoredPair:
 
     `seconds`: between both images. `distance_std`: of the answered distance as the engine states
     it, metres, NaN where unknown. `match_errors_deg`: angles between answered and true matches,
-    shape (n,), NaN where unanswered.
+    shape (n,), NaN where unanswered. `motion_answers`, `match_answers`: about all questions.
+    `matches` are without those that the engine could not answer.
     """
 
     seconds: float
@@ -63,6 +65,8 @@ class ScoredPair:
     matches: ScoredMatches
     distance_std: float
     match_errors_deg: NDArray[np.float64]
+    motion_answers: AnswerCounts
+    match_answers: AnswerCounts
 
     @property
     def index(self) -> int:
@@ -87,44 +91,57 @@ def score_pair(engine: Engine, sample: PairSample, match_engine: Engine) -> Scor
         GeometryError: if an image does not fit its camera or an engine's limits.
         EngineError: if an engine cannot answer at all.
     """
-    T_answered, distance_std, pixels2 = _answers(engine, sample, match_engine)
+    pose, matches = _answers(engine, sample, match_engine)
     camera2, truth = sample.cameras[1], sample.T_cam1_cam2
     classical = sift_motion(sample.images, sample.cameras)
-    rays = (camera2.rays(pixels) for pixels in (pixels2, sample.pixels2))
+    scored, answered = np.ones(len(sample.pixels1), bool), np.full(sample.pixels1.shape, np.nan)
+    if matches is not None:
+        scored, answered = ~matches.faulty, matches.pixels2
+    answered, true_pixels = answered[scored], sample.pixels2[scored]
+    rays = (camera2.rays(pixels) for pixels in (answered, true_pixels))
     return ScoredPair(
         seconds=sample.seconds,
         motion=ScoredMotion(
             index=sample.index,
             group=sample.group,
-            predicted=T_answered,
+            predicted=np.full((4, 4), np.nan) if pose is None else pose.T_cam1_cam2,
             truth=truth,
             constant_velocity=sample.T_constant_velocity,
             sift=with_distance(classical, motion_parts(truth).distance),
         ),
-        matches=ScoredMatches(sample.group, sample.pixels1, pixels2, sample.pixels2, camera2.width),
-        distance_std=distance_std,
+        matches=ScoredMatches(
+            sample.group, sample.pixels1[scored], answered, true_pixels, camera2.width
+        ),
+        distance_std=np.nan if pose is None else pose.distance_std,
         match_errors_deg=np.degrees(angles_between(*rays)),
+        motion_answers=pose_counts(pose),
+        match_answers=match_counts(matches),
     )
+
+
+def pose_counts(pose: RelativePose | None) -> AnswerCounts:
+    """Count the answers about a motion, which has several questions; None if it was not asked."""
+    return AnswerCounts() if pose is None else count_answers(len(pose.texts), pose.failures)
+
+
+def match_counts(matches: Matches | None) -> AnswerCounts:
+    """Count the answers about the matches of a pair; None if they were not asked."""
+    return AnswerCounts() if matches is None else count_answers(len(matches.texts), matches.missing)
 
 
 def _answers(
     engine: Engine, sample: PairSample, match_engine: Engine
-) -> tuple[Transform, float, NDArray[np.float64]]:
-    """Ask for T_cam1_cam2, the std of its distance, and matches; NaN if not learned."""
+) -> tuple[RelativePose | None, Matches | None]:
+    """Ask for the motion and matches; None if not learned."""
     asked = sample.images, sample.cameras
-    motion: tuple[Transform, float] = np.full((4, 4), np.nan), np.nan
-    pixels2 = np.full(sample.pixels1.shape, np.nan)
     has_motions = has_learned(engine, POSE)
     has_matches = has_learned(match_engine, CORRESPONDENCE)
     if has_motions and has_matches:
-        pose, matches = ask_pair(engine, *asked, sample.pixels1, match_engine)
-        return pose.T_cam1_cam2, pose.distance_std, matches.pixels2
-    if has_motions:
-        pose = ask_pose(engine, *asked)
-        motion = pose.T_cam1_cam2, pose.distance_std
-    if has_matches:
-        pixels2 = ask_matches(match_engine, *asked, sample.pixels1).pixels2
-    return *motion, pixels2
+        return ask_pair(engine, *asked, sample.pixels1, match_engine)
+    return (
+        ask_pose(engine, *asked) if has_motions else None,
+        ask_matches(match_engine, *asked, sample.pixels1) if has_matches else None,
+    )
 
 
 def pair_uncertainty(
