@@ -9,7 +9,7 @@ probabilities of its digits. So the decode that writes the answer also yields it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -204,11 +204,7 @@ class NumberTree:
         Digits that were not extended up to a point can begin numbers of several lengths. They
         count as the numbers of the length nearest to the greedy number.
         """
-        greedy = float(self.text)
-        intervals = [_interval(text, ended, greedy) for text, ended, _ in self._counted]
-        low, width = np.array(intervals).T
-        mass = np.exp([log_mass for *_, log_mass in self._counted])
-        return Histogram(low, width, mass / mass.sum())
+        return _histogram(self._counted, float(self.text))
 
     def _children(self, number: PartialNumber, scores: list[float]) -> Iterator[PartialNumber]:
         """Yield the continuations of a number to extend further; count the mass of the others."""
@@ -229,6 +225,43 @@ class NumberTree:
                     self.text = text
             elif greedy or not counted:
                 yield PartialNumber(text, log_mass, number.path, greedy, counted)
+
+
+def path_histogram(number: str, rows: Sequence[Mapping[int, float]]) -> Histogram:
+    """Return the distribution over numbers that is known along one decoded number.
+
+    What follows an alternative to one of its symbols was not decoded. The mass of the alternative
+    is spread evenly over the numbers that begin with it: "3" instead of the first digit of "2.7"
+    counts as [3, 4). `NumberTree` spreads what it does not extend in the same way.
+
+    Args:
+        number: the decoded number.
+        rows: for each of its symbols and its end, log probabilities of what was possible there, by
+            index into SYMBOLS, or END; need not be normalised. Each holds what was decoded.
+    """
+    counted: list[tuple[str, bool, float]] = []
+    log_mass = 0.0
+    for length, row in enumerate(rows):
+        decoded = SYMBOLS.index(number[length]) if length < len(number) else END
+        highest = max(row.values())
+        total = highest + math.log(sum(math.exp(score - highest) for score in row.values()))
+        beginning = number[:length]
+        for symbol, score in row.items():
+            is_end = symbol == END
+            if symbol != decoded or is_end:
+                text = beginning if is_end else beginning + SYMBOLS[symbol]
+                counted.append((text, is_end, log_mass + score - total))
+        log_mass += row[decoded] - total
+    return _histogram(counted, float(number))
+
+
+def _histogram(counted: Sequence[tuple[str, bool, float]], greedy: float) -> Histogram:
+    """Return the distribution of beginnings of numbers: text, whether it ends there, log mass."""
+    intervals = [_interval(text, ended, greedy) for text, ended, _ in counted]
+    low, width = np.array(intervals).T
+    mass = np.exp([log_mass for *_, log_mass in counted])
+    seen = mass > 0
+    return Histogram(low[seen], width[seen], mass[seen] / mass.sum())
 
 
 @lru_cache(maxsize=100_000)
