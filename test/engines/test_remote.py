@@ -7,7 +7,6 @@ For a model's answers through a real server see test_served_answers.py.
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
 import logging
@@ -15,10 +14,9 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from stub_server import StubServer, completion
 
 from vlm3_ros.engines import forms as learning
 from vlm3_ros.engines.base import EngineError, Profile
@@ -34,9 +33,7 @@ from vlm3_ros.engines.images import QWEN3_VL_LIMITS
 from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.engines.remote import client, features
 from vlm3_ros.engines.remote.client import Circuit
-from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.remote.questions import answer_regex
-from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
@@ -48,21 +45,13 @@ THOUGHTS = "<think> It is {value} meters away. </think>\n<answer> {value} </answ
 IMAGE = np.random.default_rng(0).integers(0, 256, (256, 288, 3)).astype(np.uint8)
 QUESTIONS = [f"How far is point {i}?" for i in range(12)]
 
-Reply = Callable[[dict[str, Any], "Server"], "tuple[int, object] | None"]
-"""Returns status and content for a chat; None drops the connection."""
-
 
 def number(chat: dict[str, Any]) -> int:
     """Return the index of the question in QUESTIONS."""
     return int(re.search(r"\d+", chat["messages"][0]["content"][-1]["text"]).group())
 
 
-def completion(text: str, reason: str = "stop", **message: str) -> tuple[int, object]:
-    message = {"role": "assistant", "content": text, **message}
-    return 200, {"choices": [{"message": message, "finish_reason": reason}]}
-
-
-def right(chat: dict[str, Any], server: Server) -> tuple[int, object]:
+def right(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
     return completion(expected(number(chat)))
 
 
@@ -70,108 +59,10 @@ def expected(i: int) -> str:
     return depth_answer(PROMPTS[DepthWording], 1 + i / 4)
 
 
-@dataclass
-class Server:
-    """An HTTP server on its own port that answers with `reply`."""
-
-    reply: Reply = right
-    port: int = 0
-    model: str = "the-model"
-    chats: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    in_flight: int = 0
-    most_in_flight: int = 0
-    connections: list[socket.socket] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    http: ThreadingHTTPServer | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def start(self) -> None:
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self.respond(200, {"data": [{"id": outer.model}]})
-
-            def do_POST(self) -> None:
-                chat = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.chats.append(chat)
-                    outer.headers.append(dict(self.headers))
-                    outer.in_flight += 1
-                    outer.most_in_flight = max(outer.most_in_flight, outer.in_flight)
-                reply = outer.reply(chat, outer)
-                with outer.lock:
-                    outer.in_flight -= 1
-                if reply is None:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    self.close_connection = True
-                else:
-                    self.respond(*reply)
-
-            def respond(self, status: int, content: object) -> None:
-                body = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def process_request(self, request: Any, client_address: object) -> None:
-                outer.connections.append(request)
-                super().process_request(request, client_address)
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                pass  # clients that give up
-
-        self.http = Quiet(("127.0.0.1", self.port), Handler)
-        self.port = self.http.server_port
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def stop(self) -> None:
-        if self.http:
-            self.http.shutdown()
-            self.http.server_close()
-            self.http = None
-        while self.connections:  # including idle ones
-            with contextlib.suppress(OSError):
-                self.connections.pop().shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(client, "BACKOFF", 0.01)
-    running = Server()
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def connect(server: Server) -> Iterator[Callable[..., RemoteEngine]]:
-    engines = []
-
-    def make(**settings: Any) -> RemoteEngine:
-        patient = {"request_timeout": 100.0, "frame_timeout": 200.0}
-        given = {"model": "served", "profile": "vlm3", "base_url": server.url, **patient}
-        given |= settings
-        engines.append(load_remote_engine(EngineSettings(engine="openai", **given)))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
+def server(stub_server: StubServer) -> StubServer:
+    stub_server.reply = right
+    return stub_server
 
 
 def texts(answers: list) -> list[str]:
@@ -208,7 +99,7 @@ def test_images_come_first_and_are_lossless(server, connect):
 def test_first_question_goes_alone_and_the_others_concurrently_within_the_limit(server, connect):
     gate = threading.Semaphore(0)
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         gate.acquire()
         return right(chat, server)
 
@@ -236,7 +127,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_temporary_failures_are_retried(server, connect, trouble):
     failed: dict[int, int] = {}
 
-    def reply(chat: dict, server: Server) -> tuple[int, object] | None:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object] | None:
         with server.lock:
             failed[number(chat)] = failed.get(number(chat), 0) + 1
         return trouble if failed[number(chat)] <= 2 else right(chat, server)
@@ -251,7 +142,7 @@ def test_retries_back_off_and_end(server, connect, monkeypatch):
     monkeypatch.setattr(client, "BACKOFF", 0.1)
     times = []
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         times.append(time.monotonic())
         return 503, b"not yet"
 
@@ -296,7 +187,7 @@ def test_unexpected_content_is_an_error_that_shows_it(server, connect, content):
 
 
 def test_one_failed_answer_leaves_the_others(server, connect):
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         return (500, b"out of luck") if number(chat) == 7 else right(chat, server)
 
     server.reply = reply
@@ -310,7 +201,7 @@ def test_one_failed_answer_leaves_the_others(server, connect):
 def test_request_timeout_limits_one_answer(server, connect):
     done = threading.Event()
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         if number(chat) == 3:
             done.wait(600)
         return right(chat, server)
@@ -327,7 +218,7 @@ def test_request_timeout_limits_one_answer(server, connect):
 def test_frame_timeout_limits_all_answers(server, connect):
     done = threading.Event()
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         if number(chat) > 5:
             done.wait(600)
         return right(chat, server)
@@ -366,7 +257,7 @@ def test_answers_before_a_server_dies_are_kept(server, connect, monkeypatch):
     monkeypatch.setattr(client, "PAUSE", 3600.0)
     asked = []
 
-    def reply(chat: dict, server: Server) -> tuple[int, object] | None:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object] | None:
         asked.append(number(chat))
         return right(chat, server) if number(chat) < 4 else None
 
@@ -422,7 +313,7 @@ def test_invalid_urls(connect, url, complaint):
     assert "s3cret" not in str(caught.value)
 
 
-def forms(server: Server) -> list[str | None]:
+def forms(server: StubServer) -> list[str | None]:
     return [chat.get("structured_outputs", {}).get("regex") for chat in server.chats]
 
 
@@ -441,7 +332,7 @@ def test_server_without_regular_expressions_is_asked_for_free_answers(
     monkeypatch.setattr(features, "TRY_AGAIN_EVERY", 4)
     takes_forms = False
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         if "structured_outputs" in chat and not takes_forms:
             return 422, {"detail": "Unexpected fields in the request: {'structured_outputs'}"}
         return right(chat, server)
@@ -512,7 +403,7 @@ def test_models_without_a_form_answer_freely(server, connect):
 def test_answers_without_their_reasoning_teach_no_form(server, connect, caplog, name):
     """To force them would force the model not to think."""
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         thought, _, answer = thoughts(number(chat)).partition("</think>")
         return completion(answer, **{name: thought})
 
@@ -548,7 +439,7 @@ def test_restarted_server_may_have_another_model_and_form(server, connect, monke
 
 
 def test_model_that_was_replaced_is_looked_up_again(server, connect):
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         return right(chat, server) if chat["model"] == server.model else (404, b"no such model")
 
     server.reply = reply
@@ -591,7 +482,7 @@ def test_threads_share_an_engine(server, connect):
 def test_closing_cancels_running_requests(server, connect):
     done = threading.Event()
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         done.wait(600)
         return right(chat, server)
 

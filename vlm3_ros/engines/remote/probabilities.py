@@ -12,7 +12,7 @@ from vlm3_ros.engines.numbers import (
     END,
     NUMBER,
     SYMBOLS,
-    Histogram,
+    CoarseHistogram,
     allowed_symbols,
     path_histogram,
 )
@@ -50,7 +50,7 @@ def _tokens(logprobs: object) -> Iterator[Token]:
         yield Token(text, {text: float(token["logprob"]), **others})
 
 
-def number_histogram(form: str, tokens: Sequence[Token]) -> Histogram | None:
+def number_histogram(form: str, tokens: Sequence[Token]) -> CoarseHistogram | None:
     """Return the distribution over the number of an answer.
 
     The probability of tokens that cannot continue the number, and of those that the server does

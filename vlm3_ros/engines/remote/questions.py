@@ -90,24 +90,27 @@ class QuestionSender:
         self._model = self._settings.model
 
     async def ask(self, question: Question) -> Completion:
-        """Return the model's answer to a question.
+        """Return the model's answer to a question, when a slot is free.
 
         Raises:
             UnansweredError: if there is no answer.
         """
-        used = self._used(question)
-        if all(feature.is_proven for feature in used):
-            try:
-                return await self._ask_as_proven(question)
-            except UnansweredError as error:
-                if not (error.is_refusal and used):
-                    raise
-            for feature in used:
-                feature.doubt()
-        async with self._trials:
-            if not all(feature.is_proven for feature in self._used(question)):
-                return await self._try(question)
-        return await self._ask_as_proven(question)
+        # A question keeps its slot while it waits for another one's trial or images. Otherwise
+        # all the others would use the slots to fail in the same way.
+        async with self._slots:
+            used = self._used(question)
+            if all(feature.is_proven for feature in used):
+                try:
+                    return await self._ask_as_proven(question)
+                except UnansweredError as error:
+                    if not (error.is_refusal and used):
+                        raise
+                for feature in used:
+                    feature.doubt()
+            async with self._trials:
+                if not all(feature.is_proven for feature in self._used(question)):
+                    return await self._try(question)
+            return await self._ask_as_proven(question)
 
     def _used(self, question: Question) -> list[Feature]:
         """Return the features that a question uses, without refused ones."""
@@ -155,7 +158,10 @@ class QuestionSender:
         """
         named = None
         if shown.prompt_tokens is not None:
-            named = await self._ask_named(question, used)
+            try:
+                named = await self._ask_named(question, used)
+            except UnansweredError:
+                return  # still unknown
         if named is not None and named.prompt_tokens == shown.prompt_tokens:
             self.keeping.prove()
         else:
@@ -213,22 +219,21 @@ class QuestionSender:
         used: Sequence[Feature],
         is_trial: bool = False,
     ) -> Completion:
-        """Send one request, when a slot is free."""
-        async with self._slots:
-            if not self._model:
-                self._model = await self._client.only_model()
-            content = [*images, {"type": "text", "text": question.text}]
-            request: dict[str, Any] = {
-                "model": self._model,
-                "messages": [{"role": "user", "content": content}],
-                "temperature": 0,
-                "max_tokens": self._max_tokens,
-            }
-            if self.forms in used:
-                request["structured_outputs"] = {"regex": question.regex}
-            if self.probabilities in used:
-                request |= {"logprobs": True, "top_logprobs": ALTERNATIVES}
-            return await self._client.complete(request, is_trial)
+        """Send one request."""
+        if not self._model:
+            self._model = await self._client.only_model()
+        content = [*images, {"type": "text", "text": question.text}]
+        request: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0,
+            "max_tokens": self._max_tokens,
+        }
+        if self.forms in used:
+            request["structured_outputs"] = {"regex": question.regex}
+        if self.probabilities in used:
+            request |= {"logprobs": True, "top_logprobs": ALTERNATIVES}
+        return await self._client.complete(request, is_trial)
 
 
 def answer_regex(template: str) -> str:
