@@ -43,7 +43,7 @@ def install(venv: Path, torch_index: str) -> None:
     """Install vLLM, and mend what its release for CPUs leaves broken."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
     python = venv / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check"]
     index = ["--extra-index-url", torch_index] if torch_index else []
     subprocess.run([*pip, "install", "--quiet", *index, TORCH, PACKAGE], check=True)
 
