@@ -1,34 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page about the authors' checkpoints, made from the profiles that ship with the package."""
+"""The generated parts of docs/checkpoints.md, made from the profiles that ship with the package."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import get_args
 
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.images import QWEN3_VL_LIMITS
 from vlm3_ros.engines.profiles import authors_checkpoints, shipped_profile
+from vlm3_ros.engines.settings import model_setting
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.language.wordings.correspondence import CorrespondenceWording
-from vlm3_ros.language.wordings.depth import DepthWording
-from vlm3_ros.language.wordings.objects import ObjectsWording
+from vlm3_ros.language.wordings.objects import ObjectsWording, phrasings
 from vlm3_ros.language.wordings.pose import PoseWording
-from vlm3_ros.paths import shipped_profiles
+from vlm3_ros.paths import Task, shipped_profiles
 from vlm3_ros.tasks.task import model_view
 from vlm3_ros.tasks.verification import ANGLE_LIMIT
 
 SAMPLE = PinholeCamera(640, 480, 525.0, 525.0, 319.5, 239.5)
-"""An image whose size in the model the table states."""
-
-ORDER = ("depth", "pose", "correspondence", "objects")
-
-SETTINGS = {
-    "depth": "`depth_model`",
-    "pose": "`pose_model`",
-    "correspondence": "`match_model`",
-    "objects": "`object_model`",
-}
-"""Setting that names the checkpoint of a task."""
+"""Camera whose image size in the model the table states."""
 
 _MARKS = ("begin", "end")
 
@@ -62,8 +52,8 @@ def checkpoint_table(profiles: Mapping[str, Profile]) -> str:
         profiles: by the name of the checkpoint.
     """
     rows: dict[str, Callable[[Profile], str]] = {
-        "learned": lambda profile: ", ".join(profile.prompts.wordings),
-        "setting": lambda profile: SETTINGS[next(iter(profile.prompts.wordings))],
+        "learned": _task,
+        "setting": lambda profile: f"`{model_setting(_task(profile))}`",
         "images per question": lambda profile: str(_images(profile)),
         "image size": _size,
         f"so {SAMPLE.width}x{SAMPLE.height} px with fx {SAMPLE.fx:g} enters as": _entering,
@@ -92,14 +82,19 @@ def wording_sections(profiles: Mapping[str, Profile]) -> str:
 
 def authors_profiles() -> dict[str, Profile]:
     """Return the profiles of the authors' checkpoints, by hub id, in the order of the tasks."""
-    profiles = {hub_id: shipped_profile(name) for hub_id, name in authors_checkpoints().items()}
-    return dict(
-        sorted(profiles.items(), key=lambda item: ORDER.index(next(iter(item[1].prompts.wordings))))
-    )
+    profiles = map(shipped_profile, authors_checkpoints().values())
+    ordered = sorted(profiles, key=lambda profile: get_args(Task).index(_task(profile)))
+    return {profile.checkpoint: profile for profile in ordered}
+
+
+def _task(profile: Profile) -> str:
+    """Name of the one task that a checkpoint learned."""
+    (task,) = profile.prompts.wordings
+    return task
 
 
 def _images(profile: Profile) -> int:
-    return 2 if {"pose", "correspondence"} & profile.prompts.wordings.keys() else 1
+    return 2 if _task(profile) in ("pose", "correspondence") else 1
 
 
 def _size(profile: Profile) -> str:
@@ -117,7 +112,7 @@ def _entering(profile: Profile) -> str:
 
 def _coordinates(profile: Profile) -> str:
     prompts = profile.prompts
-    if "pose" in prompts.wordings:
+    if _task(profile) == "pose":
         return "none"
     rounding = "rounded" if prompts.text_rounding == "round" else "rounded down"
     return f"0 to {prompts.text_range - 1}, {rounding}"
@@ -125,47 +120,36 @@ def _coordinates(profile: Profile) -> str:
 
 def _questions(profile: Profile) -> str:
     prompts = profile.prompts
-    if "pose" in prompts.wordings:
+    if _task(profile) == "pose":
         return f"{len(prompts[PoseWording].parts)} per pair"
-    if "objects" in prompts.wordings:
+    if _task(profile) == "objects":
         wording = prompts[ObjectsWording]
         return f"{len(wording.relations)} relations, {len(wording.quantities)} lengths, direction"
     return "1 per pixel"
 
 
 def _agreement(profile: Profile) -> str:
-    if "pose" not in profile.prompts.wordings:
+    if _task(profile) != "pose":
         return ""
     limit = ANGLE_LIMIT * profile.uncertainty.rotation_deg
     return f"rotation angle and yaw, pitch, roll, within {limit:g} degrees"
 
 
 def _blocks(profile: Profile) -> list[str]:
-    """Questions and answers of all tasks of a profile."""
-    prompts, blocks = profile.prompts, []
-    if "depth" in prompts.wordings:
-        depth = prompts[DepthWording]
-        blocks.append(_block([depth.question], [depth.answer]))
-    if "pose" in prompts.wordings:
-        parts = prompts[PoseWording].parts.values()
-        blocks += [_block([part.question], [part.answer]) for part in parts]
-    if "correspondence" in prompts.wordings:
-        match = prompts[CorrespondenceWording]
-        blocks.append(_block([match.question], [match.answer]))
-    if "objects" in prompts.wordings:
-        blocks += _object_blocks(prompts[ObjectsWording])
-    return blocks
+    """Questions with the forms of their answers, as Markdown."""
+    (wording,) = profile.prompts.wordings.values()
+    if isinstance(wording, ObjectsWording):
+        return _object_blocks(wording)
+    texts = wording.templates()  # each question, then its answer
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    return [f"```\n{question}\n-> {answer!r}\n```" for question, answer in pairs]
 
 
 def _object_blocks(wording: ObjectsWording) -> list[str]:
     asked = {**wording.relations, **wording.quantities, "direction": wording.direction}
     table = ["| name | question | phrasings |", "|---|---|---|"]
     for name, question in asked.items():
-        phrasings = (question,) if isinstance(question, str) else tuple(question)
-        table.append(f"| `{name}` | {phrasings[0]} | {len(phrasings)} |")
+        texts = phrasings(question)
+        table.append(f"| `{name}` | {texts[0]} | {len(texts)} |")
     region = f"`{{a}}` and `{{b}}` are objects, each named as `{wording.region}`."
     return [region, "\n".join(table)]
-
-
-def _block(questions: list[str], answers: list[str]) -> str:
-    return "```\n" + "\n".join([*questions, *(f"-> {answer!r}" for answer in answers)]) + "\n```"

@@ -36,7 +36,6 @@ _EMBEDDED: dict[Task, str] = {
     "objects": "vlm3-tiny",
 }
 
-
 SHIPPED_PROFILES = _PACKAGE / "engines" / "shipped_profiles"
 
 

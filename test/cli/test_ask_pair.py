@@ -217,6 +217,17 @@ def test_depth_only_checkpoint_is_refused(
     assert "did not learn relative pose" in capsys.readouterr().err
 
 
+def test_a_profile_that_describes_no_asked_model_is_refused(
+    photos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model of one task does not inherit it."""
+    options = ["--pose-model", "VLM3-pose", "--profile", "vlm3-pose"]
+    assert main(["ask", *photos, "--hfov", "60", "--pose", *options]) == 2
+    message = capsys.readouterr().err
+    assert "--profile vlm3-pose describes --model, which is not asked here" in message
+    assert "set --pose-profile to what VLM3-pose was trained for" in message
+
+
 def test_unreadable_answers_are_shown_with_the_reason() -> None:
     failure = AnswerError("well", "no answer")
     pose = RelativePose(np.full((4, 4), np.nan), np.nan, ("0.5", "well", "none"), (failure,))

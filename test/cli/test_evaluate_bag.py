@@ -16,6 +16,7 @@ from drives import record_bag_truth, write_drive
 
 from vlm3_ros.cli import main
 from vlm3_ros.evaluation.metrics.trajectories import read_tum
+from vlm3_ros.paths import default_model
 
 FRAMES = 6
 
@@ -156,3 +157,12 @@ def test_impossible_requests_are_refused_with_a_reason(
     given = [argument.format(drive=drive) for argument in arguments]
     assert main(["evaluate", *given, *recorded, "--out", str(tmp_path / "out")]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_model_that_was_chosen_for_a_task_must_have_learned_it(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--pose-model", str(default_model("depth"))]
+    assert main(["evaluate", str(drive), "--out", str(tmp_path), *chosen]) == 2
+    assert "vlm3-tiny did not learn relative pose" in capsys.readouterr().err
+    assert not (tmp_path / "metrics.json").exists()

@@ -208,6 +208,21 @@ def test_as_many_answers_as_it_takes_to_see_two_values():
     assert flatter.call(flat[-1:]) == ([0], DEPTHLM)
 
 
+def test_a_model_that_always_says_the_same_costs_no_more_in_each_call(monkeypatch):
+    texts = []
+
+    def counted(template, samples):
+        texts.append(len(samples))
+        return learn_form(template, samples)
+
+    monkeypatch.setattr("vlm3_ros.engines.forms.learn_form", counted)
+    model = Model()
+    for _ in range(20):
+        assert model.call(fill(DEPTHLM, *["2.50"] * 32))[1] is None
+    assert max(texts) <= SAMPLES
+    assert model.call(said_in(DEPTHLM))[1] == DEPTHLM
+
+
 def test_checks_are_frequent_at_first_and_spread_over_questions():
     model = Model()
     model.call(said_in(DEPTHLM))

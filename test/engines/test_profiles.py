@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlm3_ros.engines.base import AnswerUncertainty, EngineError, Profile
+from vlm3_ros.engines.load import check_names
 from vlm3_ros.engines.profiles import (
     authors_checkpoints,
-    check_name,
+    check_model_name,
     choose_profile,
     conventions,
     named_profile,
@@ -20,6 +21,7 @@ from vlm3_ros.engines.profiles import (
     shipped_profile,
     write_profile,
 )
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.prompts import PromptSet, load_prompt_set
 from vlm3_ros.language.wordings.correspondence import CorrespondenceWording
 from vlm3_ros.language.wordings.depth import DepthWording
@@ -90,6 +92,10 @@ def test_profile_may_name_a_prompt_set(tmp_path):
         ({"focal": "500"}, "focal must be a positive number"),
         ({"focal": True}, "focal must be a positive number"),
         ({"focal": float("nan")}, "focal must be a positive number"),
+        ({"focal": float("inf")}, "focal must be a positive number"),
+        ({"focal": 10**400}, "focal must be a positive number"),
+        ({"std_scale": float("inf")}, "std_scale must be a positive factor"),
+        ({"uncertainty": {"rotation_deg": float("inf")}}, "rotation_deg must be a positive"),
         ({"fit": "crop"}, "fit must be"),
         ({"prompts": "unheard-of"}, "no prompt set is called 'unheard-of'"),
         ({"prompts": "../elsewhere.json"}, "shipped prompt set"),
@@ -101,8 +107,8 @@ def test_profile_may_name_a_prompt_set(tmp_path):
         ({"uncertainty": {"depth": 1}}, "uncertainty must be an object of direction_deg, "),
         ({"uncertainty": {"match_deg": -1}}, "match_deg must be a positive number"),
         ({"extra": 1}, "it holds 'extra', which this version does not know; it knows focal, fit"),
-        ({"focal": None}, "a focal length or a longest side, one of them"),
-        ({"longest_side": 512}, "a focal length or a longest side, one of them"),
+        ({"focal": None}, "either a focal length or a longest side"),
+        ({"longest_side": 512}, "either a focal length or a longest side"),
         ({"focal": None, "longest_side": 512}, "depth, objects, pose: metric answers need a focal"),
         ({"focal": None, "longest_side": 1.5}, "longest_side must be a positive whole number"),
         ({"axes": "fy"}, 'axes must be "each" or "fx", not \'fy\''),
@@ -116,6 +122,13 @@ def test_invalid_profile_is_explained(tmp_path, changes, message):
     with pytest.raises(EngineError, match=message) as refused:
         read_profile(tmp_path)
     assert str(refused.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"\xef\xbb\xbf{}"])
+def test_what_is_not_json_is_no_profile(tmp_path, content):
+    (tmp_path / "vlm3.json").write_bytes(content)
+    with pytest.raises(EngineError, match=r"vlm3\.json is not JSON"):
+        read_profile(tmp_path)
 
 
 def test_a_profile_of_the_first_version_loads_and_is_written_as_it_was(tmp_path):
@@ -208,15 +221,33 @@ def test_a_folder_says_what_it_was_trained_for(tmp_path):
     ],
 )
 def test_a_typo_near_the_authors_checkpoints_is_refused(model, meant):
-    for choose in (lambda: check_name("", model), lambda: choose_profile("", model)):
+    for choose in (lambda: check_model_name(model), lambda: choose_profile("", model)):
         with pytest.raises(EngineError, match=f"did you mean {meant}\\?"):
             choose()
-    check_name("vlm3", model)  # whoever sets the profile knows
+    check_names(EngineSettings(model=model, profile="vlm3"))  # whoever sets it knows
+
+
+def test_a_folder_whose_name_resembles_theirs_may_have_a_profile_of_its_own(tmp_path):
+    folder = tmp_path / "vlm3-depth-2"
+    folder.mkdir()
+    write_profile(folder, AUTHORS)
+    check_names(EngineSettings(model=str(folder)))
+    assert choose_profile("", str(folder), folder) == (AUTHORS, "by its vlm3.json")
+
+
+@pytest.mark.parametrize("model", ["me/VLM3-depth-ft", "/models/VLM3-depth2", "out/vlm3-poses"])
+def test_a_checkpoint_of_ones_own_may_have_a_similar_name(model):
+    check_model_name(model)
+
+
+def test_a_profile_that_does_not_exist_is_refused_before_any_download():
+    with pytest.raises(EngineError, match="did you mean vlm3-depth"):
+        check_names(EngineSettings(model="facebook/VLM3-depth", profile="vlm3-detph"))
 
 
 @pytest.mark.parametrize("model", ["", "Qwen/Qwen3-VL-4B-Instruct", "/models/mine"])
 def test_nothing_is_assumed_about_an_unknown_checkpoint(model):
-    check_name("", model)
+    check_model_name(model)
     with pytest.raises(EngineError, match="Set profile to one of vlm3, vlm3-corr, ") as refused:
         choose_profile("", model)
     assert "\n" not in str(refused.value)
@@ -227,6 +258,11 @@ def test_profile_that_does_not_exist_is_an_error(tmp_path):
         EngineError, match=r"profile vlm3-poze does not exist \(did you mean vlm3-pose"
     ):
         named_profile("vlm3-poze")
+    with pytest.raises(EngineError, match=r"pose does not exist \(did you mean vlm3-pose\?\)"):
+        named_profile("facebook/VLM3-pose")
+    for name in ("x" * 5000, "~nobody-of-this-name/vlm3.json", "a\0b"):
+        with pytest.raises(EngineError, match="does not exist: use one of vlm3, "):
+            named_profile(name)
     with pytest.raises(EngineError, match="missing does not exist: use one of vlm3, "):
         named_profile(str(tmp_path / "missing"))
     with pytest.raises(EngineError, match=r"vlm3\.json: No such file"):
@@ -241,4 +277,7 @@ def test_conventions_fit_on_a_line():
     assert conventions(shipped_profile("vlm3-object")) == (
         "images at a focal length of 1000 px by fx, coordinates from 0 to 999, wording "
         "vlm3-object, answers about objects"
+    )
+    assert conventions(shipped_profile("vlm3-pose")) == (
+        "images at a focal length of 750 px, wording vlm3-pose, answers about pose"
     )

@@ -205,6 +205,10 @@ def test_invalid_recording_is_refused(file, damage, complaint):
 def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(EngineError, match=r"missing\.jsonl: No such file"):
         RecordedEngine(tmp_path / "missing.jsonl")
+    for task in ("pose", "depth"):
+        (tmp_path / f"missing-{task}.jsonl").touch()
+    with pytest.raises(EngineError, match=r", but missing-depth\.jsonl, missing-pose\.jsonl: set"):
+        RecordedEngine(tmp_path / "missing.jsonl")
     with pytest.raises(EngineError, match=r"no/folder\.jsonl: No such file"):
         RecordingEngine(Oracle(), tmp_path / "no" / "folder.jsonl")
     with pytest.raises(EngineError, match="needs a file: set recording"):

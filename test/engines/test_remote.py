@@ -410,7 +410,7 @@ def test_answers_without_their_reasoning_teach_no_form(server, connect, caplog, 
     server.reply = reply
     connect().ask([IMAGE], QUESTIONS, TEMPLATE)
     assert set(forms(server)) == {None}
-    assert "takes the reasoning out" in caplog.text
+    assert "removes the reasoning" in caplog.text
 
 
 def test_answer_that_was_cut_off_says_so(server, connect):
@@ -436,6 +436,31 @@ def test_restarted_server_may_have_another_model_and_form(server, connect, monke
     assert texts(engine.ask([IMAGE], QUESTIONS, TEMPLATE)) == [thoughts(i) for i in range(12)]
     assert {chat["model"] for chat in server.chats} == {"another-model"}
     assert forms(server) == [None] * 4 + [answer_regex(THOUGHTS)] * 8
+
+
+def test_restarted_server_with_a_model_of_another_task_is_not_asked(server, connect, monkeypatch):
+    monkeypatch.setattr(client, "PAUSE", 0.05)
+    server.model = "/models/VLM3-pose"
+    engine = connect(model="", profile="")
+    assert engine.profile.focal == 750.0
+    engine.ask([IMAGE], QUESTIONS)
+    server.stop()
+    with pytest.raises(EngineError):
+        engine.ask([IMAGE], QUESTIONS)
+    server.chats.clear()
+    server.start()
+    for name, message in (
+        ("/models/VLM3-object", "has another model now, /models/VLM3-object, which was trained"),
+        ("something", "nothing says what something was trained for"),
+    ):
+        server.model = name
+        wait_for(lambda: engine._client.circuit.fault is None)
+        with pytest.raises(EngineError, match=message):
+            engine.ask([IMAGE], QUESTIONS)
+    assert not server.chats
+    server.model = "somewhere-else/vlm3-pose"
+    wait_for(lambda: engine._client.circuit.fault is None)
+    assert texts(engine.ask([IMAGE], QUESTIONS)) == [expected(i) for i in range(12)]
 
 
 def test_model_that_was_replaced_is_looked_up_again(server, connect):

@@ -304,7 +304,7 @@ def test_a_task_that_the_only_model_did_not_learn(make_rig, bench, yard, task, r
     answer = asker.ask(refused)
     assert answer["status"] == "refused"
     assert re.search(text, answer["reason"])
-    assert asker.rig.log_lines("such questions are refused: only did not learn")
+    assert asker.rig.log_lines("only did not learn .*; until then, such questions are refused")
 
 
 @pytest.mark.parametrize(
@@ -360,10 +360,10 @@ def test_the_memory_of_all_models_is_told_once_before_any_loads(ros, bench, monk
     nodes = perception_nodes(namespace="told", parameter_overrides=overrides)
     try:
         for node in nodes:
-            told = node.get_logger()
+            logger = node.get_logger()
             for level in ("info", "warning"):
-                monkeypatch.setattr(told, level, lambda text, **_: events.append(text))
-            monkeypatch.setattr(node, "get_logger", lambda told=told: told)
+                monkeypatch.setattr(logger, level, lambda text, **_: events.append(text))
+            monkeypatch.setattr(node, "get_logger", lambda logger=logger: logger)
         for node in nodes:
             assert node.trigger_configure().name == "SUCCESS"
         texts = [event for event in events if "models, about" in event]
@@ -378,3 +378,17 @@ def test_the_memory_of_all_models_is_told_once_before_any_loads(ros, bench, monk
     finally:
         for node in nodes:
             node.destroy_node()
+
+
+def test_the_names_of_all_models_are_checked_before_the_first_one_loads():
+    shelf = Shelf()
+    handle = ModelHandle(shelf, lambda text: None)
+    for wrong, meant in (
+        (EngineSettings(model="facebook/VLM3-cor"), "facebook/VLM3-corr"),
+        (EngineSettings(model="facebook/VLM3-corr", profile="vlm3-cor"), "vlm3-corr"),
+    ):
+        settings = {"pose": EngineSettings(model="facebook/VLM3-pose"), "correspondence": wrong}
+        message = rf"the model for correspondence: .* \(?did you mean {meant}\?"
+        with pytest.raises(EngineError, match=message):
+            handle.load(settings)
+    assert not shelf.loaded

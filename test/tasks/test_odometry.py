@@ -21,7 +21,7 @@ from vlm3_ros.tasks.odometry import (
     OdometrySettings,
     OdometryStep,
     VisualOdometry,
-    unlearned_matches,
+    why_no_matches,
 )
 
 CAMERA = PinholeCamera(240, 180, 170.0, 175.0, 121.0, 88.0)
@@ -546,15 +546,15 @@ def test_a_question_that_is_switched_on_later_needs_its_model(drive):
 
 def test_why_the_model_for_motions_cannot_answer_for_matches(drive):
     models = models_of(drive, 1)
-    assert unlearned_matches(models) == ""  # another model answers
+    assert why_no_matches(models) == ""  # another model answers
     engine = models["pose"]
-    reason = unlearned_matches({"pose": engine, "correspondence": engine})
+    reason = why_no_matches({"pose": engine, "correspondence": engine})
     assert re.fullmatch(
         r"VLM3-pose did not learn correspondence: .*; set match_model to a checkpoint that did, "
         r"such as facebook/VLM3-corr, or ask none \(match_rows: 0\)",
         reason,
     )
-    assert unlearned_matches(for_all_tasks(TruthEngine([]))) == ""
+    assert why_no_matches(for_all_tasks(TruthEngine([]))) == ""
 
 
 def test_a_recorded_drive_is_replayed(drive, tmp_path):

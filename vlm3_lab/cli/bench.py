@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from vlm3_ros.cli.arguments import positive_integer
-from vlm3_ros.cli.model_options import add_model_options, model_name
-from vlm3_ros.engines.settings import EngineSettings, given_settings, task_settings
+from vlm3_ros.cli.model_options import add_model_options
+from vlm3_ros.engines.settings import EngineSettings, given_settings, model_name, task_settings
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from vlm3_ros.cli.model_options import loaded_engines, model_name
+from vlm3_ros.cli.model_options import loaded_engines
 from vlm3_ros.engines.profiles import PROFILE_FILE, write_profile
-from vlm3_ros.engines.settings import given_settings, model_setting, task_settings
+from vlm3_ros.engines.settings import given_settings, model_name, model_setting, task_settings
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import Task
 
@@ -57,10 +57,10 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
         names = {task: model_name(one.name) for task, one in engines.items()}
         evaluation = evaluate_scenes(engines, names, settings, progress_bar)
         if options.rerun is not None:
-            depth = (part for part in evaluation.parts if isinstance(part, DepthEvaluation))
-            for part in depth:
-                views = part.depth.overall.views
-                log_views(engines["depth"], options.seed, views, options.rerun, options.focal)
+            for part in evaluation.parts:
+                if isinstance(part, DepthEvaluation):
+                    views = part.depth.overall.views
+                    log_views(engines["depth"], options.seed, views, options.rerun, options.focal)
         if options.calibrate:
             evaluation, calibrated = calibrate_on_scenes(engines, evaluation, progress_bar)
         profiles = {Path(folders[task]): engines[task].profile for task in TASKS}

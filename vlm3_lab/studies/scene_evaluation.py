@@ -59,9 +59,9 @@ def evaluate_scenes(
     for kind in task_evaluations():
         missing = [task for task in kind.tasks if not has_learned(engines[task.name], task)]
         for name in dict.fromkeys(names[task.name] for task in missing):
-            its = [task for task in missing if names[task.name] == name]
-            reason = f"{name} did not learn {' and '.join(task.title for task in its)}"
-            left_out |= {task.name: reason for task in its}
+            tasks = [task for task in missing if names[task.name] == name]
+            reason = f"{name} did not learn {' and '.join(task.title for task in tasks)}"
+            left_out |= {task.name: reason for task in tasks}
         if len(missing) < len(kind.tasks):
             part = kind.evaluate(engines, settings, bar)
             parts.append(part)
@@ -107,7 +107,7 @@ def scene_result(evaluation: SceneEvaluation) -> Result:
         models=models,
         title=f"{joined_names(names.values())} on procedural scenes, seed {seed}",
         source={"kind": "scenes", "name": "procedural scenes", "seed": seed},
-        scores={task: its for task, its in scores.items() if task not in evaluation.left_out},
+        scores={task: score for task, score in scores.items() if task not in evaluation.left_out},
         left_out=evaluation.left_out,
     )
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vlm3_ros.cli.model_options import loaded_engine, model_name
+from vlm3_ros.cli.model_options import loaded_engine
+from vlm3_ros.engines.settings import model_name
 
 
 def add_jsonl_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,8 +17,11 @@ from vlm3_ros.engines.settings import (
     EngineSettings,
     ModelSettings,
     given_settings,
+    model_name,
+    profile_setting,
     task_settings,
 )
+from vlm3_ros.errors import CommandError
 from vlm3_ros.evaluation.result import joined_names
 from vlm3_ros.parameters import ParameterSpec
 from vlm3_ros.paths import Task, default_model
@@ -74,36 +76,33 @@ def add_focal_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_name(model: str) -> str:
-    """Name of a model in results: a hub id as given, a folder without its path."""
-    path = Path(model)
-    return path.resolve().name if path.is_dir() else model
-
-
 def model_label(options: argparse.Namespace, *tasks: Task) -> str:
     """Names in results of the models that the options choose for some tasks."""
     chosen = (task_settings(given_settings(vars(options)), task) for task in tasks)
-    return joined_names(model_name(one.model or one.engine) for one in chosen)
+    return joined_names(model_name(engine.model or engine.engine) for engine in chosen)
 
 
 @contextmanager
 def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[str, Engine]]:
     """Load the engines that the options choose for some tasks; close them at the end.
 
-    Says on stderr what was loaded and by which conventions it is asked, unless the embedded models
-    answer.
+    Says on stderr what was loaded and how it is asked, unless the embedded models answer.
 
-    Returns:
-        By the name of the task; tasks with equal settings share an engine.
+    Yields:
+        Engines by the name of their task; tasks with equal settings share one.
 
     Raises:
+        CommandError: if the options describe a model that is not asked.
         EngineError: if one cannot be loaded.
     """
-    from vlm3_ros.engines.load import load_engine
+    from vlm3_ros.engines.load import check_names, load_engine
     from vlm3_ros.engines.memory import report_memory
 
     given = given_settings(vars(options))
     needed = {task: task_settings(given, task) for task in tasks}
+    _check_profile_is_used(given.profile, needed)
+    for settings in needed.values():  # before the first one loads, which takes minutes
+        check_names(settings)
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     engines: dict[EngineSettings, Engine] = {}
     lines: list[str] = []
@@ -124,8 +123,20 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
         yield {task: engines[settings] for task, settings in needed.items()}
 
 
+def _check_profile_is_used(profile: str, needed: Mapping[Task, EngineSettings]) -> None:
+    """Refuse a `--profile` that no model has, since each task has a model of its own."""
+    if not profile or any(settings.profile == profile for settings in needed.values()):
+        return
+    task, settings = next(iter(needed.items()))
+    option = profile_setting(task).replace("_", "-")
+    raise CommandError(
+        f"--profile {profile} describes --model, which is not asked here: set --{option} to what "
+        f"{settings.model} was trained for"
+    )
+
+
 def _are_chosen(needed: Mapping[Task, EngineSettings]) -> bool:
-    """Whether any model has conventions that the user does not know from the package."""
+    """Return whether the user chose a model or a profile, whose conventions are then told."""
     return any(
         settings.profile
         or settings.engine == "openai"

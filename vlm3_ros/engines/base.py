@@ -62,8 +62,8 @@ class Profile:
         checkpoint: hub id of the checkpoint that it describes; empty if it describes several.
 
     Raises:
-        ValueError: if there is not exactly one of `focal` and `longest_side`, or a task without
-            focal length has metric answers.
+        ValueError: if there is not exactly one of `focal` and `longest_side`, or a task has metric
+            answers but there is no focal length.
     """
 
     focal: float | None
@@ -78,7 +78,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         if (self.focal is None) == (self.longest_side is None):
-            raise ValueError("it must hold a focal length or a longest side, one of them")
+            raise ValueError("it must hold either a focal length or a longest side")
         if self.focal is None and (metric := set(self.prompts.wordings) - {"correspondence"}):
             raise ValueError(f"{', '.join(sorted(metric))}: metric answers need a focal length")
 

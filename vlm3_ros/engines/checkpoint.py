@@ -212,18 +212,21 @@ def _find(settings: EngineSettings, progress: Callable[[str], None]) -> Path:
         if missing := _missing_files(folder):
             raise EngineError(f"{folder} is not a complete checkpoint: it lacks {missing}")
         return folder
-    try:
-        validate_repo_id(settings.model)
-    except HFValidationError:
-        is_hub_id = False
-    else:
-        is_hub_id = settings.model.count("/") == 1 and not settings.model.startswith((".", "~"))
-    if not is_hub_id:
+    if not is_hub_id(settings.model):
         raise EngineError(
             f"the model folder {folder} does not exist (nor is {settings.model!r} an "
             "<owner>/<name> of the Hugging Face hub)"
         )
     return _find_on_hub(settings, progress)
+
+
+def is_hub_id(model: str) -> bool:
+    """Return whether a model may be an <owner>/<name> of the Hugging Face hub."""
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return False
+    return model.count("/") == 1 and not model.startswith((".", "~"))
 
 
 def _find_on_hub(settings: EngineSettings, progress: Callable[[str], None]) -> Path:

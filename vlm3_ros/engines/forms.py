@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The form of a model's answers: the text around their number, learned from free answers.
 
-A form is an answer's text with {value} in place of its number, which may stand in several places.
-A checkpoint's profile gives a template of it, but a model may speak otherwise: with thoughts that
-repeat the number, or with other white space. Numbers are forced into the form that is spoken.
+A form is the text of an answer with {value} in place of its number, which may occur several times.
+A checkpoint's profile has a template of it, but the model may use another form: with thoughts that
+repeat the number, or with other white space. Answers are forced into the form that the model uses.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)?)")
 
 
 class FormError(Exception):
-    """Answers have no form that numbers can be forced into; the text says why."""
+    """No form can be learned from answers; the text says why."""
 
 
 def follows(form: str, answer: Answer) -> bool:
-    """Return whether an answer has a form, whatever its white space.
+    """Return whether an answer has a form, ignoring white space.
 
     An answer that was cut off follows the form if its number is complete.
     """
@@ -56,18 +56,18 @@ def follows(form: str, answer: Answer) -> bool:
 def learn_form(template: str, texts: Sequence[str]) -> str | None:
     """Learn the form of answers to several questions.
 
-    Numbers that are equal in all texts are constant text. Where white space varies, it is that of
-    the most frequent variant; of several such variants, the first.
+    Numbers that are equal in all texts are constant text. Where white space varies, the form has
+    the most frequent variant; in a tie, the first.
 
     Args:
         template: form in the checkpoint's profile; its marks enclose the answer's number.
         texts: whole answers.
 
     Returns:
-        None if all texts have the same number, so that its places cannot be known.
+        None if all texts have the same number: it cannot be told from constant text then.
 
     Raises:
-        FormError: if the texts differ by more than their numbers, or hold other varying numbers.
+        FormError: if the texts differ by more than their numbers, or hold other numbers that vary.
     """
     numbers = [_answer_number(template, text) for text in texts]
     parts = [_NUMBERS.split(text) for text in texts]
@@ -88,10 +88,10 @@ def learn_form(template: str, texts: Sequence[str]) -> str | None:
 
 
 class FormLearner:
-    """The form that a model speaks under one template; learned, checked, learned anew.
+    """Learns the form of a model's answers under one template, checks it, and learns it anew.
 
-    Use it for every call: ask the `questions` freely, `observe` their answers, then force the
-    others into `form`.
+    In every call, ask what `questions` yields without a form, give the answers to `observe`, then
+    force all answers into `form`.
     """
 
     def __init__(
@@ -115,14 +115,14 @@ class FormLearner:
         self._samples: Counter[str] = Counter()
         self._is_learning = True
         self._calls_left = 0
-        """Until the next check of the form, or until the next try to learn one."""
+        """Calls until the next check of the form, or until the next try to learn one."""
         self._pause = 1
-        """Calls between checks, or between tries: doubled by each one of the same result."""
+        """Calls between checks, or between tries; doubles while their result stays the same."""
         self._checks = 0
         self._logged: str | None = template
 
     def force_template(self) -> None:
-        """Take the template for the form, whatever the model says, and never check it."""
+        """Use the template as the form, whatever the model says, and never check it."""
         self.form = self._template
         self._wait(sys.maxsize)
 
@@ -147,7 +147,8 @@ class FormLearner:
             self._is_learning = True
         while self._is_learning and len(asked) < count:
             others = [i for i in range(count) if i not in asked]
-            # One that has the template's form suffices; of others, more while their values agree.
+            # One answer in the template's form suffices. Otherwise several are needed, and more
+            # while their numbers are equal.
             needed = max(1, len(asked), SAMPLES - self._samples.total())
             needed = min(needed if asked or self._samples else 1, len(others))
             chosen = [others[k * len(others) // needed] for k in range(needed)]
@@ -206,6 +207,8 @@ class FormLearner:
         if any(answer.is_cut for answer in answers):
             raise FormError("max_new_tokens cut it off")
         self._samples.update(answer.text for answer in answers)
+        # Bounded, even if the model always answers the same.
+        self._samples = Counter({text: min(n, SAMPLES) for text, n in self._samples.items()})
         form = learn_form(self._template, list(self._samples.elements()))
         return form if self._samples.total() >= SAMPLES else None
 
@@ -226,8 +229,10 @@ def _has_exactly(form: str, answer: Answer) -> bool:
 def _answer_number(template: str, text: str) -> str:
     """Return the number at {value} of a template, as it is written in an answer.
 
-    It must be in the template's unit and grammar: forced numbers are taken without reading the
-    text around them.
+    It must have the template's unit and grammar: the text around forced numbers is not read.
+
+    Raises:
+        FormError: if the text has no such number, or several that differ.
     """
     try:
         marked = value_pattern(template).findall(final_text(text))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model learned, as far as it is known before the model is downloaded or loaded."""
+"""The profiles of models, as far as they are known before any model is downloaded or loaded."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vlm3_ros.engines.settings import EngineSettings
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that need not be loaded; see `Engine` for the attributes."""
+    """Name and profile of a model that is not loaded; see `Engine` for both."""
 
     name: str
     profile: Profile
 
 
 def known_model(settings: EngineSettings) -> KnownModel | None:
-    """Return what settings alone say about a model; None if only loading can tell.
+    """Return the model that settings choose; None if its profile is known only after loading.
 
-    A model on the hub may have a profile of its own, unless it is one of the authors'.
+    A model on the hub may have a vlm3.json of its own, unless it is one of the authors'.
     """
     if settings.engine == "recorded" or not (settings.model or settings.profile):
         return None
@@ -32,5 +32,5 @@ def known_model(settings: EngineSettings) -> KnownModel | None:
     try:
         profile, _ = choose_profile(settings.profile, settings.model)
     except EngineError:
-        return None  # loading says the same, and names the model
+        return None  # loading raises the same error
     return KnownModel(settings.model or "the model", profile)

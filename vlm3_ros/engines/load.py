@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vlm3_ros.engines.base import Engine, EngineError
-from vlm3_ros.engines.profiles import check_name
+from vlm3_ros.engines.profiles import check_model_name, named_profile
 from vlm3_ros.engines.settings import EngineSettings
 
 Progress = Callable[[str], None]
@@ -40,6 +40,19 @@ def load_engine(settings: EngineSettings, progress: Progress = lambda message: N
         raise
 
 
+def check_names(settings: EngineSettings) -> None:
+    """Check the names of a profile and a model before anything is downloaded or loaded.
+
+    Raises:
+        EngineError: if the profile cannot be used, or there is none and the model's name resembles
+            that of one of the authors' checkpoints, which is probably meant.
+    """
+    if settings.profile:
+        named_profile(settings.profile)
+    elif settings.engine == "transformers":
+        check_model_name(settings.model)
+
+
 # Each loader imports the libraries of its engine. torch alone takes seconds.
 
 
@@ -55,7 +68,7 @@ def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
             f"torch and transformers cannot be imported: {' '.join(str(cause).split())} (install "
             "builds of torch, transformers and, if you need it, torchvision that fit together)"
         ) from error
-    check_name(settings.profile, settings.model)
+    check_names(settings)
     progress(f"checking {settings.model}")
     checked = preflight(settings, progress)
     return load_transformers_engine(settings, checked, progress)

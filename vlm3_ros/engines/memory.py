@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vlm3_ros.engines.base import EngineError
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import EngineSettings, model_name
 
 if TYPE_CHECKING:
     import torch
@@ -22,28 +22,28 @@ class MemoryReport(NamedTuple):
 
 
 def report_memory(settings: Iterable[EngineSettings]) -> list[MemoryReport]:
-    """Estimate what models take together, each as its preflight does; download nothing.
+    """Estimate the memory of all models of a process, each as its preflight does.
+
+    Downloads nothing.
 
     Args:
-        settings: of all engines of a process. Equal ones share a model; only those that load a
-            model into this process count.
+        settings: of all engines of the process. Equal ones share a model. Engines that load no
+            model into this process do not count.
 
     Returns:
-        One for each device with two or more models; none if they cannot be judged: loading them
-        says why.
+        A report for each device with two or more models. Empty if a model or a device cannot be
+        used; loading then says why.
     """
-    models = [one for one in dict.fromkeys(settings) if one.engine == "transformers"]
+    models = [chosen for chosen in dict.fromkeys(settings) if chosen.engine == "transformers"]
     if len(models) < 2:
         return []
     try:
         from vlm3_ros.engines.checkpoint import choose_device
 
-        devices = [choose_device(one.device) for one in models]
-        on_device = [
-            (device, [one for one, its in zip(models, devices, strict=True) if its == device])
-            for device in dict.fromkeys(devices)
-        ]
-        reports = [_report(device, models) for device, models in on_device if len(models) > 1]
+        by_device: dict[torch.device, list[EngineSettings]] = {}
+        for model in models:
+            by_device.setdefault(choose_device(model.device), []).append(model)
+        reports = [_report(*item) for item in by_device.items() if len(item[1]) > 1]
         return [report for report in reports if report]
     except (EngineError, ImportError, RuntimeError):
         return []
@@ -53,18 +53,15 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport 
     from vlm3_ros.engines.checkpoint import choose_dtype, estimate_memory, free_memory
 
     free = free_memory(device)
-    needed = [estimate_memory(one.model, choose_dtype(one)) for one in models]
+    needed = [estimate_memory(model.model, choose_dtype(model)) for model in models]
     known = [size for size in needed if size]
     if not known:
         return None
-    total, least = sum(known), "about" if len(known) == len(models) else "at least"
-    parts = [
-        f"{_short_name(one.model)} {_size(size) if size else _absence(one.model)}"
-        for one, size in zip(models, needed, strict=True)
-    ]
+    total, qualifier = sum(known), "about" if len(known) == len(models) else "at least"
+    parts = [_part(model.model, size) for model, size in zip(models, needed, strict=True)]
     text = (
-        f"{len(models)} models, {least} {_size(total)} of {_size(free)} free memory on {device}: "
-        f"{', '.join(parts)}"
+        f"{len(models)} models, {qualifier} {_size(total)} of {_size(free)} free memory on "
+        f"{device}: {', '.join(parts)}"
     )
     if total <= free:
         return MemoryReport(text, True)
@@ -75,14 +72,17 @@ def _report(device: torch.device, models: list[EngineSettings]) -> MemoryReport 
     )
 
 
-def _short_name(model: str) -> str:
-    path = Path(model).expanduser()
-    return path.resolve().name if path.is_dir() else path.name
+def _part(model: str, size: int | None) -> str:
+    """Describe one model: its name without owner, and its memory in bytes, if known."""
+    from vlm3_ros.engines.checkpoint import is_hub_id
 
-
-def _absence(model: str) -> str:
-    is_folder = Path(model).expanduser().is_dir()
-    return "is not complete" if is_folder else "is not downloaded yet"
+    if size:
+        state = _size(size)
+    elif Path(model).expanduser().is_dir():
+        state = "is not complete"
+    else:
+        state = "is not downloaded yet" if is_hub_id(model) else "does not exist"
+    return f"{model_name(model).rpartition('/')[2]} {state}"
 
 
 def _size(count: int) -> str:

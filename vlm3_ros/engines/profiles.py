@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiles of checkpoints: their files, those that ship with the package, and which one holds.
+"""Profiles of checkpoints: their files, those that ship with the package, and how one is chosen.
 
 A checkpoint of this package has its profile in `vlm3.json`. The authors' checkpoints have no such
 file; their profiles ship with the package and are found by the checkpoint's name.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import lru_cache
@@ -27,7 +28,10 @@ PROFILE_FILE = "vlm3.json"
 PAPER_PROFILE = "vlm3"
 """Name of the shipped profile with the paper's wording, for checkpoints trained with it."""
 
+_OF_TASKS = " (pose_profile for pose_model, and so on)"
+
 _NEEDED = ("focal", "fit", "prompts")
+"""Keys that every profile holds."""
 _OPTIONAL = {f.name: f.default for f in fields(Profile) if f.name not in _NEEDED}
 
 
@@ -45,24 +49,21 @@ def shipped_profile(name: str) -> Profile:
 
 @lru_cache
 def authors_checkpoints() -> dict[str, str]:
-    """Return the shipped profile of each of the authors' checkpoints, by hub id."""
-    files = ((name, SHIPPED_PROFILES / f"{name}.json") for name in shipped_profiles())
-    found = ((name, json.loads(path.read_text(encoding="utf-8"))) for name, path in files)
-    return {data["checkpoint"]: name for name, data in found if "checkpoint" in data}
+    """Return the name of the shipped profile of each of the authors' checkpoints, by hub id."""
+    profiles = {name: shipped_profile(name) for name in shipped_profiles()}
+    return {profile.checkpoint: name for name, profile in profiles.items() if profile.checkpoint}
 
 
-@lru_cache
-def learned_by(task: str) -> tuple[str, ...]:
-    """Return the hub ids of the authors' checkpoints that learned a task, by its name."""
-    return tuple(
-        hub_id
-        for hub_id, name in authors_checkpoints().items()
-        if task in shipped_profile(name).prompts.wordings
-    )
+def authors_checkpoint_for(task: str) -> str | None:
+    """Return the hub id of the authors' checkpoint that learned a task; None if none did."""
+    for hub_id, name in authors_checkpoints().items():
+        if task in shipped_profile(name).prompts.wordings:
+            return hub_id
+    return None
 
 
 def choose_profile(setting: str, model: str, folder: Path | None = None) -> tuple[Profile, str]:
-    """Choose what a checkpoint was trained for.
+    """Choose the profile of a checkpoint: by the setting, its vlm3.json, or its name.
 
     Args:
         setting: the setting `profile`: a shipped name, a file, a folder that holds a vlm3.json, or
@@ -71,7 +72,7 @@ def choose_profile(setting: str, model: str, folder: Path | None = None) -> tupl
         folder: of its files, if they are on this machine.
 
     Returns:
-        The profile, and why it was chosen, to complete "the profile is chosen ...".
+        The profile, and how it was chosen, such as "by its vlm3.json".
 
     Raises:
         EngineError: if the setting names no profile, a file cannot be used, or nothing says what
@@ -87,24 +88,30 @@ def choose_profile(setting: str, model: str, folder: Path | None = None) -> tupl
     raise EngineError(_unknown(model))
 
 
-def check_name(setting: str, model: str) -> None:
-    """Refuse a hub id that resembles one of the authors' checkpoints, before any download.
+def check_model_name(model: str) -> None:
+    """Refuse a hub id that looks like a misspelled one of the authors'.
+
+    Args:
+        model: hub id or folder. The owner of a hub id counts: somebody's VLM3-depth-2 may have a
+            vlm3.json of its own.
 
     Raises:
         EngineError: naming the checkpoint that is probably meant.
     """
-    if not setting and not authors_profile(model) and (meant := _resembled(model)):
+    if authors_profile(model) or Path(model).expanduser().is_dir():
+        return
+    hub_ids = {hub_id.lower(): hub_id for hub_id in authors_checkpoints()}
+    if meant := _most_similar(model.lower(), hub_ids, 0.9):
         raise EngineError(_misspelled(model, meant))
 
 
 def authors_profile(model: str, folder: Path | None = None) -> str | None:
     """Return the shipped profile whose checkpoint has the name of a model; None if none has."""
-    known = {_last_part(hub_id): name for hub_id, name in authors_checkpoints().items()}
-    places = [model, *([] if folder is None else [str(folder), str(folder.resolve())])]
-    for place in places:
+    profiles = {_last_part(hub_id): name for hub_id, name in authors_checkpoints().items()}
+    for place in (model, *((str(folder), str(folder.resolve())) if folder else ())):
         # The hub's cache keeps facebook/VLM3-depth in models--facebook--VLM3-depth/snapshots/...
         cached = re.search(r"models--(?:[^/\\]+--)?([^/\\]+?)[/\\]snapshots[/\\]", place)
-        if name := known.get(cached[1].lower() if cached else _last_part(place)):
+        if name := profiles.get(cached[1].lower() if cached else _last_part(place)):
             return name
     return None
 
@@ -117,9 +124,14 @@ def named_profile(name: str) -> Profile:
     """
     if name in shipped_profiles():
         return shipped_profile(name)
-    path = Path(name).expanduser()
-    if not path.exists():
-        close = difflib.get_close_matches(name.lower(), shipped_profiles(), 1, 0.7)
+    path = Path(name)
+    try:
+        path = path.expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError):  # too long, or ~ of an unknown user
+        exists = False
+    if not exists:
+        close = difflib.get_close_matches(_last_part(name), shipped_profiles(), 1, 0.7)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise EngineError(
             f"profile {name} does not exist{hint}: use one of {_names()}, a {PROFILE_FILE}, or a "
@@ -141,6 +153,8 @@ def read_profile(path: Path | str) -> Profile:
         return parse_profile(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise EngineError(f"{path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EngineError(f"{path} is not JSON: {error}") from error
     except ValueError as error:
         raise EngineError(f"{path}: {error}") from error
 
@@ -153,17 +167,16 @@ def write_profile(folder: Path | str, profile: Profile) -> None:
 
 def profile_json(profile: Profile) -> dict[str, Any]:
     """Return the JSON form of a profile; `parse_profile` reads it."""
-    given = {name: getattr(profile, name) for name in _OPTIONAL}
-    # What older versions do not know is left out where it says nothing new.
-    late = ("axes", "longest_side", "max_new_tokens", "checkpoint")
-    kept = {name: value for name, value in given.items() if value != _OPTIONAL[name]}
+    # Older versions refuse these keys: write them only where they differ from the default.
+    newer = ("axes", "longest_side", "max_new_tokens", "checkpoint")
+    values = {name: getattr(profile, name) for name in newer}
     return {
         "focal": profile.focal,
         "fit": profile.fit,
         "prompts": profile.prompts.to_json(),
         "std_scale": profile.std_scale,
         "uncertainty": asdict(profile.uncertainty),
-        **{name: kept[name] for name in late if name in kept},
+        **{name: value for name, value in values.items() if value != _OPTIONAL[name]},
     }
 
 
@@ -209,9 +222,11 @@ def conventions(profile: Profile) -> str:
     else:
         images = f"a focal length of {profile.focal:g} px" + (" by fx" * (profile.axes == "fx"))
     prompts = profile.prompts
+    has_coordinates = set(prompts.wordings) != {"pose"}
+    coordinates = f"coordinates from 0 to {prompts.text_range - 1}, " * has_coordinates
     return (
-        f"images at {images}, coordinates from 0 to {prompts.text_range - 1}, wording "
-        f"{prompts.name}, answers about {', '.join(prompts.wordings)}"
+        f"images at {images}, {coordinates}wording {prompts.name}, answers about "
+        f"{', '.join(prompts.wordings)}"
     )
 
 
@@ -220,27 +235,27 @@ def _last_part(place: str) -> str:
     return re.split(r"[/\\]", place.rstrip("/\\"))[-1].lower()
 
 
-def _resembled(model: str) -> str | None:
-    """Return the hub id of the authors' checkpoint that a name resembles; None if there is none."""
-    hub_ids = {_last_part(hub_id): hub_id for hub_id in authors_checkpoints()}
-    close = difflib.get_close_matches(_last_part(model), hub_ids, 1, 0.8)
-    return hub_ids[close[0]] if close else None
+def _most_similar(text: str, known: Mapping[str, str], cutoff: float) -> str | None:
+    """Return the value of the key that resembles a text most; None if none is similar enough."""
+    close = difflib.get_close_matches(text, known, 1, cutoff)
+    return known[close[0]] if close else None
 
 
 def _misspelled(model: str, meant: str) -> str:
     return (
-        f"model {model!r} is none of the authors' checkpoints: did you mean {meant}? If not, say "
-        f"with profile what it was trained for: one of {_names()}, or a file"
+        f"model {model!r} is none of the authors' checkpoints: did you mean {meant}? If not, set "
+        f"profile to what it was trained for: one of {_names()}, or a file{_OF_TASKS}"
     )
 
 
 def _unknown(model: str) -> str:
-    if meant := _resembled(model):
+    names = {_last_part(hub_id): hub_id for hub_id in authors_checkpoints()}
+    if meant := _most_similar(_last_part(model), names, 0.8):
         return _misspelled(model, meant)
     return (
         f"nothing says what {model or 'the model'} was trained for: it has no {PROFILE_FILE}, and "
-        f"its name is none of {', '.join(map(_last_part, authors_checkpoints()))}. Set profile to "
-        f"one of {_names()}, or to a file"
+        f"its name is none of {', '.join(names)}. Set profile to one of {_names()}, or to a file"
+        f"{_OF_TASKS}"
     )
 
 
@@ -265,9 +280,10 @@ def _choice(value: object, name: str, choices: tuple[str, ...]) -> Any:
 
 
 def _positive(value: object, name: str, meaning: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{name} must be a positive {meaning}, not {value!r}")
-    return float(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and 0 < value <= sys.float_info.max:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    raise ValueError(f"{name} must be a positive {meaning}, not {value!r}")
 
 
 def _count(value: object, name: str) -> int:

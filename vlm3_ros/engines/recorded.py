@@ -10,6 +10,7 @@ several times, the last answer counts.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import logging
 import math
@@ -63,7 +64,8 @@ class RecordedEngine:
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except OSError as error:
-            raise EngineError(f"recording {self._path}: {error.strerror}") from error
+            reason = f"{error.strerror}{_hint(self._path)}"
+            raise EngineError(f"recording {self._path}: {reason}") from error
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()
             self.warning = f"{self._path} ends in the middle of a line, which is ignored"
@@ -225,6 +227,18 @@ def _open(path: Path, header: bytes) -> IO[bytes]:
 
 def _line(content: dict[str, Any]) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+
+
+def _hint(path: Path) -> str:
+    """Say how to replay a recording that has a file for each task; empty if there is none."""
+    if path.exists() or not path.name:
+        return ""
+    parts = sorted(
+        file.name for file in path.parent.glob(f"{glob.escape(path.stem)}-*{path.suffix}")
+    )
+    if not parts:
+        return ""
+    return f", but {', '.join(parts)}: set the models of these tasks as when they were recorded"
 
 
 def _parse(entry: dict[str, Any]) -> tuple[Key, Answer]:

@@ -35,7 +35,7 @@ class EngineSettings:
     model: str = _model(
         "",
         "Checkpoint of the Qwen3-VL family: a folder, or a Hugging Face id such as "
-        "facebook/VLM3-depth, which is downloaded. It answers every task without a model of its "
+        "facebook/VLM3-depth, which is downloaded. It answers every task that has no model of its "
         "own. Empty: the embedded vlm3-tiny, or vlm3-tiny-pairs for motions and matches. With "
         "engine openai: the server's name for its model; empty if it has only one.",
         metavar="MODEL",
@@ -75,8 +75,8 @@ class EngineSettings:
     offline: bool = _model(False, "Never look for the model on the network.")
     force_answers: bool = _model(
         True,
-        "Decode only the numbers of answers, under a grammar, if the model answers in that form "
-        "by itself. Faster than decoding whole answers, and answers get a standard deviation.",
+        "Decode only the numbers of answers, in the form that the model's first free answers have. "
+        "Faster than decoding whole answers, and answers get a standard deviation.",
     )
     max_new_tokens: int = _model(
         0,
@@ -145,31 +145,31 @@ class EngineSettings:
     )
     recording: str = _recordings(
         "",
-        "File of answers to replay, with engine recorded. For a task with a model of its own, the "
-        "file beside it that was recorded for it: answers-pose.jsonl for answers.jsonl.",
+        "File of answers to replay, with engine recorded. A task with a model of its own has a "
+        "file of its own beside it: answers-pose.jsonl for answers.jsonl.",
         metavar="FILE",
         launch=True,
     )
     record_to: str = _recordings(
         "",
         "File to append all questions and answers to, with any engine. A task with a model of its "
-        "own has a file of its own: answers-pose.jsonl for answers.jsonl. Empty: none.",
+        "own has a file of its own beside it: answers-pose.jsonl for answers.jsonl. Empty: none.",
         metavar="FILE",
         launch=True,
     )
 
 
-_own = partial(parameter, changes="unconfigured", group="one model per task", launch=True)
+_of_task = partial(parameter, changes="unconfigured", group="one model per task", launch=True)
 
 
 def _profile_of(model: str) -> str:
-    return _own("", f"As profile, for {model}.", metavar="PROFILE")
+    return _of_task("", f"Profile of {model}, as in the setting profile.", metavar="PROFILE")
 
 
 def _base_url_of(model: str) -> str:
-    return _own(
+    return _of_task(
         "",
-        f"URL of the server of {model}, whose name may be empty if it is the only one there. "
+        f"URL of the server of {model}, which may be empty if the server has only one model. "
         "Empty: base_url.",
         metavar="URL",
     )
@@ -179,23 +179,23 @@ def _base_url_of(model: str) -> str:
 class ModelSettings(EngineSettings):
     """Which model answers which task, where and how; see `task_settings`."""
 
-    depth_model: str = _own(
+    depth_model: str = _of_task(
         "",
         "Model for metric depth, such as facebook/VLM3-depth. Empty: model.",
         metavar="MODEL",
     )
-    pose_model: str = _own(
+    pose_model: str = _of_task(
         "",
         "Model for the motion between two images, such as facebook/VLM3-pose. Empty: model.",
         metavar="MODEL",
     )
-    match_model: str = _own(
+    match_model: str = _of_task(
         "",
         "Model for the matches that check motions, such as facebook/VLM3-corr. Empty: the model "
-        "for motions, if it learned matches; otherwise there are none.",
+        "for motions if it learned matches; otherwise no matches are asked.",
         metavar="MODEL",
     )
-    object_model: str = _own(
+    object_model: str = _of_task(
         "",
         "Model for questions about objects and in free text, such as facebook/VLM3-object. Empty: "
         "the model for depth.",
@@ -211,13 +211,13 @@ class ModelSettings(EngineSettings):
     object_base_url: str = _base_url_of("object_model")
 
 
-_NAMES: dict[Task, str] = {
+_PREFIXES: Mapping[str, str] = {
     "depth": "depth",
     "pose": "pose",
     "correspondence": "match",
     "objects": "object",
 }
-"""First word of the settings of each task."""
+"""First word of the names of each task's settings."""
 
 _FALLBACK: dict[Task, Task] = {"correspondence": "pose", "objects": "depth"}
 """Whose model answers a task that has none of its own."""
@@ -225,37 +225,54 @@ _FALLBACK: dict[Task, Task] = {"correspondence": "pose", "objects": "depth"}
 
 def model_setting(task: str) -> str:
     """Return the name of the setting that chooses the model of a task, by the task's name."""
-    return next((f"{name}_model" for known, name in _NAMES.items() if known == task), "model")
+    return f"{_PREFIXES[task]}_model" if task in _PREFIXES else "model"
+
+
+def model_name(model: str) -> str:
+    """Return the name of a model in messages and results: that of its folder, or its hub id."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.is_dir() else model
+
+
+def profile_setting(task: Task) -> str:
+    """Return the name of the setting that says what the model of a task was trained for."""
+    return f"{_PREFIXES[task]}_profile"
 
 
 def task_settings(settings: ModelSettings, task: Task) -> EngineSettings:
     """Return the settings of the engine that answers a task.
 
-    The model is the task's own, if it is set. Otherwise matches have the model of motions, objects
-    that of depth, motions and depth that of `model`, or, if it is empty, their embedded one. A
-    model of its own does not inherit `profile`, which describes another checkpoint, and its
-    recordings have its name: answers-pose.jsonl for answers.jsonl. Tasks with equal settings share
-    an engine.
+    A task's own model comes first. Without one, matches have the model of motions, objects that of
+    depth, motions and depth have `model` or, if that is empty, their embedded one. A task's own
+    model does not inherit `profile`, which describes another checkpoint, and has recordings of its
+    own: answers-pose.jsonl for answers.jsonl. Tasks with equal settings share an engine.
     """
-    name = _NAMES[task]
+    prefix = _PREFIXES[task]
     model, profile, base_url = (
-        getattr(settings, f"{name}_{what}") for what in ("model", "profile", "base_url")
+        getattr(settings, f"{prefix}_{name}") for name in ("model", "profile", "base_url")
     )
     common = EngineSettings(**{f.name: getattr(settings, f.name) for f in fields(EngineSettings)})
-    if model or (base_url and settings.engine == "openai"):
+    if has_own_model(settings, task):
         return replace(
             common,
             model=model,
             profile=profile,
             base_url=base_url or common.base_url,
-            recording=_named(common.recording, name),
-            record_to=_named(common.record_to, name),
+            recording=_file_of_task(common.recording, prefix),
+            record_to=_file_of_task(common.record_to, prefix),
         )
     if task in _FALLBACK:
         common = task_settings(settings, _FALLBACK[task])
     elif common.engine == "transformers" and not common.model:
         common = replace(common, model=str(default_model(task)))
     return replace(common, profile=profile or common.profile)
+
+
+def has_own_model(settings: ModelSettings, task: Task) -> bool:
+    """Return whether a model is named for a task alone, by its name or its server."""
+    prefix = _PREFIXES[task]
+    is_served = settings.engine == "openai" and getattr(settings, f"{prefix}_base_url")
+    return bool(getattr(settings, f"{prefix}_model") or is_served)
 
 
 def given_settings(values: Mapping[str, Any]) -> ModelSettings:
@@ -265,7 +282,7 @@ def given_settings(values: Mapping[str, Any]) -> ModelSettings:
     )
 
 
-def _named(file: str, name: str) -> str:
-    """Return a file beside another one, with a name added; empty if there is none."""
+def _file_of_task(file: str, prefix: str) -> str:
+    """Return the file of a task beside the common one; empty if there is none."""
     path = Path(file)
-    return str(path.with_name(f"{path.stem}-{name}{path.suffix}")) if file else ""
+    return str(path.with_name(f"{path.stem}-{prefix}{path.suffix}")) if file else ""

@@ -37,14 +37,14 @@ from vlm3_ros.engines.processor import (
     load_processor,
 )
 from vlm3_ros.engines.profiles import choose_profile, conventions
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import EngineSettings, model_name
 from vlm3_ros.geometry.camera import ImageLimits
 
 logger = logging.getLogger(__name__)
 
 TRY_LARGER_EVERY = 1000
-"""Calls before more questions at a time are tried again, once the device memory was too small:
-another program may have taken the memory for a while."""
+"""Calls after which more questions at a time are tried again, once the device ran out of memory:
+another program may have held the memory for a while."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,7 @@ def load_model(
     """
     folder = checked.folder
     profile, reason = choose_profile(settings.profile, settings.model, folder)
-    name = folder.name if Path(settings.model).is_dir() else settings.model
-    progress(f"{name}: {conventions(profile)} ({reason})")
+    progress(f"{model_name(settings.model)}: {conventions(profile)} ({reason})")
     progress(f"loading {checked}")
     attention = settings.attn_implementation
     try:

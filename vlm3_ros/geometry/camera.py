@@ -211,8 +211,8 @@ def unify_focal(
         view_focal: focal length at which the image enters instead, px. A smaller one needs fewer
             visual tokens and gives coarser answers. None for `focal`.
         axes: which axis gets the focal length. "each" scales the axes separately, so that pixels
-            become square. "fx" scales both axes by that of fx, so that the image keeps its aspect;
-            fy counts for nothing then.
+            become square. "fx" scales both axes by the factor of fx, so that the image keeps its
+            aspect; fy is ignored.
 
     Raises:
         GeometryError: if the focal length is not positive and finite, if the intrinsics make the
@@ -264,7 +264,7 @@ def _fitted(
     focal: float | None,
     axes: Axes,
 ) -> UnifiedCamera:
-    """Bring the wanted size of an image to one that the limits allow."""
+    """Choose a size that the limits allow, near the wanted `width` and `height` in px."""
     clamp = _area_clamp(width, height, limits)
     width, height = width * clamp, height * clamp
     if fit == "scale":

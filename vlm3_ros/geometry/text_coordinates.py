@@ -13,9 +13,9 @@ from vlm3_ros.geometry.camera import GeometryError, UnifiedCamera
 Rounding = Literal["floor", "round"]
 """How a pixel becomes a text coordinate.
 
-`floor`: its centre, (u + 0.5) / width * range, rounded down: each coordinate is a cell of the
-image. `round`: its index, u / width * range, rounded to the nearest whole number, as the authors'
-checkpoints learned it.
+`floor`: (u + 0.5) / width * range, rounded down; each coordinate stands for a cell of the image.
+`round`: u / width * range, rounded to the nearest whole number, halves to the even one. The
+authors' checkpoints learned this.
 """
 
 
@@ -31,16 +31,21 @@ def text_coordinates(
         text_range: of the checkpoint (2000 or 1000 for the authors').
         rounding: of the checkpoint.
 
+    Returns:
+        (x, y), shape (..., 2).
+
     Raises:
         GeometryError: if a pixel does not lie in the image.
     """
+    indices = np.asarray(pixels, dtype=float)
     # Multiply first: whole numbers stay exact, and rounding down is right.
-    scaled = (np.asarray(pixels, dtype=float) + 0.5) * text_range / (width, height)
+    scaled = (indices + 0.5) * text_range / (width, height)
     # Negated so that NaN does not pass. The slack allows for the rounding of a resize.
     if not ((scaled > -1e-6) & (scaled < text_range + 1e-6)).all():
         raise GeometryError(f"a pixel lies outside of the image of {width:g}x{height:g} px")
     if rounding == "round":
-        scaled = np.round(np.asarray(pixels, dtype=float) * text_range / (width, height))
+        # Divide first, as the authors do: halves must round as they did in training.
+        scaled = np.round(indices / (width, height) * text_range)
     return np.clip(np.floor(scaled), 0, text_range - 1).astype(np.int64)
 
 
@@ -51,7 +56,10 @@ def pixels_from_text(
     text_range: int,
     rounding: Rounding = "floor",
 ) -> NDArray[np.float64]:
-    """Return the pixel that a text coordinate names, shape (..., 2); the centre of its cell."""
+    """Convert text coordinates, shape (..., 2), to pixels (u, v) of an image, shape (..., 2).
+
+    With `floor`, the pixel is the centre of the coordinate's cell.
+    """
     coordinates = np.asarray(coordinates, dtype=float)
     if rounding == "round":
         return coordinates / text_range * (width, height)
@@ -66,7 +74,7 @@ def source_text_coordinates(
     Raises:
         GeometryError: if a pixel does not lie in the image.
     """
-    if rounding == "round":  # refers to indices of the source's pixels, which a resize shifts
+    if rounding == "round":  # counts pixels of the source: a resize moves their centres
         return text_coordinates(pixels, *_padded_source(unified), text_range, rounding)
     view = unified.view
     return text_coordinates(unified.to_view(pixels), view.width, view.height, text_range)

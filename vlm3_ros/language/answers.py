@@ -38,11 +38,14 @@ MINUS = "\u2212"
 """The minus sign of typography, which a model may write instead of a hyphen."""
 
 NUMBER = rf"[+\-{MINUS}]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?"
+NOT_FINITE = rf"[+\-{MINUS}]?(?:nan|inf(?:inity)?)"
+METRES_UNIT = r"m|met(?:er|re)s?"
+
 BARE_NUMBER = re.compile(NUMBER, re.ASCII | re.IGNORECASE)
-METRES = re.compile(rf"({NUMBER})(?:\s*(?:m|met(?:er|re)s?))?", re.ASCII | re.IGNORECASE)
+METRES = re.compile(rf"({NUMBER})(?:\s*(?:{METRES_UNIT}))?", re.ASCII | re.IGNORECASE)
 
 _SHOWN_CHARACTERS = 80
-_NOT_FINITE = re.compile(rf"[+\-{MINUS}]?(?:nan|inf|infinity)", re.IGNORECASE)
+_NOT_FINITE = re.compile(NOT_FINITE, re.IGNORECASE)
 
 
 class AnswerError(Vlm3Error, ValueError):

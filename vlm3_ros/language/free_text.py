@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read numbers from answers in any form: by their names, by their unit, or as a tuple.
+"""Read numbers from answers in any form: by their unit, by their names, or as a tuple.
 
-These are the forms that the parsers of the authors' notebook accept. The authors take the first
-match; here, all matches must agree.
+The parsers of the authors' notebook accept these forms. They take the first match; here, all
+matches must agree.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import lru_cache
 from vlm3_ros.language.answers import (
     BARE_NUMBER,
     MINUS,
+    NOT_FINITE,
     NUMBER,
     AnswerError,
     final_text,
@@ -28,13 +29,18 @@ APART = rf"(?<![\w.,+\-\u2013{MINUS}])(?<![0-9]:)"
 This keeps a search that fails linear in the length of the text.
 """
 
-SEVERAL = rf"(?:{APART}({NUMBER})\s*(?:to|or|and|[-\u2013])\s*)?"
-"""The first of two numbers: "2 to", "between 2 and"."""
+BETWEEN = r"(?:to|or|and|x|[-\u2013\u2014~/\u00b1\u00d7\u2026]|\.\.\.?|\+/?-)"
+"""What stands between two numbers that are one range, fraction, product or tolerance."""
+
+FIRST_OF_TWO = rf"(?:{APART}({NUMBER})\s*{BETWEEN}\s*)?"
+"""The first of two numbers, if there are two: "2 to", "2 and", "1/"."""
+
+GOES_ON = rf"(?=([ \t]*(?:{BETWEEN}[ \t]*)?[0-9]|))"
+"""What makes a number with its unit the first of two: "2 m to 3", "2 m 30". Empty otherwise."""
 
 DEGREES = r"degrees?|deg|\u00b0"
-METRES_UNIT = r"m|met(?:er|re)s?"
 
-_ANY_NUMBER = rf"(?:{NUMBER}|[+\-{MINUS}]?(?:nan|inf(?:inity)?))"
+_ANY_NUMBER = rf"(?:{NUMBER}|{NOT_FINITE})"
 _OF_TUPLE = re.compile(
     rf"(?<![\w.+\-\u2013{MINUS}]){_ANY_NUMBER}(?!\w|\.[0-9])",
     re.IGNORECASE,
@@ -67,9 +73,9 @@ def read_with_unit(text: str, unit: str) -> float:
     """
     spoken_text(text)
 
-    def number(match: tuple[str, str]) -> float:
-        other, part = match
-        if other:
+    def number(match: tuple[str, str, str]) -> float:
+        before, part, after = match
+        if before or after:
             raise AnswerError(text, "several answers")
         return parse_number(part, BARE_NUMBER, text)
 
@@ -84,7 +90,7 @@ def read_named(
     Args:
         text: the model's whole text.
         names: in lower case; any order and case in the text.
-        decimals: of a number that is complete without an end mark, see `check_complete`.
+        decimals: see `check_complete`.
         may_be_cut: see `check_complete`.
 
     Raises:
@@ -109,7 +115,7 @@ def read_tuple(text: str, count: int, decimals: int, may_be_cut: bool) -> tuple[
     Args:
         text: the model's whole text.
         count: of numbers in the tuple.
-        decimals: of a number that is complete without an end mark, see `check_complete`.
+        decimals: see `check_complete`.
         may_be_cut: see `check_complete`.
 
     Raises:
@@ -142,27 +148,32 @@ def check_complete(
 
     Args:
         text: the model's whole text, for errors.
-        number: as written.
+        number: as it stands in the text.
         ends_text: whether nothing follows it, not even an end mark.
-        decimals: that a complete number has; 0 for whole numbers.
-        may_be_cut: whether the model may have been stopped inside of its answer.
+        decimals: number of decimals of a complete number; 0 for whole numbers.
+        may_be_cut: whether the model may have been stopped in the middle of its answer.
 
     Raises:
-        AnswerError: if the number ends the text without all decimals, or, for whole numbers, the
-            text may be cut off there.
+        AnswerError: if the text may have been cut off in the number: it ends the text, and has
+            fewer decimals or is a whole number.
     """
     _, point, fraction = number.partition(".")
-    is_complete = len(fraction) >= decimals if decimals else point or not may_be_cut
-    if ends_text and not is_complete:
+    has_all_decimals = len(fraction) >= decimals if decimals else bool(point)
+    if ends_text and may_be_cut and not has_all_decimals:
         raise AnswerError(text, "cut off")
 
 
 @lru_cache(maxsize=8)
 def _unit_pattern(unit: str) -> re.Pattern[str]:
-    return re.compile(rf"{SEVERAL}{APART}({_ANY_NUMBER})\s*(?:{unit})(?![\w/])", re.IGNORECASE)
+    return re.compile(
+        rf"{FIRST_OF_TWO}{APART}({_ANY_NUMBER})\s*(?:{unit})(?![\w/]){GOES_ON}", re.IGNORECASE
+    )
 
 
 @lru_cache(maxsize=8)
 def _name_pattern(name: str) -> re.Pattern[str]:
-    # "1,5" and "1.2.3" are no numbers.
-    return re.compile(rf"\b{name}\s*(?:[=:]\s*)?({_ANY_NUMBER})(?!\w|[.,]?[0-9])", re.IGNORECASE)
+    # "1,5" and "1.2.3" are no numbers, "1 to 2" is no angle, and "1 rad" none in degrees.
+    other = rf"\s?rad|[ \t]?(?:{DEGREES})?[ \t]?(?:to|or|and|[-\u2013\u2014~/])[ \t]?[+-]?[0-9]"
+    return re.compile(
+        rf"\b{name}\s*(?:[=:]\s*)?({_ANY_NUMBER})(?!\w|[.,]?[0-9]|{other})", re.IGNORECASE
+    )

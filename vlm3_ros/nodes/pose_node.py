@@ -21,7 +21,7 @@ from tf2_msgs.msg import TFMessage
 from typing_extensions import override
 
 from vlm3_ros.engines.load import load_engine
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.settings import EngineSettings, has_own_model
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
@@ -38,7 +38,7 @@ from vlm3_ros.tasks.odometry import (
     OdometryStep,
     VisualOdometry,
     check_learned,
-    unlearned_matches,
+    why_no_matches,
 )
 from vlm3_ros.tasks.task import Model
 
@@ -49,9 +49,9 @@ TF_DEPTH = 100
 class PoseNode(CameraModelNode):
     """Asks how the camera has moved from image to image, and chains the answers to odometry.
 
-    One model answers for the motion, and the same or another one for the matches that check it. If
-    the model for the motion did not learn matches and match_model is empty, motions are published
-    without this check.
+    One model answers questions about the motion; the same or another one answers those about the
+    matches that check it. If the model for the motion did not learn matches and match_model is
+    empty, motions are published without this check.
 
     Subscribers (sensor data QoS, the newest image wins):
         image (sensor_msgs/Image): the camera, any colour encoding
@@ -104,13 +104,16 @@ class PoseNode(CameraModelNode):
     @override
     def models(self) -> dict[str, EngineSettings]:
         every = super().models()
-        asked = [every[task] for task in self.parameters.odometry_settings().tasks]
-        return {task: one for task, one in every.items() if one in asked}
+        if not has_own_model(self.parameters, "depth"):
+            every["depth"] = every["pose"]
+        needed = {every[task] for task in self.parameters.odometry_settings().tasks}
+        # A task that is not asked yet may be switched on later if its model is loaded anyway.
+        return {task: settings for task, settings in every.items() if settings in needed}
 
     @override
     def check_models(self, models: Mapping[str, Model]) -> None:
         settings = self.parameters.odometry_settings()
-        check_learned(models, settings.without_matches() if unlearned_matches(models) else settings)
+        check_learned(models, settings.without_matches() if why_no_matches(models) else settings)
 
     @override
     def shortcoming(self) -> str:
@@ -121,7 +124,7 @@ class PoseNode(CameraModelNode):
     @override
     def create_outputs(self) -> None:
         parameters = self.parameters
-        self._no_matches = unlearned_matches(self.model.engines)
+        self._no_matches = why_no_matches(self.model.engines)
         if shortcoming := self.shortcoming():
             self.get_logger().warning(shortcoming)
         if given_mount(parameters) is None and self._frame_tree is None:

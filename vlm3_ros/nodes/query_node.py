@@ -21,7 +21,7 @@ from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
 from vlm3_ros.tasks.depth import DEPTH
-from vlm3_ros.tasks.learned import check_not_swapped, unlearned
+from vlm3_ros.tasks.learned import check_not_swapped, why_unlearned
 from vlm3_ros.tasks.objects import OBJECTS
 from vlm3_ros.tasks.task import Model
 
@@ -29,8 +29,8 @@ from vlm3_ros.tasks.task import Model
 class QueryNode(CameraModelNode):
     """Answers clicks and questions about the images of a camera, and locates detected objects.
 
-    One model answers about pixels, and the same or another one about objects and in free text. If
-    one of both tasks was not learned, its questions are refused.
+    One model answers questions about pixels; the same or another one answers those about objects
+    and in free text. Questions of a kind that no model learned are refused.
 
     Subscribers:
         image (sensor_msgs/Image): the camera, any colour encoding
@@ -75,7 +75,7 @@ class QueryNode(CameraModelNode):
     @override
     def check_models(self, models: Mapping[str, Model]) -> None:
         check_not_swapped((models["depth"], DEPTH), (models["objects"], OBJECTS))
-        reasons = _unlearned(models)
+        reasons = _refusals(models)
         chosen = [self.parameters.depth_model, self.parameters.object_model]
         for reason, is_chosen in zip(reasons, chosen, strict=True):
             if reason and (is_chosen or all(reasons)):
@@ -83,8 +83,8 @@ class QueryNode(CameraModelNode):
 
     @override
     def create_outputs(self) -> None:
-        for reason in filter(None, _unlearned(self.model.engines)):
-            self.get_logger().info(f"such questions are refused: {reason}")
+        for reason in filter(None, _refusals(self.model.engines)):
+            self.get_logger().info(f"{reason}; until then, such questions are refused")
         self.questions.create_outputs()
         self.objects.create_outputs()
 
@@ -117,9 +117,9 @@ class QueryNode(CameraModelNode):
         return [self.images.status(), self.questions.status(), *self.objects.statuses()]
 
 
-def _unlearned(models: Mapping[str, Model]) -> list[str]:
-    """Why questions about pixels, and about objects, are refused; each empty if they are not."""
-    return [unlearned(models["depth"], DEPTH), unlearned(models["objects"], OBJECTS)]
+def _refusals(models: Mapping[str, Model]) -> list[str]:
+    """Why questions about pixels and about objects are refused; each is empty if they are not."""
+    return [why_unlearned(models["depth"], DEPTH), why_unlearned(models["objects"], OBJECTS)]
 
 
 def main(arguments: list[str] | None = None) -> int:

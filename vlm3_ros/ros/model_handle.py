@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vlm3_ros.engines.base import Engine, EngineError
+from vlm3_ros.engines.load import check_names
 from vlm3_ros.engines.settings import EngineSettings
 
 EngineLoader = Callable[[EngineSettings, Callable[[str], None]], Engine]
@@ -37,26 +38,27 @@ class ModelHandle:
         """Load an engine for each task; tasks with equal settings share one.
 
         Raises:
-            EngineError: if one cannot be loaded; no other one stays loaded then.
+            EngineError: if one cannot be loaded; the others are closed again.
         """
         loaded: dict[EngineSettings, Engine] = {}
         try:
-            for one in settings.values():
-                if one not in loaded:
-                    loaded[one] = self._loader(one, self._log)
+            for chosen in settings.values():  # before the first one loads, which takes minutes
+                check_names(chosen)
+            for chosen in dict.fromkeys(settings.values()):
+                loaded[chosen] = self._loader(chosen, self._log)
         except Exception as error:
             for engine in loaded.values():
                 engine.close()
             if not isinstance(error, EngineError) or len(set(settings.values())) == 1:
                 raise
-            tasks = " and ".join(task for task, its in settings.items() if its == one)
+            tasks = " and ".join(task for task, needed in settings.items() if needed == chosen)
             raise EngineError(f"the model for {tasks}: {error}") from error
-        self.engines = {task: loaded[one] for task, one in settings.items()}
+        self.engines = {task: loaded[chosen] for task, chosen in settings.items()}
 
     def release(self) -> None:
         """Close the engines that are loaded."""
         engines, self.engines = self.engines, {}
-        for engine in _different(engines):
+        for engine in _distinct(engines):
             engine.close()
 
     def status(
@@ -76,25 +78,25 @@ class ModelHandle:
             if fault:
                 return DiagnosticStatus.ERROR, fault, {}
             return DiagnosticStatus.OK, "not loaded: the node is unconfigured", {}
-        different = _different(engines)
-        if len(different) == 1:
-            values = {"model": different[0].name}
+        distinct = _distinct(engines)
+        if len(distinct) == 1:
+            values = {"model": distinct[0].name}
         else:
             values = {f"model for {task}": engine.name for task, engine in engines.items()}
         # Each engine reports what all models of this process use.
-        used = [engine.memory_bytes() for engine in different]
+        used = [engine.memory_bytes() for engine in distinct]
         if known := [memory for memory in used if memory is not None]:
             values["device memory (MB)"] = f"{max(known) / 1e6:.0f}"
-        warnings = [engine.warning for engine in different if engine.warning]
+        warnings = [engine.warning for engine in distinct if engine.warning]
         if shortcoming:
             warnings.append(shortcoming)
         if warnings:
             return DiagnosticStatus.WARN, "; ".join(warnings), values
-        names = " and ".join(engine.name for engine in different)
-        verb = "is" if len(different) == 1 else "are"
+        names = " and ".join(engine.name for engine in distinct)
+        verb = "is" if len(distinct) == 1 else "are"
         return DiagnosticStatus.OK, f"{names} {verb} loaded", values
 
 
-def _different(engines: Mapping[str, Engine]) -> list[Engine]:
+def _distinct(engines: Mapping[str, Engine]) -> list[Engine]:
     """Return each engine once."""
     return list({id(engine): engine for engine in engines.values()}.values())

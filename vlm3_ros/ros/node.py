@@ -114,7 +114,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
 
     @abstractmethod
     def check_models(self, models: Mapping[str, Model]) -> None:
-        """Check that models learned what the node asks, before and after they are loaded.
+        """Check that models learned what the node asks; called before and after they load.
 
         Args:
             models: by the name of their task.
@@ -308,9 +308,9 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             self.trigger_activate()
 
     def _check_known(self, settings: Mapping[str, EngineSettings]) -> None:
-        """Check models before they are downloaded or loaded, if all are known."""
-        known = {one: known_model(one) for one in settings.values()}
-        models = {task: model for task, one in settings.items() if (model := known[one])}
+        """Check models before they are downloaded or loaded, if all their profiles are known."""
+        known = {chosen: known_model(chosen) for chosen in settings.values()}
+        models = {task: model for task, chosen in settings.items() if (model := known[chosen])}
         if len(models) == len(settings):
             self.check_models(models)
 
@@ -322,7 +322,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             for node in self.siblings:
                 node._is_memory_reported = True
             logger = self.get_logger()
-            needed = [one for node in self.siblings for one in node.models().values()]
+            needed = [chosen for node in self.siblings for chosen in node.models().values()]
             for report in report_memory(needed):
                 (logger.info if report.fits else logger.warning)(report.text)
 

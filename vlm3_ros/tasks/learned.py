@@ -9,17 +9,17 @@ from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.settings import model_setting
 from vlm3_ros.tasks.task import Model, Task, learned_wording
 
-Asked = tuple[Model, Task[Any, Any, Any, Any]]
-"""A model and what it is to be asked."""
+Assignment = tuple[Model, Task[Any, Any, Any, Any]]
+"""A task, and the model that is to answer it."""
 
 
 def has_learned(model: Model, task: Task[Any, Any, Any, Any]) -> bool:
-    """Whether a model learned a task."""
+    """Return whether a model learned a task."""
     return task.name in model.profile.prompts.wordings
 
 
-def unlearned(model: Model, task: Task[Any, Any, Any, Any]) -> str:
-    """Say that a model did not learn a task, and which setting helps; empty if it did."""
+def why_unlearned(model: Model, task: Task[Any, Any, Any, Any]) -> str:
+    """Return that a model did not learn a task, and which setting helps; empty if it did."""
     try:
         learned_wording(model, task)
     except EngineError as error:
@@ -27,15 +27,15 @@ def unlearned(model: Model, task: Task[Any, Any, Any, Any]) -> str:
     return ""
 
 
-def check_not_swapped(one: Asked, other: Asked) -> None:
-    """Refuse two models each of which learned only the other one's task.
+def check_not_swapped(one: Assignment, other: Assignment) -> None:
+    """Refuse two models if each learned the other's task but not its own.
 
     Raises:
         EngineError: naming both models and their settings.
     """
     (model1, task1), (model2, task2) = one, other
-    learned = [[has_learned(model, task) for task in (task1, task2)] for model, _ in (one, other)]
-    if learned == [[False, True], [True, False]]:
+    learned = [has_learned(model, task) for model in (model1, model2) for task in (task1, task2)]
+    if learned == [False, True, True, False]:
         raise EngineError(
             f"{model_setting(task1.name)} (or model) and {model_setting(task2.name)} seem to be "
             f"swapped: {model1.name} learned {task2.title}, and {model2.name} {task1.title}"

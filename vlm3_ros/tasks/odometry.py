@@ -34,7 +34,7 @@ from vlm3_ros.geometry.motion import (
 from vlm3_ros.paths import Task as TaskName
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
-from vlm3_ros.tasks.learned import check_not_swapped, unlearned
+from vlm3_ros.tasks.learned import check_not_swapped, why_unlearned
 from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
 from vlm3_ros.tasks.task import (
     CameraPair,
@@ -124,7 +124,7 @@ class OdometrySettings:
         return tuple(task for task, is_asked in asked.items() if is_asked)
 
     def without_matches(self) -> OdometrySettings:
-        """Return the settings for a model that did not learn matches."""
+        """Return the settings without matches, and without the depth at their pixels."""
         return replace(self, match_columns=0, match_rows=0, ask_depth=False)
 
 
@@ -211,7 +211,7 @@ def check_learned(models: Mapping[str, Model], settings: OdometrySettings) -> No
         settings: what is asked.
 
     Raises:
-        EngineError: if one did not, or is missing; says which setting avoids the question.
+        EngineError: if one did not or is missing; says which setting avoids the question.
     """
     pose = models[POSE.name]
     if match := models.get(CORRESPONDENCE.name):
@@ -229,18 +229,18 @@ def check_learned(models: Mapping[str, Model], settings: OdometrySettings) -> No
                 f"the model for {task.title} was not loaded, since it was not needed: configure "
                 f"the node again, or {remedy}"
             )
-        if reason := unlearned(models[task.name], task):
+        if reason := why_unlearned(models[task.name], task):
             raise EngineError(f"{reason}, or {remedy}")
 
 
-def unlearned_matches(models: Mapping[str, Model]) -> str:
-    """Say why the model for motions cannot answer for matches, too; empty if it can.
+def why_no_matches(models: Mapping[str, Model]) -> str:
+    """Return why the model for motions cannot answer matches as well; empty if it can.
 
-    Also empty if another model answers for matches, since that one must have learned them.
+    Also empty if another model answers matches: that one must have learned them.
     """
     if models.get(CORRESPONDENCE.name) is not models[POSE.name]:
         return ""
-    reason = unlearned(models[POSE.name], CORRESPONDENCE)
+    reason = why_unlearned(models[POSE.name], CORRESPONDENCE)
     return f"{reason}, or ask none (match_rows: 0)" if reason else ""
 
 
@@ -340,7 +340,7 @@ class VisualOdometry:
                 f"the image has shape {frame.image.shape}, its camera is {camera.width}x"
                 f"{camera.height}"
             )
-        check_learned(self._engines, self.settings)
+        check_learned(self._engines, self.settings)  # which may have changed
         for task in self.settings.tasks:
             engine = self._engines[task]
             model_view(engine.profile, engine.limits, camera)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlm3_ros.engines.base import Answer, Engine, EngineError, Profile
-from vlm3_ros.engines.profiles import learned_by
+from vlm3_ros.engines.profiles import authors_checkpoint_for
 from vlm3_ros.engines.settings import model_setting
 from vlm3_ros.geometry.camera import (
     ImageLimits,
@@ -124,7 +124,7 @@ class Task(ABC, Generic[W, Asked, Truth, Result]):
 
 
 class Model(Protocol):
-    """A model, loaded or not, of which is known what it learned. An `Engine` is one."""
+    """A model whose profile is known, loaded or not. An `Engine` is one."""
 
     @property
     def name(self) -> str:
@@ -146,10 +146,11 @@ def learned_wording(model: Model, task: Task[W, Any, Any, Any]) -> W:
     try:
         return model.profile.prompts[task.wording]
     except PromptError as error:
-        example = "".join(f", such as {hub_id}" for hub_id in learned_by(task.name)[:1])
+        example = authors_checkpoint_for(task.name)
         raise EngineError(
             f"{model.name} did not learn {task.title}: its {error}; set "
-            f"{model_setting(task.name)} to a checkpoint that did{example}"
+            f"{model_setting(task.name)} to a checkpoint that did"
+            + (f", such as {example}" if example else "")
         ) from None
 
 
@@ -159,7 +160,7 @@ def model_views(
     cameras: Sequence[PinholeCamera],
     view_focal: float | None = None,
 ) -> ModelViews:
-    """Unify the focal length of images (paper section 3.1).
+    """Choose how images enter a model; see `model_view`.
 
     Args:
         profile: of the checkpoint.
@@ -181,7 +182,13 @@ def model_view(
     camera: PinholeCamera,
     view_focal: float | None = None,
 ) -> UnifiedCamera:
-    """Choose how one image enters a model; see `model_views`.
+    """Choose how one image enters a model: its size by focal length or longest side (paper 3.1).
+
+    Args:
+        profile: of the checkpoint.
+        limits: on image sizes.
+        camera: intrinsics of the image.
+        view_focal: see `model_views`; without effect if the profile has no focal length.
 
     Raises:
         GeometryError: if no size of the image fits the limits.

@@ -22,7 +22,8 @@ def ask_pair(
 ) -> tuple[RelativePose, Matches]:
     """Ask for the motion between two images, and where pixels of the first are in the second.
 
-    The questions are those of `ask_pose` and `ask_matches`, but one model reads the images once.
+    The questions are those of `ask_pose` and `ask_matches`; if one model answers both, it reads the
+    images once.
 
     Args:
         engine: answers about the motion.
@@ -46,6 +47,6 @@ def ask_pair(
 
 
 def assumed_uncertainty(engine: Engine, match_engine: Engine) -> AnswerUncertainty:
-    """Return the uncertainty of motions by one profile, and of matches by the other."""
+    """Return the uncertainty of one engine's motions and of another one's matches."""
     of_matches = match_engine.profile.uncertainty.match_deg
     return replace(engine.profile.uncertainty, match_deg=of_matches)

@@ -65,8 +65,8 @@ ANGLE_LIMIT = 4.0
 motion is refused, in units of `AnswerUncertainty.rotation_deg`.
 
 If both answers err independently by one such unit about the axis of the rotation, they differ by
-sqrt(2) units; 2.81 times that passes 99.5 % of true motions, and a simulation no fewer at rotations
-near zero, where errors about the other axes count too.
+sqrt(2) units; 2.81 times that passes 99.5 % of true motions. In a simulation no fewer pass near a
+rotation of zero, where errors about the other axes count too.
 """
 
 INLIER = 2.0
@@ -180,7 +180,7 @@ def verify_motion(
 def angle_contradiction(
     pose: RelativePose, uncertainty: AnswerUncertainty = AUTHORS_UNCERTAINTY
 ) -> str | None:
-    """Say how the answered rotation angle contradicts the answered yaw, pitch and roll.
+    """Return how the answered rotation angle contradicts the answered yaw, pitch and roll.
 
     Returns:
         None if they agree within `ANGLE_LIMIT`, or one is unknown.

@@ -61,6 +61,8 @@ def load_remote_engine(
         model = _served_model(settings)
     profile, reason = choose_profile(settings.profile, model)
     engine = RemoteEngine(settings, profile, _limits(settings.profile or model))
+    if model != settings.model:
+        reason += f": {model}"
     progress(f"{engine.name}: {conventions(profile)} ({reason})")
     return engine
 
@@ -107,7 +109,7 @@ class RemoteEngine:
         self.limits = limits
         self._settings = settings
         max_tokens = settings.max_new_tokens or profile.max_new_tokens
-        self._sender = QuestionSender(self._client, settings, max_tokens)
+        self._sender = QuestionSender(self._client, settings, max_tokens, self._only_model)
         self._learners: dict[str, FormLearner] = {}
         self._lacks_reasoning = False
         self._loop = BackgroundLoop(f"requests to {self._url}")
@@ -217,7 +219,7 @@ class RemoteEngine:
             probabilities.refuse()
 
     def _learner(self, template: str | None) -> FormLearner | None:
-        """Return what learns the form of answers; None if they are not forced into any."""
+        """Return the learner of a template's form; None if answers are free in this call."""
         if template is None or not self._settings.force_answers:
             return None
         if template not in self._learners:
@@ -229,5 +231,26 @@ class RemoteEngine:
     def _refusal(self, form: str, template: str) -> str | None:
         """Return why answers are not forced into a form; None if they are."""
         if self._lacks_reasoning and form != template:
-            return "the server takes the reasoning out, so its place is unknown"
+            return "the server removes the reasoning, so the whole form is unknown"
         return None
+
+    async def _only_model(self) -> str:
+        """Return the name of the server's only model.
+
+        Raises:
+            UnansweredError: if there is no answer, or the model may have been trained for something
+                else than the one that the profile was chosen for.
+        """
+        name = await self._client.only_model()
+        if self._settings.profile:
+            return name
+        try:
+            profile, _ = choose_profile("", name)
+        except EngineError as error:
+            raise UnansweredError(f"{self._url}: {error}") from error
+        if profile != self.profile:
+            raise UnansweredError(
+                f"{self._url} has another model now, {name}, which was trained for something else: "
+                "restart with it, or configure the node again"
+            )
+        return name

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,21 @@ class Question:
 class QuestionSender:
     """Sends questions to a server; for use in one event loop."""
 
-    def __init__(self, client: ChatClient, settings: EngineSettings, max_tokens: int) -> None:
+    def __init__(
+        self,
+        client: ChatClient,
+        settings: EngineSettings,
+        max_tokens: int,
+        only_model: Callable[[], Awaitable[str]],
+    ) -> None:
         """Send nothing yet.
 
         Args:
             client: of the server.
             settings: which model, and how many requests at a time.
             max_tokens: maximum number of tokens of an answer.
+            only_model: returns the name of the server's model, if the settings name none; raises
+                an UnansweredError if it cannot be asked.
         """
         self.keeping = Feature(
             f"{client.url} keeps no images between questions: each question carries its images"
@@ -63,6 +71,7 @@ class QuestionSender:
         self._client = client
         self._settings = settings
         self._max_tokens = max_tokens
+        self._only_model = only_model
         self._model = settings.model
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._trials = asyncio.Lock()
@@ -221,7 +230,7 @@ class QuestionSender:
     ) -> Completion:
         """Send one request."""
         if not self._model:
-            self._model = await self._client.only_model()
+            self._model = await self._only_model()
         content = [*images, {"type": "text", "text": question.text}]
         request: dict[str, Any] = {
             "model": self._model,
@@ -239,8 +248,8 @@ class QuestionSender:
 def answer_regex(template: str) -> str:
     """Return the regular expression of an answer template; numbers as `numbers.allowed_symbols`.
 
-    It uses only syntax that all regular expression engines share, since servers have their own.
-    So several numbers of one answer may differ.
+    It uses only syntax that all regular expression engines share, since servers differ. Without
+    back references, several numbers of one answer may differ.
     """
     parts = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in template.split("{value}"))
     return NUMBER.join(parts).replace("\n", r"\n")

@@ -20,7 +20,7 @@ from vlm3_ros.geometry.motion import Covariance, Transform
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.frame_depth import FrameDepthSettings, ask_frame_depth
-from vlm3_ros.tasks.learned import unlearned
+from vlm3_ros.tasks.learned import why_unlearned
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
 from vlm3_ros.tasks.pose import POSE
 
@@ -115,7 +115,7 @@ def ask_about_frames(
     answers = BagAnswers()
     depth_settings = FrameDepthSettings(*GRID, view_focal=view_focal)
     odometry = _odometry(engines, T_base_camera, settings or OdometrySettings(), answers)
-    if reason := unlearned(engines[DEPTH.name], DEPTH):
+    if reason := why_unlearned(engines[DEPTH.name], DEPTH):
         if odometry is None:
             raise EngineError(f"{reason}; {answers.left_out['pose']}")
         answers.left_out["depth"] = reason
@@ -162,11 +162,11 @@ def _odometry(
     answers: BagAnswers,
 ) -> VisualOdometry | None:
     """Build the odometry; None, with the reason in `left_out`, if the model did not learn pose."""
-    if reason := unlearned(engines[POSE.name], POSE):
+    if reason := why_unlearned(engines[POSE.name], POSE):
         tasks = ("pose", "odometry", "trajectory", "correspondence")
         answers.left_out.update(dict.fromkeys(tasks, reason))
         return None
-    if reason := unlearned(engines[CORRESPONDENCE.name], CORRESPONDENCE):
+    if reason := why_unlearned(engines[CORRESPONDENCE.name], CORRESPONDENCE):
         answers.left_out["correspondence"] = reason
         settings = settings.without_matches()
     return VisualOdometry(engines, T_base_camera, settings)

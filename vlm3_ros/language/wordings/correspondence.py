@@ -24,7 +24,7 @@ class CorrespondenceWording:
     Attributes:
         question: text with {x} and {y}, of the pixel in the first image.
         answer: text with {x} and {y}, of the pixel in the second image.
-        any_form: whether answers may have any form that holds one pair of numbers, as "338, 52".
+        any_form: whether any answer that holds one pair of numbers is read, such as "338, 52".
 
     Raises:
         PromptError: if a placeholder is missing or repeated, or those of the answer are out of
@@ -84,8 +84,8 @@ def parse_point(
         text: the model's whole text.
         wording: of the checkpoint.
         text_range: of the prompt set.
-        may_be_cut: whether the model may have been stopped inside of its answer: then "338, 5"
-            may be the beginning of "338, 52".
+        may_be_cut: whether the model may have been stopped in the middle of its answer; "338, 5"
+            may then be the beginning of "338, 52".
 
     Raises:
         AnswerError: if the text does not follow the wording, if several points do and differ, if a
@@ -96,6 +96,9 @@ def parse_point(
         if may_be_cut and THINKING_ENDS in wording.answer and THINKING_ENDS not in text:
             raise AnswerError(text, "cut off")
         point = read_tuple(text, len(_POINT), 0, may_be_cut)
+        # (0.34, 0.05) is more likely a share of the image than its first pixel.
+        if max(point) <= 1 and not all(value.is_integer() for value in point):
+            raise AnswerError(text, "not a whole number")
     else:
         point = read_numbers(text, wording.answer, _POINT, decimals=0)
         if not all(value.is_integer() for value in point):

@@ -34,8 +34,8 @@ class DepthWording:
     Attributes:
         question: text with {x} and {y}, the text coordinates of the pixel.
         answer: text with {value}. The tags next to {value} mark the number in an answer, or all
-            of the text if there are no tags. Thinking that ends in "</think>" may hold {value} too;
-            the number after it is read.
+            of the text if there are no tags. Thinking that ends in "</think>" may repeat {value};
+            only the number after it is read.
         decimals: of an answer.
 
     Raises:

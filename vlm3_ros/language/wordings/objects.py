@@ -14,15 +14,20 @@ from numpy.typing import ArrayLike
 
 from vlm3_ros.language.answers import (
     BARE_NUMBER,
+    METRES_UNIT,
     NUMBER,
     AnswerError,
     check_length,
-    final_text,
     one_value,
     parse_number,
-    read_value,
 )
-from vlm3_ros.language.free_text import APART, METRES_UNIT, SEVERAL
+from vlm3_ros.language.free_text import (
+    APART,
+    BETWEEN,
+    FIRST_OF_TWO,
+    GOES_ON,
+    spoken_text,
+)
 from vlm3_ros.language.templates import PromptError, check_answer, check_decimals, check_once
 
 BOX = ("{xmin}", "{ymin}", "{xmax}", "{ymax}")
@@ -48,12 +53,12 @@ _METRES_PER_UNIT = {
     r"inch(?:es)?|in(?=\s*(?:[.,;!)]|\Z))": 0.0254,
 }
 _LENGTH = re.compile(
-    rf"{SEVERAL}(?:{APART}({NUMBER})|\b(nan|inf|infinity))\s*"
-    rf"(?:{'|'.join(f'({unit})' for unit in _METRES_PER_UNIT)})(?![\w/])",
+    rf"{FIRST_OF_TWO}(?:{APART}({NUMBER})|\b(nan|inf|infinity))\s*"
+    rf"(?:{'|'.join(f'({unit})' for unit in _METRES_PER_UNIT)})(?![\w/]){GOES_ON}",
     re.IGNORECASE,
 )
 _FEET_AND_INCHES = re.compile(
-    rf"{APART}([0-9]{{1,6}})\s*(?:feet|foot|ft|['\u2019\u2032])\s*(?:and\s+)?"
+    rf"{APART}([0-9]{{1,6}})\s*(?:feet|foot|ft\.?|['\u2019\u2032]),?\s*(?:and\s+)?"
     r"((?:1[01]|[0-9])(?:\.[0-9]+)?)\s*(?:inch(?:es)?\b|in(?=\s*(?:[.,;!)]|\Z))|[\"\u201d\u2033])",
     re.IGNORECASE,
 )
@@ -61,7 +66,7 @@ _HOUR_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "
 _HOUR_WORDS = {word: hour for hour, word in enumerate((*_HOUR_NAMES, "eleven", "twelve"), start=1)}
 _HOUR_WORD = "|".join(_HOUR_WORDS)
 _HOUR = re.compile(
-    rf"(?:{APART}({NUMBER}|{_HOUR_WORD})\s*(?:to|or|and|[-\u2013])\s*)?"
+    rf"(?:{APART}({NUMBER}|{_HOUR_WORD})\s*{BETWEEN}\s*)?"
     rf"{APART}([0-9]{{1,4}}|{_HOUR_WORD})\s*o['\u2019]?\s?clock\b",
     re.IGNORECASE,
 )
@@ -74,13 +79,13 @@ _OPPOSITE = {
     False: re.compile(r"\byes\b", re.IGNORECASE),
 }
 
-# The same for answers in any form. "Right" is a claim only if nothing could make it a place, and
-# "not sure" denies nothing.
+# The same for answers in any form. "Right" claims only where it cannot be a direction, and "not
+# sure" denies nothing.
 _UNSURE = r"(?!\s(?:\w+\s)?(?:sure|certain|clear|possible|visible|enough|known|easy|obvious)\b)"
 _CLAIM = re.compile(
     r"(?:\A|[.!?:;]\s[\W_]{0,8})"
     r"(?:(?:that|this|it|you|(?:the|my)\sanswer|the\sstatement)(?:['\u2019](?:s|re)|\sis|\sare)\s)?"
-    r"(?:(yes|correct|affirmative|true|indeed|right(?=\s?(?:[.,;:!]|\Z)))|"
+    r"(?:(yes|correct|affirmative|true|indeed(?!,?\snot\b)|right(?=\s?(?:[.,;:!]|\Z)))|"
     rf"(incorrect|wrong|false|no(?!\s(?:idea|answer|information))|not{_UNSURE}))\b",
     re.IGNORECASE,
 )
@@ -103,8 +108,8 @@ _CONTRADICTION = {
 class ObjectsWording:
     """Wording of questions about objects, of the kinds of SpatialRGPT-Bench.
 
-    Questions and answers are texts, or lists of several phrasings, of which the first is asked and
-    taught. Answers may name the objects as {a} and {b}, and may differ by relation or quantity.
+    A question or an answer is one text, or a list of phrasings of which the first is used. Answers
+    may name the objects as {a} and {b}, and may differ by relation or quantity.
 
     Attributes:
         region: text with {xmin}, {ymin}, {xmax} and {ymax}, text coordinates of an object's box;
@@ -119,8 +124,7 @@ class ObjectsWording:
         direction: question with {a} and {b}: where is b, seen from a?
         hour: answer with {value}, a whole number from 1 to 12: 12 o'clock is away from the camera,
             3 o'clock to its right.
-        any_form: whether answers may have any form that says yes or no, see `parse_relation`, and
-            hold lengths in feet and inches.
+        any_form: whether answers may have further forms, see `parse_relation` and `parse_length`.
 
     Raises:
         PromptError: if a relation, a quantity or a placeholder is missing or unknown.
@@ -174,7 +178,7 @@ class ObjectsWording:
 
     @property
     def length_template(self) -> str | None:
-        """The form of all answers in metres; None if they have several forms or name objects."""
+        """The one form of all answers in metres; None if there are several or they name objects."""
         if isinstance(self.metres, str) and not re.search(r"\{[ab]\}", self.metres):
             return self.metres
         return None
@@ -196,11 +200,11 @@ class ObjectsWording:
 
 
 def phrasings(texts: Texts | Mapping[str, Texts], name: str = "") -> Sequence[str]:
-    """Return the phrasings of a question or an answer, the first of which is used.
+    """Return the phrasings of a question or an answer; the first is the one in use.
 
     Args:
-        texts: one text or several, or these by name.
-        name: of a relation or a quantity, if texts may depend on it.
+        texts: one text, several phrasings, or either by name.
+        name: of a relation or a quantity; needed if texts are by name.
 
     Raises:
         PromptError: if there is none.
@@ -284,15 +288,15 @@ def parse_relation(text: str, any_form: bool = False) -> bool:
 
     Args:
         text: the model's whole text.
-        any_form: accept also the other words of the authors' notebook ("affirmative", "right";
-            "wrong", "not"), at the beginning of any sentence, and sentences that deny the relation
-            ("A is not smaller than B"). The authors take the first of these words wherever it is;
-            here "to the right of" is a place, and "it is not clear" no answer.
+        any_form: also accept the other words of the authors' notebook ("affirmative", "right";
+            "wrong", "not") at the beginning of any sentence, and sentences that deny the relation
+            ("A is not smaller than B"). The authors take the first of these words wherever it
+            stands; here "to the right of" is a direction, and "it is not clear" is no answer.
 
     Raises:
         AnswerError: if nothing says yes or no, if the text says both, or if it is too long.
     """
-    match = _WORDS.search(_TAG.sub(" ", final_text(text)))
+    match = _WORDS.search(_TAG.sub(" ", spoken_text(text)))
     words = match.group() if match else ""
     if any_form:
         return _claimed(text, words)
@@ -305,7 +309,15 @@ def parse_relation(text: str, any_form: bool = False) -> bool:
 
 
 def _claimed(text: str, words: str) -> bool:
-    """Return whether the words of an answer claim or deny."""
+    """Return True if an answer claims the relation, False if it denies it.
+
+    Args:
+        text: the model's whole text, for errors.
+        words: the answer without tags, from its first word on.
+
+    Raises:
+        AnswerError: if it does neither or both.
+    """
     words = " ".join(words.split())
     claims = [bool(yes) for yes, _ in _CLAIM.findall(words)]
     if _DENIAL_BEGINS.match(words) or (not claims and _DENIED.search(words)):
@@ -324,7 +336,7 @@ def parse_length(text: str, any_form: bool = False) -> float:
 
     Args:
         text: the model's whole text.
-        any_form: accept also feet and inches as one length, as "5 feet 3 inches".
+        any_form: also accept feet and inches as one length, as "5 feet 3 inches".
 
     Raises:
         AnswerError: if no number has such a unit, if there are different lengths or a range of
@@ -332,14 +344,14 @@ def parse_length(text: str, any_form: bool = False) -> float:
     """
 
     def length(match: tuple[str, ...]) -> float:
-        other, number, not_finite, *units = match
-        if other:
+        before, number, not_finite, *units, after = match
+        if before or after:
             raise AnswerError(text, "several answers")
         named = zip(units, _METRES_PER_UNIT.values(), strict=True)
         factor = next(metres for unit, metres in named if unit)
         return check_length(parse_number(number or not_finite, BARE_NUMBER, text) * factor, text)
 
-    spoken = final_text(text)
+    spoken = spoken_text(text)
     if any_form:
         spoken = _FEET_AND_INCHES.sub(_in_inches, spoken)
     return one_value(text, [length(match) for match in _LENGTH.findall(spoken)])
@@ -365,4 +377,4 @@ def parse_hour(text: str) -> int:
             raise AnswerError(text, "out of range")
         return value
 
-    return read_value(text, _HOUR, hour)
+    return one_value(text, [hour(match) for match in _HOUR.findall(spoken_text(text))])

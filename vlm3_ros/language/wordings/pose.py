@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from vlm3_ros.language.answers import (
     BARE_NUMBER,
     METRES,
+    METRES_UNIT,
     AnswerError,
     check_length,
     parse_number,
@@ -23,7 +24,6 @@ from vlm3_ros.language.answers import (
 )
 from vlm3_ros.language.free_text import (
     DEGREES,
-    METRES_UNIT,
     read_named,
     read_tuple,
     read_with_unit,
@@ -85,10 +85,10 @@ class PoseWording:
         direction: answered by a unit vector in the first camera's axes, {x}, {y} and {z}. If the
             wording has {coarse}, the direction in words comes first.
         rotation: answered in degrees, {yaw}, {pitch} and {roll}.
-        angle: answered in degrees, {value}: the angle of the whole rotation, which checks
-            `rotation`. None if the checkpoint did not learn it.
-        any_form: whether answers may have any form in which the authors read them: a number of
-            metres or of degrees, "yaw 1.5, pitch 0, roll 2", three numbers with commas.
+        angle: answered in degrees, {value}: the angle of the whole rotation, to check `rotation`.
+            None if the checkpoint did not learn it.
+        any_form: whether answers may have any form that the authors' parsers read: a number of
+            metres or degrees; "yaw 1.5, pitch 0, roll 2"; three numbers with commas.
 
     Raises:
         PromptError: if a placeholder is missing, repeated, out of order, or not enclosed in text.
@@ -199,7 +199,7 @@ def parse_direction(
     Args:
         text: the model's whole text.
         wording: of the checkpoint.
-        may_be_cut: whether the model may have been stopped inside of its answer.
+        may_be_cut: whether the model may have been stopped in the middle of its answer.
 
     Raises:
         AnswerError: if the text does not follow the wording, if several vectors do and differ, if
@@ -223,7 +223,7 @@ def parse_rotation(text: str, wording: PoseWording, may_be_cut: bool = True) -> 
     Args:
         text: the model's whole text.
         wording: of the checkpoint.
-        may_be_cut: whether the model may have been stopped inside of its answer.
+        may_be_cut: whether the model may have been stopped in the middle of its answer.
 
     Raises:
         AnswerError: if the text does not follow the wording, if several rotations do and differ,
