@@ -21,6 +21,9 @@ from vlm3_ros.engines.remote.pictures import KeptImages, Pictures
 from vlm3_ros.engines.remote.probabilities import ALTERNATIVES
 from vlm3_ros.engines.settings import EngineSettings
 
+NAMED_TRIES = 3
+"""Times that a question names its images, while others send them, before it sends them itself."""
+
 _REGEX_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
 
@@ -179,20 +182,21 @@ class QuestionSender:
     async def _ask_as_proven(self, question: Question) -> Completion:
         """Ask with all features that are not refused; the images are only named if possible.
 
-        Of the questions that find the images missing, one sends them while the others wait. Those
-        that then miss them again have met another copy of the model, and send them, too.
+        Of the questions that find the images missing, one sends them while the others wait, and
+        then name them again. That may meet another copy of the model, without the images.
         """
         used = self._used(question)
         if self.keeping not in used or not self._are_kept(question):
             return await self._show(question, used)
         pictures = question.pictures
-        times_sent = pictures.times_sent
-        if completion := await self._ask_named(question, used):
-            return completion
-        async with pictures.sending:
-            if pictures.times_sent == times_sent:
-                return await self._show(question, used)
-        return await self._ask_named(question, used) or await self._show(question, used)
+        for _ in range(NAMED_TRIES):
+            times_sent = pictures.times_sent
+            if completion := await self._ask_named(question, used):
+                return completion
+            async with pictures.sending:
+                if pictures.times_sent == times_sent:
+                    return await self._show(question, used)
+        return await self._show(question, used)
 
     def _are_kept(self, question: Question) -> bool:
         return all(image in self._kept for image in question.pictures.images)
