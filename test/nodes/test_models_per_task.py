@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,6 +250,31 @@ def test_the_wrong_checkpoint_is_refused_before_it_is_downloaded(make_rig, chose
     rig.wait_for_status("model", ERROR, text)
     assert rig.state() == "unconfigured"
     assert shelf.loaded == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ({}, {"pose": "vlm3-tiny-pairs", "correspondence": "vlm3-tiny-pairs"}),
+        ({"ask_depth": True}, {}),
+        ({"model": "mine"}, {"pose": "mine", "correspondence": "mine", "depth": "mine"}),
+        ({"pose_model": "mine"}, {"pose": "mine", "correspondence": "mine", "depth": "mine"}),
+        ({"depth_model": "deep", "ask_depth": True}, {"pose": "vlm3-tiny-pairs", "depth": "deep"}),
+    ],
+    ids=["embedded", "embedded with depth", "all", "motion", "depth"],
+)
+def test_pose_node_asks_everything_of_one_model_unless_another_is_named(ros, chosen, names):
+    """So that ask_depth and match_rows can change while the node runs."""
+    given = [Parameter(name, value=value) for name, value in chosen.items()]
+    node = PoseNode(parameter_overrides=[Parameter("autostart", value=False), *given])
+    try:
+        models = {task: Path(engine.model).name for task, engine in node.models().items()}
+    finally:
+        node.destroy_node()
+    assert models.keys() == {"pose", "correspondence", "depth"}
+    if "depth_model" not in chosen:
+        assert len(set(models.values())) == 1
+    assert names.items() <= models.items()
 
 
 def test_swapped_checkpoints_are_refused_before_they_are_downloaded(make_pose_rig):
