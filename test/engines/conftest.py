@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from stub_server import StubServer, completion
 from transformers import AutoModelForImageTextToText
 
 from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import load_processor
+from vlm3_ros.engines.remote import client
+from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
 from vlm3_ros.language.prompts import load_prompt_set
@@ -233,3 +237,29 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     return float(loss.detach())
+
+
+@pytest.fixture
+def stub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubServer]:
+    monkeypatch.setattr(client, "BACKOFF", 0.01)
+    running = StubServer(reply=lambda chat, server: completion("nothing"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def connect(stub_server: StubServer) -> Iterator[Callable[..., RemoteEngine]]:
+    """Makes patient engines for the stub server."""
+    engines = []
+
+    def make(**settings: Any) -> RemoteEngine:
+        patient = {"request_timeout": 100.0, "frame_timeout": 200.0}
+        given = {"model": "served", "profile": "vlm3", "base_url": stub_server.url, **patient}
+        given |= settings
+        engines.append(load_remote_engine(EngineSettings(engine="openai", **given)))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()

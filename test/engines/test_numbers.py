@@ -23,6 +23,7 @@ from vlm3_ros.engines.numbers import (
     NumberTree,
     allowed_symbols,
     answer_form,
+    path_histogram,
 )
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording
@@ -131,6 +132,55 @@ def test_certain_number_has_no_spread_beyond_its_bin(text):
 def test_small_distant_mass_does_not_widen_the_spread():
     histogram = grown(Oracle({"2.66": 0.99, "266": 0.01}))[0].histogram()
     assert histogram.std < 0.05
+
+
+def walked(score):
+    """Decode a number greedily; return it and the scores of what was possible at each place."""
+    text, rows = "", []
+    while True:
+        scores = score(text)
+        rows.append({symbol: float(scores[symbol]) for symbol in allowed_symbols(text)})
+        best = max(rows[-1], key=rows[-1].get)
+        if best == END:
+            return text, rows
+        text += SYMBOLS[best]
+
+
+@given(distributions())
+def test_distribution_along_one_number_has_the_masses_of_what_branches_off(distribution):
+    oracle = Oracle(distribution)
+    text, rows = walked(oracle)
+    histogram = path_histogram(text, rows)
+    branches = [oracle.whole[text]] if text in oracle.whole else []
+    for length in range(len(text) + 1):
+        beginning = text[:length]
+        others = [beginning + s for s in SYMBOLS if not text.startswith(beginning + s)]
+        branches += [oracle.begun[other] for other in others if other in oracle.begun]
+        if length < len(text) and beginning in oracle.whole:
+            branches.append(oracle.whole[beginning])
+    seen = histogram.mass[histogram.mass > 1e-9]
+    np.testing.assert_allclose(sorted(seen), sorted(branches), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "alternatives", "low", "width"),
+    [
+        ("2.75", {0: "3"}, 3.0, 1.0),
+        ("12.5", {0: "2"}, 20.0, 10.0),  # as long as the decoded number
+        ("2.75", {1: "5"}, 25.0, 1.0),
+        ("2.75", {2: "1"}, 2.1, 0.1),
+        ("2.75", {3: "1"}, 2.71, 0.01),
+        ("2.75", {4: "1"}, 2.751, 0.001),
+    ],
+)
+def test_an_alternative_counts_as_the_numbers_that_begin_with_it(text, alternatives, low, width):
+    symbols = [*(SYMBOLS.index(symbol) for symbol in text), END]
+    rows = [{symbol: 0.0} for symbol in symbols]
+    for place, symbol in alternatives.items():
+        rows[place][SYMBOLS.index(symbol)] = np.log(0.25)
+    histogram = path_histogram(text, rows)
+    bins = sorted(zip(histogram.mass, histogram.low, histogram.width, strict=True))
+    np.testing.assert_allclose(bins, [(0.2, low, width), (0.8, float(text), 0.0)], atol=1e-9)
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,20 +22,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chat_server import Server, completion
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from stub_server import StubServer, completion
 
 from vlm3_ros.engines import forms as learning
 from vlm3_ros.engines.base import EngineError, Profile
 from vlm3_ros.engines.images import QWEN3_VL_LIMITS
 from vlm3_ros.engines.profiles import write_profile
-from vlm3_ros.engines.remote import client
-from vlm3_ros.engines.remote import engine as remote_engine
+from vlm3_ros.engines.remote import client, features
 from vlm3_ros.engines.remote.client import Circuit
-from vlm3_ros.engines.remote.engine import RemoteEngine, answer_regex, load_remote_engine
-from vlm3_ros.engines.settings import EngineSettings
+from vlm3_ros.engines.remote.questions import answer_regex
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
@@ -53,7 +51,7 @@ def number(chat: dict[str, Any]) -> int:
     return int(re.search(r"\d+", chat["messages"][0]["content"][-1]["text"]).group())
 
 
-def right(chat: dict[str, Any], server: Server) -> tuple[int, object]:
+def right(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
     return completion(expected(number(chat)))
 
 
@@ -62,28 +60,9 @@ def expected(i: int) -> str:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(client, "BACKOFF", 0.01)
-    running = Server(right)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def connect(server: Server) -> Iterator[Callable[..., RemoteEngine]]:
-    engines = []
-
-    def make(**settings: Any) -> RemoteEngine:
-        patient = {"request_timeout": 100.0, "frame_timeout": 200.0}
-        given = {"model": "served", "profile": "vlm3", "base_url": server.url, **patient}
-        given |= settings
-        engines.append(load_remote_engine(EngineSettings(engine="openai", **given)))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
+def server(stub_server: StubServer) -> StubServer:
+    stub_server.reply = right
+    return stub_server
 
 
 def texts(answers: list) -> list[str]:
@@ -120,7 +99,7 @@ def test_images_come_first_and_are_lossless(server, connect):
 def test_first_question_goes_alone_and_the_others_concurrently_within_the_limit(server, connect):
     gate = threading.Semaphore(0)
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         gate.acquire()
         return right(chat, server)
 
@@ -148,7 +127,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_temporary_failures_are_retried(server, connect, trouble):
     failed: dict[int, int] = {}
 
-    def reply(chat: dict, server: Server) -> tuple[int, object] | None:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object] | None:
         with server.lock:
             failed[number(chat)] = failed.get(number(chat), 0) + 1
         return trouble if failed[number(chat)] <= 2 else right(chat, server)
@@ -163,7 +142,7 @@ def test_retries_back_off_and_end(server, connect, monkeypatch):
     monkeypatch.setattr(client, "BACKOFF", 0.1)
     times = []
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         times.append(time.monotonic())
         return 503, b"not yet"
 
@@ -184,7 +163,9 @@ def test_permanent_failures_are_not_retried(server, connect, status):
     assert f"{server.url} answers {status}" in str(caught.value)
     assert "`served` does not exist" in str(caught.value)
     assert ("VLM3_API_KEY" in str(caught.value)) == (status in (401, 403))
-    assert len(server.chats) == 1
+    # A server may refuse a request because of the key of its image: once more without.
+    keys = [chat["messages"][0]["content"][0].get("uuid") for chat in server.chats]
+    assert [key is None for key in keys] == ([False, True] if status in (400, 422) else [False])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +187,7 @@ def test_unexpected_content_is_an_error_that_shows_it(server, connect, content):
 
 
 def test_one_failed_answer_leaves_the_others(server, connect):
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         return (500, b"out of luck") if number(chat) == 7 else right(chat, server)
 
     server.reply = reply
@@ -220,7 +201,7 @@ def test_one_failed_answer_leaves_the_others(server, connect):
 def test_request_timeout_limits_one_answer(server, connect):
     done = threading.Event()
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         if number(chat) == 3:
             done.wait(600)
         return right(chat, server)
@@ -237,7 +218,7 @@ def test_request_timeout_limits_one_answer(server, connect):
 def test_frame_timeout_limits_all_answers(server, connect):
     done = threading.Event()
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         if number(chat) > 5:
             done.wait(600)
         return right(chat, server)
@@ -276,7 +257,7 @@ def test_answers_before_a_server_dies_are_kept(server, connect, monkeypatch):
     monkeypatch.setattr(client, "PAUSE", 3600.0)
     asked = []
 
-    def reply(chat: dict, server: Server) -> tuple[int, object] | None:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object] | None:
         asked.append(number(chat))
         return right(chat, server) if number(chat) < 4 else None
 
@@ -332,7 +313,7 @@ def test_invalid_urls(connect, url, complaint):
     assert "s3cret" not in str(caught.value)
 
 
-def forms(server: Server) -> list[str | None]:
+def forms(server: StubServer) -> list[str | None]:
     return [chat.get("structured_outputs", {}).get("regex") for chat in server.chats]
 
 
@@ -348,10 +329,10 @@ def test_server_without_regular_expressions_is_asked_for_free_answers(
     server, connect, caplog, monkeypatch
 ):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(remote_engine, "TRY_FORMS_EVERY", 4)
+    monkeypatch.setattr(features, "TRY_AGAIN_EVERY", 4)
     takes_forms = False
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         if "structured_outputs" in chat and not takes_forms:
             return 422, {"detail": "Unexpected fields in the request: {'structured_outputs'}"}
         return right(chat, server)
@@ -422,7 +403,7 @@ def test_models_without_a_form_answer_freely(server, connect):
 def test_answers_without_their_reasoning_teach_no_form(server, connect, caplog, name):
     """To force them would force the model not to think."""
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         thought, _, answer = thoughts(number(chat)).partition("</think>")
         return completion(answer, **{name: thought})
 
@@ -483,7 +464,7 @@ def test_restarted_server_with_a_model_of_another_task_is_not_asked(server, conn
 
 
 def test_model_that_was_replaced_is_looked_up_again(server, connect):
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         return right(chat, server) if chat["model"] == server.model else (404, b"no such model")
 
     server.reply = reply
@@ -526,7 +507,7 @@ def test_threads_share_an_engine(server, connect):
 def test_closing_cancels_running_requests(server, connect):
     done = threading.Event()
 
-    def reply(chat: dict, server: Server) -> tuple[int, object]:
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
         done.wait(600)
         return right(chat, server)
 

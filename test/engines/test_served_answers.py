@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 
+import httpx
 import numpy as np
 import pytest
 
@@ -38,6 +41,7 @@ def remote(model_server, request: pytest.FixtureRequest) -> Iterator[Engine]:
             base_url=model_server.url,
             profile=str(default_model()),
             force_answers=request.param,
+            token_probabilities=False,  # depths are then those of the texts, as in process
             concurrency=16,
             request_timeout=600.0,
             frame_timeout=900.0,
@@ -78,3 +82,28 @@ def test_two_images_and_free_questions(local, remote):
         local_texts = [answer.text for answer in local.ask(order, questions)]
         remote_texts = [answer.text for answer in remote.ask(order, questions)]
         assert without_reasoning(remote_texts) == without_reasoning(local_texts)
+
+
+@pytest.mark.skipif("VLLM" not in os.environ, reason="needs a vLLM: make test-vllm")
+def test_vllm_gets_each_image_once_and_computes_it_once(model_server, remote):
+    sent = []
+
+    async def note(request: httpx.Request) -> None:
+        sent.append(b"base64," in request.content)
+
+    remote._client._http.event_hooks["request"] = [note]
+    # 768 tokens: more than a block of the prefix cache.
+    image = np.random.default_rng(9).integers(0, 256, (768, 1024, 3)).astype(np.uint8)
+    questions = [f"How far is point {i}?" for i in range(24)]
+    before = prefix_hits(model_server.address)
+    for shown in (image, image[::-1].copy(), image):
+        answers = remote.ask([shown], questions)
+        assert not any(answer.fault for answer in answers)
+    assert sum(sent) == 2
+    assert prefix_hits(model_server.address) - before > 3 * 20 * 700
+
+
+def prefix_hits(address: str) -> float:
+    """Return the number of tokens that vLLM found in its prefix cache so far."""
+    metrics = httpx.get(f"{address}/metrics", timeout=60).text
+    return sum(map(float, re.findall(r"^vllm:prefix_cache_hits_total.* (\S+)$", metrics, re.M)))

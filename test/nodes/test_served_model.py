@@ -49,6 +49,7 @@ def test_a_server_that_is_killed_in_mid_stream(
             "model": model_server.model,
             "base_url": model_server.url,
             "profile": str(default_model()),
+            "token_probabilities": False,  # depths are then those of the texts, as in process
             "concurrency": 2,
             "request_timeout": 600.0,
             "frame_timeout": 900.0,

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.settings import ImageEncoding
 from vlm3_ros.geometry.camera import ImageLimits
 
 QWEN3_VL_LIMITS = ImageLimits(multiple=32, min_pixels=65_536, max_pixels=16_777_216)
 """Sizes that Qwen3-VL's image processor does not resize."""
+
+_KEY_SCHEME = "vlm3_ros image 1"
+"""Change it whenever the same bytes come to mean another image to the model."""
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
@@ -70,11 +75,42 @@ def check_images(images: Sequence[NDArray[np.uint8]], limits: ImageLimits) -> No
             )
 
 
-def png_url(image: NDArray[np.uint8]) -> str:
-    """Encode an RGB image, shape (height, width, 3), as a lossless data URL."""
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as it travels to a server.
+
+    Attributes:
+        url: data URL that holds it.
+        key: digest of exactly what the URL holds. Servers may cache images under this key, and
+            nothing but the key binds a cached image to its content.
+    """
+
+    url: str
+    key: str
+
+
+def encode_image(
+    image: NDArray[np.uint8], encoding: ImageEncoding = "png", jpeg_quality: int = 90
+) -> EncodedImage:
+    """Encode an RGB image, shape (height, width, 3).
+
+    Args:
+        image: the image.
+        encoding: png is lossless; jpeg is smaller.
+        jpeg_quality: 1 to 100, with colours at full resolution.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    if encoding == "png":
+        Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    else:
+        Image.fromarray(image).save(buffer, "JPEG", quality=jpeg_quality, subsampling=0)
+    height, width, _ = image.shape
+    content = buffer.getvalue()
+    meaning = f"{_KEY_SCHEME} {encoding} {width}x{height} ".encode()
+    return EncodedImage(
+        url=f"data:image/{encoding};base64,{base64.b64encode(content).decode('ascii')}",
+        key=hashlib.sha256(meaning + content).hexdigest(),
+    )
 
 
 def image_digest(image: NDArray[np.uint8]) -> str:

@@ -9,12 +9,14 @@ probabilities of its digits. So the decode that writes the answer also yields it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 SYMBOLS = "0123456789."
 POINT = SYMBOLS.index(".")
@@ -37,6 +39,9 @@ UNKNOWN_WIDTH = 2.0
 
 NORMAL_INTERVAL = (0.158655, 0.841345)
 """Shares of a normal distribution below its mean minus and plus one standard deviation."""
+
+FAR_SHARE = 0.001
+"""Share of the mass beyond an end of a distribution that is taken for normal, and in truth ends."""
 
 MAX_BRANCHES = 32
 """Maximum number of partial numbers of an answer that are extended at the same time."""
@@ -121,7 +126,22 @@ class Histogram:
         low, width, mass = self.low[order], self.width[order], self.mass[order]
         below = np.concatenate([[0.0], np.cumsum(mass)])
         i = np.clip(np.searchsorted(below, shares, side="right") - 1, 0, len(mass) - 1)
-        return low[i] + width[i] * np.clip((shares - below[i]) / mass[i], 0.0, 1.0)
+        return low[i] + width[i] * self._places(np.asarray(shares), below[i], mass[i])
+
+    def _places(
+        self,
+        shares: NDArray[np.float64],
+        below: NDArray[np.float64],
+        mass: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Return where in their intervals quantiles lie, from 0 to 1, shape (shares,).
+
+        Args:
+            shares: of the mass below the quantiles, shape (shares,).
+            below: share of the mass below the interval of each.
+            mass: share of the mass in it.
+        """
+        return np.clip((shares - below) / mass, 0.0, 1.0)
 
     @property
     def median(self) -> float:
@@ -137,6 +157,29 @@ class Histogram:
         """
         low, high = self.quantiles(NORMAL_INTERVAL)
         return float(high - low) / 2
+
+
+class CoarseHistogram(Histogram):
+    """A histogram with intervals that hold much of the mass.
+
+    Spread evenly, a wide interval would seem to hold much mass at its far end. Between the edges of
+    an interval, the distribution is that of a normal one which has the same mass below each edge.
+    """
+
+    @override
+    def _places(
+        self,
+        shares: NDArray[np.float64],
+        below: NDArray[np.float64],
+        mass: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        start, place, end = (_normal_quantiles(s) for s in (below, shares, below + mass))
+        return np.clip((place - start) / np.maximum(end - start, 1e-9), 0.0, 1.0)
+
+
+def _normal_quantiles(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    inside = np.clip(shares, FAR_SHARE, 1 - FAR_SHARE)
+    return np.array([NormalDist().inv_cdf(share) for share in inside.tolist()])
 
 
 @dataclass(frozen=True)
@@ -204,11 +247,7 @@ class NumberTree:
         Digits that were not extended up to a point can begin numbers of several lengths. They
         count as the numbers of the length nearest to the greedy number.
         """
-        greedy = float(self.text)
-        intervals = [_interval(text, ended, greedy) for text, ended, _ in self._counted]
-        low, width = np.array(intervals).T
-        mass = np.exp([log_mass for *_, log_mass in self._counted])
-        return Histogram(low, width, mass / mass.sum())
+        return Histogram(*_bins(self._counted, float(self.text)))
 
     def _children(self, number: PartialNumber, scores: list[float]) -> Iterator[PartialNumber]:
         """Yield the continuations of a number to extend further; count the mass of the others."""
@@ -229,6 +268,49 @@ class NumberTree:
                     self.text = text
             elif greedy or not counted:
                 yield PartialNumber(text, log_mass, number.path, greedy, counted)
+
+
+def path_histogram(number: str, rows: Sequence[Mapping[int, float]]) -> CoarseHistogram:
+    """Return the distribution over numbers that is known along one decoded number.
+
+    What follows an alternative to one of its symbols was not decoded. The alternative counts as
+    the numbers that begin with it: "3" instead of the first digit of "2.7" as [3, 4).
+
+    Args:
+        number: the decoded number.
+        rows: for each of its symbols and its end, log probabilities of what was possible there, by
+            index into SYMBOLS, or END; need not be normalised. Each holds what was decoded.
+    """
+    counted: list[tuple[str, bool, float]] = []
+    log_mass = 0.0
+    for length, row in enumerate(rows):
+        decoded = SYMBOLS.index(number[length]) if length < len(number) else END
+        highest = max(row.values())
+        total = highest + math.log(sum(math.exp(score - highest) for score in row.values()))
+        beginning = number[:length]
+        for symbol, score in row.items():
+            is_end = symbol == END
+            if symbol != decoded or is_end:
+                text = beginning if is_end else beginning + SYMBOLS[symbol]
+                counted.append((text, is_end, log_mass + score - total))
+        log_mass += row[decoded] - total
+    return CoarseHistogram(*_bins(counted, float(number)))
+
+
+def _bins(
+    counted: Sequence[tuple[str, bool, float]], greedy: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return low ends, widths and masses of a histogram.
+
+    Args:
+        counted: beginnings of numbers: text, whether the number ends there, log mass.
+        greedy: the greedy number.
+    """
+    intervals = [_interval(text, ended, greedy) for text, ended, _ in counted]
+    low, width = np.array(intervals).T
+    mass = np.exp([log_mass for *_, log_mass in counted])
+    seen = mass > 0
+    return low[seen], width[seen], mass[seen] / mass.sum()
 
 
 @lru_cache(maxsize=100_000)

@@ -17,6 +17,7 @@ from vlm3_ros.paths import Task, default_model, shipped_profiles
 
 EngineKind = Literal["transformers", "openai", "recorded"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ImageEncoding = Literal["png", "jpeg"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 
 # A node loads its model when it is configured, so settings cannot change later.
@@ -75,8 +76,7 @@ class EngineSettings:
     force_answers: bool = _model(
         True,
         "Decode only the numbers of answers, in the form that the model's first free answers have. "
-        "Faster than decoding whole answers; with engine transformers, answers also get a "
-        "standard deviation.",
+        "Faster than decoding whole answers, and answers get a standard deviation.",
     )
     max_new_tokens: int = _model(
         0,
@@ -111,6 +111,23 @@ class EngineSettings:
         minimum=1,
         maximum=4096,
         metavar="N",
+    )
+    image_encoding: ImageEncoding = _server(
+        "png",
+        "How images travel to the server: png is lossless; jpeg is a fifth of its size.",
+        choices=get_args(ImageEncoding),
+    )
+    jpeg_quality: int = _server(
+        90,
+        "Quality of images, with image_encoding jpeg.",
+        minimum=1,
+        maximum=100,
+        metavar="N",
+    )
+    token_probabilities: bool = _server(
+        True,
+        "Ask the server for the probabilities of digits, which give answers their standard "
+        "deviation. A few kilobytes more for each answer.",
     )
     request_timeout: float = _server(
         10.0,

@@ -176,8 +176,8 @@ def _kept(answers: DepthAnswers, limits: DepthLimits) -> tuple[NDArray[np.float3
     if limits.max_uncertainty and answered.any() and not np.isfinite(std[answered]).any():
         raise UnknownUncertaintyError(
             f"max_uncertainty is {limits.max_uncertainty:g}, but no answer has an uncertainty, so "
-            "nothing can be published: set it to 0 (servers report no uncertainty, and neither "
-            "does force_answers: false)"
+            "nothing can be published: set it to 0 (force_answers: false, token_probabilities: "
+            "false and servers without logprobs give none)"
         )
     out_of_range, too_uncertain = limits.out_of_range(depth), limits.too_uncertain(depth, std)
     kept = np.where(out_of_range | too_uncertain, np.float32(np.nan), depth)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from vlm3_ros.engines.base import EngineError
+from vlm3_ros.engines.remote.probabilities import Token, parse_tokens
 from vlm3_ros.engines.settings import EngineSettings
 
 RETRIES = 3
@@ -65,11 +66,15 @@ class Completion:
         text: the answer.
         is_cut: whether it ends because it reached the maximum number of tokens.
         lacks_reasoning: whether the server took the model's reasoning out of the text.
+        prompt_tokens: how many tokens the model read, images included; None if unknown.
+        tokens: of the answer, with their probabilities; empty if unknown.
     """
 
     text: str
     is_cut: bool
     lacks_reasoning: bool
+    prompt_tokens: int | None = None
+    tokens: tuple[Token, ...] = ()
 
 
 class Circuit:
@@ -132,16 +137,18 @@ class ChatClient:
             ),
         )
 
-    async def complete(self, request: dict[str, Any]) -> Completion:
+    async def complete(self, request: dict[str, Any], is_trial: bool = False) -> Completion:
         """Return a chat completion.
 
         Args:
             request: body of the request.
+            is_trial: whether the server may be unable to process the request. Then an internal
+                error (status 500, 501) is a refusal of its content, and not tried again.
 
         Raises:
             UnansweredError: if there is no answer.
         """
-        completion = await self._retried("POST", "chat/completions", request)
+        completion = await self._retried("POST", "chat/completions", request, is_trial)
         try:
             choice = completion["choices"][0]
             message = choice["message"]
@@ -150,6 +157,8 @@ class ChatClient:
                 str(content or ""),  # null if a server counts all of it as reasoning
                 is_cut=choice.get("finish_reason") == "length",
                 lacks_reasoning=any(message.get(name) for name in _REASONING),
+                prompt_tokens=_prompt_tokens(completion),
+                tokens=parse_tokens(choice.get("logprobs")),
             )
         except (AttributeError, LookupError, TypeError):
             raise self._unexpected(completion) from None
@@ -176,14 +185,16 @@ class ChatClient:
         """Close all connections."""
         await self._http.aclose()
 
-    async def _retried(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    async def _retried(
+        self, method: str, path: str, body: dict[str, Any] | None, is_trial: bool = False
+    ) -> Any:
         """Return the JSON of a response; retry after temporary failures."""
         retries = 0 if self.circuit.reason else RETRIES
         for retry in range(retries + 1):
             if fault := self.circuit.fault:  # opened by another request
                 raise UnansweredError(fault)
             try:
-                exchange = self._exchange(method, path, body)
+                exchange = self._exchange(method, path, body, is_trial)
                 return await asyncio.wait_for(exchange, self._settings.request_timeout)
             except asyncio.TimeoutError:
                 limit = f"request_timeout ({self._settings.request_timeout:g} s)"
@@ -196,7 +207,9 @@ class ChatClient:
             await asyncio.sleep(BACKOFF * 2**retry * random.uniform(0.5, 1.5))
         raise AssertionError("the last try returns or raises")
 
-    async def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    async def _exchange(
+        self, method: str, path: str, body: dict[str, Any] | None, is_trial: bool
+    ) -> Any:
         """Return the JSON of one response."""
         try:
             response = await self._http.request(method, f"{self.url}/{path}", json=body)
@@ -210,13 +223,13 @@ class ChatClient:
         except httpx.HTTPError as error:
             raise self._unexpected(error) from error
         if not response.is_success:
-            raise self._refusal(response)
+            raise self._refusal(response, is_trial)
         try:
             return response.json()
         except (ValueError, RecursionError):
             raise self._unexpected(_text(response)) from None
 
-    def _refusal(self, response: httpx.Response) -> UnansweredError:
+    def _refusal(self, response: httpx.Response, is_trial: bool) -> UnansweredError:
         status = response.status_code
         text = f"{self.url} answers {status} {response.reason_phrase}"
         if reason := " ".join(_text(response).split())[:_SHOWN_CHARACTERS]:
@@ -224,15 +237,21 @@ class ChatClient:
         if status in (401, 403):
             variable = self._settings.api_key_variable
             text += f" (its key belongs in the environment variable {variable})"
+        is_refusal = status in (400, 422) or (is_trial and status in (500, 501))
+        is_temporary = status == 429 or status >= 500
         return UnansweredError(
-            text,
-            is_temporary=status == 429 or status >= 500,
-            is_refusal=status in (400, 422),
+            text, is_temporary=is_temporary and not is_refusal, is_refusal=is_refusal
         )
 
     def _unexpected(self, content: object) -> UnansweredError:
         shown = str(content)[:_SHOWN_CHARACTERS]
         return UnansweredError(f"{self.url} does not answer as OpenAI's servers do: {shown!r}")
+
+
+def _prompt_tokens(completion: dict[str, Any]) -> int | None:
+    usage = completion.get("usage")
+    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else None
 
 
 def _text(response: httpx.Response) -> str:

@@ -2,42 +2,43 @@
 """The remote engine: vLLM, or any other server with OpenAI's chat completions.
 
 Each question is a separate request: the images first, then the text, so that a server with a
-prefix cache computes the images once. The first question goes alone: it fills that cache and
-shows whether the server is there. The others follow concurrently.
+prefix cache computes the images once. The first question goes alone: it brings the images, fills
+that cache and shows whether the server is there. The others follow concurrently, and only name
+the images if the server keeps them (see `pictures`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Answer, EngineError, Profile
 from vlm3_ros.engines.forms import FormLearner
-from vlm3_ros.engines.images import QWEN3_VL_LIMITS, check_images, load_limits, png_url
-from vlm3_ros.engines.numbers import NUMBER
+from vlm3_ros.engines.images import (
+    QWEN3_VL_LIMITS,
+    EncodedImage,
+    check_images,
+    encode_image,
+    load_limits,
+)
 from vlm3_ros.engines.profiles import choose_profile, conventions
 from vlm3_ros.engines.remote.background import BackgroundLoop
-from vlm3_ros.engines.remote.client import ChatClient, Completion, UnansweredError
+from vlm3_ros.engines.remote.client import ChatClient, UnansweredError
+from vlm3_ros.engines.remote.pictures import Pictures
+from vlm3_ros.engines.remote.probabilities import Token, number_histogram
+from vlm3_ros.engines.remote.questions import Question, QuestionSender, answer_regex
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 
-logger = logging.getLogger(__name__)
-
 _CONTROL = re.compile(r"<\|.*?\|>")
 """Control tokens of Qwen's chats, such as <|im_end|>."""
-
-TRY_FORMS_EVERY = 50
-"""Calls without regular expressions after a server refused one; then it is tried again."""
-
-_REGEX_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
 
 
 def load_remote_engine(
@@ -107,12 +108,9 @@ class RemoteEngine:
         self.profile = profile
         self.limits = limits
         self._settings = settings
-        self._model = settings.model
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        max_tokens = settings.max_new_tokens or profile.max_new_tokens
+        self._sender = QuestionSender(self._client, settings, max_tokens, self._only_model)
         self._learners: dict[str, FormLearner] = {}
-        self._calls_without_forms = 0
-        """Calls left to ask without regular expressions, which the server refused."""
-        self._has_refused_forms = False
         self._lacks_reasoning = False
         self._loop = BackgroundLoop(f"requests to {self._url}")
 
@@ -136,9 +134,10 @@ class RemoteEngine:
                 raise EngineError(
                     f"a question holds {control.group()!r}, which the model reads as control"
                 )
-        pictures = [{"type": "image_url", "image_url": {"url": png_url(i)}} for i in images]
+        encoding, quality = self._settings.image_encoding, self._settings.jpeg_quality
+        encoded = [encode_image(image, encoding, quality) for image in images]
         try:
-            return self._loop.run(self._ask(pictures, questions, answer_template))
+            return self._loop.run(self._ask(encoded, questions, answer_template))
         except CancelledError:
             raise EngineError(f"{self.name} is closed") from None
 
@@ -151,57 +150,77 @@ class RemoteEngine:
         self._loop.close(self._client.close())
 
     async def _ask(
-        self, pictures: list[dict[str, Any]], questions: Sequence[str], template: str | None
+        self, images: Sequence[EncodedImage], questions: Sequence[str], template: str | None
     ) -> list[Answer]:
         if fault := self._client.circuit.fault:
             raise EngineError(fault)
         if self._client.circuit.reason:
             self._learners.clear()  # the server may come back with another model
+            self._sender.forget()
+        learner = self._learner(template)
+        self._sender.start_call(needs_numbers=learner is not None)
+        needs_probabilities = learner is not None and self._settings.token_probabilities
+        pictures = Pictures(images)
         end = asyncio.get_running_loop().time() + self._settings.frame_timeout
+        tokens: dict[int, tuple[Token, ...]] = {}
 
-        async def answer(question: str, form: str | None) -> Answer:
-            content = [*pictures, {"type": "text", "text": question}]
+        async def answer(index: int, form: str | None) -> Answer:
+            regex = answer_regex(form) if form else None
+            question = Question(pictures, questions[index], regex, needs_probabilities)
             seconds = end - asyncio.get_running_loop().time()
             try:
-                completion = await asyncio.wait_for(self._complete(content, form), seconds)
+                completion = await asyncio.wait_for(self._sender.ask(question), seconds)
             except asyncio.TimeoutError:
                 limit = f"frame_timeout ({self._settings.frame_timeout:g} s)"
                 return Answer("", fault=f"{self._url} did not answer all questions within {limit}")
             except UnansweredError as error:
-                self._model = self._settings.model  # look up again which one the server has
+                self._sender.forget_model()
                 return Answer("", fault=str(error))
             self._lacks_reasoning = completion.lacks_reasoning
+            tokens[index] = completion.tokens
             return Answer(completion.text, is_cut=completion.is_cut)
 
         answers: dict[int, Answer] = {}
 
         async def answer_all(indices: Sequence[int], form: str | None) -> list[Answer]:
             if not answers:
-                first = await answer(questions[indices[0]], form)
+                first = await answer(indices[0], form)
                 if first.fault:
                     self._client.circuit.open(first.fault)
                     raise EngineError(first.fault)
                 self._client.circuit.close()
                 answers[indices[0]] = first
             others = [i for i in indices if i not in answers]
-            texts = await asyncio.gather(*(answer(questions[i], form) for i in others))
-            answers.update(zip(others, texts, strict=True))
+            new = await asyncio.gather(*(answer(i, form) for i in others))
+            answers.update(zip(others, new, strict=True))
             return [answers[i] for i in indices]
 
         form = None
-        if learner := self._learner(template):
+        if learner is not None:
             for indices in learner.questions(len(questions)):
                 learner.observe(await answer_all(indices, None))
             form = learner.form
-        await answer_all(range(len(questions)), answer_regex(form) if form else None)
+        await answer_all(range(len(questions)), form)
+        if form is not None and needs_probabilities:
+            self._add_distributions(answers, form, tokens)
         return [answers[i] for i in range(len(questions))]
+
+    def _add_distributions(
+        self, answers: dict[int, Answer], form: str, tokens: Mapping[int, Sequence[Token]]
+    ) -> None:
+        """Give answers of a form the median and spread of their numbers."""
+        histograms = {i: number_histogram(form, sequence) for i, sequence in tokens.items()}
+        for i, histogram in histograms.items():
+            if histogram is not None:
+                std = histogram.std * self.profile.std_scale
+                answers[i] = replace(answers[i], value=histogram.median, std=std)
+        probabilities = self._sender.probabilities
+        if probabilities.is_proven and histograms and not any(histograms.values()):
+            probabilities.refuse()
 
     def _learner(self, template: str | None) -> FormLearner | None:
         """Return the learner of a template's form; None if answers are free in this call."""
         if template is None or not self._settings.force_answers:
-            return None
-        if self._calls_without_forms:
-            self._calls_without_forms -= 1
             return None
         if template not in self._learners:
             self._learners[template] = FormLearner(
@@ -235,51 +254,3 @@ class RemoteEngine:
                 "restart with it, or configure the node again"
             )
         return name
-
-    async def _complete(self, content: list[dict[str, Any]], form: str | None) -> Completion:
-        """Return the model's answer to a chat.
-
-        Args:
-            content: of the chat.
-            form: regular expression of the answer, if the server takes any; None: free text.
-
-        Raises:
-            UnansweredError: if there is no answer.
-        """
-        async with self._slots:
-            if not self._model:
-                self._model = await self._only_model()
-            request = {
-                "model": self._model,
-                "messages": [{"role": "user", "content": content}],
-                "temperature": 0,
-                "max_tokens": self._settings.max_new_tokens or self.profile.max_new_tokens,
-            }
-            if form is None or self._calls_without_forms:
-                return await self._client.complete(request)
-            try:
-                completion = await self._client.complete(
-                    {**request, "structured_outputs": {"regex": form}}
-                )
-                self._has_refused_forms = False
-                return completion
-            except UnansweredError as error:
-                if not error.is_refusal:
-                    raise
-            completion = await self._client.complete(request)
-            if not self._calls_without_forms:
-                if not self._has_refused_forms:
-                    logger.info("%s does not take regular expressions: answers are free", self._url)
-                self._has_refused_forms = True
-                self._calls_without_forms = TRY_FORMS_EVERY
-            return completion
-
-
-def answer_regex(template: str) -> str:
-    """Return the regular expression of an answer template; numbers as `numbers.allowed_symbols`.
-
-    It uses only syntax that all regular expression engines share, since servers differ. Without
-    back references, several numbers of one answer may differ.
-    """
-    parts = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in template.split("{value}"))
-    return NUMBER.join(parts).replace("\n", r"\n")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What not every server can do: tried, used or left alone, and tried again later."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger(__name__)
+
+TRY_AGAIN_EVERY = 50
+"""Calls between two tries of a feature that the server refused."""
+
+
+class Feature:
+    """Something that not every server can do. Unknown at first, then proven or refused.
+
+    A refusal holds for a number of calls, and is logged once.
+    """
+
+    def __init__(self, refusal: str) -> None:
+        """Start unknown.
+
+        Args:
+            refusal: line for the log: who does not do what, and what follows from that.
+        """
+        self.is_proven = False
+        self._refusal = refusal
+        self._calls_left = 0
+        self._is_logged = False
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server refused it lately, so that it is not tried."""
+        return self._calls_left > 0
+
+    def start_call(self) -> None:
+        """Count a call that could use the feature."""
+        self._calls_left = max(0, self._calls_left - 1)
+
+    def prove(self) -> None:
+        """Use the feature: the server has done it."""
+        self.is_proven = True
+
+    def refuse(self) -> None:
+        """Leave the feature alone: the server has not done it."""
+        if not self._is_logged:
+            logger.info(self._refusal)
+        self._is_logged = True
+        self.is_proven = False
+        self._calls_left = TRY_AGAIN_EVERY + 1  # the next call counts down first
+
+    def doubt(self) -> None:
+        """Try the feature again: the server may have changed."""
+        self.is_proven = False
+        self._calls_left = 0
