@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chat_server import Server, completion
 from PIL import Image
+from stub_server import StubServer, completion
 
 from vlm3_ros.cli import main
 from vlm3_ros.engines.remote import client
@@ -33,18 +33,18 @@ SCENES = ["--synthetic", "2", "--pixels", "2", "--matches", "2"]
 BABBLE = "What a lovely room."
 
 
-def right(chat: dict[str, Any], server: Server) -> tuple[int, object]:
+def right(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
     return completion(depth_answer(WORDING, 2.0))
 
 
-def babble(chat: dict[str, Any], server: Server) -> tuple[int, object]:
+def babble(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
     return completion(BABBLE)
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubServer]:
     monkeypatch.setattr(client, "BACKOFF", 0.01)
-    running = Server(right)
+    running = StubServer(right)
     running.start()
     yield running
     running.stop()
@@ -77,7 +77,7 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def asking(server: Server, *options: str) -> list[str]:
+def asking(server: StubServer, *options: str) -> list[str]:
     served = ["--engine", "openai", "--profile", "vlm3", "--model", "served"]
     return [*served, "--base-url", server.url, *options]
 
@@ -93,7 +93,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_evaluation_waits_longer_than_a_robot(
-    data: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[float, float]] = []
     original = client.ChatClient.__init__
@@ -119,12 +119,12 @@ def test_evaluation_waits_longer_than_a_robot(
 @pytest.mark.slow
 def test_a_few_timeouts_are_stated_and_are_not_wrong_answers(
     data: Path,
-    server: Server,
+    server: StubServer,
     never: Callable[[], None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def reply(chat: dict[str, Any], server: Server) -> tuple[int, object]:
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
         with server.lock:
             number = len(server.chats)
         if number == 4:  # its image has had an answer by then: the first question goes alone
@@ -157,12 +157,12 @@ def test_a_few_timeouts_are_stated_and_are_not_wrong_answers(
 
 
 def test_an_evaluation_fails_if_most_questions_had_no_answer(
-    data: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, server: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Only the first question of each image is answered."""
     images = set()
 
-    def reply(chat: dict[str, Any], server: Server) -> tuple[int, object]:
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
         image = chat["messages"][0]["content"][0]["image_url"]["url"]
         with server.lock:
             is_first = image not in images
@@ -181,12 +181,12 @@ def test_an_evaluation_fails_if_most_questions_had_no_answer(
 
 def test_an_evaluation_of_a_silent_server_ends_with_the_first_question(
     data: Path,
-    server: Server,
+    server: StubServer,
     never: Callable[[], None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def reply(chat: dict[str, Any], server: Server) -> None:
+    def reply(chat: dict[str, Any], server: StubServer) -> None:
         never()
 
     server.reply = reply
@@ -198,11 +198,11 @@ def test_an_evaluation_of_a_silent_server_ends_with_the_first_question(
 
 
 def test_a_server_that_dies_leaves_the_answers_before(
-    data: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, server: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answered = len(PIXELS) * 3
 
-    def reply(chat: dict[str, Any], server: Server) -> tuple[int, object] | None:
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object] | None:
         return right(chat, server) if len(server.chats) <= answered else None
 
     server.reply = reply
@@ -215,7 +215,7 @@ def test_a_server_that_dies_leaves_the_answers_before(
 
 
 def test_an_evaluation_of_a_babbling_model_fails_and_shows_what_it_says(
-    data: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, server: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.reply = babble
     out = tmp_path / "out"
@@ -230,7 +230,7 @@ def test_an_evaluation_of_a_babbling_model_fails_and_shows_what_it_says(
 @pytest.mark.parametrize("source", ["bag", "scenes"])
 def test_other_sources_fail_likewise(
     source: str,
-    server: Server,
+    server: StubServer,
     drive: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -249,7 +249,7 @@ def test_other_sources_fail_likewise(
 
 @pytest.mark.slow
 def test_a_bag_whose_server_dies_is_incomplete(
-    server: Server, drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: StubServer, drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     wording = load_prompt_set("vlm3-depth")[DepthWording]
@@ -262,7 +262,7 @@ def test_a_bag_whose_server_dies_is_incomplete(
     frames, chats = complete["frames"]["frames"], len(server.chats)
     lasting = -(-frames * 3 // 4) * 192
 
-    def reply(chat: dict[str, Any], server: Server) -> tuple[int, object] | None:
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object] | None:
         return answer if len(server.chats) - chats <= lasting else None
 
     server.reply = reply
@@ -280,7 +280,7 @@ def test_a_bag_whose_server_dies_is_incomplete(
 @pytest.mark.parametrize("babbles", [True, False])
 def test_nodes_without_answers_fail_the_evaluation(
     babbles: bool,
-    server: Server,
+    server: StubServer,
     drive: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -298,7 +298,7 @@ def test_nodes_without_answers_fail_the_evaluation(
 
 
 def test_a_recording_that_lacks_the_first_image_is_scored_on_the_others(
-    data: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, server: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recording, out = tmp_path / "answers.jsonl", tmp_path / "out"
     command = ["evaluate", str(data), "--out", str(out)]
@@ -313,7 +313,7 @@ def test_a_recording_that_lacks_the_first_image_is_scored_on_the_others(
 
 
 @pytest.mark.slow
-def test_a_task_whose_server_is_dead_is_left_out(server: Server, tmp_path: Path) -> None:
+def test_a_task_whose_server_is_dead_is_left_out(server: StubServer, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         dead = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     others = ["--pose-base-url", dead, "--pose-profile", "vlm3"]
@@ -355,7 +355,7 @@ QUESTIONS = {
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_without_answer_fails_with_the_reason(
-    question: str, server: Server, photos: list[str], capsys: pytest.CaptureFixture[str]
+    question: str, server: StubServer, photos: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     count, options = QUESTIONS[question]
     command = ["ask", *photos[:count], "--hfov", "60", *options, *asking(server)]
@@ -369,7 +369,7 @@ def test_a_question_without_answer_fails_with_the_reason(
 
 
 def test_nothing_is_drawn_without_an_answer(
-    server: Server, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: StubServer, photos: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.reply = babble
     out = tmp_path / "out"

@@ -164,8 +164,7 @@ class RemoteEngine:
         end = asyncio.get_running_loop().time() + self._settings.frame_timeout
         tokens: dict[int, tuple[Token, ...]] = {}
 
-        async def answer(index: int, form: str | None) -> Answer:
-            regex = answer_regex(form) if form else None
+        async def answer(index: int, regex: str | None) -> Answer:
             question = Question(pictures, questions[index], regex, needs_probabilities)
             seconds = end - asyncio.get_running_loop().time()
             try:
@@ -183,15 +182,16 @@ class RemoteEngine:
         answers: dict[int, Answer] = {}
 
         async def answer_all(indices: Sequence[int], form: str | None) -> list[Answer]:
+            regex = answer_regex(form) if form else None
             if not answers:
-                first = await answer(indices[0], form)
+                first = await answer(indices[0], regex)
                 if first.fault:
                     self._client.circuit.open(first.fault)
                     raise EngineError(first.fault)
                 self._client.circuit.close()
                 answers[indices[0]] = first
             others = [i for i in indices if i not in answers]
-            new = await asyncio.gather(*(answer(i, form) for i in others))
+            new = await asyncio.gather(*(answer(i, regex) for i in others))
             answers.update(zip(others, new, strict=True))
             return [answers[i] for i in indices]
 
