@@ -124,6 +124,11 @@ class Bag:
         text = "the bag has " + (", ".join(listed) or "no topic that can be read")
         return f"{text}; left out: {self.left_out_text()}" if self.left_out else text
 
+    def leave_out(self, topic: str, reason: str) -> None:
+        """Treat a topic as one that cannot be read."""
+        del self.topics[topic]
+        self.left_out[topic] = reason
+
     def left_out_text(self, shown: int = 3) -> str:
         """Topics that cannot be read and why, in one line; only the first ones are named."""
         named = [f"'{topic}': {reason}" for topic, reason in list(self.left_out.items())[:shown]]

@@ -21,6 +21,12 @@ DepthEncoding = Literal["16UC1", "32FC1"]
 
 _DTYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 
+_DEPTH_ENCODINGS = ("16UC1", "32FC1")
+"""Of REP-118. mono16 is a grey picture, such as a thermal one, unless the user says otherwise."""
+
+_SATURATED = 65535
+"""Of 16-bit depth: what lies beyond the range of the sensor or of the format."""
+
 _CONFIG_HEADER = struct.Struct("<iff")
 """compressed_depth_image_transport's ConfigHeader before the PNG: format and two parameters."""
 
@@ -34,7 +40,7 @@ def depth_message(
         header: of the source image.
         depth: metres along Z, shape (height, width).
         encoding: "32FC1" keeps the values, with NaN for unknown depth; "16UC1" holds millimetres
-            up to 65.535 m and 0 for unknown depth.
+            up to 65.534 m and 0 for unknown depth.
     """
     if encoding == "32FC1":
         return image_message(header, depth.astype(np.float32, copy=False), encoding)
@@ -54,23 +60,25 @@ def compressed_depth_message(header: Header, depth: NDArray[np.floating]) -> Com
 
 
 def millimetres(depth: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Metres as whole millimetres, rounded; 0 where unknown, not positive or above 65.535 m."""
+    """Metres as whole millimetres, rounded; 0 where unknown, not positive or above 65.534 m."""
     scaled = np.round(np.nan_to_num(depth * 1000.0, nan=0, posinf=0, neginf=0))
-    return np.where((scaled > 0) & (scaled <= 65535), scaled, 0).astype(np.uint16)
+    return np.where((scaled > 0) & (scaled < _SATURATED), scaled, 0).astype(np.uint16)
 
 
 def is_depth_message(message: Image | CompressedImage) -> bool:
     """Whether an image holds depth, by its encoding or format."""
     if hasattr(message, "encoding"):
-        return message.encoding in _DTYPES
+        return message.encoding in _DEPTH_ENCODINGS
     return "compressedDepth" in message.format
 
 
 def depth_from_message(message: Image | CompressedImage) -> NDArray[np.float32]:
     """Decode a depth image to metres along Z, shape (height, width), NaN where unknown.
 
+    65535 in 16 bits is saturated and so unknown.
+
     Args:
-        message: Image (16UC1 in millimetres or 32FC1 in metres) or CompressedImage
+        message: Image (16UC1 or mono16 in millimetres or 32FC1 in metres) or CompressedImage
             (`compressedDepth`, PNG of 16-bit millimetres).
 
     Raises:
@@ -78,8 +86,12 @@ def depth_from_message(message: Image | CompressedImage) -> NDArray[np.float32]:
     """
     decode = _raw_depth if hasattr(message, "encoding") else _compressed_depth
     pixels = decode(message)
-    metres = pixels.astype(np.float32) * (0.001 if pixels.dtype == np.uint16 else 1)
-    return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(np.nan))
+    is_integer = pixels.dtype == np.uint16
+    metres = pixels.astype(np.float32) * (0.001 if is_integer else 1)
+    known = np.isfinite(metres) & (metres > 0)
+    if is_integer:
+        known &= pixels != _SATURATED
+    return np.where(known, metres, np.float32(np.nan))
 
 
 def _raw_depth(message: Image) -> NDArray[Any]:
