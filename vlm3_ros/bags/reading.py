@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
 from rosbags.rosbag1 import Reader as Ros1Reader
@@ -54,6 +54,9 @@ class Message(NamedTuple):
     type: str
     stamp_ns: int
     content: Any
+
+
+AnyMessage = TypeVar("AnyMessage", SerializedMessage, Message)
 
 
 class Bag:
@@ -184,20 +187,27 @@ class Bag:
         Raises:
             BagError: as `serialized`, or if the bytes do not fit the type.
         """
-        kinds = {
-            (c.topic, self._types[c.id].name): self._types[c.id]
+        return map(self.deserialized, self.serialized(topics))
+
+    def deserialized(self, message: SerializedMessage) -> Message:
+        """Deserialize a message of this bag.
+
+        Raises:
+            BagError: if the bytes do not fit the type.
+        """
+        topic, type_name, stamp_ns, cdr = message
+        kind = next(
+            self._types[c.id]
             for c in self._reader.connections
-            if c.id in self._types
-        }
-        for topic, type_name, stamp_ns, cdr in self.serialized(topics):
-            try:
-                content = kinds[topic, type_name].deserialize(cdr)
-            except Exception as error:
-                raise BagError(
-                    f"{self.path}: a message on '{topic}' at {stamp_ns / 1e9:.3f} s is not a "
-                    f"{type_name}: {_one_line(error)}"
-                ) from error
-            yield Message(topic, type_name, stamp_ns, content)
+            if c.topic == topic and c.id in self._types and self._types[c.id].name == type_name
+        )
+        try:
+            return Message(topic, type_name, stamp_ns, kind.deserialize(cdr))
+        except Exception as error:
+            raise BagError(
+                f"{self.path}: a message on '{topic}' at {stamp_ns / 1e9:.3f} s is not a "
+                f"{type_name}: {_one_line(error)}"
+            ) from error
 
 
 @contextmanager
@@ -234,7 +244,7 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
         reader.close()
 
 
-def up_to_damage(messages: Iterator[Message], damage: list[str]) -> Iterator[Message]:
+def up_to_damage(messages: Iterator[AnyMessage], damage: list[str]) -> Iterator[AnyMessage]:
     """Iterate over messages and stop at the first damage of the bag.
 
     The damage is appended to `damage` if that is empty: each topic reports it with another number
