@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.bags.reading import Bag, SerializedMessage, up_to_damage
+from vlm3_ros.errors import BagError
 
 _KEPT = 16
 """Messages that are kept behind the newest one read: stamps of one topic swap by a few."""
@@ -36,6 +37,21 @@ def backward_text(stamps_ns: NDArray[np.int64]) -> str:
         return ""
     seconds = float(-steps.min()) / 1e9
     return f"stamps go back {int((steps < 0).sum())} times, by up to {seconds:.3g} s"
+
+
+def stamps_note(bag: Bag, topic: str, damage: list[str]) -> str:
+    """Say in words what is wrong with the stamps of a topic; empty if nothing.
+
+    Raises:
+        BagError: if no stamp was set.
+    """
+    stamps = header_stamps(bag, topic, damage)
+    if len(stamps) > 1 and not stamps.any():
+        raise BagError(
+            f"{bag.path}: header.stamp is 0 in all messages on '{topic}': set it in the driver"
+        )
+    text = backward_text(stamps)
+    return f"on '{topic}' {text}" if text else ""
 
 
 def half_period(stamps_ns: NDArray[np.int64]) -> float:

@@ -91,16 +91,16 @@ class TfTree:
                     parents[child] = parent
                     moving[child].append((stamp_nanoseconds(stamped.header), T_parent_child))
         for child, poses in moving.items():
-            T_parent_child = _fixed(np.stack([pose for _, pose in poses]))
-            if T_parent_child is None:
-                what = f"{bag.path}: the transforms of '{child}' in TF"
-                try:
-                    timed = TimedPoses.from_stamped(poses, what)
-                except BagError as error:  # matters only to those who need this frame
-                    timed, self._faults[child] = TimedPoses.from_stamped(()), error
-                self._edges[child] = _Edge(parents[child], timed)
-            else:
-                self._edges[child] = _Edge(parents[child], T_parent_child)
+            T_fixed = _fixed(np.stack([pose for _, pose in poses]))
+            if T_fixed is not None:
+                self._edges[child] = _Edge(parents[child], T_fixed)
+                continue
+            what = f"{bag.path}: the transforms of '{child}' in TF"
+            try:
+                timed = TimedPoses.from_stamped(poses, what)
+            except BagError as error:  # matters only to those who need this frame
+                timed, self._faults[child] = TimedPoses.from_stamped(()), error
+            self._edges[child] = _Edge(parents[child], timed)
         self._edges.update(static)
 
     def chain(self, frame: str) -> list[str]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.anycalib import Calibrator, load_anycalib
+from vlm3_ros.geometry.calibration_files import load_calibration
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
-from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
+from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 
 CALIBRATION_IMAGES = 5
@@ -121,7 +122,7 @@ def _file_lens(path: str, width: int, height: int) -> LensCamera:
     return lens
 
 
-_load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
+_load_camera = functools.lru_cache(maxsize=1)(load_calibration)
 
 
 @functools.lru_cache(maxsize=1)
