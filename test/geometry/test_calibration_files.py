@@ -254,7 +254,9 @@ def test_a_given_camera_is_for_images_of_its_size(tmp_path: Path) -> None:
     path = tmp_path / "ost.txt"
     path.write_text(OST)
     assert GivenCamera(file=str(path)).lens(640, 480) == lens(P=P)
-    with pytest.raises(GeometryError, match="calibrates images of 640x480, but these are 320x240"):
+    with pytest.raises(
+        GeometryError, match="calibrates images of 640x480, but the image is 320x240"
+    ):
         GivenCamera(file=str(path)).lens(320, 240)
     camera = GivenCamera(hfov=90.0).lens(200, 100)
     assert camera.is_pinhole

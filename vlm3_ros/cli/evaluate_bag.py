@@ -8,6 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
+from vlm3_ros.cli.camera_options import (
+    add_camera_options,
+    add_depth_options,
+    depth_options,
+    given_camera,
+)
 from vlm3_ros.cli.model_options import loaded_engines, model_label
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.settings import model_setting
@@ -33,7 +39,7 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         for name, what in (
             ("image", "images"),
             ("camera-info", "their calibration"),
-            ("depth", "true depth, registered to the rectified images"),
+            ("depth", "true depth; none: work without"),
         )
     ]
     truth = group.add_argument(
@@ -42,6 +48,8 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         help="ground truth of poses: a topic of Odometry or PoseStamped, or a TF frame in which "
         "the robot moves (default: found by type, in this order)",
     )
+    camera = add_camera_options(group, "the bag's CameraInfo", "recording")
+    depth = add_depth_options(group)
     rectified = group.add_argument(
         "--rectified", action="store_true", help="the images are rectified already"
     )
@@ -57,7 +65,7 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         help="play the bag in real time into the nodes, and evaluate what they publish (needs "
         "ROS 2)",
     )
-    return [*topics, truth, rectified, rate, online]
+    return [*topics, truth, *camera, *depth, rectified, rate, online]
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
@@ -75,6 +83,8 @@ def evaluate_on_bag(options: argparse.Namespace) -> int:
         options.depth_topic,
         options.gt,
         options.rectified,
+        given_camera(options),
+        depth_options(options),
     ) as source:
         options.out.mkdir(parents=True, exist_ok=True)
         evaluation = (_online if options.online else _offline)(source, options)

@@ -77,7 +77,7 @@ class GivenCamera:
         lens = load_calibration(self.file)
         if (lens.width, lens.height) != (width, height):
             raise GeometryError(
-                f"{self.file}: calibrates images of {lens.width}x{lens.height}, but these are "
+                f"{self.file}: calibrates images of {lens.width}x{lens.height}, but the image is "
                 f"{width}x{height}"
             )
         return lens
