@@ -125,8 +125,8 @@ def _of_photos(engines: Mapping[str, Engine], options: argparse.Namespace) -> Se
     from vlm3_ros.language.wordings.objects import RELATIONS
     from vlm3_ros.tasks.objects import ask_objects
 
-    cameras = given_cameras(options, len(options.data))
-    shots = [read_shot(path, camera) for path, camera in zip(options.data, cameras, strict=True)]
+    given = given_cameras(options, len(options.data))
+    shots = [read_shot(path, camera) for path, camera in zip(options.data, given, strict=True)]
     names = [path.name for path in options.data]
     clouds = [
         cloud_frame(engines["depth"], name, shot.image, shot.camera, view_focal=options.focal)

@@ -52,15 +52,15 @@ def given_cameras(options: argparse.Namespace, photos: int) -> list[GivenCamera 
     Raises:
         CommandError: if there are several cameras, but not one per photo.
     """
-    cameras: list[GivenCamera] = options.cameras or []
-    if len(cameras) in (0, 1):
-        return (cameras or [None]) * photos
+    cameras: list[GivenCamera | None] = options.cameras or [None]
+    if len(cameras) == 1:
+        return cameras * photos
     if len(cameras) != photos:
         raise CommandError(
             f"{len(cameras)} cameras are given for {photos} photo{'s' * (photos > 1)}: give "
             "--hfov or --camera-info once, or once per photo"
         )
-    return [*cameras]
+    return cameras
 
 
 def given_camera(options: argparse.Namespace) -> GivenCamera | None:

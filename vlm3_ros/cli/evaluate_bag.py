@@ -11,8 +11,6 @@ from vlm3_ros.cli.arguments import positive_number
 from vlm3_ros.cli.camera_options import (
     add_camera_options,
     add_depth_options,
-    depth_options,
-    given_camera,
 )
 from vlm3_ros.cli.model_options import loaded_engines, model_label
 from vlm3_ros.engines.base import Engine
@@ -69,26 +67,23 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
-    """Score depth, and motion if the checkpoint learned it; return the exit status."""
+    """Score depth, and motion if the checkpoint learned it; return the exit status.
+
+    Without any truth, as for a video, also write what the demo shows.
+    """
     from rich.console import Console
 
-    from vlm3_ros.evaluation.bag.evaluate import bag_result, bag_source
-    from vlm3_ros.evaluation.bag.output import write_evaluation
+    from vlm3_ros.cli.recordings import recording_source
+    from vlm3_ros.evaluation.bag.evaluate import bag_result
+    from vlm3_ros.evaluation.bag.output import write_evaluation, write_pictures
     from vlm3_ros.evaluation.output import print_result
 
-    with bag_source(
-        options.data,
-        options.image_topic,
-        options.camera_info_topic,
-        options.depth_topic,
-        options.gt,
-        options.rectified,
-        given_camera(options),
-        depth_options(options),
-    ) as source:
+    with recording_source(options.data, options, options.gt, options.rectified) as source:
         options.out.mkdir(parents=True, exist_ok=True)
         evaluation = (_online if options.online else _offline)(source, options)
         wrote = write_evaluation(evaluation, options.out)
+        if not (evaluation.scores.depth or evaluation.scores.trajectory):
+            wrote += write_pictures(evaluation, options.out)
         write_rerun(evaluation, options)
     print_result(Console(highlight=False), bag_result(evaluation))
     print(f"wrote {', '.join(wrote)} to {options.out}")
