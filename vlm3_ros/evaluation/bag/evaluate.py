@@ -124,7 +124,7 @@ def bag_source(
                 notes["topics that cannot be read"] = bag.left_out_text()
         frames = BagFrames(readable, topics, rule, camera, is_rectified, damage=damage)
         if registration := frames.check_depth():
-            notes["true depth"] = registration
+            notes["true depth"] = f"depth on '{topics.depth}': {registration}"
         yield BagSource(path, frames, images, poses, no_poses, notes)
 
 
