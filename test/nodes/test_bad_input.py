@@ -28,7 +28,7 @@ BAD_IMAGES = {
     "no size": ({"width": 0, "height": 0}, r"the image is empty \(0x0\)"),
     "small step": ({"step": 320}, "the step of 320 bytes is smaller than a row"),
     "unknown encoding": ({"encoding": "rgb24"}, "the encoding 'rgb24' is unknown"),
-    "depth": ({"encoding": "32FC1", "width": 240}, "'32FC1' does not define colours"),
+    "depth": ({"encoding": "32FC1", "width": 240}, "'32FC1' is that of a depth image"),
     "truncated": ({"data": array("B", [0] * 1000)}, "cut off: 1000 bytes of 245760"),
     "no data": ({"data": array("B")}, "cut off: 0 bytes"),
     "big-endian and cut off": (
