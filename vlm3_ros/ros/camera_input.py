@@ -19,8 +19,8 @@ from std_msgs.msg import Header
 from vlm3_ros.errors import MessageError, Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
-from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError
+from vlm3_ros.geometry.lens import LensCamera, UncalibratedError
+from vlm3_ros.messages.cameras import CalibrationHistory
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
 from vlm3_ros.ros.fallback import FallbackIntrinsics
@@ -122,7 +122,7 @@ class CameraInput:
         lens = self._lens(header, image, parameters)
         if lens is None:
             return None
-        frame = rectified_frame(image, lens, parameters.image_is_rectified)
+        frame = rectified_frame(image, lens)
         return CameraFrame(**vars(frame), header=header)
 
     def age(self, header: Header) -> float:
@@ -192,7 +192,8 @@ class CameraInput:
         if parameters.fallback_intrinsics == "none":  # it may have been another
             self.fallback.description = ""
         try:
-            found = self.calibrations.find(header, (image.shape[1], image.shape[0]))
+            size = (image.shape[1], image.shape[0])
+            found = self.calibrations.find(header, size, parameters.image_is_rectified)
         except UncalibratedError as error:
             if parameters.fallback_intrinsics == "none":
                 raise FrameError(f"{self.info_topic}: {error}") from None
