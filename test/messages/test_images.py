@@ -16,7 +16,8 @@ from PIL import Image as Pillow
 from sensor_msgs.msg import CompressedImage, Image
 
 from vlm3_ros.errors import MessageError
-from vlm3_ros.messages.images import rgb_from_message
+from vlm3_ros.messages.classes import RCLPY, ROSBAGS
+from vlm3_ros.messages.images import compressed_image_message, rgb_from_message
 
 HEIGHT, WIDTH = 24, 32
 
@@ -203,6 +204,14 @@ def test_compressed_grey_16_bit_is_scaled():
         saved(grey.astype(np.uint16) * 257, "PNG"), "mono16; png compressed"
     )
     np.testing.assert_array_equal(rgb_from_message(message)[..., 1], grey)
+
+
+@pytest.mark.parametrize("library", [RCLPY, ROSBAGS], ids=["rclpy", "rosbags"])
+def test_compressed_colour_of_both_libraries(library):
+    message = compressed_image_message(
+        library.header(0, "camera"), saved(scene(), "PNG"), "rgb8; png compressed bgr8"
+    )
+    np.testing.assert_array_equal(rgb_from_message(message), scene())
 
 
 def test_a_compressed_bayer_pattern_becomes_colour():

@@ -283,7 +283,7 @@ def _decompressed(message: CompressedImage) -> NDArray[np.uint8]:
     kind = message.format
     if "compressedDepth" in kind or stored_encoding(kind) in _DEPTH:
         raise MessageError(f"the format {kind!r} is that of a depth image: {_USE_COLOUR}")
-    picture = decode_picture(message.data, kind)
+    picture = decode_picture(bytes(memoryview(message.data)), kind)
     is_16_bit = holds_16_bits(picture)
     if picture.mode in ("I", "F") and not is_16_bit:
         raise MessageError(

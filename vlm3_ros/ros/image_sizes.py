@@ -17,7 +17,7 @@ class ImageSizes:
         values: key-value pairs of a diagnostic status, by the name of the task.
     """
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
+    def __init__(self, warn: Callable[[str], object]) -> None:
         """Create it without sizes; `warn` logs a warning."""
         self.values: dict[str, str] = {}
         self._warn = warn
