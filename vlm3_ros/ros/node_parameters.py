@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vlm3_ros.engines import anycalib
 from vlm3_ros.engines.settings import ModelSettings
+from vlm3_ros.geometry.calibration_files import load_calibration
 from vlm3_ros.geometry.camera import LARGEST_VIEW, GeometryError
-from vlm3_ros.geometry.lens import load_camera_yaml
 from vlm3_ros.parameters import ParameterError, ParameterTable, parameter
 
 
@@ -70,7 +70,7 @@ class CameraModelParameters(ModelSettings, ParameterTable):
         if not self.fallback_file:
             raise ParameterError("fallback_intrinsics: file needs parameter 'fallback_file'")
         try:
-            load_camera_yaml(self.fallback_file, self.image_is_rectified)
+            load_calibration(self.fallback_file, self.image_is_rectified)
         except GeometryError as error:
             raise ParameterError(f"parameter 'fallback_file': {error}") from None
 
