@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ READ = (
 
 _LARGEST_FILE = 10_000_000
 """Bytes beyond which a file is no calibration."""
+
+_Builder = Callable[..., LensCamera]
 
 _IDENTITY, _NO_PROJECTION = np.eye(3), np.zeros((3, 4))
 
@@ -61,8 +64,8 @@ class GivenCamera:
     def __str__(self) -> str:
         return f"--hfov {self.hfov:g}" if self.file is None else self.file
 
-    def lens(self, width: int, height: int) -> LensCamera:
-        """Return the camera of images of this size.
+    def lens(self, width: int, height: int, is_rectified: bool = False) -> LensCamera:
+        """Return the camera of images of this size; `is_rectified`: see `lens_from_calibration`.
 
         Raises:
             GeometryError: if the file cannot be read or is for images of another size, or the field
@@ -74,7 +77,7 @@ class GivenCamera:
             return lens_from_calibration(
                 width, height, camera.K, [], "none", _IDENTITY, _NO_PROJECTION
             )
-        lens = load_calibration(self.file)
+        lens = load_calibration(self.file, is_rectified)
         if (lens.width, lens.height) != (width, height):
             raise GeometryError(
                 f"{self.file}: calibrates images of {lens.width}x{lens.height}, but the image is "
@@ -83,41 +86,52 @@ class GivenCamera:
         return lens
 
 
-def load_calibration(path: str | Path) -> LensCamera:
+def load_calibration(path: str | Path, is_rectified: bool = False) -> LensCamera:
     """Read the calibration of a camera from one of the files that `READ` names.
 
-    A camchain of Kalibr with several cameras needs the name of one: `camchain.yaml:cam1`.
+    Args:
+        path: of the file. A camchain of Kalibr with several cameras needs the name of one:
+            `camchain.yaml:cam1`.
+        is_rectified: see `lens_from_calibration`.
 
     Raises:
         GeometryError: in one line, naming the file and its kind, if it cannot be read.
     """
-    file, _, chosen = str(path).rpartition(":")
-    if not chosen.startswith("cam") or Path(path).exists():
-        file, chosen = str(path), ""
+    file, chosen = split_camera(str(path))
     text = _text(Path(file))
     try:
-        return _lens(file, text, chosen)
+        return _lens(file, text, chosen, is_rectified)
     except GeometryError as error:
         prefix = "" if str(error).startswith(f"{file}:") else f"{file}: "
         raise GeometryError(f"{prefix}{_one_line(error)}") from error
 
 
-def _lens(file: str, text: str, chosen: str) -> LensCamera:
+def split_camera(path: str) -> tuple[str, str]:
+    """Split the name of a calibration file from that of one of its cameras; empty if none."""
+    file, _, chosen = path.rpartition(":")
+    if not chosen.startswith("cam") or Path(path).exists():
+        return path, ""
+    return file, chosen
+
+
+def _lens(file: str, text: str, chosen: str, is_rectified: bool) -> LensCamera:
+    build = partial(lens_from_calibration, is_rectified=is_rectified)
     if re.search(r"^\[image\]", text, re.MULTILINE):
-        return _of_kind("an ost.txt of camera_calibration", lambda: _from_ost(text))
+        return _of_kind("an ost.txt of camera_calibration", lambda: _from_ost(text, build))
     # OpenCV 4 writes a directive that is no YAML, OpenCV 5 one of YAML.
     is_storage = re.match(r"%YAML:|(<\?xml[^>]*>\s*)?<opencv_storage", text) is not None
     if is_storage or "!!opencv-matrix" in text:
-        return _of_kind("a FileStorage of OpenCV", lambda: _from_opencv(text))
+        return _of_kind("a FileStorage of OpenCV", lambda: _from_opencv(text, build))
     documents = _documents(text)
     keys = {str(key) for document in documents for key in document}
     if any(re.fullmatch(r"cam\d+", key) for key in keys):
-        return _of_kind("a camchain of Kalibr", lambda: _from_kalibr(documents[0], chosen))
+        return _of_kind("a camchain of Kalibr", lambda: _from_kalibr(documents[0], chosen, build))
     if keys & {"k", "K"} and keys & {"header", "distortion_model", "binning_x", "roi"}:
         info = next(document for document in documents if {"k", "K"} & set(document))
-        return _of_kind("a CameraInfo as ros2 topic echo prints it", lambda: _from_echo(info))
+        kind = "a CameraInfo as ros2 topic echo prints it"
+        return _of_kind(kind, lambda: _from_echo(info, build))
     if "camera_matrix" in keys and "image_width" in keys:
-        return load_camera_yaml(file)
+        return load_camera_yaml(file, is_rectified)
     raise GeometryError(f"{_guessed_kind(text, keys)} is not read; read are {READ}")
 
 
@@ -172,7 +186,7 @@ def _guessed_kind(text: str, keys: set[str]) -> str:
     return "this text"
 
 
-def _from_ost(text: str) -> LensCamera:
+def _from_ost(text: str, build: _Builder) -> LensCamera:
     """INI of camera_calibration and camera_calibration_parsers: names, then lines of numbers."""
     values: dict[str, list[float]] = {}
     name = ""
@@ -190,7 +204,7 @@ def _from_ost(text: str) -> LensCamera:
         raise GeometryError(f"it has no {', '.join(missing)}")
     D = values.get("distortion", [])
     model = "rational_polynomial" if len(D) > 5 else "plumb_bob"
-    return lens_from_calibration(
+    return build(
         int(values["width"][0]),
         int(values["height"][0]),
         values["camera matrix"],
@@ -201,12 +215,12 @@ def _from_ost(text: str) -> LensCamera:
     )
 
 
-def _from_echo(info: Mapping[str, Any]) -> LensCamera:
+def _from_echo(info: Mapping[str, Any], build: _Builder) -> LensCamera:
     """sensor_msgs/CameraInfo as YAML; ROS 1 writes the matrices with capitals."""
     lower = {str(key).lower(): value for key, value in info.items()}
     roi = lower.get("roi") or {}
     region = tuple(int(roi.get(key, 0)) for key in ("x_offset", "y_offset", "width", "height"))
-    return lens_from_calibration(
+    return build(
         int(lower["width"]),
         int(lower["height"]),
         lower["k"],
@@ -219,7 +233,7 @@ def _from_echo(info: Mapping[str, Any]) -> LensCamera:
     )
 
 
-def _from_kalibr(chain: Mapping[str, Any], chosen: str) -> LensCamera:
+def _from_kalibr(chain: Mapping[str, Any], chosen: str, build: _Builder) -> LensCamera:
     names = sorted(str(name) for name in chain if re.fullmatch(r"cam\d+", str(name)))
     if chosen and chosen not in names:
         raise GeometryError(f"it has no {chosen}; it has {', '.join(names)}")
@@ -236,7 +250,7 @@ def _from_kalibr(chain: Mapping[str, Any], chosen: str) -> LensCamera:
         )
     fx, fy, cx, cy = camera["intrinsics"]
     width, height = camera["resolution"]
-    return lens_from_calibration(
+    return build(
         int(width),
         int(height),
         [fx, 0, cx, 0, fy, cy, 0, 0, 1],
@@ -247,7 +261,7 @@ def _from_kalibr(chain: Mapping[str, Any], chosen: str) -> LensCamera:
     )
 
 
-def _from_opencv(text: str) -> LensCamera:
+def _from_opencv(text: str, build: _Builder) -> LensCamera:
     try:
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
         root = storage.root()
@@ -268,9 +282,7 @@ def _from_opencv(text: str) -> LensCamera:
     model = "equidistant" if is_fisheye else "plumb_bob"
     if len(coefficients) > 5:
         model = "rational_polynomial"
-    return lens_from_calibration(
-        int(width), int(height), K, coefficients, model, _IDENTITY, _NO_PROJECTION
-    )
+    return build(int(width), int(height), K, coefficients, model, _IDENTITY, _NO_PROJECTION)
 
 
 def _opencv_matrix(root: Any, names: list[str], key: str) -> ArrayLike | None:

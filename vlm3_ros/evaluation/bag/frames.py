@@ -142,11 +142,11 @@ class BagFrames:
         image = rgb_from_message(message)
         size = (image.shape[1], image.shape[0])
         if self.camera is not None:
-            return rectified_frame(image, self.camera.lens(*size), self.is_rectified)
-        found = calibrations.find(message.header, size)
+            return rectified_frame(image, self.camera.lens(*size, self.is_rectified))
+        found = calibrations.find(message.header, size, self.is_rectified)
         if found is None:
             raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
-        return rectified_frame(image, found[1], self.is_rectified)
+        return rectified_frame(image, found[1])
 
     def _depth(
         self,
