@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.bag.evaluate import bag_source
-from vlm3_ros.evaluation.bag.frames import BagFrame
+from vlm3_ros.evaluation.bag.frames import BagFrame, camera_frame
 from vlm3_ros.evaluation.bag.true_depth import DepthOptions
 from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import PinholeCamera
@@ -259,3 +262,70 @@ def test_a_given_camera_takes_the_place_of_camera_info(tmp_path: Path) -> None:
     path = Bag().write(tmp_path / "bag")
     (frame, *_) = frames_of(path, camera=GivenCamera(hfov=90.0), depth="none")
     assert frame.camera.fx == pytest.approx(320.0)
+
+
+def test_stamps_that_go_back_find_their_depth_and_are_named(tmp_path: Path) -> None:
+    """Compressed images of several threads swap, and simulations start again."""
+    order = [0, 2, 1, 3, 0, 1]
+    depth = np.full((360, 640), 2.0)
+    with write_bag(tmp_path / "bag") as writer:
+        for recorded, index in enumerate(order):
+            header = ROSBAGS.header(START + index * PERIOD, "color")
+            picture = np.full((360, 640, 3), 10 * index, np.uint8)
+            for topic, message in (
+                ("/image", image_message(header, picture)),
+                ("/camera_info", info_of(header, lens())),
+                ("/depth", depth_message(header, depth + index, "16UC1")),
+            ):
+                writer.write(topic, message, recorded)
+    with bag_source(tmp_path / "bag") as source:
+        expected = "on '/image' stamps go back 2 times, by up to 0.1 s"
+        assert source.notes == {"stamps of the images": expected}
+        for frame, index in zip(source.frames, order, strict=True):
+            assert frame.depth is not None
+            np.testing.assert_allclose(frame.depth, 2.0 + index, rtol=1e-6)
+
+
+def test_images_without_stamps_are_refused(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        for recorded in (1, 2):
+            picture = np.zeros((36, 64, 3), np.uint8)
+            writer.write("/image", image_message(ROSBAGS.header(0, "color"), picture), recorded)
+    with pytest.raises(BagError, match=r"header\.stamp is 0 in all messages on '/image'"):
+        frames_of(tmp_path / "bag", camera=GivenCamera(hfov=60.0))
+
+
+def test_a_topic_that_cannot_be_read_is_named_and_costs_itself(tmp_path: Path) -> None:
+    """Jazzy and later record the events of services (ros2/rosbag2#2365)."""
+    path = Bag().write(tmp_path / "bag")
+    with (
+        AnyReader([path]) as reader,
+        Writer(tmp_path / "all", version=9, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
+        event = {"msgdef": "uint8 mode\n---\nbool done\n", "rihs01": "RIHS01_" + "0" * 64}
+        writer.add_connection("/set/_service_event", "my_msgs/srv/Set_Event", **event)
+        written = {
+            connection.id: writer.add_connection(
+                connection.topic, connection.msgtype, typestore=reader.typestore
+            )
+            for connection in reader.connections
+        }
+        for connection, stamp, raw in reader.messages():
+            writer.write(written[connection.id], stamp, raw)
+    with bag_source(tmp_path / "all") as source:
+        note = source.notes["topics that cannot be read"]
+        assert note.startswith("'/set/_service_event': the definition of its type my_msgs/srv/Set")
+        assert all(frame.depth is not None for frame in source.frames)
+
+
+def test_an_image_without_a_frame_has_that_of_its_camera_info(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        for index in range(2):
+            stamp = START + index * PERIOD
+            picture = image_message(ROSBAGS.header(stamp, ""), np.zeros((360, 640, 3), np.uint8))
+            writer.write("/image", picture, stamp)
+            info = info_of(ROSBAGS.header(stamp, "color"), lens())
+            writer.write("/camera_info", info, stamp)
+    with open_bag(tmp_path / "bag") as bag:
+        assert camera_frame(bag, "/image", "/camera_info") == "color"
+        assert camera_frame(bag, "/image") == ""
