@@ -138,7 +138,7 @@ def test_only_float32_must_be_exact(monkeypatch, tmp_path, capsys, dtype, status
 def test_the_page_of_a_gpu_names_it_and_what_failed():
     about = {
         "device": "cuda",
-        "hardware": "1 x NVIDIA H200",
+        "hardware": "NVIDIA H200",
         "memory_gb": 150.8,
         "cuda": "13.0",
         "cores": 16,
@@ -153,7 +153,7 @@ def test_the_page_of_a_gpu_names_it_and_what_failed():
         {"name": "training-lora", "rows": [], "failure": "took longer than 70 s", "seconds": 70.0},
     ]
     page = gpu_page({"is_tiny": False, "seconds": 90.0, "parts": parts})
-    assert "1 x NVIDIA H200 with 150.8 GB, 16 CPU cores" in page
+    assert "NVIDIA H200 with 150.8 GB, 16 CPU cores" in page
     assert "| training-lora | took longer than 70 s |" in page
     assert "trial on a CPU with" not in page
 

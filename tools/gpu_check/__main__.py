@@ -25,7 +25,12 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="a short trial, also without a GPU")
     options = parser.parse_args()
     # For the processes of the parts.
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # Asking for a GPU must not initialise CUDA in the process that the parts are forked from.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     outcomes: list[Outcome] = []

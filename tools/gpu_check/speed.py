@@ -17,7 +17,6 @@ from gpu_check.running import Row
 from gpu_check.subjects import engine_settings, frame, random_model
 from vlm3_lab.studies.bench.measuring import Measurement, Method, Workload, measure
 from vlm3_lab.studies.bench.roofline import measure_device
-from vlm3_lab.training.sft import hardware
 from vlm3_ros.engines.checkpoint import choose_device
 from vlm3_ros.engines.processor import encode_questions
 
@@ -30,14 +29,18 @@ def machine() -> Iterator[Row]:
     device = choose_device("auto")
     row: Row = {
         "device": device.type,
-        "hardware": hardware(1),
+        "hardware": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
     }
     if device.type == "cuda":
-        memory = torch.cuda.get_device_properties(device).total_memory
-        row |= {"memory_gb": round(memory / 1e9, 1), "cuda": torch.version.cuda}
+        properties = torch.cuda.get_device_properties(device)
+        row |= {
+            "hardware": properties.name,
+            "memory_gb": round(properties.total_memory / 1e9, 1),
+            "cuda": torch.version.cuda,
+        }
     yield row
     for dtype in DTYPES:
         speed = measure_device(device, dtype)
