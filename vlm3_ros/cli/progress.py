@@ -21,7 +21,8 @@ from rich.progress import (
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """Open a bar on stderr; the yielded function takes the number of steps done, and of all.
 
-    The bar appears with the first step, so that an earlier error stands alone.
+    Until the first step it shows the time on a terminal, and leaves nothing behind, so that an
+    earlier error stands alone.
     """
     progress = Progress(
         TextColumn("{task.description}"),
@@ -32,13 +33,11 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         console=Console(stderr=True),
     )
     task = progress.add_task(description, total=None)
+    progress.live.transient = True
 
     def show(done: int, total: int) -> None:
-        progress.start()
+        progress.live.transient = False
         progress.update(task, completed=done, total=total)
 
-    try:
+    with progress:
         yield show
-    finally:
-        if progress.live.is_started:
-            progress.stop()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from vlm3_ros.engines.base import Answer, EngineError
+from vlm3_ros.engines.base import Answer, EngineError, UnavailableError
 from vlm3_ros.engines.remote.client import ChatClient, Completion, UnansweredError
 from vlm3_ros.engines.remote.pictures import Pictures
 from vlm3_ros.engines.remote.probabilities import Token
@@ -81,7 +81,8 @@ class Call:
             # The fault may be the question's. Other calls still ask if the server answers them.
             if not error.is_refusal and self._client.completions == completions:
                 circuit.open(str(error))
-            raise EngineError(str(error)) from error
+            kind = UnavailableError if error.is_temporary else EngineError
+            raise kind(str(error)) from error
         circuit.close()
         return self._noted(index, completion)
 

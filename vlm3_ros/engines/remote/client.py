@@ -263,7 +263,9 @@ class ChatClient:
 
     def _unexpected(self, content: object) -> UnansweredError:
         shown = str(content)[:_SHOWN_CHARACTERS]
-        return UnansweredError(f"{self.url} does not answer as OpenAI's servers do: {shown!r}")
+        return UnansweredError(
+            f"{self.url} does not answer as OpenAI's servers do: {shown!r} (check base_url)"
+        )
 
 
 def _prompt_tokens(completion: dict[str, Any]) -> int | None:

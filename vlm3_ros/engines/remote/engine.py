@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Answer, EngineError, Profile
+from vlm3_ros.engines.base import Answer, EngineError, Profile, UnavailableError
 from vlm3_ros.engines.forms import FormLearner, follows
 from vlm3_ros.engines.images import (
     QWEN3_VL_LIMITS,
@@ -189,10 +189,10 @@ class RemoteEngine:
         """Forget what is known about a server that was unreachable.
 
         Raises:
-            EngineError: if it was so a moment ago.
+            UnavailableError: if it was so a moment ago.
         """
         if fault := self._client.circuit.fault:
-            raise EngineError(fault)
+            raise UnavailableError(fault)
         if self._client.circuit.reason:
             self._learners.clear()  # the server may come back with another model
             self._sender.forget()
