@@ -24,20 +24,27 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     Until the first step it shows the time on a terminal, and leaves nothing behind, so that an
     earlier error stands alone.
     """
+    console = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
+        transient=True,
     )
     task = progress.add_task(description, total=None)
-    progress.live.transient = True
 
     def show(done: int, total: int) -> None:
         progress.live.transient = False
+        progress.start()
         progress.update(task, completed=done, total=total)
 
-    with progress:
+    try:
+        if console.is_terminal:
+            progress.start()
         yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -89,7 +89,7 @@ class AnswerCounts:
             return (
                 f"{self.fault_count} of {self.asked} questions had no answer from the engine: "
                 f"{_main(self.faults)} (make the engine answer; for a slow server raise "
-                "request_timeout and frame_timeout)"
+                "request_timeout and frame_timeout, for a busy one lower concurrency)"
             )
         advice = "does the profile fit the model? Set profile, or ask another model"
         if _ranked(self.unreadable)[0][0] == "cut off":

@@ -78,7 +78,7 @@ class Call:
         try:
             completion = await self._completion(index, regex)
         except UnansweredError as error:
-            # The fault may be the question's. Other calls still ask if the server answers them.
+            # Not if the fault may be that of the question: other calls share the circuit.
             if not error.is_refusal and self._client.completions == completions:
                 circuit.open(str(error))
             kind = UnavailableError if error.is_temporary else EngineError

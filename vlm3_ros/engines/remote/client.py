@@ -41,8 +41,8 @@ class UnansweredError(Exception):
     Attributes:
         is_temporary: whether the same request may succeed later.
         is_unreachable: whether the server could not be reached.
-        is_refusal: whether the server rejected the content of the request; if it is temporary as
-            well, it failed in a way that may have another reason.
+        is_refusal: whether the server rejected the content of the request. If it is temporary as
+            well, it was an internal error, and the content may not be the reason.
     """
 
     def __init__(
@@ -149,8 +149,8 @@ class ChatClient:
             request: body of the request.
             is_trial: whether the server may be unable to process the request. Then an internal
                 error (status 500, 501) is a refusal of its content, and not tried again.
-            is_probe: whether nobody needs the answer. Then the request is sent once, and failing
-                it does not make the server unreachable.
+            is_probe: whether the request only tests the server. Then it is sent once, and its
+                failure does not open the circuit.
 
         Raises:
             UnansweredError: if there is no answer.

@@ -186,10 +186,10 @@ class RemoteEngine:
         return self._with_distributions(answers, form, call.tokens)
 
     def _check_circuit(self) -> None:
-        """Forget what is known about a server that was unreachable.
+        """Forget what is known about the server if it did not answer the last call.
 
         Raises:
-            UnavailableError: if it was so a moment ago.
+            UnavailableError: if that was a moment ago.
         """
         if fault := self._client.circuit.fault:
             raise UnavailableError(fault)

@@ -27,7 +27,7 @@ class Feature:
         self._refusal = refusal
         self._calls_left = 0
         self._pause = 1
-        """Calls until the next try after one without result; doubles with each of them."""
+        """Calls without the feature after a try that failed; doubles with each such try."""
         self._is_postponed = False
         self._is_logged = False
 
@@ -51,9 +51,10 @@ class Feature:
         self._leave_out(TRY_AGAIN_EVERY)
 
     def postpone(self) -> None:
-        """Leave the feature alone for a while: a try failed for a reason that may be another.
+        """Leave the feature alone for a while: a try failed, maybe for an unrelated reason.
 
-        If the feature is the reason, trying it costs each time: it may even kill the server.
+        If the feature is the reason, each try costs time, and may even kill the server. So tries
+        become rare.
         """
         self._is_postponed = True
         self._leave_out(self._pause)
