@@ -190,10 +190,16 @@ def test_a_frame_over_a_slow_network_takes_what_concurrency_allows(images, stub_
     many = [f"How far is point {i}?" for i in range(192)]
     engine.ask([IMAGES[0]], many[:2], WORDING.answer)
     stub_server.delay = 0.1
-    start = time.monotonic()
-    engine.ask([IMAGES[1]], many, WORDING.answer)
     ideal = stub_server.delay * (1 + math.ceil(191 / 32))
-    assert time.monotonic() - start < 5 * ideal
+
+    def seconds(image: NDArray[np.uint8]) -> float:
+        start = time.monotonic()
+        engine.ask([image], many, WORDING.answer)
+        return time.monotonic() - start
+
+    # One of several: on a busy machine a frame may wait for the processor.
+    assert any(seconds(image) < 5 * ideal for image in IMAGES[1:])
+    assert stub_server.most_in_flight == 32
 
 
 def test_a_server_that_lost_the_image_gets_it_once_again(images, stub_server, connect):
