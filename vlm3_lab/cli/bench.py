@@ -40,6 +40,14 @@ T = TypeVar("T")
 
 SHAPES = ("4b",)
 
+MEASURING = {
+    "questions": (1, 16, 64, 256, 1024),
+    "naive_questions": 64,
+    "batched_questions": 16,
+    "repeats": 3,
+}
+"""Options that --estimate does not take, with their defaults."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -71,14 +79,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--questions",
         type=_counts,
-        default=(1, 16, 64, 256, 1024),
+        default=MEASURING["questions"],
         metavar="N,N,...",
         help="numbers of questions for the engine (default: 1,16,64,256,1024)",
     )
     parser.add_argument(
         "--naive-questions",
         type=positive_integer,
-        default=64,
+        default=MEASURING["naive_questions"],
         metavar="N",
         help="questions for the naive and packed methods, whose cost per question is constant; the "
         "answers of all methods are compared on them (default: 64)",
@@ -86,7 +94,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--batched-questions",
         type=positive_integer,
-        default=16,
+        default=MEASURING["batched_questions"],
         metavar="N",
         help="questions for the batched method (default: 16)",
     )
@@ -100,7 +108,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--repeats",
         type=positive_integer,
-        default=3,
+        default=MEASURING["repeats"],
         metavar="N",
         help="measurements of the engine; the median counts (default: 3)",
     )
@@ -134,6 +142,10 @@ def run(options: argparse.Namespace) -> int:
     if options.estimate:
         if options.out:
             raise CommandError("--estimate prints a table and writes no files: leave out --out")
+        for name, default in MEASURING.items():
+            if getattr(options, name) != default:
+                flag = name.replace("_", "-")
+                raise CommandError(f"--{flag} is for measurements: leave it out with --estimate")
         return run_estimate(options, settings)
     for name in ESTIMATE_OPTIONS:
         if getattr(options, name) is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -145,7 +146,7 @@ def run_estimate(options: argparse.Namespace, settings: EngineSettings) -> int:
         )
     speeds = _speeds(options)
     subject = _subject(options.shape, settings)
-    profiles = _profiles(options, settings, subject.folder)
+    profiles = _profiles(options.wording or (), settings, subject.folder)
     counted, estimates = _estimates(options, settings, subject, profiles)
     console = Console(highlight=False, markup=False)
     columns = max(1, (console.width - LABEL_WIDTH) // COLUMN_WIDTH)
@@ -189,6 +190,7 @@ def _subject(shape: str | None, settings: EngineSettings) -> _Subject:
 
 def _config(folder: Path) -> Any:
     """Read a checkpoint's config.json."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import Qwen3VLConfig
 
     if not folder.is_dir():
@@ -196,36 +198,37 @@ def _config(folder: Path) -> Any:
             f"--model {folder} is no folder: --estimate reads the config.json of a checkpoint on "
             "this machine; or give --shape"
         )
+    path = folder / "config.json"
     try:
-        config = Qwen3VLConfig.get_config_dict(folder, local_files_only=True)[0]
-        if config.get("model_type") != "qwen3_vl":
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        if kind != "qwen3_vl":
             raise CommandError(
-                f"{folder / 'config.json'} is not that of a dense Qwen3-VL model: its model_type "
-                f"is {config.get('model_type')!r}"
+                f"{path} is not that of a dense Qwen3-VL model: its model_type is {kind!r}"
             )
         return Qwen3VLConfig.from_dict(config)
-    except (OSError, TypeError, ValueError) as error:
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
-        raise CommandError(f"{folder / 'config.json'} cannot be read: {reason}") from error
+        raise CommandError(f"{path} cannot be read: {reason}") from error
 
 
 def _profiles(
-    options: argparse.Namespace, settings: EngineSettings, folder: Path | None
+    wordings: Sequence[str], settings: EngineSettings, folder: Path | None
 ) -> list[Profile]:
-    """Return how the model is asked."""
-    from vlm3_ros.engines.profiles import PAPER_PROFILE, choose_profile, shipped_profile
+    """Return the ways in which the model is asked."""
+    from vlm3_ros.engines.profiles import shipped_profile
 
-    if options.wording or folder is None:
-        names = options.wording or [settings.profile] * bool(settings.profile) or AUTHORS_WORDINGS
-        own = shipped_profile(PAPER_PROFILE)
-        if folder is not None and not settings.profile:
-            own = choose_profile("", settings.model, folder)[0]
-        return [_named(name, own) for name in names]
-    return [choose_profile(settings.profile, settings.model, folder)[0]]
+    if wordings:
+        return [_named(name, settings, folder) for name in wordings]
+    if folder is None and not settings.profile:
+        return [shipped_profile(name) for name in AUTHORS_WORDINGS]
+    return [_own_profile(settings, folder)]
 
 
-def _named(name: str, own: Profile) -> Profile:
-    """Return a profile by its name or file, or `own` with the prompt set of this name or file."""
+def _named(name: str, settings: EngineSettings, folder: Path | None) -> Profile:
+    """Return a profile by its name or file, or the model's with another prompt set."""
     from vlm3_ros.engines.base import EngineError
     from vlm3_ros.engines.profiles import read_profile, shipped_profile
     from vlm3_ros.language.prompts import load_prompt_set
@@ -235,14 +238,24 @@ def _named(name: str, own: Profile) -> Profile:
     if name in shipped_profiles():
         return shipped_profile(name)
     try:
-        return replace(own, prompts=load_prompt_set(name))
+        prompts = load_prompt_set(name)
     except PromptError as error:
-        if not name.endswith(".json"):
-            raise CommandError(f"--wording: {error}") from error
         try:
-            return read_profile(name)
+            if name.endswith(".json"):
+                return read_profile(name)
         except EngineError:
-            raise CommandError(f"--wording: {error}") from error
+            pass
+        raise CommandError(f"--wording: {error}") from error
+    return replace(_own_profile(settings, folder), prompts=prompts)
+
+
+def _own_profile(settings: EngineSettings, folder: Path | None) -> Profile:
+    """Return the profile of a checkpoint; of a shape, that of the setting or the paper's."""
+    from vlm3_ros.engines.profiles import PAPER_PROFILE, choose_profile, named_profile
+
+    if folder is not None:
+        return choose_profile(settings.profile, settings.model, folder)[0]
+    return named_profile(settings.profile or PAPER_PROFILE)
 
 
 def _estimates(
@@ -353,7 +366,7 @@ def _table(
     from vlm3_ros.evaluation.tables import TextTable
 
     def tera(flops: float) -> str:
-        return f"{flops / 1e12:.3g}"
+        return _digits(flops / 1e12)
 
     rows: list[tuple[str, Callable[[TaskEstimate], str]]] = [
         ("task", lambda one: one.task),
@@ -362,18 +375,18 @@ def _table(
         ("visual tokens", lambda one: f"{one.calls[0].visual_tokens:,}"),
         ("shared tokens", lambda one: " + ".join(f"{call.prefix:,}" for call in one.calls)),
         ("own tokens per question", lambda one: f"{one.own_tokens:.1f}"),
-        ("  common beginnings once", lambda one: f"{one.tree_tokens:.1f}"),
+        ("  equal beginnings once", lambda one: f"{one.tree_tokens:.1f}"),
         ("decoding steps", lambda one: f"{one.steps:,}"),
         ("image encoder, TFLOP", lambda one: tera(one.part_flops("images"))),
         ("shared tokens, TFLOP", lambda one: tera(one.part_flops("prefix"))),
         ("own tokens, TFLOP", lambda one: tera(one.apart_flops)),
-        ("  common beginnings once", lambda one: tera(one.part_flops("own"))),
+        ("  equal beginnings once", lambda one: tera(one.part_flops("own"))),
         ("decoding, TFLOP", lambda one: tera(one.part_flops("decoding"))),
         ("sum, TFLOP", lambda one: tera(one.flops)),
-        ("weights read, GB", lambda one: f"{one.weight_bytes / 1e9:.3g}"),
+        ("weights read, GB", lambda one: _digits(one.weight_bytes / 1e9)),
     ]
     floors = [
-        (f"{name}, s", *(f"{one.seconds(speed):.3g}" for one in estimates))
+        (f"{name}, s", *(_digits(one.seconds(speed)) for one in estimates))
         for name, speed in speeds.items()
     ]
     return TextTable(
@@ -392,7 +405,8 @@ def _notes(counted: str, speeds: Mapping[str, DeviceSpeed]) -> str:
     lines = [
         "Seconds are a floor: the sum over passes of max(FLOP / speed, bytes of weights / "
         "bandwidth), at 100 % of the published speeds. Real times are longer. Passes: image "
-        "encoder, shared tokens, own tokens, each decoding step.",
+        "encoder, shared tokens, own tokens, each decoding step. Equal beginnings of "
+        "questions are read once.",
         "FLOP: 2 per weight and token; 4 x heads x head size x layers per token and token that it "
         "attends to.",
         f"Forced numbers follow {steps}, then 1 alternatives by step, as measured with vlm3-tiny. "
@@ -413,6 +427,11 @@ def _image_words(options: argparse.Namespace) -> str:
         return f"about {options.visual_tokens:,} visual tokens an image"
     width, height = options.image_size or (DEFAULT_CAMERA.width, DEFAULT_CAMERA.height)
     return f"image of {width}x{height} px, focal length {options.fx or DEFAULT_CAMERA.fx:g} px"
+
+
+def _digits(value: float) -> str:
+    """Write a number with three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
