@@ -137,6 +137,10 @@ def run_estimate(options: argparse.Namespace, settings: EngineSettings) -> int:
 
     from vlm3_ros.evaluation.tables import rich_table
 
+    if settings.engine != "transformers":
+        raise CommandError(
+            f"--estimate is about a model in process: leave out --engine {settings.engine}"
+        )
     if settings.dtype not in ("auto", "bfloat16"):
         raise CommandError(f"--estimate computes in bfloat16: leave out --dtype {settings.dtype}")
     if settings.device != "auto":
@@ -148,12 +152,12 @@ def run_estimate(options: argparse.Namespace, settings: EngineSettings) -> int:
     subject = _subject(options.shape, settings)
     profiles = _profiles(options.wording or (), settings, subject.folder)
     counted, estimates = _estimates(options, settings, subject, profiles)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False)
     columns = max(1, (console.width - LABEL_WIDTH) // COLUMN_WIDTH)
     for start in range(0, len(estimates), columns):
         part = estimates[start : start + columns]
         console.print(rich_table(_table(options, subject, part, speeds)))
-    console.print(_notes(counted, speeds))
+    console.print(_notes(counted, speeds), markup=False)
     return 0
 
 

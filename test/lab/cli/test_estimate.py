@@ -107,6 +107,7 @@ WRONG = {
     ("--flops", "100"): "--flops and --bandwidth belong together",
     ("--bandwidth", "100"): "--flops and --bandwidth belong together",
     ("--device", "cuda"): "instead of --device cuda give --hardware",
+    ("--engine", "openai"): "leave out --engine openai",
     ("--dtype", "float32"): "leave out --dtype float32",
     ("--out", "out"): "leave out --out",
     ("--questions", "16"): "--questions is for measurements",

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vlm3_lab.studies.bench.calls import Call, CallPasses, call_passes, engine_call, tree_tokens
-from vlm3_lab.studies.bench.work import DeviceSpeed, ModelWork, Pass
+from vlm3_lab.studies.bench.work import DeviceSpeed, ModelWork
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.chunking import MAX_CHUNK
 from vlm3_ros.engines.processor import encode_questions, image_limits
@@ -101,7 +101,7 @@ class TaskEstimate:
 
     def part_flops(self, part: str) -> float:
         """Return the FLOPs of a part: one of the fields of `CallPasses`."""
-        return sum(one.flops for passes in self.passes for one in _part(passes, part))
+        return sum(one.flops for passes in self.passes for one in getattr(passes, part))
 
     def seconds(self, speed: DeviceSpeed) -> float:
         """Return the least time on a device."""
@@ -203,11 +203,6 @@ def followed(decimals: int) -> tuple[float, ...]:
     """
     symbols = 1 + (1 + decimals if decimals else 0)
     return (*FOLLOWED, *(1.0,) * symbols)[:symbols]
-
-
-def _part(passes: CallPasses, name: str) -> Sequence[Pass]:
-    part: Sequence[Pass] = getattr(passes, name)
-    return part
 
 
 def _object_questions(views: ModelViews) -> list[Question]:
