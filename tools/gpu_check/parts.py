@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from gpu_check.extent import Extent
 from gpu_check.running import Part
-from vlm3_ros.language.prompts import load_prompt_set
-from vlm3_ros.language.templates import PromptError
 
 TOTAL_S = 465
 """Seconds for all parts; with the start and the report, the check stays below eight minutes."""
@@ -24,17 +22,7 @@ def check_parts(extent: Extent) -> list[Part]:
         *(
             Part(f"bench-{wording}", 80, "gpu_check.speed:benchmark", (extent, wording))
             for wording in WORDINGS
-            if is_known(wording)
         ),
         Part("training-tiny", 50, "gpu_check.learning:train_tiny", (extent,)),
         Part("training-lora", 70, "gpu_check.learning:train_lora", (extent,)),
     ]
-
-
-def is_known(wording: str) -> bool:
-    """Return whether a prompt set of this name ships with the package."""
-    try:
-        load_prompt_set(wording)
-    except PromptError:
-        return False
-    return True
