@@ -21,7 +21,7 @@ from vlm3_ros.errors import CommandError
 if TYPE_CHECKING:
     from vlm3_lab.studies.bench.cost import CostRow
     from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting, Workload
-    from vlm3_ros.engines.transformers import LoadedModel
+    from vlm3_ros.engines.model import LoadedModel
     from vlm3_ros.evaluation.tables import TextTable
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ def _load(subject: Subject) -> LoadedModel:
 
         return random_model(subject.shape, subject.settings)
     from vlm3_ros.engines.checkpoint import preflight
-    from vlm3_ros.engines.transformers import load_model
+    from vlm3_ros.engines.model import load_model
 
     return load_model(subject.settings, preflight(subject.settings))
 

@@ -212,8 +212,8 @@ class RemoteEngine:
         histograms = {i: number_histogram(form, sequence) for i, sequence in tokens.items()}
         for i, histogram in histograms.items():
             if histogram is not None:
-                std = histogram.std * self.profile.std_scale
-                answers[i] = replace(answers[i], value=histogram.median, std=std)
+                std = float(histogram.std) * self.profile.std_scale
+                answers[i] = replace(answers[i], value=float(histogram.median), std=std)
         probabilities = self._sender.probabilities
         if probabilities.is_proven and histograms and not any(histograms.values()):
             probabilities.refuse()
