@@ -70,11 +70,9 @@ def main() -> None:
     versions = [ROOT] if options.against is None else [options.against.resolve(), ROOT]
     with ExitStack() as stack:
         if options.wide:
-            from vlm3_ros.engines.profiles import PAPER_PROFILE
-
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             write_wide_model(Path(folder))
-            arguments = {"model": folder, "profile": PAPER_PROFILE}
+            arguments = {"model": folder, "profile": "vlm3-depth"}
         else:
             from vlm3_ros.paths import default_model
 
