@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,9 +40,12 @@ def parse_tokens(logprobs: object) -> tuple[Token, ...]:
 def _tokens(logprobs: object) -> Iterator[Token]:
     content = logprobs["content"] if isinstance(logprobs, Mapping) else None
     for token in content or ():
-        others = {str(t["token"]): float(t["logprob"]) for t in token["top_logprobs"]}
         text = str(token["token"])
-        yield Token(text, {text: float(token["logprob"]), **others})
+        listed = {str(t["token"]): float(t["logprob"]) for t in (token, *token["top_logprobs"])}
+        finite = {t: value for t, value in listed.items() if math.isfinite(value)}
+        if text not in finite:
+            raise ValueError("the log probability of the answer's token is not finite")
+        yield Token(text, finite)
 
 
 def number_histogram(form: str, tokens: Sequence[Token]) -> CoarseHistogram | None:
