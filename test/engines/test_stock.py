@@ -5,7 +5,7 @@ import pytest
 
 from vlm3_lab.studies.bench.constrained import ask_constrained
 from vlm3_lab.studies.bench.stock import ask_batched, ask_naive, ask_packed
-from vlm3_ros.engines.transformers import LoadedModel
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording
 

@@ -13,8 +13,9 @@ from gpu_check.subjects import embedded_model, engine_settings, frame, random_mo
 from vlm3_lab.studies.bench.constrained import ask_constrained
 from vlm3_lab.studies.bench.measuring import Workload
 from vlm3_lab.studies.bench.stock import ask_naive
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.settings import Dtype, EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
+from vlm3_ros.engines.transformers import TransformersEngine
 from vlm3_ros.language.wordings.depth import DepthWording
 
 LENGTH = 16

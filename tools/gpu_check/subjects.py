@@ -15,9 +15,9 @@ from vlm3_lab.scenes.views import render_view, sample_pose
 from vlm3_lab.studies.bench import architectures
 from vlm3_lab.studies.bench.measuring import Workload
 from vlm3_ros.engines.checkpoint import preflight
+from vlm3_ros.engines.model import LoadedModel, load_model
 from vlm3_ros.engines.processor import image_limits
 from vlm3_ros.engines.settings import Dtype, EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel, load_model
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import load_prompt_set

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm3_lab.studies.bench.stock import ask_batched
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.numbers import END, SYMBOLS, allowed_symbols
 from vlm3_ros.engines.processor import encode_questions
-from vlm3_ros.engines.transformers import LoadedModel
 
 
 def ask_constrained(

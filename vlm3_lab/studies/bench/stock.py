@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
 
+from vlm3_ros.engines.model import LoadedModel, end_tokens
 from vlm3_ros.engines.processor import encode_questions
-from vlm3_ros.engines.transformers import LoadedModel, cache_argument, end_tokens
+from vlm3_ros.engines.reading import cache_argument
 
 PACK = 10
 """Questions per sequence, as many as the paper trains with per image (3.2)."""
