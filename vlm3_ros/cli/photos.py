@@ -83,6 +83,8 @@ def read_shot(path: Path, camera: GivenCamera | None) -> Shot:
         pinhole = _exif_camera(path, width, height)
         return Shot(photo, pinhole, None)
     lens = camera.lens(width, height)
+    for assumption in lens.assumptions:
+        print(f"{camera}: {assumption}", file=sys.stderr)
     if camera.file is None:
         return Shot(photo, lens.rectified, None)
     return Shot(lens.rectify(photo), lens.rectified, lens)
