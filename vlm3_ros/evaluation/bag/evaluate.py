@@ -205,6 +205,8 @@ def bag_result(evaluation: BagEvaluation) -> Result:
 def _notes(frames: BagFrames, answers: BagAnswers) -> dict[str, str]:
     """Notes on frames that have just been read to the end."""
     notes = {}
+    if frames.assumptions:
+        notes["assumed of the calibration"] = "; ".join(frames.assumptions)
     if frames.damage:
         notes["only part of the bag was read"] = "; ".join(frames.damage)
     for title, counts in (
