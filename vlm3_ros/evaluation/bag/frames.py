@@ -76,6 +76,21 @@ class BagFrames:
         """Iterate over the frames of these stamps only; no other image is decoded."""
         return self._read(stamps_ns)
 
+    def check_camera(self) -> None:
+        """Check that a given camera is that of the first image, before any work.
+
+        Raises:
+            GeometryError: if its file cannot be read, or is for images of another size.
+        """
+        if self.camera is None:
+            return
+        with open_bag(self.path) as bag:
+            try:
+                image = rgb_from_message(next(first_messages(bag, self.topics.image)))
+            except (MessageError, BagError):
+                return  # counted when the frames are read
+        self.camera.lens(image.shape[1], image.shape[0], self.is_rectified)
+
     def check_depth(self) -> str:
         """Register the first depth image to the first image, so that faults show before any work.
 
