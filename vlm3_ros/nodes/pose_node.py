@@ -184,11 +184,11 @@ class PoseNode(CameraModelNode):
                 self.camera.check_age(frame.header, "its pose came late: ask less, or raise it")
                 self._publish(frame.header, step)
         asked, unread = 0, list[str]()
-        for pair in (step.from_keyframe, step):
-            if pair and pair.pose:
+        for pair in step.attempts:
+            if pair.pose:
                 asked += len(pair.pose.texts)
                 unread += [failure.text for failure in pair.pose.failures]
-            if pair and pair.matches:
+            if pair.matches:
                 asked += len(pair.matches.texts)
         return Published(asked, unread)
 

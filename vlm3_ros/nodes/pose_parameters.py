@@ -94,9 +94,16 @@ class PoseParameters(FrameParameters):
     )
     max_speed: float = parameter(
         _CHAIN.max_speed,
-        "Faster motions are refused, m/s: the camera's maximum speed.",
+        "A motion since the last pose that is faster is refused, m/s: the camera's maximum speed.",
         minimum=0.01,
         maximum=1e3,
+    )
+    max_bridge: float = parameter(
+        _CHAIN.max_bridge,
+        "Seconds of a refused motion that the last twist may replace, if the chain can go on "
+        "behind it. 0: none.",
+        minimum=0.0,
+        maximum=60.0,
     )
     max_gap: float = parameter(
         _CHAIN.max_gap,
