@@ -35,6 +35,14 @@ class PoseParameters(FrameParameters):
         "Publish odom_frame to base_frame on /tf; false if another node does.",
         changes="unconfigured",
     )
+    max_prediction: float = parameter(
+        3.0,
+        "Seconds beyond the last pose for which TF is predicted with the last twist, for each "
+        "image as it comes: more than latency and period of the poses together. 0: TF has only "
+        "the poses, seconds late.",
+        minimum=0.0,
+        maximum=60.0,
+    )
     base_from_camera: str = parameter(
         "",
         "Pose of the camera's optical frame in base_frame: `x y z qx qy qz qw`, metres and a "
