@@ -126,3 +126,19 @@ def test_a_planar_covariance_survives_a_filter_that_pins_the_rest():
     np.testing.assert_array_equal(np.diag(planar), np.diag(covariance))
     block = np.ix_([0, 1, 5], [0, 1, 5])
     np.testing.assert_array_equal(planar[block], covariance[block])
+
+
+@pytest.mark.parametrize(("is_planar", "least", "most"), [(False, 0.05, 1.0), (True, 0.0, 1e-12)])
+def test_a_planar_filter_stays_in_its_plane(is_planar, least, most):
+    """One correction of robot_localization's ekf_node with two_d_mode, without its other states."""
+    rng = np.random.default_rng(3)
+    root = rng.normal(0, 0.3, (6, 6))
+    noise = root @ root.T
+    if is_planar:
+        noise = without_plane_coupling(noise)
+    measured, rest = TWIST.copy(), [2, 3, 4]
+    measured[rest] = 0.0
+    noise[rest, rest] = 1e-6
+    state = np.diag([0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
+    corrected = state @ np.linalg.inv(state + noise) @ measured
+    assert least <= np.abs(corrected[rest]).max() <= most

@@ -18,10 +18,10 @@ from vlm3_ros.geometry.motion import (
     inverse,
 )
 
-ACCELERATION_STD = 1.0
+ACCELERATION_STD = 0.5
 """Standard deviation of accelerations along and about every axis, m/s^2 and rad/s^2.
 
-Nav2's velocity smoother allows a robot 2.5 m/s^2 by default; most of the time it uses less.
+Nav2's velocity smoother allows a robot 2.5 m/s^2 by default; most of the time it uses far less.
 """
 
 _NO_NOISE = 1e-12
