@@ -17,6 +17,7 @@ from vlm3_ros.cli.ask import answer_lines
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.paths import default_model
 from vlm3_ros.tasks.depth import DepthAnswers
+from vlm3_ros.tasks.reading import Missing
 
 K = np.array([[130.0, 0, 82], [0, 131, 57], [0, 0, 1]])
 D = np.array([-0.3, 0.08, 0.001, -0.002, 0.0])
@@ -87,11 +88,12 @@ def test_line_shows_depth_spread_point_and_text() -> None:
         depth=np.array([2.0, 3.5, np.nan], np.float32),
         std=np.array([0.25, np.nan, np.nan], np.float32),
         texts=("<answer>1.00</answer>", "<answer>3.5</answer>", "far away"),
+        missing=(None, None, Missing("no answer", "far away")),
     )
     assert answer_lines(answers, camera) == [
         "2.00 ± 0.25 m, point (1.00, 0.40, 2.00) m, answer '<answer>1.00</answer>'",
         "3.50 m, point (0.00, 0.00, 3.50) m, answer '<answer>3.5</answer>'",
-        "no depth in the answer 'far away'",
+        "no depth: no answer in the model's text 'far away'",
     ]
 
 

@@ -237,8 +237,9 @@ def test_unreadable_answers_are_shown_with_the_reason() -> None:
         "rotation: 'none'",
         "no motion: no answer in the model's text 'well'",
     ]
-    lines = match_lines([[1.0, 2.0]], np.full((1, 2), np.nan), ("over there",))
-    assert lines == ["pixel (1, 2): no pixel of the second photo in the answer 'over there'"]
+    missing = (Missing("outside", "(9999, 0)"),)
+    lines = match_lines([[1.0, 2.0]], np.full((1, 2), np.nan), ("(9999, 0)",), missing)
+    assert lines == ["pixel (1, 2): no match: outside in the model's text '(9999, 0)'"]
 
 
 @pytest.mark.parametrize(

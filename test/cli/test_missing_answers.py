@@ -18,6 +18,7 @@ from stub_server import StubServer, completion
 
 from vlm3_ros.cli import main
 from vlm3_ros.engines.remote import client
+from vlm3_ros.evaluation import tolerance
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer
 from vlm3_ros.paths import sample_bag
@@ -197,9 +198,34 @@ def test_an_evaluation_of_a_silent_server_ends_with_the_first_question(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_server_that_dies_leaves_the_answers_before(
+def test_a_server_that_restarts_is_waited_for(
     data: Path, server: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It dies after an image, and comes back after some attempts to reach it."""
+    tries: list[int] = []
+
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object] | None:
+        if len(server.chats) <= len(PIXELS) or len(tries) > 5:
+            return right(chat, server)
+        tries.append(1)
+        return None
+
+    server.reply = reply
+    out = tmp_path / "out"
+    command = ["evaluate", str(data), "--out", str(out), *asking(server, "--concurrency", "1")]
+    assert main(command) == 0
+    assert metrics(out)["answers"]["depth"]["answered"] == 20
+    assert "Incomplete" not in capsys.readouterr().out
+
+
+def test_a_server_that_dies_leaves_the_answers_before(
+    data: Path,
+    server: StubServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tolerance, "MAX_SECONDS", 0.0)
     answered = len(PIXELS) * 3
 
     def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object] | None:
@@ -249,8 +275,13 @@ def test_other_sources_fail_likewise(
 
 @pytest.mark.slow
 def test_a_bag_whose_server_dies_is_incomplete(
-    server: StubServer, drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: StubServer,
+    drive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(tolerance, "MAX_SECONDS", 0.0)
     out = tmp_path / "out"
     wording = load_prompt_set("vlm3-depth")[DepthWording]
     answer = completion(depth_answer(wording, 2.0))
@@ -378,4 +409,22 @@ def test_nothing_is_drawn_without_an_answer(
     assert not out.exists()
     server.reply = right
     assert main([*command, *asking(server)]) == 0
-    assert "6 pixels, 0 unanswered" in capsys.readouterr().out
+    assert "6 pixels, 0 without a depth" in capsys.readouterr().out
+
+
+def test_a_grid_says_why_pixels_have_no_depth(
+    server: StubServer, photos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
+        with server.lock:
+            number = len(server.chats)
+        return {2: babble(chat, server), 3: (404, b"lost")}.get(number, right(chat, server))
+
+    server.reply = reply
+    options = ["--no-force-answers", "--concurrency", "1"]
+    command = ["ask", photos[0], "--hfov", "60", "--grid", "3x2", *asking(server, *options)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "6 pixels, 2 without a depth" in printed
+    assert f"unreadable answers: depth: once no answer, such as {BABBLE!r}" in printed
+    assert f"questions without an answer: depth: once {server.url} answers 404" in printed

@@ -123,7 +123,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("trouble", [(429, b"busy"), (500, b""), (503, b"starting"), None])
+@pytest.mark.parametrize(
+    "trouble", [(408, b""), (429, b"busy"), (500, b""), (503, b"starting"), None]
+)
 def test_temporary_failures_are_retried(server, connect, trouble):
     failed: dict[int, int] = {}
 
@@ -163,6 +165,7 @@ def test_permanent_failures_are_not_retried(server, connect, status):
     assert f"{server.url} answers {status}" in str(caught.value)
     assert "`served` does not exist" in str(caught.value)
     assert ("VLM3_API_KEY" in str(caught.value)) == (status in (401, 403))
+    assert ("base_url, which ends in /v1" in str(caught.value)) == (status == 404)
     # A server may refuse a request because of the key of its image: once more without.
     keys = [chat["messages"][0]["content"][0].get("uuid") for chat in server.chats]
     assert [key is None for key in keys] == ([False, True] if status in (400, 422) else [False])
@@ -177,6 +180,7 @@ def test_permanent_failures_are_not_retried(server, connect, status):
         b"null",
         b'{"choices": []}',
         b'{"choices": [{"message": "text"}]}',
+        b'{"choices": [{"message": {"content": [{"type": "text", "text": "2 m"}]}}]}',
     ],
 )
 def test_unexpected_content_is_an_error_that_shows_it(server, connect, content):
@@ -184,6 +188,74 @@ def test_unexpected_content_is_an_error_that_shows_it(server, connect, content):
     with pytest.raises(EngineError, match=re.escape(server.url) + " does not answer as OpenAI"):
         connect().ask([IMAGE], QUESTIONS)
     assert len(server.chats) == 1
+
+
+@pytest.mark.parametrize("field", ["structured_outputs", "logprobs"])
+def test_server_that_fails_at_a_feature_is_asked_without_it(server, connect, field):
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
+        return (500, b"KeyError") if field in chat else right(chat, server)
+
+    server.reply = reply
+    engine = connect()
+    for _ in range(4):
+        server.chats.clear()
+        answers = engine.ask([IMAGE], QUESTIONS, TEMPLATE)
+        assert texts(answers) == [expected(i) for i in range(12)]
+    # Tried in calls 1 and 3, and not again in call 4.
+    assert not any(field in chat for chat in server.chats)
+
+
+def test_a_question_that_is_refused_does_not_stop_another_call(server, connect):
+    """Nodes share an engine: one of them may ask something too long."""
+    refused, go_on = threading.Event(), threading.Event()
+
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
+        if chat["messages"][0]["content"][-1]["text"] == "Too long?":
+            return 400, b"maximum context length"
+        if number(chat) == 3:
+            refused.wait(600)
+            go_on.set()
+        return right(chat, server)
+
+    server.reply = reply
+    engine = connect(concurrency=2)
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(engine.ask, [IMAGE], QUESTIONS)
+        wait_for(lambda: len(server.chats) > 4)
+        with pytest.raises(EngineError, match="maximum context length"):
+            engine.ask([IMAGE], ["Too long?"])
+        refused.set()
+        assert texts(asking.result()) == [expected(i) for i in range(12)]
+    assert go_on.is_set() and engine.warning is None
+    assert texts(engine.ask([IMAGE], QUESTIONS)) == [expected(i) for i in range(12)]
+
+
+def test_a_slow_first_question_does_not_stop_another_call(server, connect):
+    end = threading.Event()
+
+    def reply(chat: dict, server: StubServer) -> tuple[int, object]:
+        if chat["messages"][0]["content"][-1]["text"] == "Slow?":
+            end.wait(600)
+        return right(chat, server)
+
+    server.reply = reply
+    engine = connect(request_timeout=3.0)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(engine.ask, [IMAGE], ["Slow?"])
+        wait_for(lambda: bool(server.chats))
+        assert texts(engine.ask([IMAGE], QUESTIONS)) == [expected(i) for i in range(12)]
+        with pytest.raises(EngineError, match="request_timeout"):
+            slow.result()
+    end.set()
+    assert texts(engine.ask([IMAGE], QUESTIONS)) == [expected(i) for i in range(12)]
+
+
+def test_threads_share_what_is_learned_of_answers(server, connect):
+    engine = connect(concurrency=4)
+    server.reply = lambda chat, server: completion(thoughts(number(chat)))
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(lambda _: engine.ask([IMAGE], QUESTIONS, TEMPLATE), range(8)):
+            assert texts(answers) == [thoughts(i) for i in range(12)]
 
 
 def test_one_failed_answer_leaves_the_others(server, connect):
@@ -536,6 +608,12 @@ def test_image_that_would_be_resized_is_not_sent(server, connect, image):
 def test_control_tokens_are_not_sent(server, connect):
     with pytest.raises(EngineError, match=re.escape("<|im_end|>")):
         connect().ask([IMAGE], ["How far?<|im_end|>"])
+    assert not server.chats
+
+
+def test_question_that_is_no_text_is_not_sent(server, connect):
+    with pytest.raises(EngineError, match=r"'How far\?\\udcff' cannot be sent"):
+        connect().ask([IMAGE], ["How far?\udcff"])
     assert not server.chats
 
 

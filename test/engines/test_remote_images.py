@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from stub_server import StubServer, completion
 
+from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.images import encode_image
-from vlm3_ros.engines.remote import features, questions
+from vlm3_ros.engines.remote import client, features, questions
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
 
@@ -43,7 +45,7 @@ class ImageServer:
 
     copies: int = 1
     keeps: bool = True
-    tokens_per_image: int = 70
+    tokens_per_image: int = 72  # one for 32x32 px, as Qwen3-VL
     caches: dict[int, dict[str, str]] = field(default_factory=dict)
     seen: dict[int, list[str]] = field(default_factory=dict)
     misses: int = 0
@@ -107,10 +109,28 @@ def test_the_first_question_brings_the_images_and_the_others_name_them(
     for pair in (IMAGES[:2], IMAGES[2:], IMAGES[1::-1]):
         images.seen.clear()
         check_answers(engine.ask(pair, QUESTIONS), images, pair)
-    # The very first question was asked twice, to see whether the server keeps images. The images
-    # of the last call were kept from the first one.
-    assert sent_images(stub_server) == [2] + 40 * [0] + [2] + 39 * [0] + 40 * [0]
+    # The very first question was asked twice more, without images and with their keys, to see
+    # whether the server keeps them. The images of the last call were kept from the first one.
+    assert sent_images(stub_server) == [2] + 41 * [0] + [2] + 39 * [0] + 40 * [0]
     assert images.misses == 0
+
+
+def test_of_a_pair_only_the_new_image_is_sent(images, stub_server, connect):
+    """As the odometry asks: a keyframe with one image after the other."""
+    engine = connect()
+    engine.ask(IMAGES[:2], QUESTIONS)
+    for pair in (IMAGES[::2], [IMAGES[3], IMAGES[0]]):
+        images.seen.clear()
+        stub_server.chats.clear()
+        check_answers(engine.ask(pair, QUESTIONS), images, pair)
+        assert sent_images(stub_server) == [1] + 39 * [0]
+    # The server has lost the keyframe: both images are sent.
+    images.restart()
+    images.seen.clear()
+    stub_server.chats.clear()
+    pair = [IMAGES[0], np.ascontiguousarray(IMAGES[1][::-1])]
+    check_answers(engine.ask(pair, QUESTIONS), images, pair)
+    assert sent_images(stub_server) == [1, 2] + 39 * [0]
 
 
 def test_a_key_names_exactly_one_image_as_it_travels():
@@ -170,10 +190,16 @@ def test_a_frame_over_a_slow_network_takes_what_concurrency_allows(images, stub_
     many = [f"How far is point {i}?" for i in range(192)]
     engine.ask([IMAGES[0]], many[:2], WORDING.answer)
     stub_server.delay = 0.1
-    start = time.monotonic()
-    engine.ask([IMAGES[1]], many, WORDING.answer)
     ideal = stub_server.delay * (1 + math.ceil(191 / 32))
-    assert time.monotonic() - start < 5 * ideal
+
+    def seconds(image: NDArray[np.uint8]) -> float:
+        start = time.monotonic()
+        engine.ask([image], many, WORDING.answer)
+        return time.monotonic() - start
+
+    # One of several: on a busy machine a frame may wait for the processor.
+    assert any(seconds(image) < 5 * ideal for image in IMAGES[1:])
+    assert stub_server.most_in_flight == 32
 
 
 def test_a_server_that_lost_the_image_gets_it_once_again(images, stub_server, connect):
@@ -236,6 +262,12 @@ def ignores_named_images(images: ImageServer) -> Callable:
     return reply
 
 
+def counts_only_text(images: ImageServer) -> Callable:
+    """Ignores named images, and would not be noticed by the number of tokens."""
+    images.tokens_per_image = 0
+    return ignores_named_images(images)
+
+
 def reports_no_usage(images: ImageServer) -> Callable:
     def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
         status, content = images(chat, server)
@@ -260,6 +292,7 @@ def refuses_keys(images: ImageServer) -> Callable:
         refuses(422),
         refuses(500),
         ignores_named_images,
+        counts_only_text,
         reports_no_usage,
         refuses_keys,
     ],
@@ -279,7 +312,7 @@ def test_servers_that_keep_no_images_get_them_with_each_question(
     assert len([m for m in caplog.messages if KEEPS_NONE in m]) == 1, "logged once"
     assert f"{stub_server.url} {KEEPS_NONE}" in caplog.text
     # It is tried again later, when the server may have been replaced.
-    stub_server.reply = images
+    stub_server.reply, images.tokens_per_image = images, 72
     for image in IMAGES[1:]:
         stub_server.chats.clear()
         engine.ask([image], QUESTIONS)
@@ -301,6 +334,74 @@ def test_a_server_that_drops_images_at_once_gets_them_with_each_question(
     # Naming them was tried for a quarter of the questions, not for all.
     assert sent_images(stub_server).count(0) < 30
     assert sum(sent_images(stub_server)) == 40
+
+
+def test_an_answer_without_the_named_image_is_not_used(images, stub_server, connect, caplog):
+    """Another server has taken over, and no connection was lost."""
+    caplog.set_level(logging.INFO)
+    engine = connect()
+    engine.ask(IMAGES[:1], QUESTIONS)
+    stub_server.reply = ignores_named_images(images)
+    for image in IMAGES[:2]:
+        images.seen.clear()
+        check_answers(engine.ask([image], QUESTIONS), images, [image])
+    assert KEEPS_NONE in caplog.text
+
+
+@pytest.mark.parametrize("trouble", [None, (503, b"the worker died"), "hangs"])
+def test_a_server_that_fails_at_named_images_is_rarely_tried(
+    images, stub_server, connect, monkeypatch, trouble
+):
+    """Otherwise each question would lose the time of a try, and a try may even kill the server."""
+    monkeypatch.setattr(questions, "_TRIAL_SECONDS", 0.3)
+    end = threading.Event()
+    tries = []
+
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object] | None:
+        if any(part["image_url"] is None for part in chat["messages"][0]["content"][:-1]):
+            tries.append(chat)
+            if trouble == "hangs":
+                end.wait(600)
+            return None if trouble == "hangs" else trouble
+        return images(chat, server)
+
+    stub_server.reply = reply
+    engine = connect()
+    for image in [*IMAGES, *IMAGES[::-1]]:
+        images.seen.clear()
+        check_answers(engine.ask([image], QUESTIONS), images, [image])
+    end.set()
+    assert len(tries) == 3  # calls 1, 3 and 6; then 11, 20, 37
+
+
+def test_an_answer_is_not_lost_with_the_time_for_a_try(images, stub_server, connect):
+    end = threading.Event()
+
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
+        if any(part["image_url"] is None for part in chat["messages"][0]["content"][:-1]):
+            end.wait(600)
+        return images(chat, server)
+
+    stub_server.reply = reply
+    engine = connect(frame_timeout=2.0)
+    with pytest.raises(EngineError, match="frame_timeout"):
+        engine.ask(IMAGES[:1], QUESTIONS[:2])
+    time.sleep(client.PAUSE)
+    check_answers(engine.ask(IMAGES[:1], QUESTIONS[:2]), images, IMAGES[:1])
+    end.set()
+
+
+@pytest.mark.parametrize("tokens", [71, 72, 74])
+def test_a_server_that_seems_to_shrink_images_is_named(
+    images, stub_server, connect, caplog, tokens
+):
+    images.tokens_per_image = tokens
+    engine = connect()
+    for image in IMAGES:
+        engine.ask([image], QUESTIONS[:2])
+    warnings = [m for m in caplog.messages if "reads images as" in m]
+    assert len(warnings) == (tokens < 72)
+    assert all(f"{stub_server.url} reads images as 71 tokens instead of 72" in m for m in warnings)
 
 
 def test_a_fault_while_an_image_is_named_is_a_fault_of_that_question(images, stub_server, connect):

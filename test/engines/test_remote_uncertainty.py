@@ -136,10 +136,47 @@ def test_servers_without_probabilities_of_digits(stub_server, connect, caplog, r
         {"content": [{"token": "2", "logprob": "high", "top_logprobs": []}]},
         {"content": [{"token": "2", "logprob": 0.0, "top_logprobs": [None]}]},
         {"content": {"token": "2"}},
+        {"content": [{"token": "2", "logprob": math.nan, "top_logprobs": []}]},
+        {"content": [{"token": "2", "logprob": -math.inf, "top_logprobs": []}]},
     ],
 )
 def test_unexpected_logprobs_are_none(content):
     assert parse_tokens(content) == ()
+
+
+def test_impossible_alternatives_are_left_out():
+    others = [{"token": "3", "logprob": -math.inf}, {"token": "4", "logprob": -1.0}]
+    content = {"content": [{"token": "2", "logprob": -0.5, "top_logprobs": others}]}
+    assert parse_tokens(content) == (Token("2", {"2": -0.5, "4": -1.0}),)
+
+
+def test_an_answer_of_another_form_is_no_reason_to_do_without_deviations(
+    stub_server, connect, caplog
+):
+    """A server without regular expressions, and a single question, as query_node asks."""
+    caplog.set_level(logging.INFO)
+    babbles = False
+
+    def reply(chat: dict[str, Any], server: StubServer) -> tuple[int, object]:
+        if "structured_outputs" in chat:
+            return 400, b"unknown field"
+        if babbles:
+            status, content = completion("I cannot tell.")
+            (choice,) = content["choices"]
+            logs = logprobs({"I cannot tell.": 1.0})
+            return status, {"choices": [{**choice, "logprobs": logs}]}
+        return answered("2.9", BETWEEN)
+
+    stub_server.reply = reply
+    engine = connect()
+    engine.ask([IMAGE], QUESTIONS, TEMPLATE)
+    babbles = True
+    (answer,) = engine.ask([IMAGE], QUESTIONS[:1], TEMPLATE)
+    assert (answer.text, answer.std) == ("I cannot tell.", None)
+    babbles = False
+    (answer,) = engine.ask([IMAGE], QUESTIONS[:1], TEMPLATE)
+    assert answer.std is not None
+    assert UNREPORTED not in caplog.text
 
 
 def tokens(*texts: str) -> list[Token]:

@@ -85,11 +85,11 @@ def test_two_images_and_free_questions(local, remote):
 
 
 @pytest.mark.skipif("VLLM" not in os.environ, reason="needs a vLLM: make test-vllm")
-def test_vllm_gets_each_image_once_and_computes_it_once(model_server, remote):
+def test_vllm_gets_each_image_once_and_computes_it_once(model_server, remote, caplog):
     sent = []
 
     async def note(request: httpx.Request) -> None:
-        sent.append(b"base64," in request.content)
+        sent.append(request.content.count(b"base64,"))
 
     remote._client._http.event_hooks["request"] = [note]
     # 768 tokens: more than a block of the prefix cache.
@@ -101,6 +101,29 @@ def test_vllm_gets_each_image_once_and_computes_it_once(model_server, remote):
         assert not any(answer.fault for answer in answers)
     assert sum(sent) == 2
     assert prefix_hits(model_server.address) - before > 3 * 20 * 700
+    assert "reads images as" not in caplog.text  # the server does not resize them
+
+
+@pytest.mark.skipif("VLLM" not in os.environ, reason="needs a vLLM: make test-vllm")
+def test_vllm_sees_the_named_image_of_a_pair(local, remote):
+    """The server keeps one image of a pair; the other is new, or known in another place."""
+    sent = []
+
+    async def note(request: httpx.Request) -> None:
+        sent.append(request.content.count(b"base64,"))
+
+    remote._client._http.event_hooks["request"] = [note]
+    images = [
+        np.random.default_rng(seed).integers(low, low + 60, (96, 128, 3)).astype(np.uint8)
+        for seed, low in ((11, 0), (12, 90), (13, 190))
+    ]
+    questions = ["How far is the wall?", "Which image is brighter?"]
+    for pair, new in (((0, 1), 2), ((0, 2), 1), ((2, 1), 0), ((1, 0), 0)):
+        shown = [images[i] for i in pair]
+        before = sum(sent)
+        answers = [answer.text for answer in remote.ask(shown, questions)]
+        assert answers == [answer.text for answer in local.ask(shown, questions)]
+        assert sum(sent) - before == new
 
 
 def prefix_hits(address: str) -> float:

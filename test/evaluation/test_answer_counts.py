@@ -10,7 +10,7 @@ from vlm3_ros.evaluation.answer_counts import (
     answers_table,
     check_answered,
     count_answers,
-    fault_sentence,
+    missing_sentences,
     total,
     void_tasks,
 )
@@ -46,15 +46,23 @@ def test_reasons_are_counted_with_their_first_text() -> None:
 
 
 def test_an_incomplete_run_says_so() -> None:
-    assert fault_sentence({"depth": counts(9, UNREAD)}) == ""
+    assert missing_sentences({"depth": counts(9, UNREAD)}) == []
     of_tasks = {"depth": counts(500, *[TIMEOUT] * 12), "pose": counts(3)}
-    assert fault_sentence(of_tasks) == (
+    assert missing_sentences(of_tasks) == [
         f"Incomplete: 12 of 503 questions had no answer from the engine: {TIMEOUT.text}."
-    )
+    ]
     of_tasks["pose"] = counts(3, LOST)
-    assert f"13 of 503 questions had no answer from the engine: 12 times {TIMEOUT.text}." in (
-        fault_sentence(of_tasks)
+    assert (
+        f"13 of 503 questions had no answer from the engine: 12 times {TIMEOUT.text}."
+        in (missing_sentences(of_tasks)[0])
     )
+
+
+def test_a_run_whose_answers_are_mostly_unreadable_says_so() -> None:
+    of_tasks = {"depth": counts(5, UNREAD, UNREAD, CUT), "pose": counts(2, UNREAD)}
+    assert missing_sentences(of_tasks) == [
+        "Mostly unreadable: 3 of 5 answers about depth: 2 times no answer, such as 'a chair'."
+    ]
 
 
 @pytest.mark.parametrize(

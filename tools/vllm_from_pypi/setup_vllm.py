@@ -79,8 +79,8 @@ def main() -> int:
         install(venv, arguments.torch_index)
     except subprocess.CalledProcessError:
         print(
-            f"pip failed, see above. If it finds no {TORCH}, set TORCH_INDEX to PyTorch's package "
-            "index of CPU builds",
+            f"the installation failed, see above. If pip finds no {TORCH}, set TORCH_INDEX to "
+            "PyTorch's package index of CPU builds",
             file=sys.stderr,
         )
         return 1

@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ask_depth(options: argparse.Namespace) -> int:
-    from vlm3_ros.evaluation.answer_counts import count_answers
+    from vlm3_ros.evaluation.answer_counts import answer_notes, count_answers
     from vlm3_ros.evaluation.tolerance import TolerantEngine
     from vlm3_ros.tasks.depth import ask_depth, uniform_grid
 
@@ -156,20 +156,25 @@ def _ask_depth(options: argparse.Namespace) -> int:
         raise NoAnswersError(counts.complaint())
     if options.grid:
         print(_summary(answers))
+        for title, reasons in answer_notes({"depth": counts}).items():
+            print(f"{title}: {reasons}")
     if options.out:
         _write(options.out, options.photo.name, image, camera, answers)
     return 0
 
 
 def answer_lines(answers: DepthAnswers, camera: PinholeCamera) -> list[str]:
-    """Format the depth, the point in the optical frame and the raw answer of each pixel."""
+    """Format the depth, the point in the optical frame and the raw answer of each pixel.
+
+    For a pixel without a depth: the reason.
+    """
     points = camera.unproject(answers.pixels, answers.depth)
     lines = []
-    for depth, std, (x, y, z), text in zip(
-        answers.depth, answers.std, points, answers.texts, strict=True
+    for depth, std, (x, y, z), text, missing in zip(
+        answers.depth, answers.std, points, answers.texts, answers.missing, strict=True
     ):
-        if np.isnan(depth):
-            lines.append(f"no depth in the answer {text!r}")
+        if missing is not None:
+            lines.append(f"no depth: {missing}")
             continue
         spread = "" if np.isnan(std) else f" ± {std:.2f}"
         lines.append(f"{depth:.2f}{spread} m, point ({x:.2f}, {y:.2f}, {z:.2f}) m, answer {text!r}")
@@ -180,7 +185,7 @@ def _summary(answers: DepthAnswers) -> str:
     known = answers.depth[np.isfinite(answers.depth)]
     near, middle, far = np.percentile(known, [0, 50, 100])
     return (
-        f"{len(answers.depth)} pixels, {answers.failures} unanswered: "
+        f"{len(answers.depth)} pixels, {answers.failures} without a depth: "
         f"nearest {near:.2f} m, median {middle:.2f} m, farthest {far:.2f} m"
     )
 

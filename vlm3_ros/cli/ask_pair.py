@@ -20,6 +20,7 @@ from vlm3_ros.paths import Task
 if TYPE_CHECKING:
     from vlm3_ros.tasks.correspondence import Matches
     from vlm3_ros.tasks.pose import RelativePose
+    from vlm3_ros.tasks.reading import Missing
 
 
 def ask_about_pair(options: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def ask_about_pair(options: argparse.Namespace) -> int:
         print(pose_text(pose, engines["pose"].profile.uncertainty))
     if matches is not None:
         matched = shots[1].photo_pixels(matches.pixels2)
-        for line in match_lines(options.match, matched, matches.texts):
+        for line in match_lines(options.match, matched, matches.texts, matches.missing):
             print(line)
     has_match = matches is not None and matches.failures < len(matches.texts)
     if not has_match and not (pose is not None and pose.has_motion):
@@ -93,7 +94,10 @@ def pose_text(pose: RelativePose, uncertainty: AnswerUncertainty | None = None) 
 
 
 def match_lines(
-    asked: list[list[float]], matched: NDArray[np.float64], texts: tuple[str, ...]
+    asked: list[list[float]],
+    matched: NDArray[np.float64],
+    texts: tuple[str, ...],
+    missing: tuple[Missing | None, ...],
 ) -> list[str]:
     """Format the match of each pixel, and the raw answer.
 
@@ -101,12 +105,13 @@ def match_lines(
         asked: (u, v) in the first photo.
         matched: (u, v) in the second photo, shape (n, 2), NaN if unanswered.
         texts: the raw answers.
+        missing: why a pixel has no match, None if it has one.
     """
     lines = []
-    for (u, v), (x, y), text in zip(asked, matched, texts, strict=True):
+    for (u, v), (x, y), text, reason in zip(asked, matched, texts, missing, strict=True):
         where = (
-            f"no pixel of the second photo in the answer {text!r}"
-            if np.isnan(x)
+            f"no match: {reason}"
+            if reason is not None
             else f"({x:.1f}, {y:.1f}) in the second photo, answer {text!r}"
         )
         lines.append(f"pixel ({u:g}, {v:g}): {where}")

@@ -21,23 +21,29 @@ from rich.progress import (
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """Open a bar on stderr; the yielded function takes the number of steps done, and of all.
 
-    The bar appears with the first step, so that an earlier error stands alone.
+    Until the first step it shows the time on a terminal, and leaves nothing behind, so that an
+    earlier error stands alone.
     """
+    console = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
+        transient=True,
     )
     task = progress.add_task(description, total=None)
 
     def show(done: int, total: int) -> None:
+        progress.live.transient = False
         progress.start()
         progress.update(task, completed=done, total=total)
 
     try:
+        if console.is_terminal:
+            progress.start()
         yield show
     finally:
         if progress.live.is_started:

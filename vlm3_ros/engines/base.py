@@ -20,6 +20,10 @@ class EngineError(Vlm3Error):
     """A model cannot be loaded or asked; the text says what to do."""
 
 
+class UnavailableError(EngineError):
+    """A model cannot be asked now, but may be later: its server is down, busy or restarting."""
+
+
 @dataclass(frozen=True)
 class AnswerUncertainty:
     """Standard deviations of a model's answers about image pairs, measured against ground truth.

@@ -83,10 +83,12 @@ class EncodedImage:
         url: data URL that holds it.
         key: digest of exactly what the URL holds. Servers may cache images under this key, and
             nothing but the key binds a cached image to its content.
+        area: of the image, px.
     """
 
     url: str
     key: str
+    area: int
 
 
 def encode_image(
@@ -110,6 +112,7 @@ def encode_image(
     return EncodedImage(
         url=f"data:image/{encoding};base64,{base64.b64encode(content).decode('ascii')}",
         key=hashlib.sha256(meaning + content).hexdigest(),
+        area=width * height,
     )
 
 

@@ -89,7 +89,7 @@ class AnswerCounts:
             return (
                 f"{self.fault_count} of {self.asked} questions had no answer from the engine: "
                 f"{_main(self.faults)} (make the engine answer; for a slow server raise "
-                "request_timeout and frame_timeout)"
+                "request_timeout and frame_timeout, for a busy one lower concurrency)"
             )
         advice = "does the profile fit the model? Set profile, or ask another model"
         if _ranked(self.unreadable)[0][0] == "cut off":
@@ -167,15 +167,22 @@ def answer_notes(counts: Mapping[str, AnswerCounts]) -> dict[str, str]:
     return notes
 
 
-def fault_sentence(counts: Mapping[str, AnswerCounts]) -> str:
-    """Return the sentence that leads the verdict of an incomplete run; "" for a complete one."""
+def missing_sentences(counts: Mapping[str, AnswerCounts]) -> list[str]:
+    """Return the sentences that lead the verdict of a run without answers to many questions."""
+    sentences = []
     of_all = total(counts.values())
-    if not of_all.faults:
-        return ""
-    return (
-        f"Incomplete: {of_all.fault_count} of {of_all.asked} questions had no answer from the "
-        f"engine: {_main(of_all.faults)}."
-    )
+    if of_all.faults:
+        sentences.append(
+            f"Incomplete: {of_all.fault_count} of {of_all.asked} questions had no answer from the "
+            f"engine: {_main(of_all.faults)}."
+        )
+    for task, one in counts.items():
+        if 2 * one.unreadable_count > one.asked and not one.is_void:
+            sentences.append(
+                f"Mostly unreadable: {one.unreadable_count} of {one.asked} answers about {task}: "
+                f"{_main(one.unreadable)}."
+            )
+    return sentences
 
 
 def _merged(one: Mapping[str, Reason], other: Mapping[str, Reason]) -> dict[str, Reason]:

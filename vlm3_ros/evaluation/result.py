@@ -11,7 +11,7 @@ from vlm3_ros.evaluation.answer_counts import (
     AnswerCounts,
     answer_notes,
     answers_table,
-    fault_sentence,
+    missing_sentences,
 )
 from vlm3_ros.evaluation.scores.base import Scores, TaskScores
 from vlm3_ros.evaluation.tables import TextTable
@@ -89,7 +89,7 @@ def result_tables(result: Result) -> list[TextTable]:
 
 def verdict(result: Result) -> str:
     """Return the scores that matter most in a few short sentences."""
-    sentences = [fault_sentence(result.answers)]
+    sentences = missing_sentences(result.answers)
     sentences += [scores.overall.verdict() for scores in result.scores.values()]
     if result.left_out:
         sentences.append(f"Not scored: {', '.join(result.left_out)}.")

@@ -18,7 +18,7 @@ from vlm3_ros.engines.remote.probabilities import Token, parse_tokens
 from vlm3_ros.engines.settings import EngineSettings
 
 RETRIES = 3
-"""Retries of a request after temporary failures: lost connections, status 429 and 5xx."""
+"""Retries of a request after temporary failures: lost connections, status 408, 429 and 5xx."""
 
 BACKOFF = 0.2
 """Seconds before the first retry; doubled for each further one, and varied by up to half."""
@@ -39,9 +39,10 @@ class UnansweredError(Exception):
     """A request without an answer; the text names the server and what is wrong.
 
     Attributes:
-        is_temporary: whether a retry may succeed.
+        is_temporary: whether the same request may succeed later.
         is_unreachable: whether the server could not be reached.
-        is_refusal: whether the server rejected the content of the request.
+        is_refusal: whether the server rejected the content of the request. If it is temporary as
+            well, it was an internal error, and the content may not be the reason.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class ChatClient:
         """
         self.url = _checked_url(settings.base_url)
         self.circuit = Circuit(PAUSE)
+        self.completions = 0
+        """Answers so far."""
         self._settings = settings
         self._http = httpx.AsyncClient(
             headers=_authorization(settings.api_key_variable),
@@ -137,24 +140,30 @@ class ChatClient:
             ),
         )
 
-    async def complete(self, request: dict[str, Any], is_trial: bool = False) -> Completion:
+    async def complete(
+        self, request: dict[str, Any], *, is_trial: bool = False, is_probe: bool = False
+    ) -> Completion:
         """Return a chat completion.
 
         Args:
             request: body of the request.
             is_trial: whether the server may be unable to process the request. Then an internal
                 error (status 500, 501) is a refusal of its content, and not tried again.
+            is_probe: whether the request only tests the server. Then it is sent once, and its
+                failure does not open the circuit.
 
         Raises:
             UnansweredError: if there is no answer.
         """
-        completion = await self._retried("POST", "chat/completions", request, is_trial)
+        completion = await self._retried("POST", "chat/completions", request, is_trial, is_probe)
         try:
             choice = completion["choices"][0]
             message = choice["message"]
             content = message["content"]
-            return Completion(
-                str(content or ""),  # null if a server counts all of it as reasoning
+            if not isinstance(content, str | None):
+                raise TypeError
+            answer = Completion(
+                content or "",  # null if a server counts all of it as reasoning
                 is_cut=choice.get("finish_reason") == "length",
                 lacks_reasoning=any(message.get(name) for name in _REASONING),
                 prompt_tokens=_prompt_tokens(completion),
@@ -162,6 +171,8 @@ class ChatClient:
             )
         except (AttributeError, LookupError, TypeError):
             raise self._unexpected(completion) from None
+        self.completions += 1
+        return answer
 
     async def only_model(self) -> str:
         """Return the name of the server's only model.
@@ -186,10 +197,15 @@ class ChatClient:
         await self._http.aclose()
 
     async def _retried(
-        self, method: str, path: str, body: dict[str, Any] | None, is_trial: bool = False
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        is_trial: bool = False,
+        is_probe: bool = False,
     ) -> Any:
         """Return the JSON of a response; retry after temporary failures."""
-        retries = 0 if self.circuit.reason else RETRIES
+        retries = 0 if self.circuit.reason or is_probe else RETRIES
         for retry in range(retries + 1):
             if fault := self.circuit.fault:  # opened by another request
                 raise UnansweredError(fault)
@@ -200,8 +216,8 @@ class ChatClient:
                 limit = f"request_timeout ({self._settings.request_timeout:g} s)"
                 raise UnansweredError(f"{self.url} did not answer within {limit}") from None
             except UnansweredError as error:
-                if not error.is_temporary or retry == retries:
-                    if error.is_unreachable:
+                if not error.is_temporary or error.is_refusal or retry == retries:
+                    if error.is_unreachable and not is_probe:
                         self.circuit.open(str(error))
                     raise
             await asyncio.sleep(BACKOFF * 2**retry * random.uniform(0.5, 1.5))
@@ -237,15 +253,19 @@ class ChatClient:
         if status in (401, 403):
             variable = self._settings.api_key_variable
             text += f" (its key belongs in the environment variable {variable})"
-        is_refusal = status in (400, 422) or (is_trial and status in (500, 501))
-        is_temporary = status == 429 or status >= 500
+        if status in (404, 405):
+            text += " (check base_url, which ends in /v1, and model)"
         return UnansweredError(
-            text, is_temporary=is_temporary and not is_refusal, is_refusal=is_refusal
+            text,
+            is_temporary=status in (408, 429) or status >= 500,
+            is_refusal=status in (400, 422) or (is_trial and status in (500, 501)),
         )
 
     def _unexpected(self, content: object) -> UnansweredError:
         shown = str(content)[:_SHOWN_CHARACTERS]
-        return UnansweredError(f"{self.url} does not answer as OpenAI's servers do: {shown!r}")
+        return UnansweredError(
+            f"{self.url} does not answer as OpenAI's servers do: {shown!r} (check base_url)"
+        )
 
 
 def _prompt_tokens(completion: dict[str, Any]) -> int | None:

@@ -9,7 +9,6 @@ the images if the server keeps them (see `pictures`).
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -19,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.engines.base import Answer, EngineError, Profile
-from vlm3_ros.engines.forms import FormLearner
+from vlm3_ros.engines.base import Answer, EngineError, Profile, UnavailableError
+from vlm3_ros.engines.forms import FormLearner, follows
 from vlm3_ros.engines.images import (
     QWEN3_VL_LIMITS,
     EncodedImage,
@@ -30,10 +29,11 @@ from vlm3_ros.engines.images import (
 )
 from vlm3_ros.engines.profiles import choose_profile, conventions
 from vlm3_ros.engines.remote.background import BackgroundLoop
+from vlm3_ros.engines.remote.call import Call
 from vlm3_ros.engines.remote.client import ChatClient, UnansweredError
 from vlm3_ros.engines.remote.pictures import Pictures
 from vlm3_ros.engines.remote.probabilities import Token, number_histogram
-from vlm3_ros.engines.remote.questions import Question, QuestionSender, answer_regex
+from vlm3_ros.engines.remote.questions import QuestionSender
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 
@@ -80,6 +80,18 @@ def _served_model(settings: EngineSettings) -> str:
         ) from error
     finally:
         loop.close(client.close())
+
+
+def _check_question(question: str) -> None:
+    """Raise an EngineError if a question holds what cannot be asked."""
+    if control := _CONTROL.search(question):
+        raise EngineError(f"a question holds {control.group()!r}, which the model reads as control")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise EngineError(
+            f"the question {question!r} cannot be sent: it is no valid Unicode ({error.reason})"
+        ) from None
 
 
 def _limits(place: str) -> ImageLimits:
@@ -130,10 +142,7 @@ class RemoteEngine:
             return []
         check_images(images, self.limits)
         for question in questions:
-            if control := _CONTROL.search(question):
-                raise EngineError(
-                    f"a question holds {control.group()!r}, which the model reads as control"
-                )
+            _check_question(question)
         encoding, quality = self._settings.image_encoding, self._settings.jpeg_quality
         encoded = [encode_image(image, encoding, quality) for image in images]
         try:
@@ -152,71 +161,61 @@ class RemoteEngine:
     async def _ask(
         self, images: Sequence[EncodedImage], questions: Sequence[str], template: str | None
     ) -> list[Answer]:
+        self._check_circuit()
+        learner = self._learner(template)
+        self._sender.start_call(needs_numbers=learner is not None)
+        call = Call(
+            self._client,
+            self._sender,
+            Pictures(images, sum(image.area for image in images) // self.limits.multiple**2),
+            questions,
+            needs_probabilities=learner is not None and self._settings.token_probabilities,
+            seconds=self._settings.frame_timeout,
+        )
+        everything = range(len(questions))
+        if learner is None:
+            return await call.answers(everything, None)
+        for indices in learner.questions(len(questions)):
+            answers = await call.answers(indices, None)
+            self._lacks_reasoning = call.lacks_reasoning
+            learner.observe(answers)
+        form = learner.form
+        answers = await call.answers(everything, form)
+        if form is None or not self._settings.token_probabilities:
+            return answers
+        return self._with_distributions(answers, form, call.tokens)
+
+    def _check_circuit(self) -> None:
+        """Forget what is known about the server if it did not answer the last call.
+
+        Raises:
+            UnavailableError: if that was a moment ago.
+        """
         if fault := self._client.circuit.fault:
-            raise EngineError(fault)
+            raise UnavailableError(fault)
         if self._client.circuit.reason:
             self._learners.clear()  # the server may come back with another model
             self._sender.forget()
-        learner = self._learner(template)
-        self._sender.start_call(needs_numbers=learner is not None)
-        needs_probabilities = learner is not None and self._settings.token_probabilities
-        pictures = Pictures(images)
-        end = asyncio.get_running_loop().time() + self._settings.frame_timeout
-        tokens: dict[int, tuple[Token, ...]] = {}
 
-        async def answer(index: int, regex: str | None) -> Answer:
-            question = Question(pictures, questions[index], regex, needs_probabilities)
-            seconds = end - asyncio.get_running_loop().time()
-            try:
-                completion = await asyncio.wait_for(self._sender.ask(question), seconds)
-            except asyncio.TimeoutError:
-                limit = f"frame_timeout ({self._settings.frame_timeout:g} s)"
-                return Answer("", fault=f"{self._url} did not answer all questions within {limit}")
-            except UnansweredError as error:
-                self._sender.forget_model()
-                return Answer("", fault=str(error))
-            self._lacks_reasoning = completion.lacks_reasoning
-            tokens[index] = completion.tokens
-            return Answer(completion.text, is_cut=completion.is_cut)
+    def _with_distributions(
+        self, answers: Sequence[Answer], form: str, tokens: Mapping[int, Sequence[Token]]
+    ) -> list[Answer]:
+        """Give answers of a form the median and spread of their numbers, where known.
 
-        answers: dict[int, Answer] = {}
-
-        async def answer_all(indices: Sequence[int], form: str | None) -> list[Answer]:
-            regex = answer_regex(form) if form else None
-            if not answers:
-                first = await answer(indices[0], regex)
-                if first.fault:
-                    self._client.circuit.open(first.fault)
-                    raise EngineError(first.fault)
-                self._client.circuit.close()
-                answers[indices[0]] = first
-            others = [i for i in indices if i not in answers]
-            new = await asyncio.gather(*(answer(i, regex) for i in others))
-            answers.update(zip(others, new, strict=True))
-            return [answers[i] for i in indices]
-
-        form = None
-        if learner is not None:
-            for indices in learner.questions(len(questions)):
-                learner.observe(await answer_all(indices, None))
-            form = learner.form
-        await answer_all(range(len(questions)), form)
-        if form is not None and needs_probabilities:
-            self._add_distributions(answers, form, tokens)
-        return [answers[i] for i in range(len(questions))]
-
-    def _add_distributions(
-        self, answers: dict[int, Answer], form: str, tokens: Mapping[int, Sequence[Token]]
-    ) -> None:
-        """Give answers of a form the median and spread of their numbers."""
-        histograms = {i: number_histogram(form, sequence) for i, sequence in tokens.items()}
-        for i, histogram in histograms.items():
+        If answers of the form have none, the server is not asked for probabilities for a while.
+        """
+        result = list(answers)
+        has_form = has_distribution = False
+        for i, of_answer in tokens.items():
+            histogram = number_histogram(form, of_answer)
+            has_form = has_form or follows(form, answers[i])
             if histogram is not None:
-                std = histogram.std * self.profile.std_scale
-                answers[i] = replace(answers[i], value=histogram.median, std=std)
-        probabilities = self._sender.probabilities
-        if probabilities.is_proven and histograms and not any(histograms.values()):
-            probabilities.refuse()
+                has_distribution = True
+                std = float(histogram.std) * self.profile.std_scale
+                result[i] = replace(answers[i], value=float(histogram.median), std=std)
+        if has_form and not has_distribution and self._sender.probabilities.is_proven:
+            self._sender.probabilities.refuse()
+        return result
 
     def _learner(self, template: str | None) -> FormLearner | None:
         """Return the learner of a template's form; None if answers are free in this call."""

@@ -48,13 +48,15 @@ class Pictures:
 
     Attributes:
         images: in the order of the chat.
-        times_sent: how often they were sent.
-        times_named: how often naming them was enough.
+        tokens: of all of them together, as the model reads them.
+        times_sent: how often all of them were sent.
+        times_named: how often naming those that the server keeps was enough.
         sending: held while they are sent again.
     """
 
-    def __init__(self, images: Sequence[EncodedImage]) -> None:
+    def __init__(self, images: Sequence[EncodedImage], tokens: int) -> None:
         self.images = images
+        self.tokens = tokens
         self.times_sent = 0
         self.times_named = 0
         self.sending = asyncio.Lock()
@@ -66,13 +68,24 @@ class Pictures:
 
     def plain(self) -> list[dict[str, Any]]:
         """Return parts of a chat that hold the images, for any server."""
-        return [{"type": "image_url", "image_url": {"url": i.url}} for i in self.images]
+        return [_plain(image) for image in self.images]
 
     def keyed(self) -> list[dict[str, Any]]:
         """Return parts of a chat that hold the images and their keys."""
-        pairs = zip(self.plain(), self.named(), strict=True)
-        return [{**named, **plain} for plain, named in pairs]
+        return [_keyed(image) for image in self.images]
 
-    def named(self) -> list[dict[str, Any]]:
-        """Return parts of a chat that hold only the keys."""
-        return [{"type": "image_url", "image_url": None, "uuid": i.key} for i in self.images]
+    def named(self, kept: KeptImages) -> list[dict[str, Any]]:
+        """Return parts of a chat that hold keys, and only those images that the server lacks."""
+        return [_named(image) if image in kept else _keyed(image) for image in self.images]
+
+
+def _plain(image: EncodedImage) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": image.url}}
+
+
+def _keyed(image: EncodedImage) -> dict[str, Any]:
+    return {**_plain(image), "uuid": image.key}
+
+
+def _named(image: EncodedImage) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": None, "uuid": image.key}

@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm3_ros.engines.forms import VALUE
-from vlm3_ros.engines.numbers import (
-    END,
-    NUMBER,
-    SYMBOLS,
-    CoarseHistogram,
-    allowed_symbols,
-    path_histogram,
-)
+from vlm3_ros.engines.histograms import CoarseHistogram, path_histogram
+from vlm3_ros.engines.numbers import END, NUMBER, SYMBOLS, allowed_symbols
 
 ALTERNATIVES = len(SYMBOLS) + 1
 """Tokens to ask for at each place: as many as can follow in a number, with its end."""
@@ -45,9 +40,12 @@ def parse_tokens(logprobs: object) -> tuple[Token, ...]:
 def _tokens(logprobs: object) -> Iterator[Token]:
     content = logprobs["content"] if isinstance(logprobs, Mapping) else None
     for token in content or ():
-        others = {str(t["token"]): float(t["logprob"]) for t in token["top_logprobs"]}
         text = str(token["token"])
-        yield Token(text, {text: float(token["logprob"]), **others})
+        listed = {str(t["token"]): float(t["logprob"]) for t in (token, *token["top_logprobs"])}
+        finite = {t: value for t, value in listed.items() if math.isfinite(value)}
+        if text not in finite:
+            raise ValueError("the log probability of the answer's token is not finite")
+        yield Token(text, finite)
 
 
 def number_histogram(form: str, tokens: Sequence[Token]) -> CoarseHistogram | None:
