@@ -103,9 +103,9 @@ def test_the_twist_is_that_of_the_drive(drive):
     ):
         # The speed is that of the last interval, the twist that at its end.
         expected = [speed, 0, 0, 0, 0, yaw_rate]
-        np.testing.assert_allclose(step.twist[:3], expected[:3], rtol=0.02, atol=0.02)
+        np.testing.assert_allclose(step.twist[:3], expected[:3], rtol=0.02, atol=0.05)
         # The yaw rate changes by up to 1.5 rad/s^2, three times what the fit expects.
-        np.testing.assert_allclose(step.twist[3:], expected[3:], atol=0.12)
+        np.testing.assert_allclose(step.twist[3:], expected[3:], atol=0.15)
         assert np.linalg.eigvalsh(step.covariance_twist).min() > 0
 
 
