@@ -27,8 +27,8 @@ from vlm3_ros.geometry.motion import (
 BLEND = 0.3
 """Seconds after which a correction is applied except for 1 / e of it.
 
-docs/odometry.md has the figures: without blending, steps of TF are wrong by up to 0.69 m where
-answers err as the authors' do; with 0.3 s by up to 0.22 m, and the error of TF is the same.
+docs/odometry.md has the figures: without blending, steps of TF are wrong by up to 0.66 m where
+answers err as the authors' do; with 0.3 s by up to 0.21 m, and the error of TF is the same.
 """
 
 
