@@ -99,10 +99,11 @@ class BagFrames:
 
     def _frame(self, message: Any, calibrations: CalibrationHistory) -> RectifiedFrame:
         image = rgb_from_message(message)
-        found = calibrations.find(message.header, (image.shape[1], image.shape[0]))
+        size = (image.shape[1], image.shape[0])
+        found = calibrations.find(message.header, size, self.is_rectified)
         if found is None:
             raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
-        return rectified_frame(image, found[1], self.is_rectified)
+        return rectified_frame(image, found[1])
 
     def _depth(
         self, depths: NearestMessages, stamp_ns: int, camera: PinholeCamera
