@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -17,6 +18,7 @@ from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.clouds import cloud_message
 from vlm3_ros.messages.depth_images import depth_message
 from vlm3_ros.nodes.depth_parameters import DepthParameters
+from vlm3_ros.nodes.scale_input import ScaleInput
 from vlm3_ros.nodes.scan_output import ScanError, ScanOutput
 from vlm3_ros.ros.camera_input import CameraFrame
 from vlm3_ros.ros.frame_worker import FrameWorker, Published
@@ -53,8 +55,8 @@ class DepthNode(CameraModelNode):
         scan (sensor_msgs/LaserScan): the nearest answers in a band of heights, by angle about the
             vertical, in scan_frame (REP-117: inf where all is far, NaN where nothing is known);
             only while subscribed
-        /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames, answers and scan, once a
-            second
+        /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames, answers, ground and scan,
+            once a second
 
     Answers that are filtered out (min_depth, max_depth, max_uncertainty) are missing on all topics.
 
@@ -69,6 +71,7 @@ class DepthNode(CameraModelNode):
         super().__init__("depth_node", DepthParameters, engine_loader, **node_arguments)
         self.frames = FrameWorker(self, lambda: self.parameters, self._answer)
         self._scan_output = ScanOutput(self)
+        self._scale = ScaleInput(self)
         self._answer_counts: dict[str, int] = {}
 
     @override
@@ -96,11 +99,12 @@ class DepthNode(CameraModelNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.frames.statistics.reset()
         self._scan_output.forget()
+        self._scale.forget()
         return super().on_activate(state)
 
     @override
     def statuses(self) -> list[DiagnosticStatus]:
-        topic, scan = self.camera.topic, self._scan_output
+        topic, scan, scale = self.camera.topic, self._scan_output, self._scale
         report = self.frames.statistics.report()
         # Nothing is published of a frame that failed, so the counts of earlier frames do not count.
         counts = self._answer_counts if report.answered and not report.is_failing else {}
@@ -109,6 +113,7 @@ class DepthNode(CameraModelNode):
         return [
             self.frames.status(),
             self.health.status("answers", topic, DiagnosticStatus.OK, text, values),
+            self.health.status("ground", topic, scale.level, scale.text, scale.values),
             self.health.status("scan", topic, scan.level, scan.text, {}),
         ]
 
@@ -116,7 +121,8 @@ class DepthNode(CameraModelNode):
         """Ask about a frame and publish its depth, in the worker's thread."""
         parameters, header = self.parameters, frame.header
         engine = self.model.engines["depth"]
-        depth = ask_frame_depth(engine, frame, parameters.depth_settings())
+        scale = partial(self._scale.factor, parameters, header)
+        depth = ask_frame_depth(engine, frame, parameters.depth_settings(), scale)
         self._answer_counts = depth.counts
         self.camera.check_age(header, "its answers came late: ask less, or raise it")
 

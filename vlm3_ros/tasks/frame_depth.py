@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.frame import RectifiedFrame
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthAnswers, DepthLimits, ask_depth, uniform_grid
@@ -28,6 +29,11 @@ PIXEL_CHOICES: dict[str, Callable[[RectifiedFrame, int, int], NDArray[np.float64
     ),
 }
 """Ways to choose rows * columns pixels of a frame, each returns shape (rows * columns, 2)."""
+
+
+DepthScale = Callable[[PinholeCamera, NDArray[np.float64], NDArray[np.float32]], float]
+"""Takes the camera, pixels (u, v), shape (n, 2), and their depths in metres, shape (n,), NaN where
+unknown; returns the factor on these depths."""
 
 
 class UnknownUncertaintyError(Vlm3Error):
@@ -63,7 +69,7 @@ class FrameDepth:
         pixels: (u, v), shape (n, 2), n = rows * columns.
         depth: metres along Z, shape (n,), float32; NaN where not asked, unanswered or withheld.
         std: standard deviation of the answers in metres, shape (n,), float32; NaN where unknown.
-        answers: raw, about the visible pixels only.
+        answers: about the visible pixels only, scaled, none withheld.
         counts: the answers by what was done with them: "published", "out of range",
             "too uncertain", "unanswered".
     """
@@ -120,9 +126,18 @@ class FrameDepth:
 
 
 def ask_frame_depth(
-    engine: Engine, frame: RectifiedFrame, settings: FrameDepthSettings
+    engine: Engine,
+    frame: RectifiedFrame,
+    settings: FrameDepthSettings,
+    scale: DepthScale | None = None,
 ) -> FrameDepth:
     """Ask for the depth of the chosen pixels of a frame that show something.
+
+    Args:
+        engine: that answers.
+        frame: to ask about.
+        settings: of pixels and limits; the limits count for scaled depths.
+        scale: gives the factor on the answers; None for 1.
 
     Raises:
         GeometryError: if the image does not fit its camera or the engine's limits.
@@ -134,6 +149,8 @@ def ask_frame_depth(
     u, v = nearest_pixels(pixels)
     visible = frame.visible[v, u]
     answers = ask_depth(engine, frame.image, frame.camera, pixels[visible], settings.view_focal)
+    if scale is not None:
+        answers = answers.scaled(scale(frame.camera, answers.pixels, answers.depth))
     kept, counts = _kept(answers, settings.limits)
     depth, std = np.full((2, len(pixels)), np.nan, np.float32)
     depth[visible], std[visible] = kept, answers.std
