@@ -17,6 +17,7 @@ from vlm3_ros.engines.load import load_engine
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.clouds import cloud_message
 from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.messages.images import image_message
 from vlm3_ros.nodes.depth_parameters import DepthParameters
 from vlm3_ros.nodes.scale_input import ScaleInput
 from vlm3_ros.nodes.scan_output import ScanError, ScanOutput
@@ -25,6 +26,7 @@ from vlm3_ros.ros.frame_worker import FrameWorker, Published
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
+from vlm3_ros.tasks.debug_image import draw_answers
 from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.frame_depth import FrameDepth, ask_frame_depth
 from vlm3_ros.tasks.task import Model, learned_wording
@@ -55,6 +57,9 @@ class DepthNode(CameraModelNode):
         scan (sensor_msgs/LaserScan): the nearest answers in a band of heights, by angle about the
             vertical, in scan_frame (REP-117: inf where all is far, NaN where nothing is known);
             only while subscribed
+        debug_image (sensor_msgs/Image, rgb8): the rectified image with the asked pixels, coloured
+            by depth; withheld and unanswered ones crossed out; a legend below; for people; only
+            while subscribed
         /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames, answers, ground and scan,
             once a second
 
@@ -90,6 +95,7 @@ class DepthNode(CameraModelNode):
         self._dense = self.create_output(Image, "depth_registered/image_rect")
         self._dense_info = self.create_output(CameraInfo, "depth_registered/camera_info")
         self._scan = self.create_output(LaserScan, "scan")
+        self._debug = self.create_output(Image, "debug_image")
 
     @override
     def create_inputs(self) -> None:
@@ -133,6 +139,8 @@ class DepthNode(CameraModelNode):
         except ScanError as error:
             self.health.warn(str(error))
         self._publish_depth_images(frame, depth)
+        if self._debug.get_subscription_count():
+            self._debug.publish(image_message(header, draw_answers(depth)))
         return Published(len(depth.answers.texts), depth.unread)
 
     def _publish_depth_images(self, frame: CameraFrame, depth: FrameDepth) -> None:

@@ -101,10 +101,15 @@ class FrameDepth:
     @property
     def faulty(self) -> NDArray[np.bool_]:
         """Mask of the pixels about which the engine had no answer, shape (n,)."""
-        u, v = nearest_pixels(self.pixels)
-        mask = self.frame.visible[v, u]
+        mask = self.visible
         mask[mask] = self.answers.faulty
         return mask
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """Mask of the pixels that show something, which were asked, shape (n,)."""
+        u, v = nearest_pixels(self.pixels)
+        return self.frame.visible[v, u]
 
     @property
     def grid(self) -> NDArray[np.float32]:
