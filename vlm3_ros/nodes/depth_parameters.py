@@ -57,6 +57,11 @@ class DepthParameters(FrameParameters):
         minimum=0.0,
         maximum=1e3,
     )
+    withhold_sky: bool = parameter(
+        _ASKED.withhold_sky,
+        "Do not ask about pixels of clear sky: blue, without texture, and connected to the upper "
+        "border. For use outdoors: a blue wall can look the same.",
+    )
     scale_from: str = parameter(
         "none",
         "What gives the metric scale besides the model. none: nothing. ground: the ground, whose "
@@ -141,6 +146,7 @@ class DepthParameters(FrameParameters):
             pixel_choice=self.pixel_choice,
             view_focal=self.unified_focal or None,
             limits=DepthLimits(self.min_depth, self.max_depth, self.max_uncertainty),
+            withhold_sky=self.withhold_sky,
         )
 
     def scan_limits(self) -> ScanLimits:

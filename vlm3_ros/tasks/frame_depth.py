@@ -8,7 +8,7 @@ gets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from vlm3_ros.geometry.frame import RectifiedFrame
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthAnswers, DepthLimits, ask_depth, uniform_grid
 from vlm3_ros.tasks.sampling import adaptive_pixels
+from vlm3_ros.tasks.sky import sky_mask
 
 PIXEL_CHOICES: dict[str, Callable[[RectifiedFrame, int, int], NDArray[np.float64]]] = {
     "uniform": lambda frame, columns, rows: uniform_grid(frame.camera, columns, rows),
@@ -50,6 +51,7 @@ class FrameDepthSettings:
         view_focal: unified focal length at which the image enters the model, px; None for the
             checkpoint's own.
         limits: answers beyond these are withheld.
+        withhold_sky: whether pixels of clear sky are not asked, see `sky_mask`.
     """
 
     columns: int = 16
@@ -57,6 +59,7 @@ class FrameDepthSettings:
     pixel_choice: str = "uniform"
     view_focal: float | None = None
     limits: DepthLimits = field(default_factory=DepthLimits)
+    withhold_sky: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +67,15 @@ class FrameDepth:
     """The answers about a frame.
 
     Attributes:
-        frame: that was asked about.
+        frame: that was asked about; withheld sky is not visible.
         settings: that it was asked with.
         pixels: (u, v), shape (n, 2), n = rows * columns.
         depth: metres along Z, shape (n,), float32; NaN where not asked, unanswered or withheld.
         std: standard deviation of the answers in metres, shape (n,), float32; NaN where unknown.
         answers: about the visible pixels only, scaled, none withheld.
         counts: the answers by what was done with them: "published", "out of range",
-            "too uncertain", "unanswered".
+            "too uncertain", "unanswered"; and the pixels of "sky" that were not asked, if sky is
+            withheld.
     """
 
     frame: RectifiedFrame
@@ -149,6 +153,9 @@ def ask_frame_depth(
         EngineError: if the engine cannot answer at all.
         UnknownUncertaintyError: if answers are to be filtered by an uncertainty that none has.
     """
+    shown = frame.visible
+    if settings.withhold_sky:
+        frame = replace(frame, visible=shown & ~sky_mask(frame.image))
     choose = PIXEL_CHOICES[settings.pixel_choice]
     pixels = choose(frame, settings.columns, settings.rows)
     u, v = nearest_pixels(pixels)
@@ -157,6 +164,8 @@ def ask_frame_depth(
     if scale is not None:
         answers = answers.scaled(scale(frame.camera, answers.pixels, answers.depth))
     kept, counts = _kept(answers, settings.limits)
+    if settings.withhold_sky:
+        counts["sky"] = int(np.count_nonzero(shown[v, u] & ~visible))
     depth, std = np.full((2, len(pixels)), np.nan, np.float32)
     depth[visible], std[visible] = kept, answers.std
     return FrameDepth(frame, settings, pixels, depth, std, answers, counts)
