@@ -73,6 +73,7 @@ class ScanOutput:
             depth.settings.rows,
             mount,
             limits,
+            depth.cell_extents,
         )
         own_header = Header(stamp=header.stamp, frame_id=parameters.scan_frame)
         publisher.publish(scan_message(own_header, scan, limits))

@@ -20,7 +20,7 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.frame import RectifiedFrame
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthAnswers, DepthLimits, ask_depth, uniform_grid
-from vlm3_ros.tasks.sampling import adaptive_pixels
+from vlm3_ros.tasks.sampling import adaptive_pixels, cell_extents
 from vlm3_ros.tasks.sky import sky_mask
 
 PIXEL_CHOICES: dict[str, Callable[[RectifiedFrame, int, int], NDArray[np.float64]]] = {
@@ -127,6 +127,13 @@ class FrameDepth:
             u, v = nearest_pixels(uniform_grid(self.frame.camera, columns, rows))
             depth = self.dense[v, u]
         return depth.reshape(rows, columns)
+
+    @property
+    def cell_extents(self) -> NDArray[np.float64] | None:
+        """How far the cells of the pixels reach, see `cell_extents`; None for those of a grid."""
+        if self.settings.pixel_choice == "uniform":
+            return None
+        return cell_extents(self.frame.camera.width, self.frame.camera.height, self.pixels)
 
     @cached_property
     def dense(self) -> NDArray[np.float32]:
