@@ -115,11 +115,19 @@ def test_depth_beyond_16_bits_is_unknown_not_wrapped(header):
     np.testing.assert_allclose(read, [[65.534, np.nan, np.nan, np.nan]], rtol=1e-6)
 
 
-def test_a_saturated_value_is_no_depth():
-    message = image_message(HEADER, np.array([[65535, 65534, 0, 1]], np.uint16), "16UC1")
-    np.testing.assert_allclose(
-        depth_from_message(message), [[np.nan, 65.534, np.nan, 0.001]], rtol=1e-6
-    )
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16"])
+def test_saturated_values_are_no_depth(encoding):
+    message = depth_message(HEADER, np.ones((1, 3)), "16UC1")
+    message.encoding, message.data = encoding, np.array([65535, 65534, 0], "<u2").view(np.uint8)
+    np.testing.assert_allclose(depth_from_message(message), [[np.nan, 65.534, np.nan]], rtol=1e-6)
+
+
+def test_mono16_is_grey():
+    """A thermal camera sends it; REP-118's depth is 16UC1."""
+    message = depth_message(HEADER, np.ones((1, 3)), "16UC1")
+    assert is_depth_message(message)
+    message.encoding = "mono16"
+    assert not is_depth_message(message)
 
 
 def test_big_endian_rows_with_padding_are_read():

@@ -143,3 +143,13 @@ def test_the_file_of_a_rectified_camera_is_its_p(tmp_path):
     lens = FallbackIntrinsics().lens(parameters, IMAGE, "front")
     assert lens.is_pinhole
     assert lens.rectified.fx == 300
+
+
+def test_one_camera_of_a_camchain_is_the_fallback(tmp_path):
+    path = tmp_path / "camchain.yaml"
+    path.write_text(
+        "cam0: {camera_model: pinhole, intrinsics: [200, 200, 160, 120], resolution: [320, 240]}\n"
+        "cam1: {camera_model: pinhole, intrinsics: [250, 250, 160, 120], resolution: [320, 240]}\n"
+    )
+    parameters = CameraModelParameters(fallback_intrinsics="file", fallback_file=f"{path}:cam1")
+    assert FallbackIntrinsics().lens(parameters, IMAGE, "front").rectified.fx == 250

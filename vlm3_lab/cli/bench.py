@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vlm3 bench`: measure the cost of asking on this machine."""
+"""`vlm3 bench`: measure the cost of asking on this machine, or compute it for another."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from vlm3_lab.cli.estimate import (
+    ESTIMATE_OPTIONS,
+    add_estimate_options,
+    image_size_of,
+    run_estimate,
+)
 from vlm3_ros.cli.arguments import positive_integer
 from vlm3_ros.cli.model_options import add_model_options
 from vlm3_ros.engines.settings import EngineSettings, given_settings, model_name, task_settings
@@ -20,13 +26,27 @@ from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from vlm3_lab.studies.bench.cost import CostRow
-    from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting, Workload
-    from vlm3_ros.engines.transformers import LoadedModel
+    from vlm3_lab.studies.bench.measuring import (
+        Measurement,
+        Method,
+        Setting,
+        Workload,
+        WorkloadCalls,
+    )
+    from vlm3_ros.engines.model import LoadedModel
     from vlm3_ros.evaluation.tables import TextTable
 
 T = TypeVar("T")
 
 SHAPES = ("4b",)
+
+MEASURING = {
+    "questions": (1, 16, 64, 256, 1024),
+    "naive_questions": 64,
+    "batched_questions": 16,
+    "repeats": 3,
+}
+"""Options that --estimate does not take, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "bench",
-        help="measure the cost of asking on this machine",
+        help="measure or compute the cost of asking",
         description="Measure time and memory of asking for the depth of many pixels of one image, "
         "with several methods side by side. naive: one `generate` per question, the image encoded "
         "each time. batched: one `generate`, the image repeated for each question. packed: ten "
@@ -54,19 +74,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "reached the bandwidth of a copy and the speed of a matrix product, both measured here. "
         "Writes bench.json, bench.txt and bench.png.",
         epilog="examples: vlm3 bench --out out/bench; vlm3 bench --shape 4b --device cuda --out "
-        "out/bench-4b",
+        "out/bench-4b; vlm3 bench --estimate --shape 4b --image-size 1280x720 --fx 900",
     )
     parser.add_argument(
         "--questions",
         type=_counts,
-        default=(1, 16, 64, 256, 1024),
+        default=MEASURING["questions"],
         metavar="N,N,...",
         help="numbers of questions for the engine (default: 1,16,64,256,1024)",
     )
     parser.add_argument(
         "--naive-questions",
         type=positive_integer,
-        default=64,
+        default=MEASURING["naive_questions"],
         metavar="N",
         help="questions for the naive and packed methods, whose cost per question is constant; the "
         "answers of all methods are compared on them (default: 64)",
@@ -74,21 +94,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--batched-questions",
         type=positive_integer,
-        default=16,
+        default=MEASURING["batched_questions"],
         metavar="N",
         help="questions for the batched method (default: 16)",
     )
     parser.add_argument(
         "--visual-tokens",
         type=positive_integer,
-        default=1000,
         metavar="N",
-        help="approximate size of the image, 1024 px per token (default: 1000)",
+        help="approximate size of the image, 1024 px per token (default: 1000; with --estimate, "
+        "from the camera)",
     )
     parser.add_argument(
         "--repeats",
         type=positive_integer,
-        default=3,
+        default=MEASURING["repeats"],
         metavar="N",
         help="measurements of the engine; the median counts (default: 3)",
     )
@@ -100,8 +120,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "as the grammar allows",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the results"
+        "--out", type=Path, metavar="DIR", help="folder for the results; needed without --estimate"
     )
+    add_estimate_options(parser)
     add_model_options(parser, EngineSettings)
     parser.set_defaults(run=run)
 
@@ -118,7 +139,20 @@ def run(options: argparse.Namespace) -> int:
     if options.shape and options.model:
         raise CommandError("--shape replaces --model: give only one of them")
     settings = task_settings(given_settings(vars(options)), "depth")
-    subject = Subject(settings, options.shape, options.visual_tokens)
+    if options.estimate:
+        if options.out:
+            raise CommandError("--estimate prints a table and writes no files: leave out --out")
+        for name, default in MEASURING.items():
+            if getattr(options, name) != default:
+                flag = name.replace("_", "-")
+                raise CommandError(f"--{flag} is for measurements: leave it out with --estimate")
+        return run_estimate(options, settings)
+    for name in ESTIMATE_OPTIONS:
+        if getattr(options, name) is not None:
+            raise CommandError(f"--{name.replace('_', '-')} needs --estimate")
+    if not options.out:
+        raise CommandError("--out is missing: the folder for the results; or give --estimate")
+    subject = Subject(settings, options.shape, options.visual_tokens or 1000)
     most = max(*options.questions, options.naive_questions, options.batched_questions)
     cases: list[tuple[Method, int, int]] = [
         ("naive", options.naive_questions, 1),
@@ -131,16 +165,16 @@ def run(options: argparse.Namespace) -> int:
     measurements = []
     with progress_bar("measurements") as progress:
         progress(0, len(cases) + 1)
-        setting = _in_own_process(_describe, subject, most)
+        setting, calls = _in_own_process(_describe, subject, most)
         for done, case in enumerate(cases, start=1):
             progress(done, len(cases) + 1)
             measurements.append(_in_own_process(_measure, subject, *case))
         progress(len(cases) + 1, len(cases) + 1)
     name = f"{options.shape}, random" if options.shape else model_name(subject.settings.model)
-    rows = cost_rows(setting, measurements)
+    rows = cost_rows(setting, calls, measurements)
     write_json(options.out / "bench.json", cost_json(name, setting, rows))
-    draw_cost(name, setting, rows, options.out / "bench.png")
-    table = rich_table(_table(name, setting, rows))
+    draw_cost(name, setting, calls, rows, options.out / "bench.png")
+    table = rich_table(_table(name, setting, calls, rows))
     with (options.out / "bench.txt").open("w", encoding="utf-8") as file:
         Console(file=file, width=120).print(table)
     Console().print(table)
@@ -164,7 +198,7 @@ def _in_own_process(function: Callable[..., T], *arguments: object) -> T:
             ) from error
 
 
-def _describe(subject: Subject, count: int) -> Setting:
+def _describe(subject: Subject, count: int) -> tuple[Setting, WorkloadCalls]:
     from vlm3_lab.studies.bench.measuring import describe
 
     loaded = _load(subject)
@@ -186,7 +220,7 @@ def _load(subject: Subject) -> LoadedModel:
 
         return random_model(subject.shape, subject.settings)
     from vlm3_ros.engines.checkpoint import preflight
-    from vlm3_ros.engines.transformers import load_model
+    from vlm3_ros.engines.model import load_model
 
     return load_model(subject.settings, preflight(subject.settings))
 
@@ -201,11 +235,8 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     from vlm3_ros.engines.processor import image_limits
     from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 
-    rows = max(1, round((subject.visual_tokens * 3 / 4) ** 0.5))
-    columns = max(1, round(subject.visual_tokens / rows))
-    side = image_limits(loaded.processor).multiple
     view = sample_view(np.random.default_rng(0), "room")
-    size = columns * side, rows * side
+    size = image_size_of(subject.visual_tokens, image_limits(loaded.processor).multiple)
     image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     rng = np.random.default_rng(0)
     prompts = loaded.profile.prompts
@@ -217,10 +248,13 @@ def _workload(subject: Subject, loaded: LoadedModel, count: int) -> Workload:
     return Workload(image, questions)
 
 
-def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> TextTable:
+def _table(name: str, setting: Setting, calls: WorkloadCalls, rows: Sequence[CostRow]) -> TextTable:
+    from vlm3_lab.studies.bench.calls import call_passes
     from vlm3_ros.evaluation.tables import TextTable
 
     speed, work = setting.speed, setting.work
+    passes = call_passes(work, calls.free)
+    shared_flops = sum(one.flops for one in (*passes.images, *passes.prefix))
     return TextTable(
         f"{name}: {setting.parameters / 1e6:,.1f} M parameters as {setting.dtype} on "
         f"{setting.hardware}, {setting.threads} thread(s); {setting.visual_tokens} visual tokens, "
@@ -244,7 +278,7 @@ def _table(name: str, setting: Setting, rows: Sequence[CostRow]) -> TextTable:
         "same: answers equal to those of the naive method; forced ones differ if the model does "
         f"not keep to its form by itself. device: {speed.bytes_per_second / 1e9:.1f} GB/s in a "
         f"copy, {speed.flops_per_second / 1e9:,.0f} GFLOP/s in a matrix product; model: "
-        f"{work.weight_bytes / 1e6:,.1f} MB of weights per step, "
-        f"{work.prefix_flops(setting.prefix_tokens) / 1e9:,.1f} GFLOP for image and shared text",
+        f"{(work.language_bytes + work.output_bytes) / 1e6:,.1f} MB of weights per step, "
+        f"{shared_flops / 1e9:,.1f} GFLOP for image and shared text",
         has_baselines=False,
     )

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.anycalib import Calibrator, load_anycalib
+from vlm3_ros.geometry.calibration_files import load_calibration, split_camera
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
-from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
+from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 
 CALIBRATION_IMAGES = 5
@@ -117,7 +118,7 @@ def _median(cameras: list[PinholeCamera]) -> PinholeCamera:
 
 def _file_lens(path: str, width: int, height: int, is_rectified: bool) -> LensCamera:
     try:
-        state = Path(path).stat()
+        state = Path(split_camera(path)[0]).stat()
     except OSError as error:
         raise GeometryError(f"{path}: {error.strerror}") from None
     lens = _load_camera(path, is_rectified, (state.st_mtime_ns, state.st_size, state.st_ino))
@@ -131,7 +132,7 @@ def _file_lens(path: str, width: int, height: int, is_rectified: bool) -> LensCa
 @functools.lru_cache(maxsize=1)
 def _load_camera(path: str, is_rectified: bool, state: tuple[int, ...]) -> LensCamera:
     """Read a calibration file once for each `state` of it: a user may correct the file."""
-    return load_camera_yaml(path, is_rectified)
+    return load_calibration(path, is_rectified)
 
 
 @functools.lru_cache(maxsize=1)

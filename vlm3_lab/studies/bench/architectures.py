@@ -12,9 +12,9 @@ from transformers.initialization import no_init_weights
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.checkpoint import MEMORY_MARGIN, choose_device, choose_dtype, free_memory
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.profiles import PAPER_PROFILE, shipped_profile
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "4b": {
@@ -52,6 +52,31 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
 """Sizes from the checkpoints' config.json; 4b: Qwen3-VL-4B, the paper's model."""
 
 
+def shape_config(shape: str, tokenizer: Any) -> Qwen3VLConfig:
+    """Return the configuration of one of SHAPES, with the image tokens of a tokenizer."""
+    vocabulary = tokenizer.get_vocab()
+    sizes: dict[str, Any] = SHAPES[shape]
+    return Qwen3VLConfig(
+        **sizes,
+        image_token_id=vocabulary["<|image_pad|>"],
+        video_token_id=vocabulary["<|video_pad|>"],
+        vision_start_token_id=vocabulary["<|vision_start|>"],
+        vision_end_token_id=vocabulary["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+
+
+def model_without_weights(
+    config: Qwen3VLConfig, dtype: torch.dtype
+) -> Qwen3VLForConditionalGeneration:
+    """Build a model that takes no memory: its weights are on torch's device meta."""
+    with torch.device("meta"):
+        model: Qwen3VLForConditionalGeneration = Qwen3VLForConditionalGeneration._from_config(
+            config, dtype=dtype
+        )
+    return model
+
+
 def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedModel:
     """Build a model of a public architecture with random weights and the authors' prompts.
 
@@ -69,19 +94,9 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
     device, dtype = choose_device(settings.device), choose_dtype(settings)
     profile = shipped_profile(PAPER_PROFILE)
     tokenizer = build_tokenizer(profile.prompts, constants_are_tokens=False)
-    vocabulary = tokenizer.get_vocab()
-    sizes: dict[str, Any] = SHAPES[shape]
-    config = Qwen3VLConfig(
-        **sizes,
-        image_token_id=vocabulary["<|image_pad|>"],
-        video_token_id=vocabulary["<|video_pad|>"],
-        vision_start_token_id=vocabulary["<|vision_start|>"],
-        vision_end_token_id=vocabulary["<|vision_end|>"],
-        tie_word_embeddings=True,
-    )
-    with torch.device("meta"):
-        weights = Qwen3VLForConditionalGeneration(config).parameters()
-        needed = int(sum(weight.numel() for weight in weights) * dtype.itemsize * MEMORY_MARGIN)
+    config = shape_config(shape, tokenizer)
+    weights = model_without_weights(config, dtype).parameters()
+    needed = int(sum(weight.numel() for weight in weights) * dtype.itemsize * MEMORY_MARGIN)
     if needed > (free := free_memory(device)):
         raise EngineError(
             f"a model of shape {shape} as {str(dtype).removeprefix('torch.')} needs about "

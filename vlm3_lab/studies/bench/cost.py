@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting
+from vlm3_lab.studies.bench.calls import Call, call_passes
+from vlm3_lab.studies.bench.measuring import Measurement, Method, Setting, WorkloadCalls
 from vlm3_lab.studies.bench.stock import PACK
-from vlm3_ros.engines.chunking import MAX_CHUNK
+from vlm3_lab.studies.bench.work import ModelWork, Pass
 
 DESCRIPTIONS: dict[Method, str] = {
     "naive": "one generate per question, image encoded each time",
@@ -57,37 +57,31 @@ class CostRow:
     equal_answers: float | None
 
 
-def cost_rows(setting: Setting, measurements: Sequence[Measurement]) -> list[CostRow]:
+def cost_rows(
+    setting: Setting, calls: WorkloadCalls, measurements: Sequence[Measurement]
+) -> list[CostRow]:
     """Rows of a table; one of the measurements must be of the naive method."""
     naive = next(m for m in measurements if m.method == "naive")
     naive_ms = _milliseconds(naive)
     naive_ms = None if naive_ms is None else naive_ms / naive.questions
-    return [_row(setting, measured, naive, naive_ms) for measured in measurements]
+    return [_row(setting, calls, measured, naive, naive_ms) for measured in measurements]
 
 
-def roofline_ms(setting: Setting, method: Method, questions: int) -> float:
+def roofline_ms(setting: Setting, calls: WorkloadCalls, method: Method, questions: int) -> float:
     """Least time of a frame in milliseconds.
 
-    Every pass through the model takes the longer of two times: that of the multiplications for its
-    tokens, and that of reading all weights.
+    Every pass through the model takes the longer of two times: that of its multiplications, and
+    that of reading its weights.
     """
-    together = {"naive": 1, "batched": questions, "packed": PACK}.get(method, MAX_CHUNK)
-    images = {"naive": questions, "batched": questions, "packed": math.ceil(questions / PACK)}
-    work, prefix = setting.work, setting.prefix_tokens
-    answer = setting.answer_tokens
-    all_flops = work.question_flops(prefix, round(setting.question_tokens), answer)
-    read_flops = work.question_flops(prefix, round(setting.question_tokens), 1)
-    steps = (setting.number_tokens if method == "engine-forced" else answer) - 1
-    flops = images.get(method, 1) * work.prefix_flops(prefix) + questions * read_flops
-    seconds = flops / setting.speed.flops_per_second
-    for start in range(0, questions, together):
-        asked = min(together, questions - start)
-        step_flops = asked * (all_flops - read_flops) / max(1, answer - 1)
-        seconds += steps * max(
-            step_flops / setting.speed.flops_per_second,
-            work.weight_bytes / setting.speed.bytes_per_second,
-        )
-    return seconds * 1e3
+    call = (calls.forced if method == "engine-forced" else calls.free).part(0, questions)
+    together = {"naive": 1, "batched": questions, "packed": PACK}.get(method)
+    if together is None:
+        passes = call_passes(setting.work, call).all
+    else:
+        images = questions if method == "batched" else 1
+        groups = [call.part(start, start + together) for start in range(0, questions, together)]
+        passes = [one for group in groups for one in _stock_passes(setting.work, group, images)]
+    return sum(one.seconds(setting.speed) for one in passes) * 1e3
 
 
 def cost_json(name: str, setting: Setting, rows: Sequence[CostRow]) -> dict[str, Any]:
@@ -100,7 +94,13 @@ def cost_json(name: str, setting: Setting, rows: Sequence[CostRow]) -> dict[str,
     }
 
 
-def draw_cost(name: str, setting: Setting, rows: Sequence[CostRow], path: Path | str) -> None:
+def draw_cost(
+    name: str,
+    setting: Setting,
+    calls: WorkloadCalls,
+    rows: Sequence[CostRow],
+    path: Path | str,
+) -> None:
     """Draw time and memory over the number of questions, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -127,7 +127,7 @@ def draw_cost(name: str, setting: Setting, rows: Sequence[CostRow], path: Path |
             line = [n * times[-1] / counts[-1] for n in (1, most)]
             time_axes.plot((1, most), line, "--", color=colour, linewidth=0.8)
     engine = sorted({row.questions for row in rows if row.method == "engine-forced"})
-    floors = [roofline_ms(setting, "engine-forced", n) for n in engine]
+    floors = [roofline_ms(setting, calls, "engine-forced", n) for n in engine]
     time_axes.plot(engine, floors, ":", color="black", label="roofline of engine-forced")
     for axes, title in ((time_axes, "ms per frame"), (memory_axes, "peak memory in MB")):
         axes.set_xscale("log", base=2)
@@ -143,7 +143,11 @@ def draw_cost(name: str, setting: Setting, rows: Sequence[CostRow], path: Path |
 
 
 def _row(
-    setting: Setting, measured: Measurement, naive: Measurement, naive_ms: float | None
+    setting: Setting,
+    calls: WorkloadCalls,
+    measured: Measurement,
+    naive: Measurement,
+    naive_ms: float | None,
 ) -> CostRow:
     count, ms = measured.questions, _milliseconds(measured)
     compared = min(len(measured.texts), len(naive.texts)) if measured is not naive else 0
@@ -156,10 +160,25 @@ def _row(
         ratio_to_naive=None if ms is None or naive_ms is None else count * naive_ms / ms,
         peak_memory_mb=measured.peak_bytes / _MEGABYTE,
         added_memory_mb=(measured.peak_bytes - measured.idle_bytes) / _MEGABYTE,
-        roofline_ms=roofline_ms(setting, measured.method, count),
+        roofline_ms=roofline_ms(setting, calls, measured.method, count),
         compared=compared,
         equal_answers=sum(a == b for a, b in pairs) / compared if compared else None,
     )
+
+
+def _stock_passes(work: ModelWork, call: Call, images: int) -> list[Pass]:
+    """Return the passes of questions in one batch or sequence, prefix and questions in one pass.
+
+    Args:
+        images: how many times the images and the prefix are computed.
+    """
+    passes = call_passes(work, call, len(call.own), as_tree=False)
+    (image,), (prefix,), (own,) = passes.images, passes.prefix, passes.own
+    return [
+        Pass(images * image.flops, image.weight_bytes),
+        Pass(images * prefix.flops + own.flops, own.weight_bytes),
+        *passes.decoding,
+    ]
 
 
 def _milliseconds(measured: Measurement) -> float | None:

@@ -11,17 +11,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vlm3_lab.studies.bench.roofline import DeviceSpeed, ModelWork, measure_device, model_work
+from vlm3_lab.studies.bench.calls import Call, engine_call
+from vlm3_lab.studies.bench.roofline import measure_device, model_work
 from vlm3_lab.studies.bench.stock import ask_batched, ask_naive, ask_packed
+from vlm3_lab.studies.bench.work import DeviceSpeed, ModelWork
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
+from vlm3_ros.engines.transformers import TransformersEngine
 from vlm3_ros.language.wordings.depth import DepthWording
 
 Method = Literal["naive", "batched", "packed", "engine", "engine-forced"]
@@ -94,14 +97,28 @@ class Setting:
     work: ModelWork
 
 
-def describe(loaded: LoadedModel, workload: Workload) -> Setting:
+class WorkloadCalls(NamedTuple):
+    """The workload as the engine answers it: as free text, and forced into its form."""
+
+    free: Call
+    forced: Call
+
+
+def describe(loaded: LoadedModel, workload: Workload) -> tuple[Setting, WorkloadCalls]:
     """Name the machine, count the workload's tokens, and measure the speed of the device."""
     model = loaded.model
     encoded = encode_questions(loaded.processor, [workload.image], workload.questions)
     height, width, _ = workload.image.shape
-    patches = int(encoded.image_grid_thw.prod(-1).sum())
+    template, answers = _template(loaded), [_answer(loaded)] * len(workload.questions)
+    calls = WorkloadCalls(
+        free=engine_call(loaded.processor, encoded, answers),
+        # The greedy numbers alone: the least that can be decoded.
+        forced=engine_call(
+            loaded.processor, encoded, answers, template, [1.0] * len(_number(loaded))
+        ),
+    )
     on_gpu = model.device.type == "cuda"
-    return Setting(
+    setting = Setting(
         hardware=torch.cuda.get_device_name(model.device) if on_gpu else _cpu_name(),
         cores=os.cpu_count() or 1,
         memory_bytes=(
@@ -118,14 +135,15 @@ def describe(loaded: LoadedModel, workload: Workload) -> Setting:
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
         image_size=(width, height),
-        visual_tokens=encoded.prefix.count(model.config.image_token_id),
+        visual_tokens=calls.free.visual_tokens,
         prefix_tokens=len(encoded.prefix),
         question_tokens=float(np.mean([len(suffix) for suffix in encoded.suffixes])),
         answer_tokens=_answer_tokens(loaded),
         number_tokens=len(_number(loaded)) + 1,
         speed=measure_device(model.device, model.dtype),
-        work=model_work(model, patches),
+        work=model_work(model),
     )
+    return setting, calls
 
 
 def measure(
@@ -174,7 +192,7 @@ def _asking(
         ask = STOCK[method]
         return lambda questions: ask(loaded, workload.image, questions, settings.max_new_tokens)
     engine = TransformersEngine(loaded, settings)
-    template = loaded.profile.prompts[DepthWording].answer if method == "engine-forced" else None
+    template = _template(loaded) if method == "engine-forced" else None
     if template is not None:
         engine.force(template)
     return lambda questions: [
@@ -187,9 +205,17 @@ def _number(loaded: LoadedModel) -> str:
     return f"{2.345678:.{loaded.profile.prompts[DepthWording].decimals}f}"
 
 
+def _template(loaded: LoadedModel) -> str:
+    return loaded.profile.prompts[DepthWording].answer
+
+
+def _answer(loaded: LoadedModel) -> str:
+    return _template(loaded).replace("{value}", _number(loaded))
+
+
 def _answer_tokens(loaded: LoadedModel) -> int:
-    answer = loaded.profile.prompts[DepthWording].answer.replace("{value}", _number(loaded))
-    return len(loaded.processor.tokenizer(answer, add_special_tokens=False)["input_ids"]) + 1
+    tokenizer = loaded.processor.tokenizer
+    return len(tokenizer(_answer(loaded), add_special_tokens=False)["input_ids"]) + 1
 
 
 def _cpu_name() -> str:
