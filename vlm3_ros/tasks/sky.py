@@ -41,8 +41,8 @@ def sky_mask(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     height, width = image.shape[:2]
     shrink = min(1.0, WORK_WIDTH / width)
     size = max(1, round(width * shrink)), max(1, round(height * shrink))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), 1.0)
+    shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.GaussianBlur(shrunk, (0, 0), 1.0)
     grey = np.ascontiguousarray(small.mean(-1))
     change = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)) / 8
     red, green, blue = np.moveaxis(small, -1, 0)
