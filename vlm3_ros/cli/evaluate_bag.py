@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
+from vlm3_ros.cli.camera_options import (
+    add_camera_options,
+    add_depth_options,
+)
 from vlm3_ros.cli.model_options import loaded_engines, model_label
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.settings import model_setting
@@ -33,7 +37,7 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         for name, what in (
             ("image", "images"),
             ("camera-info", "their calibration"),
-            ("depth", "true depth, registered to the rectified images"),
+            ("depth", "true depth; none: work without"),
         )
     ]
     truth = group.add_argument(
@@ -42,6 +46,8 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         help="ground truth of poses: a topic of Odometry or PoseStamped, or a TF frame in which "
         "the robot moves (default: found by type, in this order)",
     )
+    camera = add_camera_options(group, "the bag's CameraInfo", "recording")
+    depth = add_depth_options(group)
     rectified = group.add_argument(
         "--rectified", action="store_true", help="the images are rectified already"
     )
@@ -51,34 +57,40 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         metavar="HZ",
         help="frames per second to evaluate (default: all)",
     )
+    height = group.add_argument(
+        "--camera-height",
+        type=positive_number,
+        metavar="METRES",
+        help="of the camera above the ground, which then gives the scale of depth, as depth_node's "
+        "scale_from: ground (default: the model's own scale)",
+    )
     online = group.add_argument(
         "--online",
         action="store_true",
         help="play the bag in real time into the nodes, and evaluate what they publish (needs "
         "ROS 2)",
     )
-    return [*topics, truth, rectified, rate, online]
+    return [*topics, truth, *camera, *depth, rectified, rate, height, online]
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
-    """Score depth, and motion if the checkpoint learned it; return the exit status."""
+    """Score depth, and motion if the checkpoint learned it; return the exit status.
+
+    Without any truth, as for a video, also write what the demo shows.
+    """
     from rich.console import Console
 
-    from vlm3_ros.evaluation.bag.evaluate import bag_result, bag_source
-    from vlm3_ros.evaluation.bag.output import write_evaluation
+    from vlm3_ros.cli.recordings import recording_source
+    from vlm3_ros.evaluation.bag.evaluate import bag_result
+    from vlm3_ros.evaluation.bag.output import write_evaluation, write_pictures
     from vlm3_ros.evaluation.output import print_result
 
-    with bag_source(
-        options.data,
-        options.image_topic,
-        options.camera_info_topic,
-        options.depth_topic,
-        options.gt,
-        options.rectified,
-    ) as source:
+    with recording_source(options.data, options, options.gt, options.rectified) as source:
         options.out.mkdir(parents=True, exist_ok=True)
         evaluation = (_online if options.online else _offline)(source, options)
         wrote = write_evaluation(evaluation, options.out)
+        if not (evaluation.scores.depth or evaluation.scores.trajectory):
+            wrote += write_pictures(evaluation, options.out)
         write_rerun(evaluation, options)
     print_result(Console(highlight=False), bag_result(evaluation))
     print(f"wrote {', '.join(wrote)} to {options.out}")
@@ -96,12 +108,19 @@ def write_rerun(evaluation: BagEvaluation, options: argparse.Namespace) -> None:
 
 
 def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
+    import numpy as np
+
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.answer_counts import check_answered
     from vlm3_ros.evaluation.bag.answers import ask_about_frames, at_rate
     from vlm3_ros.evaluation.bag.evaluate import evaluate_answers
     from vlm3_ros.evaluation.bag.frames import counted
 
+    if options.camera_height is not None and np.array_equal(source.T_base_camera, np.eye(4)):
+        raise CommandError(
+            f"{source.path}: --camera-height needs the camera's tilt, but the recording has no "
+            "pose of the camera on a base (TF)"
+        )
     with (
         loaded_engines(options, *TASKS) as engines,
         progress_bar("images asked about") as progress,
@@ -113,6 +132,7 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
             at_rate(frames, options.rate),
             source.T_base_camera,
             view_focal=options.focal,
+            camera_height=options.camera_height,
         )
     check_answered(answers.counts)
     if not answers.answered:
@@ -149,6 +169,8 @@ def _check_chosen(options: argparse.Namespace, engines: Mapping[str, Engine]) ->
 def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.cli.replayed import evaluate_replay
 
+    if options.camera_height is not None:
+        raise CommandError("--camera-height is for evaluation without --online")
     if options.rate is not None:
         raise CommandError(
             "--online drops the frames that the nodes have no time for: use it without --rate"

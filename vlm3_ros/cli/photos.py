@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import argparse
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.errors import CommandError
+from vlm3_ros.errors import CommandError, MessageError
 from vlm3_ros.geometry.camera import PinholeCamera
 
 if TYPE_CHECKING:
+    from vlm3_ros.geometry.calibration_files import GivenCamera
     from vlm3_ros.geometry.lens import LensCamera
+
+_FILM_DIAGONAL = math.hypot(36, 24)
+"""Of 35 mm film, mm."""
+
+_LONGEST_FOCAL = 5000.0
+
+_SAME_ASPECT = 0.01
+"""Largest difference in the ratio of the sides of a picture that was not cropped."""
 
 
 @dataclass(frozen=True)
@@ -55,43 +65,93 @@ class Shot:
         return pixels if self.lens is None else self.lens.distort_pixels(pixels)
 
 
-def add_camera_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the options that describe the camera of a photo."""
-    camera = parser.add_mutually_exclusive_group(required=required)
-    camera.add_argument(
-        "--hfov",
-        type=float,
-        metavar="DEG",
-        help="horizontal field of view of the photo, in degrees",
-    )
-    camera.add_argument(
-        "--camera-info",
-        type=Path,
-        metavar="FILE",
-        help="calibration of the camera, in camera_calibration's YAML format; photos are rectified",
-    )
+def read_shot(path: Path, camera: GivenCamera | None) -> Shot:
+    """Read and rectify a photo.
 
-
-def read_shot(path: Path, options: argparse.Namespace) -> Shot:
-    """Read and rectify a photo, with the camera given by the options.
+    Args:
+        path: of the photo.
+        camera: that took it; None for the focal length in its EXIF data, which is told on stderr.
 
     Raises:
-        CommandError: if the photo cannot be read or does not fit its calibration.
+        CommandError: if the photo cannot be read, does not fit its calibration, or nothing tells
+            its field of view.
         GeometryError: if the camera is impossible.
     """
     photo = read_photo(path)
     height, width = photo.shape[:2]
-    if options.camera_info is None:
-        return Shot(photo, PinholeCamera.from_hfov(width, height, options.hfov), None)
-    from vlm3_ros.geometry.lens import load_camera_yaml
-
-    lens = load_camera_yaml(options.camera_info)
-    if (lens.width, lens.height) != (width, height):
-        raise CommandError(
-            f"{options.camera_info}: calibrates images of {lens.width}x{lens.height}, "
-            f"but the photo is {width}x{height}"
-        )
+    if camera is None:
+        pinhole = _exif_camera(path, width, height)
+        return Shot(photo, pinhole, None)
+    _check_orientation(path, width, height, camera)
+    lens = camera.lens(width, height)
+    for assumption in lens.assumptions:
+        print(f"{camera}: {assumption}", file=sys.stderr)
+    if camera.file is None:
+        return Shot(photo, lens.rectified, None)
     return Shot(lens.rectify(photo), lens.rectified, lens)
+
+
+def _check_orientation(path: Path, width: int, height: int, camera: GivenCamera) -> None:
+    """Refuse a photo whose size does not tell whether its calibration is of the turned pixels.
+
+    OpenCV turns by EXIF what a calibration program reads, drivers and image_transport do not.
+    """
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as picture:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    swaps_sides = orientation in (5, 6, 7, 8)
+    if camera.file is None or orientation in (0, 1) or (swaps_sides and width != height):
+        return
+    raise CommandError(
+        f"{path}: EXIF turns or mirrors its pixels (orientation {orientation}), and {camera.file} "
+        "does not tell whether it is for the turned ones: store the photo upright, or give --hfov"
+    )
+
+
+def _exif_camera(path: Path, width: int, height: int) -> PinholeCamera:
+    """The camera of a photo by the focal length that EXIF gives as of 35 mm film.
+
+    Such a focal length stands for the same angle along the diagonal (CIPA DCG-001).
+    """
+    focal, reason = _exif_focal(path, width, height)
+    if reason:
+        raise CommandError(
+            f"{path}: its camera is unknown: give --hfov or --camera-info ({reason})"
+        )
+    fx = focal * math.hypot(width, height) / _FILM_DIAGONAL
+    camera = PinholeCamera(width, height, fx, fx, (width - 1) / 2, (height - 1) / 2)
+    hfov = math.degrees(2 * math.atan(width / 2 / fx))
+    print(
+        f"{path}: its EXIF data say {focal:g} mm (35 mm equivalent): a horizontal field of view of "
+        f"{hfov:.1f} degrees; --hfov or --camera-info overrides it",
+        file=sys.stderr,
+    )
+    return camera
+
+
+def _exif_focal(path: Path, width: int, height: int) -> tuple[float, str]:
+    """Focal length in mm of 35 mm film, and why there is none."""
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as picture:
+        tags = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    try:
+        focal = float(tags.get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
+        taken = [
+            float(tags.get(tag, 0))
+            for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+        ]
+    except (TypeError, ValueError, ZeroDivisionError):
+        focal, taken = 0.0, [0.0, 0.0]
+    if not 0 < focal < _LONGEST_FOCAL:
+        return 0.0, "its EXIF data hold no focal length of 35 mm film"
+    shown = sorted((width, height))
+    if all(taken) and abs(min(taken) / max(taken) - shown[0] / shown[1]) > _SAME_ASPECT:
+        return 0.0, (
+            f"its EXIF data are of a picture of {taken[0]:.0f}x{taken[1]:.0f} px: it was cropped"
+        )
+    return focal, ""
 
 
 def read_photo(path: Path | str) -> NDArray[np.uint8]:
@@ -106,6 +166,8 @@ def read_photo(path: Path | str) -> NDArray[np.uint8]:
     # Not with OpenCV, which reads half a picture from half a JPEG without an error.
     from PIL import Image, ImageOps
 
+    from vlm3_ros.messages.images import check_brightness
+
     path = Path(path)
     if not path.is_file():
         raise CommandError(f"{path}: there is no such file")
@@ -115,10 +177,13 @@ def read_photo(path: Path | str) -> NDArray[np.uint8]:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-                grey = np.asarray(upright).astype(np.uint16) >> 8
-                return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+                grey = np.asarray(upright).astype(np.uint16)
+                check_brightness(grey, "scale them to 16, or store 8")
+                return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.array(upright.convert("RGB"))
     except Image.UnidentifiedImageError:
         raise CommandError(f"{path}: not a picture that Pillow can read") from None
+    except MessageError as error:
+        raise CommandError(f"{path}: {error}") from None
     except Exception as error:  # decoders raise anything on broken files
         raise CommandError(f"{path}: the picture cannot be read: {error}") from error

@@ -10,16 +10,11 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from vlm3_ros.errors import Vlm3Error
-from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.scans import scan_message
 from vlm3_ros.nodes.depth_parameters import DepthParameters
-from vlm3_ros.ros.frames import FrameTree
-from vlm3_ros.ros.mounts import mount_from_text
+from vlm3_ros.ros.camera_mounts import CameraMount, MountError
 from vlm3_ros.tasks.frame_depth import FrameDepth
 from vlm3_ros.tasks.scan import planar_scan
-
-TF_PATIENCE = 1.0
-"""Seconds to wait, once, for a transform: latched transforms arrive within moments."""
 
 
 class ScanError(Vlm3Error):
@@ -34,9 +29,7 @@ class ScanOutput:
     """
 
     def __init__(self, node: Node) -> None:
-        self._node = node
-        self._frame_tree: FrameTree | None = None
-        self._mounts: dict[tuple[str, str], Transform] = {}
+        self._mount = CameraMount(node, "scan_from_camera", "scan_frame", "scans")
         self.level, self.text = DiagnosticStatus.OK, "nobody subscribes"
 
     def publish(
@@ -58,14 +51,19 @@ class ScanOutput:
             ScanError: if the camera's pose in scan_frame is unknown.
         """
         if not publisher.get_subscription_count():
-            self._stop_listening()
+            self._mount.stop_listening()
             self.level, self.text = DiagnosticStatus.OK, "nobody subscribes"
             return
         try:
-            mount = self._mount(publisher, parameters, header.frame_id)
-        except ScanError as error:
-            self.level, self.text = DiagnosticStatus.WARN, str(error)
-            raise
+            mount = self._mount.find(
+                parameters.scan_frame,
+                header.frame_id,
+                parameters.scan_from_camera,
+                is_wanted=lambda: publisher.is_activated,
+            )
+        except MountError as error:
+            self.level, self.text = DiagnosticStatus.WARN, f"no scan: {error}"
+            raise ScanError(self.text) from None
         limits = parameters.scan_limits()
         scan = planar_scan(
             depth.frame.camera,
@@ -75,6 +73,7 @@ class ScanOutput:
             depth.settings.rows,
             mount,
             limits,
+            depth.cell_extents,
         )
         own_header = Header(stamp=header.stamp, frame_id=parameters.scan_frame)
         publisher.publish(scan_message(own_header, scan, limits))
@@ -82,40 +81,6 @@ class ScanOutput:
         self.level = DiagnosticStatus.OK
         self.text = f"{known} of {len(scan.ranges)} beams known, in {parameters.scan_frame}"
 
-    def _mount(
-        self, publisher: LifecyclePublisher, parameters: DepthParameters, camera_frame: str
-    ) -> Transform:
-        """T_scan_camera."""
-        frame = parameters.scan_frame
-        given = mount_from_text("scan_from_camera", parameters.scan_from_camera)
-        known = given if given is not None else self._mounts.get((frame, camera_frame))
-        if known is not None:
-            self._stop_listening()
-            return known
-        patience = 0.0 if self._frame_tree else TF_PATIENCE
-        try:
-            self._frame_tree = self._frame_tree or FrameTree(self._node)
-        except ImportError:
-            raise ScanError(
-                "no scan: tf2_ros is not installed, so the camera's pose is unknown: set "
-                "scan_from_camera to x y z qx qy qz qw of the camera's optical frame in "
-                f"'{frame}'"
-            ) from None
-        mount = self._frame_tree.newest(
-            frame, camera_frame, patience, is_wanted=lambda: publisher.is_activated
-        )
-        if mount is None:
-            raise ScanError(
-                f"no scan: no transform from '{camera_frame}' to '{frame}' on TF: publish it "
-                "(robot_state_publisher, static_transform_publisher), correct scan_frame, or set "
-                "scan_from_camera"
-            )
-        self._mounts = {(frame, camera_frame): mount}
-        self._stop_listening()  # it does not change
-        return mount
-
-    def _stop_listening(self) -> None:
-        # A robot's /tf is busy.
-        if self._frame_tree:
-            self._frame_tree.close()
-            self._frame_tree = None
+    def forget(self) -> None:
+        """Forget the camera's pose, and stop to listen to TF."""
+        self._mount.forget()
