@@ -116,7 +116,7 @@ WRONG = {
     ("--wording", "absent.json"): "--wording: prompt set absent.json: No such file",
     ("--tokenizer", "absent"): "--tokenizer absent is no folder",
     ("--visual-tokens", "100", "--fx", "500"): "leave out --image-size, --fx and --focal",
-    ("--image-size", "9999x1"): "focal lengths of 600 and 600 px make an image of 9999x1 px",
+    ("--image-size", "9999x1"): "focal lengths of 600 and 600 px in images of 9999x1 px mean",
 }
 
 
