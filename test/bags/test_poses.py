@@ -27,12 +27,15 @@ def pose(seconds: float) -> np.ndarray:
     return transform(Rotation.from_rotvec([0, 0, 0.2 * np.pi * seconds]), [seconds, 0, 0])
 
 
-def write_odometry(writer: BagWriter, topic: str = "/odom", child: str = "base") -> None:
+def write_odometry(
+    writer: BagWriter, topic: str = "/odom", child: str = "base", later: int = 0
+) -> None:
+    """A second of odometry, recorded `later` nanoseconds after its stamps."""
     for stamp in range(0, SECOND + 1, SECOND // 10):
         message = odometry_message(
             ROSBAGS.header(stamp, "odom"), child, pose(stamp / SECOND), EXACT, np.zeros(6), EXACT
         )
-        writer.write(topic, message, stamp)
+        writer.write(topic, message, stamp + later)
 
 
 def found(bag: Path, ground_truth: str | None = None, camera: str = "optical") -> TruePoses:
@@ -82,9 +85,101 @@ def test_odometry_without_a_transform_to_the_camera_is_refused(tmp_path: Path) -
 def test_a_joint_between_base_and_camera_is_refused(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_odometry(writer)
-        writer.write("/tf", tf_message(ROSBAGS.header(5, "base"), "optical", T_BASE_CAMERA), 5)
+        for stamp, T in enumerate((T_BASE_CAMERA, T_BASE_CAMERA @ pose(0.01))):
+            writer.write("/tf", tf_message(ROSBAGS.header(stamp, "base"), "optical", T), stamp)
     with pytest.raises(BagError, match=r"'optical' moves between 'base'"):
         found(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("topic", ["/tf", "/tf_static", "/robot/tf"])
+def test_a_transform_that_never_changes_is_fixed_whatever_topic_tells_it(
+    tmp_path: Path, topic: str
+) -> None:
+    """static_transform_publisher of ROS 1, and drivers, repeat it; rounding is no motion."""
+    jitter = transform(Rotation.from_rotvec([1e-6, 0, 0]), [0, 2e-6, 0])
+    with write_bag(tmp_path / "bag") as writer:
+        write_odometry(writer)
+        for stamp in range(0, SECOND, SECOND // 5):
+            T = T_BASE_CAMERA if stamp % 2 else T_BASE_CAMERA @ jitter
+            writer.write(topic, tf_message(ROSBAGS.header(stamp, "base"), "optical", T), stamp)
+    poses = found(tmp_path / "bag")
+    np.testing.assert_allclose(poses.T_base_camera, T_BASE_CAMERA, atol=1e-5)
+    assert "/odom" in poses.source
+
+
+def test_the_world_may_be_fixed_to_a_frame_above_it_on_tf(tmp_path: Path) -> None:
+    """Such as an identity from map to odom, repeated while nothing localises."""
+    with write_bag(tmp_path / "bag") as writer:
+        write_tf(writer)
+        for stamp in (0, SECOND):
+            earth = tf_message(ROSBAGS.header(stamp, "earth"), "map", T_BASE_CAMERA)
+            writer.write("/tf", earth, stamp)
+    poses = found(tmp_path / "bag")
+    assert poses.source == "TF ('base' in 'earth')"
+    assert len(poses.base.stamps_ns) == 11
+
+
+@pytest.mark.parametrize("body", ["lidar", "base", "footprint"])
+def test_odometry_of_a_body_beside_the_camera(tmp_path: Path, body: str) -> None:
+    """The poses of any frame that is fixed to the camera serve, by the frame that carries both."""
+    T_base_lidar = transform(Rotation.from_euler("z", 0.4), [0.1, 0, 0.5])
+    T_base_footprint = transform(Rotation.identity(), [0, 0, -0.06])
+    mounts = {"lidar": T_base_lidar, "base": np.eye(4), "footprint": T_base_footprint}
+    with write_bag(tmp_path / "bag") as writer:
+        for child, T in (("optical", T_BASE_CAMERA), *mounts.items()):
+            if child != "base":
+                writer.write("/tf_static", tf_message(ROSBAGS.header(0, "base"), child, T), 0)
+        for stamp in range(0, SECOND + 1, SECOND // 10):
+            T_odom_body = pose(stamp / SECOND) @ mounts[body]
+            message = odometry_message(
+                ROSBAGS.header(stamp, "odom"), body, T_odom_body, EXACT, np.zeros(6), EXACT
+            )
+            writer.write("/odom", message, stamp)
+    poses = found(tmp_path / "bag")
+    stamps = [0, 3 * SECOND // 10]
+    for camera, stamp in zip(poses.base.at(stamps) @ poses.T_base_camera, stamps, strict=True):
+        np.testing.assert_allclose(camera, pose(stamp / SECOND) @ T_BASE_CAMERA, atol=1e-9)
+
+
+def test_an_empty_child_frame_is_named(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_odometry(writer, child="")
+    with pytest.raises(BagError, match=r"child_frame_id is empty on '/odom'.*\(--gt\)"):
+        found(tmp_path / "bag")
+
+
+def test_a_clock_that_starts_again_is_named(tmp_path: Path) -> None:
+    """Two poses of one time have no motion between them."""
+    with write_bag(tmp_path / "bag") as writer:
+        write_odometry(writer, child="optical")
+        write_odometry(writer, child="optical", later=2 * SECOND)
+    again = (
+        r"stamps on '/odom' go back in time, from 1.000 s to 0.[01]00 s: the clock started again"
+    )
+    with pytest.raises(BagError, match=again):
+        found(tmp_path / "bag")
+
+
+def test_a_frame_of_tf_that_goes_back_costs_only_those_who_need_it(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_tf(writer)
+        for recorded, stamp in enumerate((0, SECOND, SECOND // 10)):
+            for child in ("arm", "cart"):
+                T = transform(Rotation.identity(), [0, 0, recorded])
+                parent = "base" if child == "arm" else "odom"
+                message = tf_message(ROSBAGS.header(stamp, parent), child, T)
+                writer.write("/tf", message, 2 * SECOND + recorded)
+        in_cart = tf_message(ROSBAGS.header(0, "cart"), "passenger", T_BASE_CAMERA)
+        writer.write("/tf_static", in_cart, 0)
+    assert found(tmp_path / "bag").source == "TF ('base' in 'map')"
+    with pytest.raises(BagError, match=r"transforms of 'cart' in TF go back in time"):
+        found(tmp_path / "bag", camera="passenger")
+
+
+def test_stamps_that_were_not_set_are_left_out() -> None:
+    stamps = [SECOND, 2 * SECOND, 0, 3 * SECOND]
+    timed = TimedPoses.from_stamped((stamp, np.eye(4)) for stamp in stamps)
+    assert timed.stamps_ns.tolist() == [SECOND, 2 * SECOND, 3 * SECOND]
 
 
 def test_poses_of_the_camera(tmp_path: Path) -> None:
@@ -134,7 +229,8 @@ def test_tf_with_transforms_too_far_apart_is_refused(tmp_path: Path) -> None:
             "/tf_static", tf_message(ROSBAGS.header(0, "base"), "optical", T_BASE_CAMERA), 0
         )
         for stamp in (0, SECOND):
-            writer.write("/tf", tf_message(ROSBAGS.header(stamp, "map"), "odom", np.eye(4)), stamp)
+            drift = transform(Rotation.identity(), [0, 0, 0.01 * stamp / SECOND])
+            writer.write("/tf", tf_message(ROSBAGS.header(stamp, "map"), "odom", drift), stamp)
         for stamp in range(SECOND // 10, SECOND, SECOND // 10):
             message = tf_message(ROSBAGS.header(stamp, "odom"), "base", pose(stamp / SECOND))
             writer.write("/tf", message, stamp)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +80,72 @@ def test_two_cameras_must_be_named(tmp_path: Path) -> None:
             find_camera_topics(bag)
         found = find_camera_topics(bag, image="/right/image_raw/compressed")
         assert found.camera_info == "/right/camera_info"
+
+
+def grey16(topic: str, frame: str = "thermal") -> tuple[str, Any]:
+    return topic, image_message(ROSBAGS.header(1, frame), np.full((6, 8), 900, np.uint16), "mono16")
+
+
+@pytest.mark.parametrize(
+    ("topic", "frame", "is_depth"),
+    [
+        ("/thermal/image_raw", "thermal", False),
+        ("/infra1/image_rect_raw", "infra1", False),
+        ("/camera/depth/image", "camera", True),
+        ("/camera/image", "camera_depth_optical_frame", True),
+    ],
+)
+def test_mono16_is_depth_only_where_it_is_called_so(
+    tmp_path: Path, topic: str, frame: str, is_depth: bool
+) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/rgb")
+        writer.write(*grey16(topic, frame), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        if is_depth:
+            assert find_camera_topics(bag).depth == topic
+        else:
+            assert find_camera_topics(bag, image="/rgb/image_raw").depth is None
+            assert find_camera_topics(bag, depth=topic).depth == topic
+            with pytest.raises(BagError, match=f"several topics could be the image: .*{topic}"):
+                find_camera_topics(bag)
+
+
+def test_no_topic_is_both_the_image_and_its_depth(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/camera")
+        writer.write(*grey16("/depth/image", "depth"), 1)
+        writer.write("/depth/camera_info", camera_info_message(ROSBAGS.header(1, "c"), CAMERA), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        found = find_camera_topics(bag, image="/depth/image")
+        assert found == CameraTopics("/depth/image", "/depth/camera_info", None)
+        with pytest.raises(BagError, match="'/depth/image' is named as the image and as its true"):
+            find_camera_topics(bag, image="/depth/image", depth="/depth/image")
+        found = find_camera_topics(bag, depth="none")
+        assert found == CameraTopics("/camera/image_raw", "/camera/camera_info", None)
+
+
+def test_a_given_calibration_needs_no_camera_info(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        writer.write("/image", image_message(ROSBAGS.header(1, "c"), IMAGE), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        assert find_camera_topics(bag, is_calibrated=True) == CameraTopics("/image", None, None)
+        with pytest.raises(BagError, match=r"no camera_info topic: .*--camera-info FILE.*--hfov"):
+            find_camera_topics(bag)
+
+
+def test_a_topic_whose_first_message_is_damaged_costs_itself(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/camera")
+        writer.write("/other/image", image_message(ROSBAGS.header(1, "c"), IMAGE), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        messages = bag.messages
+
+        def damaged(topics):
+            if "/other/image" in topics:
+                raise BagError(f"{bag.path}: damaged after 0 messages")
+            return messages(topics)
+
+        bag.messages = damaged
+        assert find_camera_topics(bag).image == "/camera/image_raw"
+        assert bag.left_out == {"/other/image": "damaged after 0 messages"}

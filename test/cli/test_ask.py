@@ -146,7 +146,7 @@ def test_calibration_of_another_size_is_refused(
 ) -> None:
     calibration.write_text(calibration.read_text().replace("160", "320"))
     assert main(["ask", str(photo), "--camera-info", str(calibration), "--grid", "4x3"]) == 2
-    assert "calibrates images of 320x120, but the photo is 160x120" in capsys.readouterr().err
+    assert "calibrates images of 320x120, but the image is 160x120" in capsys.readouterr().err
 
 
 def test_recording_answers_like_the_model_without_torch(

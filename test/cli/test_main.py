@@ -26,7 +26,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "required: COMMAND"),
         (["dance"], "invalid choice: 'dance'"),
-        (["ask", "a.jpg", "--pixel", "1", "2"], "--hfov --camera-info is required"),
+        (["ask", "a.jpg", "--hfov", "wide", "--grid", "1x1"], "'wide' is not a number of degrees"),
         (["ask", "a.jpg", "--hfov", "60", "--grid", "16"], "'16' is not a grid size such as 16x12"),
         (["ask", "a.jpg", "--hfov", "60", "--grid", "0x3"], "'0x3' is not a grid size"),
         (["evaluate", "--synthetic", "0", "--out", "x"], "'0' is not a whole number of at least 1"),

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from vlm3_ros.cli.photos import read_photo
+from vlm3_ros.cli.camera_options import add_camera_options, given_camera, given_cameras
+from vlm3_ros.cli.photos import read_photo, read_shot
 from vlm3_ros.errors import CommandError
+from vlm3_ros.geometry.calibration_files import GivenCamera
 
 
 def corners(image: np.ndarray) -> list[int]:
@@ -78,3 +81,96 @@ def test_invalid_photos_are_named(picture: Image.Image, tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(CommandError, match=r"cut\.jpg: the picture cannot be read"):
         read_photo(tmp_path / "cut.jpg")
+
+
+def exif(orientation: int = 1, taken: tuple[int, int] | None = None, **tags: object) -> Image.Exif:
+    """EXIF data of a camera; `taken`: size in px at which it took the picture."""
+    data = Image.Exif()
+    data[ExifTags.Base.Orientation] = orientation
+    of_camera = data.get_ifd(ExifTags.IFD.Exif)
+    of_camera.update({ExifTags.Base[name].value: value for name, value in tags.items()})
+    if taken is not None:
+        of_camera[ExifTags.Base.ExifImageWidth], of_camera[ExifTags.Base.ExifImageHeight] = taken
+    return data
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("taken", [None, (4000, 2000)])
+def test_the_focal_length_in_exif_serves_and_is_told(
+    picture: Image.Image,
+    tmp_path: Path,
+    orientation: int,
+    taken: tuple[int, int] | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """26 mm of 35 mm film is an angle along the diagonal, so that it holds for all shapes."""
+    path = tmp_path / "photo.jpg"
+    picture.save(path, exif=exif(orientation, taken, FocalLengthIn35mmFilm=26))
+    camera = read_shot(path, None).camera
+    expected = 26 * np.hypot(40, 20) / np.hypot(36, 24)
+    assert camera.fx == camera.fy == pytest.approx(expected)
+    width = 40 if orientation == 1 else 20
+    assert (camera.width, camera.cx) == (width, (width - 1) / 2)
+    told = capsys.readouterr().err
+    hfov = np.degrees(2 * np.arctan(width / 2 / expected))
+    assert f"26 mm (35 mm equivalent): a horizontal field of view of {hfov:.1f} degrees" in told
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (exif(), "hold no focal length of 35 mm film"),
+        (exif(FocalLengthIn35mmFilm=0), "hold no focal length of 35 mm film"),
+        (exif(FocalLength=4.2), "hold no focal length of 35 mm film"),
+        (exif(FocalLengthIn35mmFilm=26, taken=(4000, 3000)), "of 4000x3000 px: it was cropped"),
+    ],
+)
+def test_a_photo_whose_field_of_view_nothing_tells_is_refused(
+    picture: Image.Image, tmp_path: Path, data: Image.Exif, reason: str
+) -> None:
+    picture.save(tmp_path / "photo.jpg", exif=data)
+    with pytest.raises(CommandError, match=f"give --hfov or --camera-info .*{reason}"):
+        read_shot(tmp_path / "photo.jpg", None)
+
+
+def test_a_given_camera_needs_no_exif(
+    picture: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture.save(tmp_path / "photo.jpg", exif=exif(FocalLengthIn35mmFilm=26))
+    assert read_shot(tmp_path / "photo.jpg", GivenCamera(hfov=90.0)).camera.fx == pytest.approx(20)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "photos", "cameras"),
+    [
+        ([], 2, [None, None]),
+        (["--hfov", "60"], 1, [GivenCamera(hfov=60.0)]),
+        (["--hfov", "60"], 2, [GivenCamera(hfov=60.0)] * 2),
+        (["--hfov", "60", "--hfov", "70"], 2, [GivenCamera(hfov=60.0), GivenCamera(hfov=70.0)]),
+        (
+            ["--camera-info", "a.yaml", "--hfov", "70"],
+            2,
+            [GivenCamera(file="a.yaml"), GivenCamera(hfov=70.0)],
+        ),
+    ],
+)
+def test_photos_share_a_camera_or_have_one_each(
+    arguments: list[str], photos: int, cameras: list[GivenCamera | None]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_camera_options(parser, "EXIF")
+    options = parser.parse_args(arguments)
+    assert given_cameras(options, photos) == cameras
+
+
+def test_more_cameras_than_photos_are_refused() -> None:
+    parser = argparse.ArgumentParser()
+    add_camera_options(parser, "EXIF")
+    options = parser.parse_args(["--hfov", "60", "--hfov", "70"])
+    with pytest.raises(CommandError, match="2 cameras are given for 1 photo: give --hfov"):
+        given_cameras(options, 1)
+    with pytest.raises(CommandError, match="2 cameras are given for 3 photos"):
+        given_cameras(options, 3)
+    with pytest.raises(CommandError, match="a recording has one camera"):
+        given_camera(options)

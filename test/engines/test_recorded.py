@@ -115,6 +115,15 @@ def test_any_answer_is_replayed_unchanged(tmp_path_factory, text, value, std, is
     assert RecordedEngine(file).ask(IMAGES[:1], [text]) == [answer]
 
 
+def test_half_of_a_surrogate_pair_is_recorded(file):
+    """A server may send one; UTF-8 has none."""
+    oracle, answer = Oracle(), Answer("\ud83d 2.5 \\ud83d", 2.5)
+    oracle.ask = lambda *arguments: [answer]
+    record(file, oracle, (IMAGES[:1], ["how far?\udc00"]))
+    assert RecordedEngine(file).ask(IMAGES[:1], ["how far?\udc00"]) == [answer]
+    file.read_text(encoding="utf-8")
+
+
 def test_question_that_was_not_recorded_has_no_answer(file):
     record(file, Oracle(), (IMAGES[:1], QUESTIONS[:1], TEMPLATE))
     replay = RecordedEngine(file)

@@ -14,7 +14,9 @@ from vlm3_ros.geometry.camera import (
     ImageLimits,
     PinholeCamera,
     UnifiedCamera,
+    image_tokens,
     limit_longest_side,
+    size_remark,
     unify_focal,
 )
 
@@ -33,7 +35,7 @@ def cameras(draw: st.DrawFn) -> PinholeCamera:
     """Cameras with a view of 25 to 130 degrees, an aspect of pixels up to 1/3 off, any centre."""
     width, height = draw(sides), draw(sides)
     assume(1 / 4 < width / height < 4)
-    fx = width * draw(st.floats(0.23, 2.2))
+    fx = max(width, 0.55 * height) * draw(st.floats(0.23, 2.2))
     fy = fx * draw(st.floats(0.75, 1.33))
     cx = width * draw(st.floats(-0.2, 1.2))
     cy = height * draw(st.floats(-0.2, 1.2))
@@ -87,7 +89,7 @@ def test_shapes_follow_the_input() -> None:
     assert camera.project(np.ones((2, 3, 4, 3))).shape == (2, 3, 4, 2)
 
 
-@given(st.integers(1, 4000), st.integers(1, 4000), st.floats(1, 179))
+@given(st.integers(1, 4000), st.integers(1, 4000), st.floats(0.25, 160))
 def test_horizontal_view_spans_the_outer_pixel_edges(width: int, height: int, hfov: float) -> None:
     camera = PinholeCamera.from_hfov(width, height, hfov)
     left, right = camera.rays([[-0.5, 0], [width - 0.5, 0]])[:, 0]
@@ -130,7 +132,7 @@ def test_impossible_intrinsics_are_refused(values: tuple[float, ...], message: s
         PinholeCamera(*values)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("hfov", [0, 180, -10, math.nan, math.inf])
+@pytest.mark.parametrize("hfov", [0, 0.1, 161, 180, -10, math.nan, math.inf])
 def test_impossible_field_of_view_is_refused(hfov: float) -> None:
     with pytest.raises(GeometryError, match="field of view"):
         PinholeCamera.from_hfov(640, 480, hfov)
@@ -305,6 +307,32 @@ def test_impossible_limits_are_refused(impossible: ImageLimits) -> None:
 def test_a_calibration_that_gives_a_sliver_is_refused() -> None:
     with pytest.raises(GeometryError, match="check the calibration"):
         unify_focal(PinholeCamera(640, 480, 1e9, 500, 320, 240), 1000, QWEN, "scale")
+
+
+@pytest.mark.parametrize("focal", [1.0, 0.9, 35.0, 200_000.0])
+def test_focal_lengths_that_no_lens_has_are_refused(focal: float) -> None:
+    """1 px, normalised, in mm, in um: at once, with the field of view that it would mean."""
+    camera = PinholeCamera(640, 480, focal, focal, 320, 240)
+    across, down = camera.field_of_view
+    with pytest.raises(GeometryError, match=r"which no lens has.*320 px") as raised:
+        unify_focal(camera, 1000, QWEN, "scale")
+    assert f"a field of view of {across:.4g}x{down:.4g} degrees" in str(raised.value)
+
+
+def test_an_ordinary_size_is_not_worth_a_word() -> None:
+    for focal in (300, 525, 1900):
+        unified = unify_focal(PinholeCamera(640, 480, focal, focal, 320, 240), 1000, QWEN, "scale")
+        assert size_remark(unified, QWEN) == ""
+        assert image_tokens(unified, QWEN) == unified.view.width * unified.view.height / 1024
+
+
+def test_a_wide_image_that_the_limits_shrink_is_said() -> None:
+    unified = unify_focal(PinholeCamera(1920, 1080, 200, 200, 960, 540), 1000, QWEN, "scale")
+    remark = size_remark(unified, QWEN)
+    assert unified.effective_focal == pytest.approx(568, abs=1)
+    assert "an image of 156x139 degrees enters the model as" in remark
+    assert "at a focal length of 568 px instead of 1000 px" in remark
+    assert f"with {image_tokens(unified, QWEN)} tokens, so answers are slow" in remark
 
 
 @given(cameras(), focals, fits)

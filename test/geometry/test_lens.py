@@ -12,7 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm3_ros.geometry.camera import GeometryError
-from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
+from vlm3_ros.geometry.lens import (
+    LensCamera,
+    UncalibratedError,
+    lens_from_calibration,
+    load_camera_yaml,
+)
 
 WIDTH, HEIGHT = 161, 120
 K = [130.0, 0, 77, 0, 126, 62, 0, 0, 1]
@@ -324,32 +329,49 @@ def test_a_lens_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"K": [0.0] * 9}, r"uncalibrated \(K is all zero.*fallback intrinsics"),
+        ({"K": [0.0] * 9}, r"uncalibrated \(K is all zero\).*fallback_intrinsics"),
         ({"K": [0.0, *K[1:]]}, r"uncalibrated \(K\[0\] = 0"),
         ({"K": [-1.0, *K[1:]]}, "K has focal lengths -1"),
         ({"K": [1e300, *K[1:]]}, "K has focal lengths 1e\\+300"),
-        ({"P": [*P[:5], 1e-300, *P[6:]]}, "P has focal lengths 115 and 1e-300"),
+        ({"P": [*P[:5], 1e-300, *P[6:]]}, "P: focal lengths of 115 and 1e-300 px in images"),
+        ({"K": [1.0, 0, 80, 0, 1, 60, 0, 0, 1]}, r"K: .* of 1 and 1 px .* view of 178.6x178.1 deg"),
+        ({"K": [0.8, 0, 0.5, 0, 1, 0.5, 0, 0, 1]}, "at 90 degrees across it is 80.5 px"),
+        ({"K": [0.004, 0, 0.002, 0, 0.004, 0.002, 0, 0, 1]}, "field of view of 180x180 degrees"),
+        ({"K": [4.0, 0, 80, 0, 4, 60, 0, 0, 1]}, "mean a field of view of 174.3x172.4 degrees"),
+        ({"K": [4e4, 0, 80, 0, 4e4, 60, 0, 0, 1]}, "mean a field of view of 0.2306x0.1719 deg"),
+        ({"P": [1.0, 0, 80, 0, 0, 1, 60, 0, 0, 0, 1, 0]}, "P: focal lengths of 1 and 1 px"),
+        (
+            {"K": [15.0, 0, 80, 0, 15, 60, 0, 0, 1], "D": FISHEYE, "model": "equidistant"},
+            "K: .* field of view of 615x458.4 degrees",
+        ),
+        ({"K": [130.0, 0, 4e3, 0, 126, 3e3, 0, 0, 1]}, r"centre at \(4000, 3000\), far outside of"),
+        ({"K": [130.0, 0, -162, 0, 126, 62, 0, 0, 1]}, r"centre at \(-162, 62\), far outside of"),
+        ({"P": [*P[:2], 9e4, *P[3:]]}, r"P has its centre at \(90000, 58\), far outside"),
         ({"K": K[:8]}, "K must hold 9 values, not 8"),
         ({"K": [math.nan, *K[1:]]}, "K holds a value that is not finite"),
         ({"K": np.reshape(K, (3, 3)).T}, r"K is not \[fx 0 cx"),
         ({"K": [130.0, 20.0, *K[2:]]}, r"K is not \[fx 0 cx"),
         ({"K": ["wide", *K[1:]]}, "K must hold numbers"),
-        ({"D": [0.1, 0.2]}, "'plumb_bob' takes 4 or 5 coefficients, D holds 2"),
-        ({"D": RATIONAL}, "'plumb_bob' takes 4 or 5 coefficients, D holds 8"),
-        ({"D": BROWN, "model": "rational_polynomial"}, "takes 8 or 12 or 14 .* holds 5"),
+        ({"D": [0.1, 0.2]}, "'plumb_bob' takes 4, 5, 8, 12 or 14 coefficients, D holds 2"),
+        ({"D": [0.1] * 6}, "'plumb_bob' takes 4, 5, 8, 12 or 14 coefficients, D holds 6"),
+        ({"D": [0.01] * 15}, "'plumb_bob' takes 4, 5, 8, 12 or 14 coefficients, D holds 15"),
+        ({"D": BROWN[:3], "model": "rational_polynomial"}, "4, 5, 8, 12 or 14 .* holds 3"),
         ({"D": [], "model": "equidistant"}, "'equidistant' takes 4 coefficients, D holds 0"),
+        ({"D": [0.0] * 3, "model": "equidistant"}, "'equidistant' takes 4 coefficients, D holds 3"),
         ({"D": BROWN, "model": "equidistant"}, "'equidistant' takes 4 coefficients, D holds 5"),
         ({"D": [math.inf] * 5}, "D holds a value that is not finite"),
         ({"model": "ds"}, "'ds' is unknown: use one of 'none', 'plumb_bob', 'rational_pol"),
-        ({"model": ""}, "D holds coefficients, but the distortion model is ''"),
+        ({"model": "none"}, "D holds coefficients, but the distortion model is 'none'"),
+        ({"model": "", "D": BROWN[:4]}, "D holds 4 coefficients, but the .* model is '': name it"),
         ({"R": [2.0, *IDENTITY[1:]]}, "R is not a rotation"),
         ({"R": [-1.0, *IDENTITY[1:]]}, "R is not a rotation"),
         ({"R": IDENTITY[:3]}, "R must hold 9 values, not 3"),
         ({"P": [0.0, *P[1:]]}, "P has focal lengths 0"),
+        ({"P": [0.0] * 12, "is_rectified": True}, "P is all zero, so the camera of the rectified"),
         ({"P": P[:11]}, "P must hold 12 values, not 11"),
         ({"P": [*P[:10], 2.0, 0.0]}, r"P is not \[fx 0 cx"),
         ({"P": [*P[:11], 0.3]}, "P moves the camera along Z"),
-        ({"P": [*P[:2], 9e4, *P[3:]]}, "K, D, R and P do not belong together"),
+        ({"R": rotation((0, 2.5, 0))}, "K, D, R and P do not belong together"),
         ({"width": 0}, "calibrated image size is 0x120"),
         ({"image_size": (320, 240)}, "images of 161x120 px .* but the images are 320x240 px"),
         ({"image_size": (161, 120), "binning": (2, 2)}, "images of 80x60 px .*binning 2x2"),
@@ -363,6 +385,132 @@ def test_a_wrong_calibration_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(GeometryError, match=message):
         lens(**changes)
+
+
+PADDED = {
+    "plumb_bob of 8, as Orbbec sends it": ("plumb_bob", [*BROWN, 0, 0, 0], "plumb_bob", BROWN),
+    "plumb_bob of 12": ("plumb_bob", [*BROWN, *[0] * 7], "plumb_bob", BROWN),
+    "plumb_bob of 14": ("plumb_bob", [*BROWN, *[0] * 9], "plumb_bob", BROWN),
+    "plumb_bob of 6": ("plumb_bob", [*BROWN, 0], "plumb_bob", BROWN),
+    "plumb_bob of 16": ("plumb_bob", [*BROWN, *[0] * 11], "plumb_bob", BROWN),
+    "rational of 4": ("rational_polynomial", BROWN[:4], "plumb_bob", BROWN[:4]),
+    "rational of 5": ("rational_polynomial", BROWN, "plumb_bob", BROWN),
+    "plumb_bob that is rational": ("plumb_bob", RATIONAL, "rational_polynomial", RATIONAL),
+    "plumb_bob with tilt": (
+        "plumb_bob",
+        RATIONAL + THIN_PRISM + TILT,
+        "rational_polynomial",
+        RATIONAL + THIN_PRISM + TILT,
+    ),
+    "rational of 14 without tilt": (
+        "rational_polynomial",
+        [*RATIONAL, *THIN_PRISM, 0, 0],
+        "rational_polynomial",
+        RATIONAL + THIN_PRISM,
+    ),
+    "equidistant of 5, as T265 sends it": ("equidistant", [*FISHEYE, 0], "equidistant", FISHEYE),
+    "equidistant of 8": ("equidistant", [*FISHEYE, *[0] * 4], "equidistant", FISHEYE),
+    "no model, 5": ("", BROWN, "plumb_bob", BROWN),
+    "no model, 8": ("", RATIONAL, "rational_polynomial", RATIONAL),
+}
+
+
+@pytest.mark.parametrize("case", PADDED)
+def test_zeros_at_the_end_of_d_mean_nothing(case: str) -> None:
+    model, D, same_model, same_D = PADDED[case]
+    camera, expected = lens(model=model, D=D), lens(model=same_model, D=same_D)
+    image = np.random.default_rng(5).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(camera.rectify(image), expected.rectify(image))
+    np.testing.assert_array_equal(camera.rectified_mask(), expected.rectified_mask())
+    pixels = camera.rectified.pixel_grid()[::7, ::7]
+    np.testing.assert_array_equal(camera.distort_pixels(pixels), expected.distort_pixels(pixels))
+    assert camera.assumptions == (
+        () if model else (f"the distortion model is empty: it is taken for '{same_model}'",)
+    )
+
+
+coefficients = st.sampled_from([4, 5, 8, 12, 14]).flatmap(
+    lambda n: st.tuples(*(st.floats(-abs(c), abs(c)) for c in (*RATIONAL, *THIN_PRISM, *TILT)[:n]))
+)
+
+
+@settings(max_examples=60)
+@given(coefficients, st.integers(0, 6), st.sampled_from(["plumb_bob", "rational_polynomial"]))
+def test_any_number_of_coefficients_is_that_of_opencv(
+    D: tuple[float, ...], zeros: int, model: str
+) -> None:
+    """initUndistortRectifyMap and undistortPoints get D as it is, as in image_geometry."""
+    padded = [*D, *[0.0] * (zeros if len(D) + zeros <= 14 else 0)]
+    if len(padded) not in (4, 5, 8, 12, 14):
+        padded = list(D)
+    # A lens that barely bends, so that the polynomial never turns back.
+    D_opencv = np.array(padded) * 0.3
+    camera = lens(model=model, D=D_opencv)
+    matrix, new_matrix = np.reshape(K, (3, 3)), np.reshape(P, (3, 4))
+    table = cv2.initUndistortRectifyMap(
+        matrix, D_opencv, np.eye(3), new_matrix, (WIDTH, HEIGHT), cv2.CV_32FC1
+    )
+    found = camera.distort_pixels(camera.rectified.pixel_grid())
+    known = np.isfinite(found).all(axis=-1)
+    assert known.mean() > 0.9
+    np.testing.assert_allclose(found[known], np.dstack(table)[known], atol=1e-3)
+    raw = found[known][::97]
+    ideal = cv2.undistortPoints(raw[:, None], matrix, D_opencv, R=np.eye(3), P=new_matrix)[:, 0]
+    inverse = camera.rectify_pixels(raw)
+    # OpenCV stops after 5 iterations by default.
+    assert np.nanmedian(np.abs(inverse - ideal)) < 0.05
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"D": [0.1, 0.2]},
+        {"D": [math.nan] * 5},
+        {"model": "scaramuzza", "D": [1.0] * 9},
+        {"model": ""},
+        {"K": [0.0] * 9},
+        {"R": rotation((0, 0.3, 0))},
+    ],
+)
+def test_of_rectified_images_p_alone_is_looked_at(changes: dict[str, Any]) -> None:
+    camera = lens(is_rectified=True, **changes)
+    assert camera.is_pinhole
+    assert camera.rectified == lens().rectified
+
+
+def test_rectified_images_without_p_have_k_if_nothing_was_rectified() -> None:
+    camera = lens(is_rectified=True, P=[0.0] * 12, D=[0.0] * 5)
+    assert camera.is_pinhole
+    assert (camera.rectified.fx, camera.rectified.cy) == (130, 62)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"K": [1.0, *K[1:]]},
+        {"K": [0.0] * 9},
+        {"P": [1.0, *P[1:]], "is_rectified": True},
+        {"P": [0.0] * 12, "K": [0.0] * 9, "D": [], "is_rectified": True},
+    ],
+)
+def test_an_impossible_camera_is_uncalibrated(changes: dict[str, Any]) -> None:
+    with pytest.raises(UncalibratedError):
+        lens(**changes)
+
+
+@pytest.mark.parametrize(
+    ("size", "K", "model"),
+    [
+        ((1280, 960), [180.0, 0, 640, 0, 180, 480, 0, 0, 1], "none"),  # 148 degrees, rectified
+        ((1920, 1080), [250.0, 0, 960, 0, 250, 540, 0, 0, 1], "equidistant"),  # a circle of 248
+        ((640, 480), [1e5, 0, 320, 0, 1e5, 240, 0, 0, 1], "none"),  # 0.37 degrees: a telescope
+        ((640, 480), [600.0, 0, -500, 0, 600, 240, 0, 0, 1], "none"),  # a crop
+    ],
+)
+def test_unusual_lenses_are_taken(size: tuple[int, int], K: list[float], model: str) -> None:
+    D = FISHEYE if model == "equidistant" else []
+    P = [K[0], 0, K[2], 0, 0, K[4], K[5], 0, 0, 0, 1, 0]
+    assert lens_from_calibration(*size, K, D, model, IDENTITY, P).width == size[0]
 
 
 def test_an_image_of_another_size_is_refused() -> None:

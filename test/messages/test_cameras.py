@@ -11,9 +11,9 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.lens import UncalibratedError
 from vlm3_ros.messages.cameras import (
     CalibrationHistory,
-    UncalibratedError,
     camera_info_message,
     lens_from_message,
 )
@@ -45,13 +45,13 @@ def image_header(stamp: float, frame: str = "camera") -> Header:
 @given(
     width=st.integers(1, 4000),
     height=st.integers(1, 4000),
-    fx=st.floats(1, 5000),
-    fy=st.floats(1, 5000),
-    cx=st.floats(-100, 4100),
-    cy=st.floats(-100, 4100),
+    fx=st.floats(0.1, 50),
+    fy=st.floats(0.1, 50),
+    cx=st.floats(-0.9, 1.9),
+    cy=st.floats(-0.9, 1.9),
 )
 def test_a_camera_comes_back(width, height, fx, fy, cx, cy):
-    camera = PinholeCamera(width, height, fx, fy, cx, cy)
+    camera = PinholeCamera(width, height, fx * width, fy * height, cx * width, cy * height)
     message = serialize_message(camera_info_message(image_header(1.5), camera))
     received = deserialize_message(message, CameraInfo)
     assert received.header == image_header(1.5)
@@ -92,12 +92,45 @@ def test_every_field_reaches_the_lens():
         (camera_info(size=(320, 240)), "320x240.* 640x480"),
         (camera_info(distortion_model="thin_prism"), "thin_prism"),
         (camera_info(d=[0.1, 0.2]), "coefficients"),
+        (camera_info(focal=1.0), r"view of 179.6x179.5 degrees.*at 90 degrees across it is 320 px"),
         (CameraInfo(), "uncalibrated"),
     ],
 )
 def test_unusable_messages(message, text):
     with pytest.raises(GeometryError, match=text):
         lens_from_message(message, SIZE)
+
+
+def test_a_camera_that_sends_one_pixel_for_unknown_is_uncalibrated():
+    """image_publisher does; then fallback_intrinsics apply."""
+    with pytest.raises(UncalibratedError):
+        lens_from_message(camera_info(focal=1.0))
+
+
+def test_the_distortion_of_the_raw_image_does_not_matter_to_a_rectified_one():
+    message = camera_info(d=[0.1] * 3, distortion_model="thin_prism", k=[0.0] * 9)
+    lens = lens_from_message(message, SIZE, is_rectified=True)
+    assert lens.is_pinhole
+    assert lens.rectified == PinholeCamera(*SIZE, 500, 500, 320, 240)
+    history = CalibrationHistory()
+    history.add(message)
+    found = history.find(image_header(0), SIZE, is_rectified=True)
+    assert found and found[1] == lens
+    with pytest.raises(GeometryError, match="uncalibrated"):
+        history.find(image_header(0), SIZE)
+
+
+def test_a_calibration_without_a_size_takes_that_of_its_image():
+    history = CalibrationHistory()
+    history.add(camera_info(width=0, height=0))
+    found = history.find(image_header(0), SIZE)
+    assert found
+    assert found[1].rectified == PinholeCamera(*SIZE, 500, 500, 320, 240)
+    assert found[1].assumptions == (
+        "the calibration has no image size: it is taken for the images' 640x480 px",
+    )
+    with pytest.raises(GeometryError, match=r"0x0, and the centre \(320, 240\) is not near"):
+        history.find(image_header(0), (1280, 720))
 
 
 def found_focal(history: CalibrationHistory, header: Header, size: tuple[int, int] = SIZE) -> float:

@@ -135,3 +135,29 @@ def test_parity_with_sensor_msgs_py():
     np.testing.assert_array_equal(packed >> 16, colours[known, 0])
     np.testing.assert_array_equal(packed & 255, colours[known, 2])
     np.testing.assert_array_equal(cloud["uncertainty"], uncertainty[known].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "unset",
+    [
+        {"row_step": 0},
+        {"point_step": 0},
+        {"height": 0},
+        {"row_step": 0, "height": 0},
+        {"row_step": 0, "point_step": 0},
+    ],
+)
+@pytest.mark.parametrize("library", [RCLPY, ROSBAGS], ids=["rclpy", "rosbags"])
+def test_what_a_driver_leaves_unset_is_told_by_the_length(library, unset):
+    points, colours, uncertainty = arrays(5)
+    message = cloud_message(library.header(0, "lidar"), points, colours, uncertainty)
+    for name, value in unset.items():
+        setattr(message, name, value)
+    np.testing.assert_allclose(points_from_message(message), points, rtol=1e-6)
+
+
+def test_a_step_of_zero_that_the_length_does_not_tell_is_refused():
+    message = cloud_message(RCLPY.header(0, "lidar"), *arrays(5))
+    message.point_step, message.data = 0, message.data[:-1]
+    with pytest.raises(MessageError, match="5x1 points of 0 bytes has 99 bytes"):
+        points_from_message(message)

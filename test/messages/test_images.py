@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from array import array
 
 import cv2
@@ -15,7 +16,8 @@ from PIL import Image as Pillow
 from sensor_msgs.msg import CompressedImage, Image
 
 from vlm3_ros.errors import MessageError
-from vlm3_ros.messages.images import rgb_from_message
+from vlm3_ros.messages.classes import RCLPY, ROSBAGS
+from vlm3_ros.messages.images import compressed_image_message, rgb_from_message
 
 HEIGHT, WIDTH = 24, 32
 
@@ -204,6 +206,14 @@ def test_compressed_grey_16_bit_is_scaled():
     np.testing.assert_array_equal(rgb_from_message(message)[..., 1], grey)
 
 
+@pytest.mark.parametrize("library", [RCLPY, ROSBAGS], ids=["rclpy", "rosbags"])
+def test_compressed_colour_of_both_libraries(library):
+    message = compressed_image_message(
+        library.header(0, "camera"), saved(scene(), "PNG"), "rgb8; png compressed bgr8"
+    )
+    np.testing.assert_array_equal(rgb_from_message(message), scene())
+
+
 def test_a_compressed_bayer_pattern_becomes_colour():
     picture = scene(64, 96)
     data = saved(mosaic(picture, "grbg"), "PNG")
@@ -217,6 +227,75 @@ def test_transparency_and_palettes_become_rgb():
     np.testing.assert_array_equal(rgb_from_message(message), scene())
 
 
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8", "yuv422_yuy2", "bgr16", "nv12"])
+@pytest.mark.parametrize("unset", [{"step": 0}, {"height": 0}, {"step": 0, "height": 0}])
+def test_what_a_driver_leaves_unset_is_told_by_the_length(encoding, unset):
+    pixels = {
+        "rgb8": scene(),
+        "mono8": scene()[..., 0],
+        "yuv422_yuy2": scene()[..., :2],
+        "bgr16": scene().astype(np.uint16) * 257,
+        "nv12": scene(HEIGHT + HEIGHT // 2)[..., 0],
+    }[encoding]
+    message = image_message(pixels, encoding, height=HEIGHT)
+    expected = rgb_from_message(message)
+    for name, value in unset.items():
+        setattr(message, name, value)
+    np.testing.assert_array_equal(rgb_from_message(message), expected)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("encoding", ["mono16", "bayer_rggb16", "rgb16"])
+def test_10_bits_in_16_are_refused_by_name(encoding, bits):
+    """As 16 bits they are black, and no field says how many bits there are."""
+    values = np.linspace(0, 2**bits - 1, HEIGHT * WIDTH * 3).astype(np.uint16)
+    values = values.reshape(HEIGHT, WIDTH, 3)
+    message = image_message(values if encoding == "rgb16" else values[..., 0], encoding)
+    with pytest.raises(MessageError, match=f"is black.*of 65535. If the camera has {bits} bits"):
+        rgb_from_message(message)
+
+
+def test_compressed_10_bits_in_16_are_refused_by_name():
+    values = scene()[..., 0].astype(np.uint16) * 4
+    with pytest.raises(MessageError, match="brightest value is 1020 of 65535"):
+        rgb_from_message(compressed_message(saved(values, "PNG"), "mono16; png compressed "))
+
+
+def big_endian_tiff(grey: np.ndarray) -> bytes:
+    """An uncompressed TIFF of 16-bit grey, with Motorola's byte order."""
+    height, width = grey.shape
+    data = grey.astype(">u2").tobytes()
+    tags = [(256, 3, width), (257, 3, height), (258, 3, 16), (259, 3, 1), (262, 3, 1)]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 3, height), (279, 4, len(data))]
+    entries = [
+        struct.pack(">HHI", tag, kind, 1)
+        + (struct.pack(">HH", value, 0) if kind == 3 else struct.pack(">I", value))
+        for tag, kind, value in tags
+    ]
+    directory = struct.pack(">H", len(tags)) + b"".join(entries) + bytes(4)
+    return b"MM\x00*" + struct.pack(">I", 8 + len(data)) + data + directory
+
+
+def test_a_big_endian_tiff_of_16_bits_is_scaled():
+    grey = scene()[..., 0]
+    data = big_endian_tiff(grey.astype(np.uint16) * 257)
+    rgb = rgb_from_message(compressed_message(data, "mono16; tiff compressed "))
+    np.testing.assert_array_equal(rgb[..., 1], grey)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_an_exif_orientation_does_not_turn_the_sensor(orientation):
+    """The calibration is that of the stored pixels; OpenCV's imdecode would turn them."""
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    data = saved(scene(), "JPEG", quality=95, exif=exif.tobytes())
+    turned = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    rgb = rgb_from_message(compressed_message(data, "jpeg"))
+    assert rgb.shape == scene().shape
+    assert np.abs(rgb.astype(int) - scene()).max() <= 12
+    assert turned.shape != rgb.shape or np.abs(turned.astype(int) - rgb).max() > 100
+
+
 def broken_images() -> dict[str, tuple[Image, str]]:
     def message(**changes: object) -> Image:
         good = image_message(scene(), "rgb8")
@@ -227,15 +306,23 @@ def broken_images() -> dict[str, tuple[Image, str]]:
     whole = image_message(scene(), "rgb8").data
     return {
         "no width": (message(width=0), r"empty \(0x24\)"),
-        "no height": (message(height=0), r"empty \(32x0\)"),
+        "no height, odd data": (message(height=0, data=whole[:-1]), r"empty \(32x0\)"),
+        "no size": (message(width=0, height=0), r"empty \(0x0\)"),
         "no data": (message(data=array("B")), "cut off: 0 bytes of 2304"),
         "small step": (message(step=32), r"step of 32 bytes .* 32 px of rgb8 take 96 bytes"),
-        "zero step": (message(step=0), "step of 0 bytes"),
+        "zero step, padded": (
+            message(step=0, data=whole + array("B", [0] * HEIGHT)),
+            "the step is 0, and 2328 bytes are not 32x24 px of rgb8 .* 2304 bytes: set the step",
+        ),
         "truncated": (message(data=whole[:-1]), "cut off: 2303 bytes of 2304"),
         "huge": (message(height=2**31, step=96), "larger than"),
         "unknown encoding": (message(encoding="rgb9"), "encoding 'rgb9' is unknown"),
         "no encoding": (message(encoding=""), "encoding '' is unknown"),
-        "depth image": (message(encoding="32FC1", step=128), "'32FC1' does not define colours"),
+        "depth image": (
+            message(encoding="32FC1", step=128),
+            "'32FC1' is that of a depth image: use the topic of the camera's colour images",
+        ),
+        "depth of 16 bits": (message(encoding="16UC1", step=64), "'16UC1' is that of a depth"),
         "no colour order": (message(encoding="8UC3"), "'8UC3' does not define colours"),
         "odd width": (message(encoding="uyvy", width=31), "31x24 is not a valid size for uyvy"),
         "odd width of planes": (
@@ -269,7 +356,19 @@ def broken_compressed() -> dict[str, tuple[CompressedImage, str]]:
             compressed_message(png[:60] + b"\xff\xff\xff" + png[63:], "png"),
             "corrupt",
         ),
-        "depth": (compressed_message(png, "16UC1; compressedDepth png"), "is a depth image"),
+        "depth": (
+            compressed_message(png, "16UC1; compressedDepth png"),
+            "that of a depth image: use the topic of the camera's colour images",
+        ),
+        "depth by `compressed`": (
+            compressed_message(png, "16UC1; png compressed "),
+            "'16UC1; png compressed ' is that of a depth image",
+        ),
+        "depth as TIFF": (
+            compressed_message(saved(scene()[..., 0].astype(np.float32), "TIFF"), "tiff"),
+            "one channel of 32 bits, not colour",
+        ),
+        "zstd": (compressed_message(noise, "zstd"), r"\(format 'zstd'\) are none of JPEG"),
     }
 
 

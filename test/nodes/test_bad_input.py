@@ -7,17 +7,20 @@ import io
 import re
 import threading
 from array import array
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from PIL import Image as Pillow
+from rclpy.context import Context
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosbags.image import image_to_cvimage
-from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vlm3_ros.engines.base import EngineError
-from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.ros.fallback import FallbackIntrinsics
 
@@ -28,7 +31,7 @@ BAD_IMAGES = {
     "no size": ({"width": 0, "height": 0}, r"the image is empty \(0x0\)"),
     "small step": ({"step": 320}, "the step of 320 bytes is smaller than a row"),
     "unknown encoding": ({"encoding": "rgb24"}, "the encoding 'rgb24' is unknown"),
-    "depth": ({"encoding": "32FC1", "width": 240}, "'32FC1' does not define colours"),
+    "depth": ({"encoding": "32FC1", "width": 240}, "'32FC1' is that of a depth image"),
     "truncated": ({"data": array("B", [0] * 1000)}, "cut off: 1000 bytes of 245760"),
     "no data": ({"data": array("B")}, "cut off: 0 bytes"),
     "big-endian and cut off": (
@@ -122,6 +125,10 @@ BAD_INFOS = {
     "another size": ({"width": 640, "height": 480}, "640x480.*320x256"),
     "unknown lens": ({"distortion_model": "thin_prism"}, "thin_prism"),
     "not finite": ({"k": [float("nan")] * 9}, "not finite"),
+    "one pixel for unknown": (
+        {"k": [1.0, 0, 160.0, 0, 1.0, 128.0, 0, 0, 1.0]},
+        "K: focal lengths of 1 and 1 px in images of 320x256 px mean a field of view of 179[.]",
+    ),
     "negative focal length": ({"k": [-300.0, 0, 150.0, 0, 300.0, 130.0, 0, 0, 1.0]}, "focal"),
 }
 
@@ -184,6 +191,145 @@ def test_no_image(make_rig, bench):
     rig.wait(lambda: rig.log_lines(text), "a line in the log")
     rig.peer.destroy_publisher(rig.image)
     rig.wait_for_status("frames", WARN, text + ": nobody publishes it")
+
+
+def test_only_the_compressed_topic_is_published(make_rig, bench):
+    rig = make_rig(
+        bench.WallEngine(),
+        parameters={"image_timeout": 0.5},
+        image_type=CompressedImage,
+        image_topic="image/compressed",
+    )
+    topic = f"{rig.namespace}/image"
+    text = f"only {topic}/compressed is published: set image_transport:=compressed"
+    rig.wait_for_status("frames", WARN, f"no image on {topic} for 0.5 s: {text}")
+    rig.wait(lambda: rig.log_lines(text), "a line in the log")
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Node]:
+    """A node of another process, so to speak: in one, a topic has one type."""
+    context = Context()
+    context.init()
+    node = Node("elsewhere", context=context)
+    yield node
+    node.destroy_node()
+    context.try_shutdown()
+
+
+@pytest.mark.parametrize(
+    ("transport", "image", "kind", "published", "text"),
+    [
+        ("compressed", "a", Image, "a", "only {ns}/a is published: set image_transport:=raw"),
+        (
+            "compressed",
+            "a/compressed",
+            CompressedImage,
+            "a/compressed",
+            "{ns}/a/compressed is compressed: remap image to {ns}/a",
+        ),
+        (
+            "raw",
+            "a",
+            CompressedImage,
+            "a",
+            "it carries sensor_msgs/msg/CompressedImage, not sensor_msgs/msg/Image: remap image",
+        ),
+        (
+            "raw",
+            "a/compressed",
+            CompressedImage,
+            "a/compressed",
+            "remap image to {ns}/a, and set image_transport:=compressed",
+        ),
+        ("raw", "a", CompressedImage, "a/zstd", "only {ns}/a/zstd is published, which is not read"),
+    ],
+)
+def test_another_transport_is_published(
+    make_rig, bench, elsewhere, transport, image, kind, published, text
+):
+    rig = make_rig(
+        bench.WallEngine(),
+        parameters={"image_timeout": 0.5, "image_transport": transport},
+        remaps=[f"image:={image}"],
+    )
+    elsewhere.create_publisher(kind, f"{rig.namespace}/{published}", 1)
+    rig.wait_for_status("frames", WARN, text.format(ns=rig.namespace))
+
+
+def test_a_camera_with_eight_coefficients_is_used(make_rig, bench):
+    """Orbbec cameras send plumb_bob with 8, of which the last three are zero."""
+    rig = make_rig(bench.WallEngine())
+    rig.wait_active()
+    stamp = bench.now()
+    info = info_of(bench, d=[-0.03, 0.035, -1e-4, -1e-4, -0.012, 0, 0, 0])
+    rig.send(bench.rgb_message(stamp), info)
+    rig.wait_for_stamp(stamp)
+    size = "320x256 px, 80 tokens"
+    rig.wait(lambda: rig.value("image for depth") == size, "the size on /diagnostics")
+    rig.wait_for_status("frames", OK, "Hz")
+
+
+def test_a_rectified_image_needs_p_alone(make_rig, bench):
+    rig = make_rig(bench.WallEngine(), parameters={"image_is_rectified": True})
+    rig.wait_active()
+    stamp = bench.now()
+    rig.send(bench.rgb_message(stamp), info_of(bench, d=[0.1] * 3, distortion_model="mei"))
+    rig.wait_for_stamp(stamp)
+
+
+def test_a_camera_that_sends_one_pixel_uses_the_fallback(make_rig, bench):
+    rig = make_rig(bench.WallEngine(), parameters={"fallback_intrinsics": "hfov"})
+    rig.wait_active()
+    stamp = bench.now()
+    rig.send(bench.rgb_message(stamp), info_of(bench, k=[1.0, 0, 160.0, 0, 1.0, 128.0, 0, 0, 1.0]))
+    rig.wait_for_stamp(stamp)
+    rig.wait_for_status("frames", WARN, "the camera is uncalibrated: .*hfov 60 degrees")
+
+
+def test_what_a_calibration_leaves_open_is_said(make_rig, bench):
+    rig = make_rig(bench.WallEngine())
+    rig.wait_active()
+    stamp = bench.now()
+    info = info_of(bench, width=0, height=0, distortion_model="", d=[0.1, 0.0, 0.0, 0.0, 0.01])
+    rig.send(bench.rgb_message(stamp), info)
+    rig.wait_for_stamp(stamp)
+    rig.wait_for_status(
+        "frames",
+        WARN,
+        "no image size: it is taken for .* 320x256 px; .*model is empty: .*plumb_bob",
+    )
+    rig.wait_for_stamp(rig.send_good())
+    rig.wait_for_status("frames", OK, "Hz")
+
+
+def test_a_stamp_of_zero_is_said(make_rig, bench):
+    rig = make_rig(bench.WallEngine())
+    rig.wait_active()
+    rig.send(bench.rgb_message(0))
+    rig.wait_for_stamp(0)
+    rig.wait_for_status(
+        "frames", WARN, f"{rig.namespace}/image: header.stamp is 0, so nobody knows"
+    )
+    assert rig.set_parameters(max_frame_age=5.0).successful
+    rig.send(bench.rgb_message(0))
+    text = r"header.stamp is 0, so max_frame_age \(5 s\) cannot be checked: set it in the driver"
+    rig.wait_for_status("frames", ERROR, text)
+
+
+def test_an_image_that_the_models_limit_shrinks_is_said_once(make_rig, bench):
+    engine = bench.WallEngine(limits=ImageLimits(32, 1024, 320 * 256))
+    rig = make_rig(engine)
+    rig.wait_active()
+    for _ in range(2):
+        wide = camera_info_message(
+            bench.header(stamp := bench.now()), PinholeCamera(320, 256, 100.0, 100.0, 159.5, 127.5)
+        )
+        rig.send(bench.rgb_message(stamp), wide)
+        rig.wait_for_stamp(stamp)
+    text = "depth: an image of 116x104 degrees enters .* 100 px instead of 300 px"
+    rig.wait(lambda: rig.log_lines(text), "a line in the log")
+    assert len(rig.log_lines(text)) == 1
 
 
 def test_incompatible_qos(make_rig, bench):

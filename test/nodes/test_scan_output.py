@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -161,3 +162,57 @@ def test_the_camera_pose_for_the_scan_comes_from_tf(make_rig, bench):
     ahead = round((0 - scan.angle_min) / scan.angle_increment)
     assert math.isfinite(scan.ranges[ahead])
     rig.peer.destroy_publisher(static)
+
+
+class Tree:
+    """Stands in for the TF of a robot, without DDS."""
+
+    mounts: ClassVar[dict[tuple[str, str], np.ndarray]] = {}
+    opened: ClassVar[list[Tree]] = []
+
+    def __init__(self, node):
+        self.is_closed = False
+        self.opened.append(self)
+
+    def newest(self, target, source, timeout, is_wanted):
+        return self.mounts.get((target, source))
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_a_mount_that_changes_on_tf_is_looked_up_again(make_rig, bench, monkeypatch):
+    monkeypatch.setattr("vlm3_ros.nodes.scan_output.FrameTree", Tree)
+    monkeypatch.setattr("vlm3_ros.nodes.scan_output.TF_PERIOD", 0.5)
+    rotation = Rotation.from_quat([-0.5, 0.5, -0.5, 0.5])
+    key = ("base_link", bench.FRAME)
+    monkeypatch.setattr(Tree, "mounts", {key: transform(rotation, [0.2, 0, 0.5])})
+    rig = make(make_rig, bench)
+    rig.wait_active()
+
+    def nearest() -> float:
+        rig.wait_for_stamp(rig.send_good(), "scan")
+        return np.nanmin(last(rig, "scan").ranges)
+
+    before = nearest()
+    Tree.mounts[key] = transform(rotation, [1.2, 0, 0.5])
+    rig.wait(lambda: abs(nearest() - before) > 0.5, "a scan from the new place")
+    assert rig.log_lines("the transform .* has changed on TF: scans use the new one")
+    del Tree.mounts[key]  # the publisher has ended: the last place counts
+    opened = len(Tree.opened)
+    rig.wait(lambda: nearest() and len(Tree.opened) > opened, "another look at TF")
+    assert not rig.log_lines("no transform")
+
+
+def test_a_node_that_is_activated_again_forgets_the_mount(make_rig, bench, monkeypatch):
+    monkeypatch.setattr("vlm3_ros.nodes.scan_output.FrameTree", Tree)
+    rotation = Rotation.from_quat([-0.5, 0.5, -0.5, 0.5])
+    key = ("base_link", bench.FRAME)
+    monkeypatch.setattr(Tree, "mounts", {key: transform(rotation, [0.2, 0, 0.5])})
+    rig = make(make_rig, bench)
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good(), "scan")
+    assert rig.change_state("deactivate")
+    del Tree.mounts[key]
+    assert rig.change_state("activate")
+    rig.send_until(rig.send_good, lambda: rig.log_lines("no transform"), "the missing transform")

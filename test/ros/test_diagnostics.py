@@ -84,6 +84,18 @@ def test_rate_counts_the_last_ten_seconds(clock):
     assert statistics.report().rate == 0
 
 
+@pytest.mark.parametrize("seconds", [1, 2, 5, 9])
+def test_rate_of_the_first_seconds(clock, seconds):
+    """5 Hz are 5 Hz from the second answer on, not only after ten seconds."""
+    statistics = FrameStatistics(clock)
+    for _ in range(5 * seconds):
+        clock.now += 0.2
+        statistics.answered(0.1, 0.1, 1, 0)
+    assert statistics.report().rate == pytest.approx(5.0)
+    clock.now += 60
+    assert statistics.report().rate == 0
+
+
 def test_reset_forgets(clock):
     statistics = FrameStatistics(clock)
     fresh = statistics.report()

@@ -107,3 +107,49 @@ def test_threads_share_a_calibrator_that_is_released_when_done(anycalib):
     assert found[-1].rectified.fx == 300
     assert "anycalib, 5 images; f = 300 px" in fallback.description
     assert [calibrator() for calibrator in loaded] == [None]
+
+
+CALIBRATION = """\
+image_width: 320
+image_height: 240
+camera_matrix: {{rows: 3, cols: 3, data: [{focal}, 0, 160, 0, {focal}, 120, 0, 0, 1]}}
+distortion_coefficients: {{rows: 1, cols: 5, data: [{D}, 0, 0, 0, 0]}}
+projection_matrix: {{rows: 3, cols: 4, data: [300, 0, 160, 0, 0, 300, 120, 0, 0, 0, 1, 0]}}
+"""
+
+
+def test_a_corrected_calibration_file_is_read_again(tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(CALIBRATION.format(focal=200, D=0.1))
+    parameters = CameraModelParameters(fallback_intrinsics="file", fallback_file=str(path))
+    fallback = FallbackIntrinsics()
+    assert fallback.lens(parameters, IMAGE, "front").K[0, 0] == 200
+    path.write_text(CALIBRATION.format(focal=250, D=0.1))
+    assert fallback.lens(parameters, IMAGE, "front").K[0, 0] == 250
+    path.write_text(CALIBRATION.format(focal=1, D=0.1))
+    with pytest.raises(GeometryError, match=r"camera\.yaml: K: focal lengths of 1 and 1 px"):
+        fallback.lens(parameters, IMAGE, "front")
+    path.unlink()
+    with pytest.raises(GeometryError, match=r"camera\.yaml: No such file"):
+        fallback.lens(parameters, IMAGE, "front")
+
+
+def test_the_file_of_a_rectified_camera_is_its_p(tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(CALIBRATION.format(focal=200, D=0.1))
+    parameters = CameraModelParameters(
+        fallback_intrinsics="file", fallback_file=str(path), image_is_rectified=True
+    )
+    lens = FallbackIntrinsics().lens(parameters, IMAGE, "front")
+    assert lens.is_pinhole
+    assert lens.rectified.fx == 300
+
+
+def test_one_camera_of_a_camchain_is_the_fallback(tmp_path):
+    path = tmp_path / "camchain.yaml"
+    path.write_text(
+        "cam0: {camera_model: pinhole, intrinsics: [200, 200, 160, 120], resolution: [320, 240]}\n"
+        "cam1: {camera_model: pinhole, intrinsics: [250, 250, 160, 120], resolution: [320, 240]}\n"
+    )
+    parameters = CameraModelParameters(fallback_intrinsics="file", fallback_file=f"{path}:cam1")
+    assert FallbackIntrinsics().lens(parameters, IMAGE, "front").rectified.fx == 250

@@ -248,7 +248,9 @@ WIDTH, HEIGHT = SIZE
 IMAGES = (
     Fault("unknown encoding", _image(encoding="rgb24"), "'rgb24' is unknown"),
     Fault(
-        "encoding without colours", _image(encoding="32FC1", step=4 * WIDTH), "does not define col"
+        "encoding without colours",
+        _image(encoding="32FC1", step=4 * WIDTH),
+        "that of a depth image",
     ),
     Fault("empty encoding", _image(encoding=""), "encoding '' is unknown"),
     Fault("data cut off", _cut_off, "the data are cut off"),
@@ -268,7 +270,7 @@ COMPRESSED_IMAGES = (
     Fault("noise", _compressed(bytes(range(256)) * 20), "are none of JPEG"),
     Fault("data cut off", _cut_off, "are corrupt"),
     Fault("no data", _compressed(b""), "the data are empty"),
-    Fault("depth", _compressed(bytes(100), "16UC1; compressedDepth"), "is a depth image"),
+    Fault("depth", _compressed(bytes(100), "16UC1; compressedDepth"), "that of a depth image"),
     Fault("a picture that unpacks to 10 GB", _compressed(_png_bomb()), "larger than"),
 )
 

@@ -289,6 +289,7 @@ def looping_bag(log: Path, loops: int) -> Fault:
                 stage.camera.sent[stamp_nanoseconds(message.content.header)] = Sent(
                     None, -math.inf, message.content.header.frame_id, is_good=True
                 )
+        assert topics.camera_info is not None
         names = {topics.image: "image/compressed", topics.camera_info: "camera_info"}
         remaps = {old: f"{stage.namespace}/{new}" for old, new in names.items()}
         remaps |= {topic: f"{stage.namespace}{topic}" for topic in ("/tf", "/tf_static", "/odom")}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import number_from_zero, positive_integer, positive_number
+from vlm3_ros.cli.camera_options import add_camera_options, add_depth_options, given_camera
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
@@ -106,11 +107,11 @@ def share(text: str) -> float:
 
 
 def _add_topic_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("topics (default: found by type and content)")
+    group = parser.add_argument_group("recording (topics: default: found by type and content)")
     for name, what in (
         ("image", "images"),
         ("camera-info", "their calibration"),
-        ("depth", "depth images, registered to the rectified images"),
+        ("depth", "depth images"),
         ("lidar", "point clouds of a LiDAR, used instead of depth images"),
     ):
         group.add_argument(f"--{name}-topic", metavar="TOPIC", help=what)
@@ -119,6 +120,8 @@ def _add_topic_options(parser: argparse.ArgumentParser) -> None:
         metavar="TOPIC|FRAME",
         help="poses: a topic of Odometry or PoseStamped, or a TF frame in which the robot moves",
     )
+    add_camera_options(group, "the bag's CameraInfo", "recording")
+    add_depth_options(group)
     group.add_argument("--rectified", action="store_true", help="the images are already rectified")
 
 
@@ -184,6 +187,9 @@ def _making(options: argparse.Namespace) -> MakingOptions:
             lidar=options.lidar_topic,
             ground_truth=options.gt,
             is_rectified=options.rectified,
+            camera=given_camera(options),
+            depth_camera=options.depth_camera,
+            max_offset=options.max_offset,
         ),
         selection=Selection(
             held_out=options.held_out,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from vlm3_ros.cli.arguments import natural_number, positive_integer
+from vlm3_ros.cli.camera_options import add_camera_options, given_cameras
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engines
-from vlm3_ros.cli.photos import add_camera_options
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import Task
 
@@ -58,7 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="S",
         help="seed of the procedural views (default: 0)",
     )
-    add_camera_options(parser, required=False)
+    add_camera_options(parser, "the photo's EXIF focal length")
     parser.add_argument(
         "--box",
         type=float,
@@ -81,13 +81,8 @@ def run(options: argparse.Namespace) -> int:
     is_photos = bool(options.data) and all(p.suffix.lower() in _PHOTOS for p in options.data)
     if len(options.data) > 1 and not is_photos:
         raise CommandError("figure takes photos, or one bag")
-    has_camera = options.hfov is not None or options.camera_info is not None
-    if is_photos != has_camera:
-        raise CommandError(
-            "photos need --hfov or --camera-info"
-            if is_photos
-            else "--hfov and --camera-info are for photos"
-        )
+    if options.cameras and not is_photos:
+        raise CommandError("--hfov and --camera-info are for photos")
     if options.box and not is_photos:
         raise CommandError("--box is for photos")
     options.out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +125,8 @@ def _of_photos(engines: Mapping[str, Engine], options: argparse.Namespace) -> Se
     from vlm3_ros.language.wordings.objects import RELATIONS
     from vlm3_ros.tasks.objects import ask_objects
 
-    shots = [read_shot(path, options) for path in options.data]
+    given = given_cameras(options, len(options.data))
+    shots = [read_shot(path, camera) for path, camera in zip(options.data, given, strict=True)]
     names = [path.name for path in options.data]
     clouds = [
         cloud_frame(engines["depth"], name, shot.image, shot.camera, view_focal=options.focal)

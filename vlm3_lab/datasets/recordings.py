@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,20 @@ from vlm3_lab.datasets.ground_truth import (
     projected_depth,
 )
 from vlm3_lab.scenes.scene import SceneObject
-from vlm3_ros.bags.nearest import NearestMessages
+from vlm3_ros.bags.nearest import NearestMessages, header_stamps
 from vlm3_ros.bags.poses import TruePoses
-from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
+from vlm3_ros.bags.reading import Bag, open_bag
 from vlm3_ros.bags.tf_tree import static_transform
+from vlm3_ros.bags.topics import NO_DEPTH
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.bag.evaluate import bag_source
 from vlm3_ros.evaluation.bag.frames import BagFrames, camera_frame
-from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
+from vlm3_ros.evaluation.bag.true_depth import DepthCamera, DepthOptions
+from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.clouds import CLOUD_TYPE, points_from_message
-
-REGISTERED_METRES = 0.001
-"""Largest distance between the frames of depth images and images that are registered."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ class TopicOptions:
     """Topics of a bag; those that are None are found by type and content.
 
     `ground_truth`: a topic or a TF frame, see `find_true_poses`. `is_rectified`: the images are
-    already rectified.
+    already rectified. `camera`: instead of CameraInfo. `depth_camera`, `max_offset`: see
+    `DepthOptions`; the latter is for LiDAR scans, too.
     """
 
     image: str | None = None
@@ -51,6 +51,9 @@ class TopicOptions:
     lidar: str | None = None
     ground_truth: str | None = None
     is_rectified: bool = False
+    camera: GivenCamera | None = None
+    depth_camera: DepthCamera | None = None
+    max_offset: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,14 @@ class Recording:
         if not lost.any():
             return self.stamps_ns, Counter()
         far = (
-            f"within {self.depth.seconds:g} s: the nearest on '{self.depth.topic}' is "
+            f"within {self.depth.seconds:.3g} s: the nearest on '{self.depth.topic}' is "
             f"{np.median(gaps[lost]):.3f} s away (median, at most {gaps[lost].max():.3f} s)"
         )
         if lost.all():
             raise BagError(
                 f"{self.path}: none of the {len(gaps)} images has depth {far}; record both with "
-                "the clock of one machine, or choose another topic (--depth-topic)"
+                "the clock of one machine, choose another topic (--depth-topic) or allow more "
+                "(--max-offset)"
             )
         return self.stamps_ns[~lost], Counter({f"no depth {far}": int(lost.sum())})
 
@@ -213,30 +217,23 @@ def open_recording(path: Path, topics: TopicOptions) -> Iterator[Recording]:
         path,
         topics.image,
         topics.camera_info,
-        topics.depth,
+        topics.depth if topics.lidar is None else NO_DEPTH,
         topics.ground_truth,
         topics.is_rectified,
+        topics.camera,
+        DepthOptions(topics.depth_camera, topics.max_offset),
     ) as source:
-        frames, notes = source.frames, []
+        frames, notes = source.frames, [*source.notes.values()]
         with open_bag(frames.path) as bag:
-            optical = camera_frame(bag, frames.topics.image)
+            optical = camera_frame(bag, frames.topics.image, frames.topics.camera_info)
             depth = _depth_source(bag, frames, topics, optical)
-            if depth.T_camera_lidar is not None:
-                frames = replace(frames, topics=replace(frames.topics, depth=None))
-            elif (other := camera_frame(bag, depth.topic)) != optical:
-                if topics.depth is None:
-                    _check_same_place(bag, depth.topic, optical, other, frames.damage)
-                notes.append(
-                    f"depth is in frame '{other}', images in '{optical}': depth was taken as "
-                    "registered to them, as the sizes are equal"
-                )
             boxes = [topic.name for topic in bag.topics_of_type(BOXES_TYPE)]
             if len(boxes) > 1:
                 notes.append(f"objects come from '{boxes[0]}', not from {', '.join(boxes[1:])}")
             if boxes and source.poses is None:
                 notes.append("boxes of objects are skipped: they need poses")
-            stamps = _stamps(bag, frames.topics.image, frames.damage)
-            depth_ns = _stamps(bag, depth.topic, frames.damage)
+            stamps = np.unique(header_stamps(bag, frames.topics.image, frames.damage))
+            depth_ns = np.unique(header_stamps(bag, depth.topic, frames.damage))
         if len(stamps) < source.images and not frames.damage:
             notes.append(f"{source.images - len(stamps)} images repeat the stamp of another one")
         yield Recording(
@@ -255,8 +252,9 @@ def open_recording(path: Path, topics: TopicOptions) -> Iterator[Recording]:
 
 def _depth_source(bag: Bag, frames: BagFrames, topics: TopicOptions, optical: str) -> DepthSource:
     """Choose depth images if there are any and no LiDAR is named, else LiDAR scans."""
-    if frames.topics.depth is not None and topics.lidar is None:
-        return DepthSource(frames.topics.depth, ASSOCIATION_SECONDS)
+    if frames.depth_rule is not None:
+        return DepthSource(frames.depth_rule.topic, frames.depth_rule.seconds)
+    seconds = SCAN_SECONDS if topics.max_offset is None else topics.max_offset
     clouds = [topic.name for topic in bag.topics_of_type(CLOUD_TYPE)]
     if topics.lidar is not None:
         clouds = [bag.topic(topics.lidar, [CLOUD_TYPE]).name]
@@ -272,25 +270,9 @@ def _depth_source(bag: Bag, frames: BagFrames, topics: TopicOptions, optical: st
         )
     lidar_frame = camera_frame(bag, clouds[0])
     if lidar_frame.lstrip("/") == optical.lstrip("/"):
-        return DepthSource(clouds[0], SCAN_SECONDS, np.eye(4))
+        return DepthSource(clouds[0], seconds, np.eye(4))
     T_camera_lidar = static_transform(bag, optical, lidar_frame, frames.damage)
-    return DepthSource(clouds[0], SCAN_SECONDS, T_camera_lidar)
-
-
-def _check_same_place(
-    bag: Bag, topic: str, optical: str, depth_frame: str, damage: list[str]
-) -> None:
-    """Refuse depth images taken from another place according to TF: they are not registered."""
-    T_optical_depth = _fixed(bag, optical, depth_frame, damage)
-    if T_optical_depth is None:
-        return
-    metres = float(np.linalg.norm(T_optical_depth[:3, 3]))
-    if metres > REGISTERED_METRES:
-        raise BagError(
-            f"{bag.path}: depth on '{topic}' is in frame '{depth_frame}', {1000 * metres:.0f} mm "
-            f"from '{optical}' of the images: it is probably not registered to them; record "
-            "registered depth, or name this topic (--depth-topic) if it is registered"
-        )
+    return DepthSource(clouds[0], seconds, T_camera_lidar)
 
 
 def _fixed(bag: Bag, target: str, source: str, damage: list[str]) -> Transform | None:
@@ -299,14 +281,6 @@ def _fixed(bag: Bag, target: str, source: str, damage: list[str]) -> Transform |
         return static_transform(bag, target, source, damage)
     except BagError:
         return None
-
-
-def _stamps(bag: Bag, topic: str, damage: list[str]) -> NDArray[np.int64]:
-    """Unique stamps of a topic's headers, ascending."""
-    messages = up_to_damage(bag.messages([topic]), damage)
-    return np.unique(
-        np.array([stamp_nanoseconds(m.content.header) for m in messages], dtype=np.int64)
-    )
 
 
 def _nearest_seconds(

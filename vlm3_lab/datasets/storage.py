@@ -161,7 +161,7 @@ def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def depth_png(depth: NDArray[np.floating]) -> bytes:
-    """Encode metres as a 16-bit PNG of millimetres; 0 where unknown or above 65.535 m."""
+    """Encode metres as a 16-bit PNG of millimetres; 0 where unknown or above 65.534 m."""
     return cv2.imencode(".png", millimetres(depth))[1].tobytes()
 
 

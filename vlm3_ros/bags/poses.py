@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from vlm3_ros.bags.reading import Bag, up_to_damage
-from vlm3_ros.bags.tf_tree import TF_TYPE, TfTree
+from vlm3_ros.bags.tf_tree import (
+    TF_TYPE,
+    MovingError,
+    TfTree,
+    UnconnectedError,
+    static_transform,
+)
 from vlm3_ros.bags.timed_poses import MAX_GAP, TimedPoses
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.geometry.motion import Transform
@@ -40,9 +46,9 @@ def find_true_poses(
 ) -> TruePoses:
     """Find the ground truth of a bag.
 
-    With nav_msgs/Odometry the base is the child frame, which needs a static transform to the
-    camera. geometry_msgs/PoseStamped does not name its body: it counts as the camera's optical
-    frame. With TF the base is the lowest moving frame above the camera.
+    With nav_msgs/Odometry the base is the child frame, which TF must fix to the camera, directly or
+    through a frame that carries both. geometry_msgs/PoseStamped does not name its body: it counts
+    as the camera's optical frame. With TF the base is the lowest moving frame above the camera.
 
     Args:
         bag: an open bag.
@@ -58,7 +64,7 @@ def find_true_poses(
     if topic is None:
         return _poses_from_tf(bag, camera_frame, ground_truth, damage)
     messages = [m.content for m in up_to_damage(bag.messages([topic]), damage)]
-    base = TimedPoses.from_stamped(_stamped_poses(messages))
+    base = TimedPoses.from_stamped(_stamped_poses(messages), f"{bag.path}: the stamps on '{topic}'")
     if not len(base.stamps_ns):
         raise BagError(f"topic '{topic}' holds no pose that could be read")
     parent = messages[0].header.frame_id
@@ -67,7 +73,7 @@ def find_true_poses(
         return TruePoses(source, parent, base, np.eye(4))
     child = messages[0].child_frame_id
     source = f"{topic} (Odometry, '{child}' in '{parent}')"
-    return TruePoses(source, parent, base, _camera_mount(bag, child, camera_frame, damage))
+    return TruePoses(source, parent, base, _camera_mount(bag, topic, child, camera_frame, damage))
 
 
 def _find_topic(bag: Bag, ground_truth: str | None) -> str | None:
@@ -104,26 +110,28 @@ def _stamped_poses(messages: Iterable[Any]) -> Iterator[tuple[int, Transform]]:
         yield stamp_nanoseconds(message.header), T_world_body
 
 
-def _camera_mount(bag: Bag, base: str, camera: str, damage: list[str]) -> Transform:
-    """T_base_camera, which must be static."""
-    base, camera = base.lstrip("/"), camera.lstrip("/")
-    if base == camera:
+def _camera_mount(bag: Bag, topic: str, body: str, camera: str, damage: list[str]) -> Transform:
+    """T_body_camera of the body whose poses a topic holds; TF must fix it to the camera."""
+    body, camera = body.lstrip("/"), camera.lstrip("/")
+    if not body:
+        raise BagError(
+            f"{bag.path}: child_frame_id is empty on '{topic}', so it is unknown whose poses these "
+            "are: name another topic or a TF frame as ground truth (--gt)"
+        )
+    if body == camera:
         return np.eye(4)
-    tree = TfTree(bag, damage)
-    chain = tree.chain(camera)
-    if base not in chain:
+    try:
+        return static_transform(bag, body, camera, damage)
+    except UnconnectedError as error:
         raise BagError(
-            f"{bag.path}: no transform from '{base}', whose poses are known, to the camera "
-            f"'{camera}': /tf_static lacks it"
-        )
-    below = chain[: chain.index(base)]
-    moving = tree.moving(below)
-    if moving:
+            f"{bag.path}: no transform from '{body}', whose poses are known, to the camera "
+            f"'{camera}': {error.reason}"
+        ) from error
+    except MovingError as error:
         raise BagError(
-            f"{bag.path}: '{moving[0]}' moves between '{base}', whose poses are known, and the "
+            f"{bag.path}: '{error.frame}' moves between '{body}', whose poses are known, and the "
             f"camera '{camera}': name a TF frame as ground truth (--gt)"
-        )
-    return tree.static(below)
+        ) from error
 
 
 def _poses_from_tf(bag: Bag, camera: str, world: str | None, damage: list[str]) -> TruePoses:

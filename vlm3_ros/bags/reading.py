@@ -3,25 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from rosbags.convert.converter import is_same_wireformat
-from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability
+from rosbags.rosbag1 import Reader as Ros1Reader
+from rosbags.rosbag2 import Reader as Ros2Reader
 
 from vlm3_ros.bags.truncation import mcap_files, whole_part
+from vlm3_ros.bags.types import MessageType, TypeProblem, message_type
 from vlm3_ros.errors import BagError
-from vlm3_ros.messages.classes import ros2_types
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
-
-_RENAMED = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
-"""Older ROS 1 names of types, and their ROS 2 names."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +56,35 @@ class Message(NamedTuple):
     content: Any
 
 
+AnyMessage = TypeVar("AnyMessage", SerializedMessage, Message)
+
+
 class Bag:
     """An open bag; see `open_bag`.
 
     Attributes:
         path: of the bag.
-        topics: by name.
+        topics: by name, without those in `left_out`.
+        left_out: why the messages of a topic cannot be read, by topic.
         start_ns, end_ns: recording times of the first and the last message; 0 if the bag is empty.
     """
 
-    def __init__(self, path: Path, reader: AnyReader) -> None:
+    def __init__(self, path: Path, reader: Ros1Reader | Ros2Reader) -> None:
         self.path = path
         self._reader = reader
+        self._types: dict[int, MessageType] = {}
+        self.left_out: dict[str, str] = {}
+        readable: dict[str, list[Connection]] = {}
+        for connection in reader.connections:
+            try:
+                self._types[connection.id] = message_type(connection)
+            except TypeProblem as problem:
+                self.left_out[connection.topic] = str(problem)
+            else:
+                readable.setdefault(connection.topic, []).append(connection)
         self.topics = {
-            name: Topic(
-                name,
-                _ros2_name(info.msgtype or "several types"),
-                info.msgcount,
-                any(map(_is_latched, info.connections)),
-            )
-            for name, info in reader.topics.items()
+            name: _topic(name, connections, self._types)
+            for name, connections in sorted(readable.items())
         }
         empty = reader.message_count == 0
         self.start_ns = 0 if empty else reader.start_time
@@ -95,6 +101,8 @@ class Bag:
             BagError: if the topic is missing, empty or of another type; lists the topics.
         """
         topic = self.topics.get(name)
+        if topic is None and name in self.left_out:
+            raise BagError(f"{self.path}: topic '{name}' cannot be read: {self.left_out[name]}")
         if topic is None:
             raise BagError(f"{self.path}: no topic '{name}'; {self.contents()}")
         if types and topic.type not in types:
@@ -113,10 +121,22 @@ class Bag:
 
     def contents(self) -> str:
         """List the topics in one line, for error messages."""
-        if not self.topics:
+        if not self.topics and not self.left_out:
             return "the bag has no topics"
         listed = (f"{t.name} ({t.type}, {t.count})" for _, t in sorted(self.topics.items()))
-        return "the bag has " + ", ".join(listed)
+        text = "the bag has " + (", ".join(listed) or "no topic that can be read")
+        return f"{text}; left out: {self.left_out_text()}" if self.left_out else text
+
+    def leave_out(self, topic: str, reason: str) -> None:
+        """Treat a topic as one that cannot be read."""
+        del self.topics[topic]
+        self.left_out[topic] = reason
+
+    def left_out_text(self, shown: int = 3) -> str:
+        """Topics that cannot be read and why, in one line; only the first ones are named."""
+        named = [f"'{topic}': {reason}" for topic, reason in list(self.left_out.items())[:shown]]
+        more = len(self.left_out) - len(named)
+        return "; ".join([*named, f"and {more} more topics"] if more else named)
 
     def serialized(self, topics: Collection[str] = ()) -> Iterator[SerializedMessage]:
         """Iterate over the messages of these topics (all if empty) in the order of recording.
@@ -129,27 +149,36 @@ class Bag:
         """
         for name in topics:
             self.topic(name)
-        connections = [c for c in self._reader.connections if not topics or c.topic in topics]
+        connections = [
+            c
+            for c in self._reader.connections
+            if c.id in self._types and (not topics or c.topic in topics)
+        ]
         if not connections:
             return
-        if not self._reader.is2:
-            for connection in connections:
-                self._check_ros1_type(connection)
+        for connection in connections:
+            kind = self._types[connection.id]
+            if kind.is_ros1 and not kind.is_in_ros2:
+                raise BagError(
+                    f"{self.path}: topic '{connection.topic}' has the ROS 1 type "
+                    f"{connection.msgtype}, which has no counterpart in ROS 2; leave the topic out "
+                    "or convert the bag first"
+                )
         count = 0
         messages = self._reader.messages(connections)
         while True:
             # On a damaged file the parsers raise almost any exception.
             try:
                 connection, stamp_ns, raw = next(messages)
-                type_name = _ros2_name(connection.msgtype)
-                cdr = raw if self._reader.is2 else ros2_types().ros1_to_cdr(raw, type_name)
+                kind = self._types[connection.id]
+                cdr = kind.to_cdr(raw)
             except StopIteration:
                 return
             except Exception as error:
                 raise BagError(
                     f"{self.path}: damaged after {count} messages: {_one_line(error)}"
                 ) from error
-            yield SerializedMessage(connection.topic, type_name, stamp_ns, bytes(cdr))
+            yield SerializedMessage(connection.topic, kind.name, stamp_ns, cdr)
             count += 1
 
     def messages(self, topics: Collection[str] = ()) -> Iterator[Message]:
@@ -158,27 +187,27 @@ class Bag:
         Raises:
             BagError: as `serialized`, or if the bytes do not fit the type.
         """
-        types = self._reader.typestore if self._reader.is2 else ros2_types()
-        for topic, type_name, stamp_ns, cdr in self.serialized(topics):
-            try:
-                content = types.deserialize_cdr(cdr, type_name)
-            except Exception as error:
-                raise BagError(
-                    f"{self.path}: a message on '{topic}' at {stamp_ns / 1e9:.3f} s is not a "
-                    f"{type_name}: {_one_line(error)}"
-                ) from error
-            yield Message(topic, type_name, stamp_ns, content)
+        return map(self.deserialized, self.serialized(topics))
 
-    def _check_ros1_type(self, connection: Connection) -> None:
-        ros1_name, known = connection.msgtype, ros2_types()
-        name = _ros2_name(ros1_name)
-        if name not in known.fielddefs or not is_same_wireformat(
-            self._reader.typestore, known, ros1_name, name
-        ):
+    def deserialized(self, message: SerializedMessage) -> Message:
+        """Deserialize a message of this bag.
+
+        Raises:
+            BagError: if the bytes do not fit the type.
+        """
+        topic, type_name, stamp_ns, cdr = message
+        kind = next(
+            self._types[c.id]
+            for c in self._reader.connections
+            if c.topic == topic and c.id in self._types and self._types[c.id].name == type_name
+        )
+        try:
+            return Message(topic, type_name, stamp_ns, kind.deserialize(cdr))
+        except Exception as error:
             raise BagError(
-                f"{self.path}: topic '{connection.topic}' has the ROS 1 type {ros1_name}, which "
-                "has no counterpart in ROS 2; leave the topic out or convert the bag first"
-            )
+                f"{self.path}: a message on '{topic}' at {stamp_ns / 1e9:.3f} s is not a "
+                f"{type_name}: {_one_line(error)}"
+            ) from error
 
 
 @contextmanager
@@ -205,7 +234,7 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
             f"{path}: a folder whose name ends in .bag: rename it, .bag is the suffix of ROS 1 bags"
         )
     try:
-        reader = AnyReader([path], default_typestore=ros2_types())
+        reader = Ros1Reader(path) if path.suffix == ".bag" else Ros2Reader(path)
         reader.open()
     except Exception as error:  # damaged files raise almost any exception
         raise BagError(_why_not_readable(path, error)) from error
@@ -215,7 +244,7 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
         reader.close()
 
 
-def up_to_damage(messages: Iterator[Message], damage: list[str]) -> Iterator[Message]:
+def up_to_damage(messages: Iterator[AnyMessage], damage: list[str]) -> Iterator[AnyMessage]:
     """Iterate over messages and stop at the first damage of the bag.
 
     The damage is appended to `damage` if that is empty: each topic reports it with another number
@@ -228,8 +257,14 @@ def up_to_damage(messages: Iterator[Message], damage: list[str]) -> Iterator[Mes
             damage.append(str(error))
 
 
-def _ros2_name(type_name: str) -> str:
-    return _RENAMED.get(type_name, type_name)
+def _topic(name: str, connections: list[Connection], types: Mapping[int, MessageType]) -> Topic:
+    kinds = {types[connection.id].name for connection in connections}
+    return Topic(
+        name,
+        kinds.pop() if len(kinds) == 1 else "several types",
+        sum(connection.msgcount for connection in connections),
+        any(map(_is_latched, connections)),
+    )
 
 
 def _is_latched(connection: Connection) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from vlm3_ros.bags.reading import Bag, up_to_damage
 from vlm3_ros.bags.timed_poses import TimedPoses
@@ -18,6 +19,32 @@ from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import transform_from_message
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
+
+_SAME_METRES, _SAME_RADIANS = 1e-4, 1e-4
+"""Largest change of a transform that is fixed but repeated: rounding, not motion."""
+
+
+class UnconnectedError(BagError):
+    """TF does not connect two frames. `reason`: which chains it has, without the bag's path."""
+
+    def __init__(
+        self, bag: Bag, target: str, source: str, targets: Sequence[str], sources: Sequence[str]
+    ) -> None:
+        self.reason = (
+            f"/tf_static lacks it (TF has {' < '.join(sources)} and {' < '.join(targets)})"
+        )
+        super().__init__(
+            f"{bag.path}: TF does not connect '{source}' to '{target}': their chains are "
+            f"{', '.join(sources)} and {', '.join(targets)}; /tf_static lacks a transform"
+        )
+
+
+class MovingError(BagError):
+    """A frame moves between two others. `frame`: that frame."""
+
+    def __init__(self, bag: Bag, target: str, source: str, frame: str) -> None:
+        self.frame = frame
+        super().__init__(f"{bag.path}: '{frame}' moves between '{source}' and '{target}'")
 
 
 @dataclass(frozen=True)
@@ -32,15 +59,18 @@ class TfTree:
     """The transforms on /tf and /tf_static of a bag.
 
     Frame names have no leading slash: tf of ROS 1 wrote it, tf2 drops it. Transforms that are not
-    rigid are skipped.
+    rigid are skipped. A transform that never changes is fixed, whatever topic tells it: drivers and
+    robot_state_publisher repeat fixed ones on /tf.
 
     Args:
         bag: an open bag.
         damage: gets a text if the bag is damaged; transforms before count.
+
     """
 
     def __init__(self, bag: Bag, damage: list[str]) -> None:
         self._edges: dict[str, _Edge] = {}
+        self._faults: dict[str, BagError] = {}
         topics = [topic.name for topic in bag.topics_of_type(TF_TYPE)]
         if not topics:
             return
@@ -61,7 +91,16 @@ class TfTree:
                     parents[child] = parent
                     moving[child].append((stamp_nanoseconds(stamped.header), T_parent_child))
         for child, poses in moving.items():
-            self._edges[child] = _Edge(parents[child], TimedPoses.from_stamped(poses))
+            T_fixed = _fixed(np.stack([pose for _, pose in poses]))
+            if T_fixed is not None:
+                self._edges[child] = _Edge(parents[child], T_fixed)
+                continue
+            what = f"{bag.path}: the transforms of '{child}' in TF"
+            try:
+                timed = TimedPoses.from_stamped(poses, what)
+            except BagError as error:  # matters only to those who need this frame
+                timed, self._faults[child] = TimedPoses.from_stamped(()), error
+            self._edges[child] = _Edge(parents[child], timed)
         self._edges.update(static)
 
     def chain(self, frame: str) -> list[str]:
@@ -72,7 +111,14 @@ class TfTree:
         return chain
 
     def moving(self, frames: Sequence[str]) -> list[str]:
-        """Those of the frames that move in their parents."""
+        """Those of the frames that move in their parents.
+
+        Raises:
+            BagError: if the stamps of one go back, see `TimedPoses.from_stamped`.
+        """
+        for frame in frames:
+            if frame in self._faults:
+                raise self._faults[frame]
         return [f for f in frames if isinstance(self._edges[f].T_parent_child, TimedPoses)]
 
     def stamps_ns(self, frame: str) -> NDArray[np.int64]:
@@ -99,6 +145,15 @@ class TfTree:
         return T_top_bottom
 
 
+def _fixed(poses: NDArray[np.float64]) -> Transform | None:
+    """The first of some transforms, shape (n, 4, 4), if the others are the same; else None."""
+    first = poses[0]
+    shifts = np.linalg.norm(poses[:, :3, 3] - first[:3, 3], axis=1)
+    turns = Rotation.from_matrix(first[:3, :3].T @ poses[:, :3, :3]).magnitude()
+    is_fixed = shifts.max() <= _SAME_METRES and turns.max() <= _SAME_RADIANS
+    return np.asarray(first) if is_fixed else None
+
+
 def static_transform(bag: Bag, target: str, source: str, damage: list[str]) -> Transform:
     """T_target_source of two frames that do not move relative to each other, shape (4, 4).
 
@@ -108,19 +163,16 @@ def static_transform(bag: Bag, target: str, source: str, damage: list[str]) -> T
         damage: gets a text if the bag is damaged.
 
     Raises:
-        BagError: if TF does not connect the frames or one moves relative to the other.
+        UnconnectedError: if TF does not connect the frames.
+        MovingError: if one moves relative to the other.
     """
     tree = TfTree(bag, damage)
     targets, sources = tree.chain(target), tree.chain(source)
     common = next((frame for frame in sources if frame in targets), None)
     if common is None:
-        raise BagError(
-            f"{bag.path}: TF does not connect '{source}' to '{target}': their chains are "
-            f"{', '.join(sources)} and {', '.join(targets)}; /tf_static lacks a transform"
-        )
+        raise UnconnectedError(bag, target, source, targets, sources)
     below_target = targets[: targets.index(common)]
     below_source = sources[: sources.index(common)]
-    moving = tree.moving(below_target + below_source)
-    if moving:
-        raise BagError(f"{bag.path}: '{moving[0]}' moves between '{source}' and '{target}'")
+    if moving := tree.moving(below_target + below_source):
+        raise MovingError(bag, target, source, moving[0])
     return inverse(tree.static(below_target)) @ tree.static(below_source)

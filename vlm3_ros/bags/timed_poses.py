@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_ros.errors import BagError
 from vlm3_ros.geometry.motion import Transform
 
 MAX_GAP = 0.5
@@ -24,9 +25,30 @@ class TimedPoses:
     poses: NDArray[np.float64]
 
     @staticmethod
-    def from_stamped(stamped: Iterable[tuple[int, Transform]]) -> TimedPoses:
-        """Sort poses by their stamps in nanoseconds. The last of equal stamps is kept."""
-        poses = dict(stamped)
+    def from_stamped(stamped: Iterable[tuple[int, Transform]], what: str = "poses") -> TimedPoses:
+        """Sort poses by their stamps in nanoseconds. The last of equal stamps is kept.
+
+        Args:
+            stamped: in the order of recording. A stamp of 0 among later ones was not set, and is
+                left out.
+            what: the poses, for the error.
+
+        Raises:
+            BagError: if the stamps go back by more than `MAX_GAP`: a clock that started again gives
+                two poses for one time.
+        """
+        poses: dict[int, Transform] = {}
+        latest = 0
+        for stamp, pose in stamped:
+            if latest - stamp > MAX_GAP * 1e9:
+                if stamp == 0:
+                    continue
+                raise BagError(
+                    f"{what} go back in time, from {latest / 1e9:.3f} s to {stamp / 1e9:.3f} s: "
+                    "the clock started again; cut the recording there"
+                )
+            latest = max(latest, stamp)
+            poses[stamp] = pose
         stamps_ns = sorted(poses)
         stacked = np.array([poses[stamp] for stamp in stamps_ns]).reshape(-1, 4, 4)
         return TimedPoses(np.array(stamps_ns, dtype=np.int64), stacked)

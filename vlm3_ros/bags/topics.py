@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vlm3_ros.bags.reading import CAMERA_INFO_TYPE, IMAGE_TYPES, Bag
 from vlm3_ros.errors import BagError
@@ -12,36 +13,71 @@ from vlm3_ros.messages.depth_images import is_depth_message
 _TRANSPORTS = ("compressed", "compressedDepth")
 
 
+NO_DEPTH = "none"
+"""Name that stands for no topic of depth."""
+
+
 @dataclass(frozen=True)
 class CameraTopics:
-    """Topic names of a camera; `depth`, registered to the image, is None if the bag has none."""
+    """Topic names of a camera.
+
+    `camera_info` is None if the user gives the calibration, `depth` if the bag has none.
+    """
 
     image: str
-    camera_info: str
+    camera_info: str | None
     depth: str | None
 
 
 def find_camera_topics(
-    bag: Bag, image: str | None = None, camera_info: str | None = None, depth: str | None = None
+    bag: Bag,
+    image: str | None = None,
+    camera_info: str | None = None,
+    depth: str | None = None,
+    is_calibrated: bool = False,
 ) -> CameraTopics:
     """Check the given topics and find the others by type and content.
 
-    The encoding of a topic's first message separates depth from colour. The calibration is the
-    `camera_info` next to the image, as image_transport names it, else the only CameraInfo topic.
+    The encoding of a topic's first message separates depth from colour; mono16 is depth only if the
+    topic or its frame is named so. The calibration is the `camera_info` next to the image, as
+    image_transport names it, else the only CameraInfo topic.
+
+    Args:
+        bag: an open bag.
+        image, camera_info, depth: topics; None to find them. `NO_DEPTH` for none.
+        is_calibrated: whether the calibration is known, so that no CameraInfo is needed.
 
     Raises:
-        BagError: if a topic is missing or several are possible; lists the topics.
+        BagError: if a topic is missing, several are possible, or one is to be both image and depth;
+            lists the topics.
     """
+    has_names = image is not None and depth is not None
+    if has_names and base_topic(str(image)) == base_topic(str(depth)):
+        raise BagError(
+            f"{bag.path}: '{image}' is named as the image and as its true depth: name two topics"
+        )
     colours, depths = _image_topics(bag)
+    if depth is not None:
+        colours = [name for name in colours if base_topic(name) != base_topic(depth)]
     image = _choose(bag, "image", colours, image)
-    if depth is not None or depths:
+    depths = [name for name in depths if base_topic(name) != base_topic(image)]
+    if depth == NO_DEPTH:
+        depth = None
+    elif depth is not None or depths:
         depth = _choose(bag, "depth", depths, depth)
-    if camera_info is None:
-        sibling = f"{base_topic(image).rpartition('/')[0]}/camera_info"
+    if camera_info is None and not is_calibrated:
         infos = [topic.name for topic in bag.topics_of_type(CAMERA_INFO_TYPE)]
-        camera_info = sibling if sibling in infos else _choose(bag, "camera_info", infos, None)
-    bag.topic(camera_info, [CAMERA_INFO_TYPE])
+        camera_info = info_beside(bag, image) or _choose(bag, "camera_info", infos, None)
+    if camera_info is not None:
+        bag.topic(camera_info, [CAMERA_INFO_TYPE])
     return CameraTopics(image, camera_info, depth)
+
+
+def info_beside(bag: Bag, topic: str) -> str | None:
+    """The `camera_info` next to an image topic, with messages; None if there is none."""
+    sibling = f"{base_topic(topic).rpartition('/')[0]}/camera_info"
+    infos = (info.name for info in bag.topics_of_type(CAMERA_INFO_TYPE))
+    return sibling if sibling in infos else None
 
 
 def base_topic(topic: str) -> str:
@@ -55,10 +91,21 @@ def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
     colours: dict[str, str] = {}
     depths: dict[str, str] = {}
     for topic in bag.topics_of_type(*IMAGE_TYPES):
-        first = next(bag.messages([topic.name])).content
-        kind = depths if is_depth_message(first) else colours
+        try:
+            first = next(bag.messages([topic.name])).content
+        except BagError as error:
+            bag.leave_out(topic.name, str(error).removeprefix(f"{bag.path}: "))
+            continue
+        kind = depths if _is_depth(topic.name, first) else colours
         kind.setdefault(base_topic(topic.name), topic.name)
     return list(colours.values()), list(depths.values())
+
+
+def _is_depth(topic: str, message: Any) -> bool:
+    if is_depth_message(message):
+        return True
+    is_wide = getattr(message, "encoding", "") == "mono16"
+    return is_wide and "depth" in f"{topic} {message.header.frame_id}".lower()
 
 
 def _choose(bag: Bag, what: str, candidates: list[str], given: str | None) -> str:
@@ -66,6 +113,11 @@ def _choose(bag: Bag, what: str, candidates: list[str], given: str | None) -> st
         return bag.topic(given, [CAMERA_INFO_TYPE] if what == "camera_info" else IMAGE_TYPES).name
     if len(candidates) == 1:
         return candidates[0]
+    if not candidates and what == "camera_info":
+        raise BagError(
+            f"{bag.path}: no camera_info topic: give the calibration (--camera-info FILE) or the "
+            f"field of view (--hfov DEG); {bag.contents()}"
+        )
     if not candidates:
         raise BagError(f"{bag.path}: no {what} topic; {bag.contents()}")
     raise BagError(

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.cli.arguments import grid_size
+from vlm3_ros.cli.camera_options import add_camera_options, given_cameras
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options, loaded_engine
-from vlm3_ros.cli.photos import add_camera_options, read_shot
+from vlm3_ros.cli.photos import read_shot
 from vlm3_ros.errors import CommandError, NoAnswersError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.wordings.objects import RELATIONS
@@ -50,9 +51,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "second",
         type=Path,
         nargs="?",
-        help="a second photo by the same camera, for --pose and --match",
+        help="a second photo, for --pose and --match",
     )
-    add_camera_options(parser)
+    add_camera_options(parser, "the photo's EXIF focal length")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--pixel",
@@ -140,7 +141,7 @@ def _ask_depth(options: argparse.Namespace) -> int:
 
     if options.second is not None:
         raise CommandError(f"depth is asked about one photo: remove {options.second}")
-    shot = read_shot(options.photo, options)
+    shot = read_shot(options.photo, *given_cameras(options, 1))
     image, camera = shot.image, shot.camera
     if options.grid:
         pixels = uniform_grid(camera, *options.grid)

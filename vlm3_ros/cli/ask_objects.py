@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlm3_ros.cli.camera_options import given_cameras
 from vlm3_ros.cli.model_options import loaded_engine
 from vlm3_ros.cli.photos import Shot, read_shot
 from vlm3_ros.errors import CommandError, NoAnswersError
@@ -49,7 +50,7 @@ def ask_about_objects(options: argparse.Namespace) -> int:
     out: Path | None = options.out
     if out is not None and out.suffix.lower() != ".png":
         raise CommandError(f"--out {out}: the result is a picture: name a .png file")
-    shot = read_shot(options.photo, options)
+    shot = read_shot(options.photo, *given_cameras(options, 1))
     boxes = [rectified_box(shot, box) for box in options.box]
     questions = questions_about(boxes, options.relation or RELATIONS[::2])
     with loaded_engine(options, "objects") as engine:

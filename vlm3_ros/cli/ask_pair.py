@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.cli.camera_options import given_cameras
 from vlm3_ros.cli.model_options import loaded_engines
 from vlm3_ros.cli.photos import Shot, read_shot
 from vlm3_ros.engines.base import AnswerUncertainty, Engine
@@ -36,7 +37,8 @@ def ask_about_pair(options: argparse.Namespace) -> int:
         )
     if options.out is not None and options.out.suffix.lower() != ".png":
         raise CommandError(f"--out {options.out}: the result is a picture: name a .png file")
-    shots = read_shot(options.photo, options), read_shot(options.second, options)
+    first, second = given_cameras(options, 2)
+    shots = read_shot(options.photo, first), read_shot(options.second, second)
     pixels = shots[0].rectified_pixels(options.match or [])
     asked: dict[Task, bool] = {"pose": options.pose, "correspondence": bool(options.match)}
     tasks = [task for task, is_asked in asked.items() if is_asked]

@@ -44,8 +44,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs="?",
         type=Path,
         metavar="DATA",
-        help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file, or a data set in DepthLM's "
-        "format (.jsonl)",
+        help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file, a video (with --hfov or "
+        "--camera-info; no truth), or a data set in DepthLM's format (.jsonl)",
     )
     parser.add_argument(
         "--synthetic",

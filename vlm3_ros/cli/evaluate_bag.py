@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
+from vlm3_ros.cli.camera_options import (
+    add_camera_options,
+    add_depth_options,
+)
 from vlm3_ros.cli.model_options import loaded_engines, model_label
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.settings import model_setting
@@ -33,7 +37,7 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         for name, what in (
             ("image", "images"),
             ("camera-info", "their calibration"),
-            ("depth", "true depth, registered to the rectified images"),
+            ("depth", "true depth; none: work without"),
         )
     ]
     truth = group.add_argument(
@@ -42,6 +46,8 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         help="ground truth of poses: a topic of Odometry or PoseStamped, or a TF frame in which "
         "the robot moves (default: found by type, in this order)",
     )
+    camera = add_camera_options(group, "the bag's CameraInfo", "recording")
+    depth = add_depth_options(group)
     rectified = group.add_argument(
         "--rectified", action="store_true", help="the images are rectified already"
     )
@@ -57,28 +63,27 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         help="play the bag in real time into the nodes, and evaluate what they publish (needs "
         "ROS 2)",
     )
-    return [*topics, truth, rectified, rate, online]
+    return [*topics, truth, *camera, *depth, rectified, rate, online]
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
-    """Score depth, and motion if the checkpoint learned it; return the exit status."""
+    """Score depth, and motion if the checkpoint learned it; return the exit status.
+
+    Without any truth, as for a video, also write what the demo shows.
+    """
     from rich.console import Console
 
-    from vlm3_ros.evaluation.bag.evaluate import bag_result, bag_source
-    from vlm3_ros.evaluation.bag.output import write_evaluation
+    from vlm3_ros.cli.recordings import recording_source
+    from vlm3_ros.evaluation.bag.evaluate import bag_result
+    from vlm3_ros.evaluation.bag.output import write_evaluation, write_pictures
     from vlm3_ros.evaluation.output import print_result
 
-    with bag_source(
-        options.data,
-        options.image_topic,
-        options.camera_info_topic,
-        options.depth_topic,
-        options.gt,
-        options.rectified,
-    ) as source:
+    with recording_source(options.data, options, options.gt, options.rectified) as source:
         options.out.mkdir(parents=True, exist_ok=True)
         evaluation = (_online if options.online else _offline)(source, options)
         wrote = write_evaluation(evaluation, options.out)
+        if not (evaluation.scores.depth or evaluation.scores.trajectory):
+            wrote += write_pictures(evaluation, options.out)
         write_rerun(evaluation, options)
     print_result(Console(highlight=False), bag_result(evaluation))
     print(f"wrote {', '.join(wrote)} to {options.out}")

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import argparse
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,16 @@ from vlm3_ros.errors import CommandError
 from vlm3_ros.geometry.camera import PinholeCamera
 
 if TYPE_CHECKING:
+    from vlm3_ros.geometry.calibration_files import GivenCamera
     from vlm3_ros.geometry.lens import LensCamera
+
+_FILM_DIAGONAL = math.hypot(36, 24)
+"""Of 35 mm film, mm."""
+
+_LONGEST_FOCAL = 5000.0
+
+_SAME_ASPECT = 0.01
+"""Largest difference in the ratio of the sides of a picture that was not cropped."""
 
 
 @dataclass(frozen=True)
@@ -55,43 +65,72 @@ class Shot:
         return pixels if self.lens is None else self.lens.distort_pixels(pixels)
 
 
-def add_camera_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the options that describe the camera of a photo."""
-    camera = parser.add_mutually_exclusive_group(required=required)
-    camera.add_argument(
-        "--hfov",
-        type=float,
-        metavar="DEG",
-        help="horizontal field of view of the photo, in degrees",
-    )
-    camera.add_argument(
-        "--camera-info",
-        type=Path,
-        metavar="FILE",
-        help="calibration of the camera, in camera_calibration's YAML format; photos are rectified",
-    )
+def read_shot(path: Path, camera: GivenCamera | None) -> Shot:
+    """Read and rectify a photo.
 
-
-def read_shot(path: Path, options: argparse.Namespace) -> Shot:
-    """Read and rectify a photo, with the camera given by the options.
+    Args:
+        path: of the photo.
+        camera: that took it; None for the focal length in its EXIF data, which is told on stderr.
 
     Raises:
-        CommandError: if the photo cannot be read or does not fit its calibration.
+        CommandError: if the photo cannot be read, does not fit its calibration, or nothing tells
+            its field of view.
         GeometryError: if the camera is impossible.
     """
     photo = read_photo(path)
     height, width = photo.shape[:2]
-    if options.camera_info is None:
-        return Shot(photo, PinholeCamera.from_hfov(width, height, options.hfov), None)
-    from vlm3_ros.geometry.lens import load_camera_yaml
-
-    lens = load_camera_yaml(options.camera_info)
-    if (lens.width, lens.height) != (width, height):
-        raise CommandError(
-            f"{options.camera_info}: calibrates images of {lens.width}x{lens.height}, "
-            f"but the photo is {width}x{height}"
-        )
+    if camera is None:
+        pinhole = _exif_camera(path, width, height)
+        return Shot(photo, pinhole, None)
+    lens = camera.lens(width, height)
+    if camera.file is None:
+        return Shot(photo, lens.rectified, None)
     return Shot(lens.rectify(photo), lens.rectified, lens)
+
+
+def _exif_camera(path: Path, width: int, height: int) -> PinholeCamera:
+    """The camera of a photo by the focal length that EXIF gives as of 35 mm film.
+
+    Such a focal length stands for the same angle along the diagonal (CIPA DCG-001).
+    """
+    focal, reason = _exif_focal(path, width, height)
+    if reason:
+        raise CommandError(
+            f"{path}: its camera is unknown: give --hfov or --camera-info ({reason})"
+        )
+    fx = focal * math.hypot(width, height) / _FILM_DIAGONAL
+    camera = PinholeCamera(width, height, fx, fx, (width - 1) / 2, (height - 1) / 2)
+    hfov = math.degrees(2 * math.atan(width / 2 / fx))
+    print(
+        f"{path}: its EXIF data say {focal:g} mm (35 mm equivalent): a horizontal field of view of "
+        f"{hfov:.1f} degrees; --hfov or --camera-info overrides it",
+        file=sys.stderr,
+    )
+    return camera
+
+
+def _exif_focal(path: Path, width: int, height: int) -> tuple[float, str]:
+    """Focal length in mm of 35 mm film, and why there is none."""
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as picture:
+        tags = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    try:
+        focal = float(tags.get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
+        taken = [
+            float(tags.get(tag, 0))
+            for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+        ]
+    except (TypeError, ValueError, ZeroDivisionError):
+        focal, taken = 0.0, [0.0, 0.0]
+    if not 0 < focal < _LONGEST_FOCAL:
+        return 0.0, "its EXIF data hold no focal length of 35 mm film"
+    shown = sorted((width, height))
+    if all(taken) and abs(min(taken) / max(taken) - shown[0] / shown[1]) > _SAME_ASPECT:
+        return 0.0, (
+            f"its EXIF data are of a picture of {taken[0]:.0f}x{taken[1]:.0f} px: it was cropped"
+        )
+    return focal, ""
 
 
 def read_photo(path: Path | str) -> NDArray[np.uint8]:

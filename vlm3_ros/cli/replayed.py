@@ -70,6 +70,7 @@ def evaluate_replay(
         logs=out,
         unified_focal=unified_focal,
         is_rectified=frames.is_rectified,
+        camera=frames.camera,
         clicks=_clicked_pixels(source),
     )
     with progress_bar("images played") as progress:

@@ -226,7 +226,8 @@ def _open(path: Path, header: bytes) -> IO[bytes]:
 
 
 def _line(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+    # A server may send half of a surrogate pair, which UTF-8 has not: JSON has an escape for it.
+    return json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def _hint(path: Path) -> str:

@@ -9,7 +9,7 @@ Y down, Z forward; depth is measured along Z.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,8 +23,23 @@ Axes = Literal["each", "fx"]
 MAX_ASPECT = 200
 """Largest ratio of the sides that Qwen's image processors accept."""
 
-MAX_SIDE = 1e6
-"""Longest plausible side at the unified focal length, px: beyond it the calibration is wrong."""
+LARGEST_VIEW = 160.0
+"""Largest plausible field of view of an image without distortion, degrees.
+
+The widest lenses without distortion see 122 degrees across (10 mm before 36 mm of film). Fisheye
+lenses are rectified to more, but at 160 degrees 97 % of the area lie outside of the middle 90
+degrees. A focal length of 1 px, in mm or in shares of the width means more than that.
+"""
+
+SMALLEST_VIEW = 0.25
+"""Smallest plausible field of view, degrees, of the longer side: the longest zooms of cameras see
+0.7 degrees across (3000 mm before 36 mm of film), long-range thermal cameras 0.4."""
+
+MANY_TOKENS = 4096
+"""Tokens per image beyond which a user is told: the authors' sample images take 600 to 1,200."""
+
+_NOTICEABLE = 0.9
+"""A focal length below this share of the wanted one is worth a word."""
 
 
 class GeometryError(Vlm3Error, ValueError):
@@ -59,12 +74,24 @@ class PinholeCamera:
         """Build a camera with square pixels and a central principal point.
 
         Raises:
-            GeometryError: if the horizontal field of view does not lie in (0, 180) degrees.
+            GeometryError: if no lens has this field of view; see `LARGEST_VIEW`.
         """
-        if not 0 < hfov_deg < 180:
-            raise GeometryError(f"a horizontal field of view of {hfov_deg:g} degrees is impossible")
+        if not SMALLEST_VIEW <= hfov_deg <= LARGEST_VIEW:
+            raise GeometryError(
+                f"no image has a horizontal field of view of {hfov_deg:g} degrees: it lies between "
+                f"{SMALLEST_VIEW:g} and {LARGEST_VIEW:g}"
+            )
         focal = width / 2 / math.tan(math.radians(hfov_deg) / 2)
         return cls(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+    @property
+    def field_of_view(self) -> tuple[float, float]:
+        """Angles that the image would span if its centre lay on the axis, degrees: (x, y)."""
+        x, y = (
+            2 * math.degrees(math.atan(side / 2 / focal))
+            for side, focal in ((self.width, self.fx), (self.height, self.fy))
+        )
+        return x, y
 
     @property
     def K(self) -> NDArray[np.float64]:
@@ -117,6 +144,32 @@ class PinholeCamera:
         )
 
 
+def check_field_of_view(camera: PinholeCamera) -> None:
+    """Refuse focal lengths that no lens has, such as those of a camera that is not calibrated.
+
+    Raises:
+        GeometryError: naming the field of view; see `LARGEST_VIEW` and `SMALLEST_VIEW`.
+    """
+    widest = max(camera.field_of_view)
+    if not SMALLEST_VIEW <= widest <= LARGEST_VIEW:
+        raise GeometryError(
+            view_fault(camera.width, camera.height, camera.fx, camera.fy, camera.field_of_view)
+        )
+
+
+def view_fault(
+    width: int, height: int, fx: float, fy: float, field_of_view: tuple[float, float]
+) -> str:
+    """Say which field of view focal lengths mean that cannot be, and what to do."""
+    across, down = field_of_view
+    return (
+        f"focal lengths of {fx:g} and {fy:g} px in images of {width}x{height} px mean a field of "
+        f"view of {across:.4g}x{down:.4g} degrees, which no lens has (at 90 degrees across it is "
+        f"{width / 2:g} px): give focal lengths in pixels, calibrate the camera, or give its field "
+        "of view (fallback_intrinsics, --hfov)"
+    )
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """Image sizes that a model's image processor accepts without resizing.
@@ -135,7 +188,8 @@ class UnifiedCamera:
 
     The content of the source fills the upper left `content_width` x `content_height` pixels of
     the view; the rest is padding. `focal`: focal length that the checkpoint learned, px; None if
-    it learned images of any focal length. `axes`: see `unify_focal`.
+    it learned images of any focal length. `axes`: see `unify_focal`. `wanted_focal`: focal length
+    at which the image would enter if the limits allowed it, px; None for any.
     """
 
     source: PinholeCamera
@@ -144,6 +198,7 @@ class UnifiedCamera:
     content_height: int
     focal: float | None
     axes: Axes = "each"
+    wanted_focal: float | None = None
 
     @property
     def effective_focal(self) -> float:
@@ -215,23 +270,53 @@ def unify_focal(
             aspect; fy is ignored.
 
     Raises:
-        GeometryError: if the focal length is not positive and finite, if the intrinsics make the
-            image absurdly small, large or narrow, or if no size fits the limits.
+        GeometryError: if the focal length is not positive and finite, if no lens has those of the
+            camera, if they make the image absurdly small or narrow, or if no size fits the limits.
     """
     entering = focal if view_focal is None else view_focal
     for length in (focal, entering):
         if not 0 < length < math.inf:
             raise GeometryError(f"the unified focal length is {length:g} px")
+    check_field_of_view(camera)
     fy = camera.fx if axes == "fx" else camera.fy
     width, height = camera.width * entering / camera.fx, camera.height * entering / fy
     shortest, longest = sorted((width, height))
-    if shortest < 1 or longest > MAX_SIDE or longest > MAX_ASPECT * shortest:
+    if shortest < 1 or longest > MAX_ASPECT * shortest:
         raise GeometryError(
             f"focal lengths of {camera.fx:g} and {camera.fy:g} px make an image of {camera.width}x"
             f"{camera.height} px {width:.4g}x{height:.4g} px at {entering:g} px: check the "
             "calibration"
         )
-    return _fitted(camera, width, height, limits, fit, focal, axes)
+    unified = _fitted(camera, width, height, limits, fit, focal, axes)
+    return replace(unified, wanted_focal=entering)
+
+
+def size_remark(unified: UnifiedCamera, limits: ImageLimits) -> str:
+    """Say what is unusual about the size at which an image enters a model; empty if nothing."""
+    view, remarks = unified.view, []
+    wanted, effective = unified.wanted_focal, unified.effective_focal
+    if wanted is not None and effective < _NOTICEABLE * wanted:
+        remarks.append(
+            f"at a focal length of {effective:.0f} px instead of {wanted:.0f} px, because the "
+            f"model takes {limits.max_pixels} px at most: answers are coarser"
+        )
+    tokens = image_tokens(unified, limits)
+    if tokens > MANY_TOKENS:
+        remarks.append(
+            f"with {tokens} tokens, so answers are slow: lower unified_focal, or crop the image"
+        )
+    if not remarks:
+        return ""
+    x, y = unified.source.field_of_view
+    return (
+        f"an image of {x:.0f}x{y:.0f} degrees enters the model as {view.width}x{view.height} px, "
+        + " and ".join(remarks)
+    )
+
+
+def image_tokens(unified: UnifiedCamera, limits: ImageLimits) -> int:
+    """Count the visual tokens of an image."""
+    return unified.view.width * unified.view.height // limits.multiple**2
 
 
 def limit_longest_side(

@@ -30,17 +30,14 @@ class RectifiedFrame:
     lens: LensCamera | None = None
 
 
-def rectified_frame(
-    image: NDArray[np.uint8], lens: LensCamera, is_rectified: bool
-) -> RectifiedFrame:
+def rectified_frame(image: NDArray[np.uint8], lens: LensCamera) -> RectifiedFrame:
     """Rectify an image.
 
     Args:
         image: as it was taken, RGB, shape (lens.height, lens.width, 3), uint8.
-        lens: its calibration.
-        is_rectified: whether the image is rectified already: P of its CameraInfo describes it.
+        lens: its calibration; a pinhole camera if the image is rectified already.
     """
-    if is_rectified or lens.is_pinhole:
+    if lens.is_pinhole:
         everything = np.broadcast_to(np.True_, image.shape[:2])
         return RectifiedFrame(image=image, camera=lens.rectified, visible=everything)
     return RectifiedFrame(

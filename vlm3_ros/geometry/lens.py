@@ -18,25 +18,44 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.camera import (
+    LARGEST_VIEW,
+    SMALLEST_VIEW,
+    GeometryError,
+    PinholeCamera,
+    view_fault,
+)
 
 DistortionModel = Literal["none", "plumb_bob", "rational_polynomial", "equidistant"]
 
+_POLYNOMIAL = (0, 4, 5, 8, 12, 14)
+"""Numbers of coefficients that OpenCV takes for plumb_bob and rational_polynomial alike."""
+
 _COEFFICIENTS: dict[DistortionModel, tuple[int, ...]] = {
     "none": (0,),
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
+    "plumb_bob": _POLYNOMIAL,
+    "rational_polynomial": _POLYNOMIAL,
     "equidistant": (4,),
 }
 # OpenCV, and so all of ROS, ignores skew. Up to this share of fx it costs at most a few pixels.
 _MAX_SKEW = 0.01
 # In px; values beyond are garbage, and products of them overflow.
-_SMALLEST_FOCAL, _LARGEST_INTRINSIC = 0.1, 1e7
+_LARGEST_INTRINSIC = 1e7
+_LARGEST_FISHEYE = 360.0
+"""Largest plausible angle of a fisheye lens along the shorter side, degrees: the widest lenses see
+280. The longer side of a sensor may be black beyond the image circle."""
+_CENTRED = (0.4, 0.6)
+"""Where the centre lies in an image that a calibration without a size is for, in shares of its
+sides: if the calibration was for 5/4 of the image's size or more, it lies outside."""
 # cv2.remap interpolates in steps of 1/32 px: half a step outside the image counts as inside.
 _EDGE = 1 / 64
 # OpenCV inverts distortion by iteration. A result must map back within this many px.
 _INVERSE_TOLERANCE = 0.1
 _NO_MOTION = np.zeros(3)
+
+
+class UncalibratedError(GeometryError):
+    """A calibration that says nothing: K is zero, or its focal lengths are impossible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +73,7 @@ class LensCamera:
         R: rotates raw camera axes to rectified ones, shape (3, 3).
         P: projection of the rectified image, shape (3, 4). Its fourth column (a stereo pair's
             baseline) is kept but not used: points are in this camera's own optical frame.
+        assumptions: what the calibration leaves open and how it was understood, for the user.
     """
 
     width: int
@@ -63,6 +83,7 @@ class LensCamera:
     D: NDArray[np.float64]
     R: NDArray[np.float64]
     P: NDArray[np.float64]
+    assumptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("K", "D", "R", "P"):
@@ -156,6 +177,7 @@ def lens_from_calibration(
     binning: tuple[int, int] = (1, 1),
     roi: tuple[int, int, int, int] | None = None,
     image_size: tuple[int, int] | None = None,
+    is_rectified: bool = False,
 ) -> LensCamera:
     """Check a calibration as in sensor_msgs/CameraInfo and adjust it to its images.
 
@@ -163,30 +185,46 @@ def lens_from_calibration(
     image_geometry.
 
     Args:
-        width: size at which the camera was calibrated, px.
+        width: size at which the camera was calibrated, px. If width and height are 0, they are
+            those of the image, provided that the centre of the camera is near its middle.
         height: size at which the camera was calibrated, px.
         K: 9 values, row by row.
-        D: coefficients; empty means no distortion, except for "equidistant".
-        model: "plumb_bob", "rational_polynomial", "equidistant"; "none" or "" without distortion.
+        D: coefficients, as OpenCV takes them: 4, 5, 8, 12 or 14 for the polynomial models, 4 for
+            "equidistant", and further zeros. Empty means no distortion, except for "equidistant".
+        model: "plumb_bob", "rational_polynomial", "equidistant"; "none" without distortion; "" if
+            unknown, which means the polynomial if D has more than the 4 values of either model.
         R: 9 values, row by row; all zero means no rotation.
         P: 12 values, row by row; all zero means K.
         binning: (x, y); 0 means 1.
         roi: (x_offset, y_offset, width, height) in px of the calibration; all zero means all.
         image_size: expected (width, height) of the images; None: unknown.
+        is_rectified: whether the images are rectified, so that P alone describes them. D, its
+            model, R and K are not looked at then, and the lens is a pinhole camera.
 
     Raises:
+        UncalibratedError: if K (of rectified images P) is zero, or its focal lengths impossible.
         GeometryError: saying what is wrong and what to do.
     """
+    if is_rectified:
+        K, D, model, R, P = _of_rectified(K, D, R, P)
+    name = "P" if is_rectified else "K"
+    intrinsics = _matrix(name, K, (3, 3))
+    if intrinsics[0, 0] == 0:
+        state = "K[0] = 0" if intrinsics.any() else "K is all zero"
+        raise UncalibratedError(
+            f"the camera is uncalibrated ({state}): calibrate it, or set fallback_intrinsics"
+        )
+    assumptions = []
+    if width == height == 0 and image_size is not None:
+        width, height = image_size
+        assumptions.append(_check_centred(intrinsics, width, height, binning, roi))
     if not (1 <= width <= _LARGEST_INTRINSIC and 1 <= height <= _LARGEST_INTRINSIC):
         raise GeometryError(f"the calibrated image size is {width}x{height}: calibrate the camera")
-    intrinsics = _matrix("K", K, (3, 3))
-    if intrinsics[0, 0] == 0:
-        state = "K[0]" if intrinsics.any() else "K is all zero: K[0]"
-        raise GeometryError(
-            f"the camera is uncalibrated ({state} = 0): calibrate it or choose fallback intrinsics"
-        )
-    _check_intrinsics("K", intrinsics)
-    distortion_model, coefficients = _checked_distortion(model, D)
+    _check_intrinsics(
+        name, intrinsics, width, height, model == "equidistant", impossible=UncalibratedError
+    )
+    distortion_model, coefficients, assumption = _checked_distortion(model, D)
+    assumptions += assumption
     rotation = _matrix("R", R, (3, 3))
     if not rotation.any():
         rotation = np.eye(3)
@@ -197,7 +235,7 @@ def lens_from_calibration(
         projection[:, :3] = intrinsics
     if projection[2, 3] != 0:
         raise GeometryError("P moves the camera along Z (P[11] is not 0): calibrate the camera")
-    _check_intrinsics("P", projection[:, :3])
+    _check_intrinsics("P", projection[:, :3], width, height)
 
     x, y, region_width, region_height = _checked_region(roi, width, height)
     binning_x, binning_y = (max(1, factor) for factor in binning)
@@ -214,7 +252,15 @@ def lens_from_calibration(
         matrix[0, 1] = 0
         matrix[:2, 2] -= (x, y)
         matrix[:2] /= [[binning_x], [binning_y]]
-    lens = LensCamera(*size, intrinsics, distortion_model, coefficients, rotation, projection)
+    lens = LensCamera(
+        *size,
+        intrinsics,
+        distortion_model,
+        coefficients,
+        rotation,
+        projection,
+        tuple(assumptions),
+    )
     if not _overlaps(lens):
         raise GeometryError(
             "no pixel of the rectified image lies in the raw image: K, D, R and P do not belong "
@@ -223,11 +269,15 @@ def lens_from_calibration(
     return lens
 
 
-def load_camera_yaml(path: str | Path) -> LensCamera:
+def load_camera_yaml(path: str | Path, is_rectified: bool = False) -> LensCamera:
     """Read a calibration file of ROS (camera_calibration, camera_info_manager).
 
     A file without distortion model means "plumb_bob", as in camera_calibration_parsers; missing
     rectification and projection matrices mean a monocular camera.
+
+    Args:
+        path: of the file.
+        is_rectified: see `lens_from_calibration`.
 
     Raises:
         GeometryError: naming the file, if it cannot be read or its values are wrong.
@@ -239,12 +289,12 @@ def load_camera_yaml(path: str | Path) -> LensCamera:
     except Exception as error:  # yaml raises anything, as for impossible dates or deep nesting
         raise GeometryError(f"{path} is no YAML file: {error}") from error
     try:
-        return _lens_from_yaml(content)
+        return _lens_from_yaml(content, is_rectified)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
 
 
-def _lens_from_yaml(content: object) -> LensCamera:
+def _lens_from_yaml(content: object, is_rectified: bool) -> LensCamera:
     required = ("image_width", "image_height", "camera_matrix", "distortion_coefficients")
     missing = [key for key in required if not isinstance(content, Mapping) or key not in content]
     if missing or not isinstance(content, Mapping):
@@ -261,6 +311,7 @@ def _lens_from_yaml(content: object) -> LensCamera:
         model=str(content.get("distortion_model", content.get("camera_model", "plumb_bob"))),
         R=_yaml_matrix(content, "rectification_matrix", default=np.eye(3)),
         P=_yaml_matrix(content, "projection_matrix", default=np.zeros((3, 4))),
+        is_rectified=is_rectified,
     )
 
 
@@ -292,9 +343,52 @@ def _matrix(name: str, values: ArrayLike, shape: tuple[int, int]) -> NDArray[np.
     return numbers.reshape(shape)
 
 
-def _check_intrinsics(name: str, matrix: NDArray[np.float64]) -> None:
+def _of_rectified(
+    K: ArrayLike, D: ArrayLike, R: ArrayLike, P: ArrayLike
+) -> tuple[ArrayLike, ArrayLike, str, ArrayLike, ArrayLike]:
+    """K, D, model, R and P of images that are rectified already."""
+    projection = _matrix("P", P, (3, 4))
+    if projection.any():
+        return projection[:, :3], [], "none", np.zeros(9), projection
+    rotation = _numbers("R", R)
+    if _numbers("D", D).any() or (rotation.any() and not np.allclose(rotation, np.eye(3).ravel())):
+        raise GeometryError(
+            "P is all zero, so the camera of the rectified images is unknown: K, D and R describe "
+            "the raw ones. Fill P, or use the raw images"
+        )
+    return K, [], "none", np.zeros(9), projection
+
+
+def _check_centred(
+    intrinsics: NDArray[np.float64],
+    width: int,
+    height: int,
+    binning: tuple[int, int],
+    roi: tuple[int, int, int, int] | None,
+) -> str:
+    """Check that a calibration without a size can be that of an image; return the assumption."""
+    shares = intrinsics[:2, 2] / (width, height)
+    is_central = bool(((shares >= _CENTRED[0]) & (shares <= _CENTRED[1])).all())
+    if not is_central or max(binning) > 1 or any(roi or ()):
+        cx, cy = intrinsics[:2, 2]
+        raise GeometryError(
+            f"the calibrated image size is 0x0, and the centre ({cx:g}, {cy:g}) is not near the "
+            f"middle of the images of {width}x{height} px: set the calibration's width and height"
+        )
+    return f"the calibration has no image size: it is taken for the images' {width}x{height} px"
+
+
+def _check_intrinsics(
+    name: str,
+    matrix: NDArray[np.float64],
+    width: int,
+    height: int,
+    is_fisheye: bool = False,
+    impossible: type[GeometryError] = GeometryError,
+) -> None:
+    """Check a camera matrix; `impossible`: error for focal lengths that no lens has."""
     (fx, skew, cx), (lower, fy, cy), bottom = matrix
-    if min(fx, fy) < _SMALLEST_FOCAL or np.abs(matrix).max() > _LARGEST_INTRINSIC:
+    if min(fx, fy) <= 0 or np.abs(matrix).max() > _LARGEST_INTRINSIC:
         raise GeometryError(
             f"{name} has focal lengths {fx:g} and {fy:g} px and the centre ({cx:g}, {cy:g}): "
             "calibrate the camera"
@@ -303,31 +397,61 @@ def _check_intrinsics(name: str, matrix: NDArray[np.float64]) -> None:
         raise GeometryError(
             f"{name} is not [fx 0 cx; 0 fy cy; 0 0 1], row by row: correct the calibration"
         )
+    if is_fisheye:
+        across, down = np.degrees([width / fx, height / fy])
+        is_possible = min(across, down) <= _LARGEST_FISHEYE and max(across, down) >= SMALLEST_VIEW
+    else:
+        across, down = PinholeCamera(width, height, fx, fy, cx, cy).field_of_view
+        is_possible = SMALLEST_VIEW <= max(across, down) <= LARGEST_VIEW
+    if not is_possible:
+        raise impossible(f"{name}: {view_fault(width, height, fx, fy, (across, down))}")
+    # Images shifted or cropped by more than their own size are none that a camera sends.
+    if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
+        raise GeometryError(
+            f"{name} has its centre at ({cx:g}, {cy:g}), far outside of the image of "
+            f"{width}x{height} px: give it in pixels of this image, or calibrate the camera"
+        )
 
 
-def _checked_distortion(model: str, D: ArrayLike) -> tuple[DistortionModel, NDArray[np.float64]]:
+def _checked_distortion(
+    model: str, D: ArrayLike
+) -> tuple[DistortionModel, NDArray[np.float64], list[str]]:
+    """Model, coefficients and assumptions."""
     coefficients = _numbers("D", D)
-    if model in ("", "none"):
-        if coefficients.any():
+    used = len(np.trim_zeros(coefficients, "b"))
+    if model in ("", "none") and not used:
+        return "none", np.zeros(0), []
+    if model == "":
+        if used <= 4:
             raise GeometryError(
-                f"D holds coefficients, but the distortion model is {model!r}: name the model"
+                f"D holds {used} coefficients, but the distortion model is '': name it, such as "
+                "'plumb_bob' or 'equidistant'"
             )
-        return "none", np.zeros(0)
+        assumed = "plumb_bob" if used <= 5 else "rational_polynomial"
+        checked = _checked_distortion(assumed, coefficients)
+        return *checked[:2], [f"the distortion model is empty: it is taken for '{assumed}'"]
     if model not in _COEFFICIENTS:
         known = ", ".join(repr(name) for name in _COEFFICIENTS)
         raise GeometryError(
             f"the distortion model {model!r} is unknown: use one of {known}, or rectify the images "
             "before they arrive"
         )
-    if model != "equidistant" and coefficients.size == 0:
-        return "none", coefficients
-    allowed = _COEFFICIENTS[model]
-    if coefficients.size not in allowed:
+    if model == "none":
         raise GeometryError(
-            f"{model!r} takes {' or '.join(map(str, allowed))} coefficients, D holds "
-            f"{coefficients.size}: correct D or the distortion model"
+            f"D holds coefficients, but the distortion model is {model!r}: name the model"
         )
-    return model, coefficients
+    if model != "equidistant" and coefficients.size == 0:
+        return "none", coefficients, []
+    # Zeros at the end mean nothing.
+    counts = [n for n in _COEFFICIENTS[model] if used <= n <= coefficients.size]
+    if not counts:
+        *others, last = map(str, filter(None, _COEFFICIENTS[model]))
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        raise GeometryError(
+            f"{model!r} takes {allowed} coefficients, D holds {coefficients.size}: correct D or "
+            "the distortion model"
+        )
+    return model, coefficients[: counts[-1]], []
 
 
 def _checked_region(

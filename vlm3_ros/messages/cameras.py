@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,26 +18,21 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 
-class UncalibratedError(GeometryError):
-    """K is all zero: sensor_msgs/CameraInfo of an uncalibrated camera."""
-
-
-def lens_from_message(message: CameraInfo, image_size: tuple[int, int] | None = None) -> LensCamera:
+def lens_from_message(
+    message: CameraInfo, image_size: tuple[int, int] | None = None, is_rectified: bool = False
+) -> LensCamera:
     """The camera of a CameraInfo, adjusted for its binning and region of interest.
 
     Args:
         message: the CameraInfo.
         image_size: (width, height) of its image, to check against.
+        is_rectified: whether the image is rectified, so that P alone describes it.
 
     Raises:
-        UncalibratedError: if K is all zero.
+        UncalibratedError: if the camera is not calibrated.
         GeometryError: if the values have another fault, such as an unknown distortion model, or
             belong to an image of another size.
     """
-    if not any(message.k):
-        raise UncalibratedError(
-            "the camera is uncalibrated (K is all zero): calibrate it, or set fallback_intrinsics"
-        )
     roi = message.roi
     return lens_from_calibration(
         message.width,
@@ -51,6 +45,7 @@ def lens_from_message(message: CameraInfo, image_size: tuple[int, int] | None = 
         binning=(message.binning_x, message.binning_y),
         roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
         image_size=image_size,
+        is_rectified=is_rectified,
     )
 
 
@@ -90,10 +85,15 @@ class _Calibration:
     def __init__(self, message: CameraInfo) -> None:
         self.message = message
         self.since = stamp_nanoseconds(message.header)
+        self._lenses: dict[tuple[object, ...], LensCamera] = {}
 
-    @cached_property
-    def lens(self) -> LensCamera:
-        return lens_from_message(self.message)
+    def lens(self, image_size: tuple[int, int], is_rectified: bool) -> LensCamera:
+        """The camera; `image_size` is its size if the message has none."""
+        size = None if self.message.width or self.message.height else image_size
+        key = (size, is_rectified)
+        if key not in self._lenses:
+            self._lenses[key] = lens_from_message(self.message, size, is_rectified)
+        return self._lenses[key]
 
 
 class CalibrationHistory:
@@ -126,7 +126,7 @@ class CalibrationHistory:
             self._calibrations.clear()
 
     def find(
-        self, header: Header, image_size: tuple[int, int]
+        self, header: Header, image_size: tuple[int, int], is_rectified: bool = False
     ) -> tuple[CameraInfo, LensCamera] | None:
         """Find the message that belongs to an image, and its camera.
 
@@ -136,12 +136,14 @@ class CalibrationHistory:
         Args:
             header: of the image.
             image_size: (width, height).
+            is_rectified: whether the image is rectified, so that P alone describes it.
 
         Returns:
             None if no message has arrived.
 
         Raises:
-            UncalibratedError: if the preferred message is of an uncalibrated camera.
+            UncalibratedError: if the preferred message is of an uncalibrated camera; see
+                `vlm3_ros.geometry.lens`.
             GeometryError: if it has another fault, or no message is for images of this size.
         """
         taken = stamp_nanoseconds(header)
@@ -153,7 +155,7 @@ class CalibrationHistory:
             )
         for calibration in reversed(best_last):
             try:
-                lens = calibration.lens
+                lens = calibration.lens(image_size, is_rectified)
             except GeometryError:
                 if calibration is best_last[-1]:
                     raise
@@ -161,7 +163,8 @@ class CalibrationHistory:
             if (lens.width, lens.height) == image_size:
                 return calibration.message, lens
         if best_last:
-            lens_from_message(best_last[-1].message, image_size)  # raises with the two sizes
+            newest = best_last[-1].message
+            lens_from_message(newest, image_size, is_rectified)  # raises with the two sizes
         return None
 
 

@@ -70,7 +70,8 @@ def points_from_message(message: PointCloud2) -> NDArray[np.float64]:
     """Measured points of a cloud in its own frame, metres, shape (n, 3).
 
     Points with a NaN or infinite coordinate and points at the sensor, (0, 0, 0), are dropped:
-    drivers mark beams without a return with them.
+    drivers mark beams without a return with them. A step or height of 0, which some drivers leave
+    unset, is what the length of the data says.
 
     Args:
         message: its fields x, y and z are FLOAT32 or FLOAT64.
@@ -88,19 +89,19 @@ def points_from_message(message: PointCloud2) -> NDArray[np.float64]:
             f"{', '.join(fields) or 'none'}"
         )
     order = ">" if message.is_bigendian else "<"
-    size, row, width = message.point_step, message.row_step, message.width
-    needed = max(fields[n].offset + int(formats[fields[n].datatype][1]) for n in "xyz")
     data = np.frombuffer(memoryview(message.data), np.uint8)
-    if row < width * size or len(data) < message.height * row or not size:
+    height, width, size, row = _layout(message, len(data))
+    needed = max(fields[n].offset + int(formats[fields[n].datatype][1]) for n in "xyz")
+    if row < width * size or len(data) < height * row or not size:
         raise MessageError(
-            f"a point cloud of {width}x{message.height} points of {size} bytes has {len(data)} "
-            "bytes"
+            f"a point cloud of {message.width}x{message.height} points of {message.point_step} "
+            f"bytes has {len(data)} bytes"
         )
     if needed > size:
         raise MessageError(
             f"a point cloud has points of {size} bytes, but x, y, z end at byte {needed}"
         )
-    if not width * message.height:
+    if not width * height:
         return np.empty((0, 3))
     cell = np.dtype(
         {
@@ -110,7 +111,23 @@ def points_from_message(message: PointCloud2) -> NDArray[np.float64]:
             "itemsize": size,
         }
     )
-    rows = data[: message.height * row].reshape(message.height, row)[:, : width * size]
+    rows = data[: height * row].reshape(height, row)[:, : width * size]
     cells = np.ascontiguousarray(rows).view(cell).ravel()
     points = np.stack([cells[name] for name in "xyz"], axis=-1).astype(float)
     return points[np.isfinite(points).all(axis=1) & points.any(axis=1)]
+
+
+def _layout(message: PointCloud2, length: int) -> tuple[int, int, int, int]:
+    """Height, width, point step and row step of a cloud of `length` bytes.
+
+    What a driver left at 0 is what the length says if the points have no padding between rows.
+    """
+    height, width = message.height, message.width
+    size, row = message.point_step, message.row_step
+    if width and not height and length == width * size:
+        height = 1
+    if width and height and not size and length % (width * height) == 0:
+        size = length // (width * height)
+    if not row and length == height * width * size:
+        row = width * size
+    return height, width, size, row

@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth as sensor_msgs/Image and sensor_msgs/CompressedImage (REP-118), and back."""
+"""Depth as sensor_msgs/Image and sensor_msgs/CompressedImage (REP-118), and back.
+
+Compressed depth comes from two plugins of image_transport: `compressedDepth` (PNG after a header of
+12 bytes; 32FC1 as quantised inverse depth) and `compressed` (PNG or TIFF of the plain values).
+"""
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.errors import MessageError
-from vlm3_ros.messages.images import compressed_image_message, encode_image, image_message
+from vlm3_ros.messages.images import (
+    compressed_image_message,
+    decode_picture,
+    encode_image,
+    holds_16_bits,
+    image_message,
+    pixel_rows,
+    stored_encoding,
+)
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image
@@ -21,8 +32,13 @@ DepthEncoding = Literal["16UC1", "32FC1"]
 
 _DTYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 
+_SATURATED = 65535
+"""Largest 16-bit value: what drivers send for everything beyond their range."""
+
 _CONFIG_HEADER = struct.Struct("<iff")
 """compressed_depth_image_transport's ConfigHeader before the PNG: format and two parameters."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def depth_message(
@@ -34,7 +50,7 @@ def depth_message(
         header: of the source image.
         depth: metres along Z, shape (height, width).
         encoding: "32FC1" keeps the values, with NaN for unknown depth; "16UC1" holds millimetres
-            up to 65.535 m and 0 for unknown depth.
+            up to 65.534 m and 0 for unknown depth.
     """
     if encoding == "32FC1":
         return image_message(header, depth.astype(np.float32, copy=False), encoding)
@@ -54,57 +70,108 @@ def compressed_depth_message(header: Header, depth: NDArray[np.floating]) -> Com
 
 
 def millimetres(depth: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Metres as whole millimetres, rounded; 0 where unknown, not positive or above 65.535 m."""
+    """Metres as whole millimetres, rounded; 0 where unknown, not positive or above 65.534 m."""
     scaled = np.round(np.nan_to_num(depth * 1000.0, nan=0, posinf=0, neginf=0))
-    return np.where((scaled > 0) & (scaled <= 65535), scaled, 0).astype(np.uint16)
+    return np.where((scaled > 0) & (scaled < _SATURATED), scaled, 0).astype(np.uint16)
 
 
 def is_depth_message(message: Image | CompressedImage) -> bool:
-    """Whether an image holds depth, by its encoding or format."""
+    """Whether an image holds depth, by its encoding or format.
+
+    False for mono16, which is grey (REP-118 has 16UC1 for depth). `depth_from_message` reads it
+    nevertheless, for topics that somebody named as depth.
+    """
     if hasattr(message, "encoding"):
-        return message.encoding in _DTYPES
-    return "compressedDepth" in message.format
+        return message.encoding in ("16UC1", "32FC1")
+    is_from_plugin = "compressedDepth" in message.format
+    return is_from_plugin or stored_encoding(message.format) in ("16UC1", "32FC1")
+
+
+def check_depth_format(message: Image | CompressedImage) -> None:
+    """Check that a message's kind of depth can be read, before any work on its topic.
+
+    Raises:
+        MessageError: naming the encoding or format, and what to do.
+    """
+    if hasattr(message, "encoding"):
+        if message.encoding not in _DTYPES:
+            raise MessageError(f"an image with encoding '{message.encoding}' is not a depth image")
+        return
+    kind = message.format
+    if stored_encoding(kind) not in (*_DTYPES, "png", "tiff"):
+        raise MessageError(
+            f"a compressed image of format '{kind}' is not a depth image that can be read: use "
+            "compressedDepth (png), or raw images"
+        )
+    if "rvl" in kind:
+        raise MessageError(
+            f"depth in the format '{kind}' is compressed with RVL, which is not read: set the "
+            "publisher's parameter compressedDepth.format to png, or use raw images"
+        )
+    if "jpeg" in kind or bytes(memoryview(message.data)[:2]) == b"\xff\xd8":
+        raise MessageError(
+            f"depth in the format '{kind}' is a JPEG, which keeps 8 of 16 bits: the depth is lost; "
+            "set the publisher's parameter compressed.format to png, or use compressedDepth"
+        )
 
 
 def depth_from_message(message: Image | CompressedImage) -> NDArray[np.float32]:
     """Decode a depth image to metres along Z, shape (height, width), NaN where unknown.
 
     Args:
-        message: Image (16UC1 in millimetres or 32FC1 in metres) or CompressedImage
-            (`compressedDepth`, PNG of 16-bit millimetres).
+        message: Image (16UC1 or mono16 in millimetres, 32FC1 in metres) or CompressedImage
+            (`compressedDepth` png; `compressed` png or tiff of these encodings).
 
     Raises:
         MessageError: if it is not such an image or is damaged.
     """
-    decode = _raw_depth if hasattr(message, "encoding") else _compressed_depth
-    pixels = decode(message)
-    metres = pixels.astype(np.float32) * (0.001 if pixels.dtype == np.uint16 else 1)
+    check_depth_format(message)
+    if hasattr(message, "encoding"):
+        pixels = _raw_depth(cast("Image", message))
+    else:
+        pixels = _compressed_depth(cast("CompressedImage", message))
+    if pixels.dtype == np.uint16:
+        metres = np.where(pixels < _SATURATED, pixels, 0) * np.float32(0.001)
+    else:
+        metres = pixels
     return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(np.nan))
 
 
 def _raw_depth(message: Image) -> NDArray[Any]:
-    if message.encoding not in _DTYPES:
-        raise MessageError(f"an image with encoding '{message.encoding}' is not a depth image")
     dtype = np.dtype(_DTYPES[message.encoding])
-    height, width, step = message.height, message.width, message.step
-    data = np.frombuffer(memoryview(message.data), np.uint8)
-    row_bytes = width * dtype.itemsize
-    if step < row_bytes or len(data) < height * step or not height or not width:
-        raise MessageError(
-            f"a depth image of {width}x{height} {message.encoding} with step {step} has "
-            f"{len(data)} bytes"
-        )
-    rows = np.ascontiguousarray(data[: height * step].reshape(height, step)[:, :row_bytes])
+    rows = pixel_rows(message, dtype.itemsize)
     return rows.view(dtype.newbyteorder(">" if message.is_bigendian else "<")).astype(dtype)
 
 
 def _compressed_depth(message: CompressedImage) -> NDArray[Any]:
-    if "compressedDepth" not in message.format or "16UC1" not in message.format:
+    """Values of a compressed depth image: uint16 millimetres or float32 metres."""
+    data, kind = bytes(memoryview(message.data)), message.format
+    is_float = stored_encoding(kind) == "32FC1"
+    # Some publishers write the format of compressedDepth, but not its header.
+    has_header = data[_CONFIG_HEADER.size :].startswith(_PNG)
+    picture = decode_picture(data[_CONFIG_HEADER.size :] if has_header else data, kind)
+    if is_float and picture.mode == "F":
+        return np.asarray(picture, np.float32)
+    if not holds_16_bits(picture):
         raise MessageError(
-            f"a compressed image of format '{message.format}' is not a 16UC1 depth image"
+            f"a depth image of format '{kind}' holds no 16-bit values (Pillow's mode "
+            f"{picture.mode}), so its depth is lost"
         )
-    png = np.frombuffer(memoryview(message.data), np.uint8)[_CONFIG_HEADER.size :]
-    pixels = cv2.imdecode(png, cv2.IMREAD_UNCHANGED) if png.size else None
-    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
-        raise MessageError("a compressed depth image is damaged or not a 16-bit PNG")
-    return pixels
+    values = np.asarray(picture).astype(np.uint16)
+    if not is_float:
+        return values
+    if not has_header:
+        raise MessageError(
+            f"a depth image of format '{kind}' lacks compressedDepth's header, whose parameters "
+            "turn its values to metres"
+        )
+    _, a, b = _CONFIG_HEADER.unpack(data[: _CONFIG_HEADER.size])
+    if not (np.isfinite([a, b]).all() and a > 0):
+        raise MessageError(
+            f"a depth image of format '{kind}' has the quantisation parameters {a:g} and {b:g} in "
+            "its header: they must be finite, the first one positive"
+        )
+    # decodeCompressedDepthImage in compressed_depth_image_transport/src/codec.cpp; 0 is unknown.
+    inverse = np.where(values > 0, values - np.float32(b), np.float32(np.nan))
+    with np.errstate(divide="ignore"):
+        return (np.float32(a) / inverse).astype(np.float32)

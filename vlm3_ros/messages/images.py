@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image
     from std_msgs.msg import Header
 
+_USE_COLOUR = "use the topic of the camera's colour images"
+
 MAX_PIXELS = 2**26
 """Largest image that is decoded, in pixels: a PNG of a few bytes can claim all memory."""
 
@@ -36,8 +39,13 @@ _PAIRED = ("uyvy", "yuv422", "yuyv", "yuv422_yuy2", "nv12", "nv21")
 """Encodings in which neighbouring pixels share their colours."""
 
 _CODECS = ("JPEG", "PNG", "TIFF", "WEBP")
-_GREY_BITS = {"L": 8, "I;16": 16, "I": 16}
-"""Bits per pixel of Pillow's grey modes, as a PNG stores them."""
+_GREY_16 = ("I;16", "I;16B", "I;16L")
+
+_DEPTH = ("16UC1", "32FC1")
+"""Encodings of depth images (REP-118)."""
+
+_DARK = 2**12
+"""16-bit images whose largest value is below this are black: 16 of 256 grey levels are left."""
 
 
 def image_message(header: Header, pixels: NDArray[Any], encoding: str = "rgb8") -> Image:
@@ -106,7 +114,9 @@ def rgb_from_message(message: Image | CompressedImage) -> NDArray[np.uint8]:
 
     Supports the colour encodings of sensor_msgs/image_encodings.hpp that rosbags-image knows, in
     either byte order and with any step, and JPEG, PNG, TIFF and WebP as compressed_image_transport
-    writes them. 16-bit channels are scaled to 8 bit.
+    writes them. 16-bit channels are scaled to 8 bit. The pixels of a compressed image stay as they
+    are stored, as in compressed_image_transport: an EXIF orientation does not turn them, because
+    the calibration is that of the sensor. A step or a height of 0 is what the data's length says.
 
     Returns:
         RGB, shape (height, width, 3), uint8, C-contiguous; it may share the message's memory.
@@ -119,54 +129,93 @@ def rgb_from_message(message: Image | CompressedImage) -> NDArray[np.uint8]:
     return _decompressed(cast("CompressedImage", message))
 
 
-def _unpacked(message: Image) -> NDArray[np.uint8]:
-    if message.width == 0 or message.height == 0:
+def stored_encoding(image_format: str) -> str:
+    """The encoding in the format of a compressed image: "rgb8" in "rgb8; jpeg compressed bgr8"."""
+    return image_format.partition(";")[0].strip()
+
+
+def pixel_rows(
+    message: Image, pixel_bytes: int, planes: Callable[[int], int] = lambda height: height
+) -> NDArray[np.uint8]:
+    """Return the rows of an image without their padding.
+
+    A step or height of 0, which some drivers leave unset, is what the length of the data says if
+    the rows have no padding.
+
+    Args:
+        message: the image.
+        pixel_bytes: bytes per pixel.
+        planes: rows that are stored for an image of a height.
+
+    Returns:
+        Shape (rows, row bytes), C-contiguous; it may share the message's memory.
+
+    Raises:
+        MessageError: if the image is empty, cut off or too large.
+    """
+    width, height, encoding = message.width, message.height, message.encoding
+    data = np.frombuffer(memoryview(message.data), np.uint8)
+    row_bytes = width * pixel_bytes
+    step = message.step or row_bytes
+    if width and not height and step >= row_bytes:
+        rows = len(data) // step
+        height = next((h for h in (rows, rows * 2 // 3) if h and planes(h) * step == len(data)), 0)
+    if width == 0 or height == 0:
         raise MessageError(f"the image is empty ({message.width}x{message.height})")
-    rows, row_bytes = message.height, _row_bytes(message.encoding, message.width)
-    if _is_half_sampled(message.encoding):
-        rows += rows // 2
-    # OpenCV 4.6 (Ubuntu 24.04) writes beyond its buffers for such sizes.
-    is_odd = message.width % 2 or (rows != message.height and message.height % 2)
-    if is_odd and message.encoding in _PAIRED:
+    _check_size(width, height)
+    rows = planes(height)
+    if not message.step and len(data) != rows * row_bytes:
         raise MessageError(
-            f"{message.width}x{message.height} is not a valid size for {message.encoding}, "
-            "whose pixels share colours in pairs"
+            f"the step is 0, and {len(data)} bytes are not {width}x{height} px of {encoding} "
+            f"without padding, which take {rows * row_bytes} bytes: set the step"
         )
-    if message.step < row_bytes:
+    if step < row_bytes:
         raise MessageError(
-            f"the step of {message.step} bytes is smaller than a row: {message.width} px of "
-            f"{message.encoding} take {row_bytes} bytes"
+            f"the step of {step} bytes is smaller than a row: {width} px of {encoding} take "
+            f"{row_bytes} bytes"
         )
-    _check_size(message.width, message.height)
-    data = np.frombuffer(message.data, np.uint8)
-    if data.size < message.step * rows:
+    if len(data) < step * rows:
         raise MessageError(
-            f"the data are cut off: {data.size} bytes of {message.step * rows} "
-            f"(step {message.step} x {rows} rows)"
+            f"the data are cut off: {len(data)} bytes of {step * rows} (step {step} x {rows} rows)"
         )
-    # rosbags-image wants rows without padding, and a height that includes all planes.
-    packed = data[: message.step * rows].reshape(rows, message.step)[:, :row_bytes]
-    return _as_rgb(packed, message.width, message.encoding, bool(message.is_bigendian))
+    return np.ascontiguousarray(data[: step * rows].reshape(rows, step)[:, :row_bytes])
 
 
-def _row_bytes(encoding: str, width: int) -> int:
+def _unpacked(message: Image) -> NDArray[np.uint8]:
+    encoding, width = message.encoding, message.width
+    pixel_bytes, is_half_sampled = _pixel_bytes(encoding), encoding in ("nv12", "nv21")
+
+    def planes(height: int) -> int:
+        # OpenCV 4.6 (Ubuntu 24.04) writes beyond its buffers for such sizes.
+        if encoding in _PAIRED and (width % 2 or (is_half_sampled and height % 2)):
+            raise MessageError(
+                f"{width}x{height} is not a valid size for {encoding}, whose pixels share colours "
+                "in pairs"
+            )
+        # A plane of half the height follows the image.
+        return height + height // 2 if is_half_sampled else height
+
+    rows = pixel_rows(message, pixel_bytes, planes)
+    return _as_rgb(rows, width, encoding, bool(message.is_bigendian))
+
+
+def _pixel_bytes(encoding: str) -> int:
+    if encoding in _DEPTH:
+        raise MessageError(f"the encoding {encoding!r} is that of a depth image: {_USE_COLOUR}")
     try:
         _, colours, dtype, channels = to_cvtype(encoding)
     except ImageError:
         raise MessageError(f"the encoding {encoding!r} is unknown") from None
     if colours == Format.GENERIC:
         raise MessageError(f"the encoding {encoding!r} does not define colours")
-    return width * channels * np.dtype(dtype).itemsize
-
-
-def _is_half_sampled(encoding: str) -> bool:
-    """Whether a plane of half the height follows the image."""
-    return encoding in ("nv12", "nv21")
+    return channels * np.dtype(dtype).itemsize
 
 
 def _as_rgb(
     rows: NDArray[np.uint8], width: int, encoding: str, is_bigendian: bool = False
 ) -> NDArray[np.uint8]:
+    if encoding.endswith("16"):
+        _check_brightness(rows, encoding, is_bigendian)
     packed = SimpleNamespace(
         width=width,
         height=len(rows),
@@ -183,34 +232,71 @@ def _as_rgb(
     return np.ascontiguousarray(rgb)
 
 
-def _decompressed(message: CompressedImage) -> NDArray[np.uint8]:
-    if "compressedDepth" in message.format:
-        raise MessageError(f"the format {message.format!r} is a depth image, not a colour image")
-    if not len(message.data):
+def _check_brightness(rows: NDArray[np.uint8], encoding: str, is_bigendian: bool) -> None:
+    """Refuse 16-bit images that are black if 65535 is white.
+
+    Drivers send values of 10 or 12 bits in 16 without saying which: a scale would be a guess.
+    """
+    values = rows.view(">u2" if is_bigendian else "<u2")
+    brightest = int(values.max(initial=0))
+    if brightest < _DARK:
+        raise MessageError(
+            f"the image is black: its brightest value is {brightest} of 65535. If the camera has "
+            f"{max(brightest.bit_length(), 10)} bits, let its driver scale them to 16, or send "
+            f"{encoding.removesuffix('16')}8"
+        )
+
+
+def decode_picture(data: bytes, image_format: str) -> Pillow.Image:
+    """Decode the data of a compressed image; `image_format` is for messages.
+
+    Raises:
+        MessageError: if the data are no complete JPEG, PNG, TIFF or WebP, or too large.
+    """
+    if not data:
         raise MessageError("the data are empty")
     # Pillow, because OpenCV decodes half a JPEG to half an image without an error.
     try:
-        with Pillow.open(io.BytesIO(message.data), formats=_CODECS) as picture:
+        with Pillow.open(io.BytesIO(data), formats=_CODECS) as picture:
             _check_size(*picture.size)
             picture.load()
     except Pillow.UnidentifiedImageError:
         raise MessageError(
-            f"the data (format {message.format!r}) are none of {', '.join(_CODECS)}"
+            f"the data (format {image_format!r}) are none of {', '.join(_CODECS)}"
         ) from None
     except Pillow.DecompressionBombError:
         raise MessageError(f"the image is larger than {MAX_PIXELS} px") from None
     except MessageError:
         raise
     except Exception as error:  # decoders raise any exception on broken data
-        raise MessageError(f"the data (format {message.format!r}) are corrupt: {error}") from None
-    if picture.mode not in _GREY_BITS:
+        raise MessageError(f"the data (format {image_format!r}) are corrupt: {error}") from None
+    return picture
+
+
+def holds_16_bits(picture: Pillow.Image) -> bool:
+    """Whether a picture holds 16-bit grey values."""
+    # Older versions of Pillow call a 16-bit PNG "I".
+    return picture.mode in _GREY_16 or (picture.mode == "I" and picture.format == "PNG")
+
+
+def _decompressed(message: CompressedImage) -> NDArray[np.uint8]:
+    kind = message.format
+    if "compressedDepth" in kind or stored_encoding(kind) in _DEPTH:
+        raise MessageError(f"the format {kind!r} is that of a depth image: {_USE_COLOUR}")
+    picture = decode_picture(bytes(memoryview(message.data)), kind)
+    is_16_bit = holds_16_bits(picture)
+    if picture.mode in ("I", "F") and not is_16_bit:
+        raise MessageError(
+            f"the data (format {kind!r}) hold one channel of 32 bits, not colour: {_USE_COLOUR}"
+        )
+    if not is_16_bit and picture.mode != "L":
         return np.asarray(picture.convert("RGB"))
-    bits = _GREY_BITS[picture.mode]
-    grey = np.asarray(picture).astype(f"uint{bits}")
+    bits = 16 if is_16_bit else 8
+    grey = np.asarray(picture).astype(f"<u{bits // 8}")
     # compressed_image_transport stores a Bayer pattern as a grey image.
-    pattern = re.match("bayer_[rgb]{4}", message.format)
+    pattern = re.match("bayer_[rgb]{4}", kind)
     encoding = f"{pattern.group()}{bits}" if pattern else f"mono{bits}"
-    return _as_rgb(grey, picture.width, encoding)
+    return _as_rgb(grey.view(np.uint8), picture.width, encoding)
 
 
 def _check_size(width: int, height: int) -> None:

@@ -65,7 +65,8 @@ class BagPlayer(Node):
 
     Publishers:
         every topic of the bag, remappable: reliable (REP-2003), depth 10; latched topics such as
-            /tf_static transient local. A topic whose message package is missing is left out.
+            /tf_static transient local. A topic whose type cannot be read or whose message package
+            is missing is left out.
         /clock (rosgraph_msgs/Clock): the time of the recording, for nodes with use_sim_time
 
     Parameters: `PlayerParameters`. Ends at the end of the bag.
@@ -114,6 +115,8 @@ class BagPlayer(Node):
 
     def _create_outputs(self, bag: Bag) -> dict[str, Publisher]:
         outputs: dict[str, Publisher] = {}
+        for name, reason in bag.left_out.items():
+            self.get_logger().warning(f"{name} is left out: {reason}")
         for topic in bag.topics.values():
             if not topic.count or topic.name == "/clock":
                 continue

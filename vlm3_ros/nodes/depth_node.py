@@ -36,8 +36,8 @@ class DepthNode(CameraModelNode):
         image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
         /tf, /tf_static (tf2_msgs/TFMessage): the camera's pose in scan_frame, which does not
-            change; only while `scan` is subscribed, until it is known, unless scan_from_camera is
-            set
+            move; only while `scan` is subscribed, until it is known and for a moment every ten
+            seconds, unless scan_from_camera is set
 
     Publishers (reliable; stamp and frame of the source image; metres in the optical frame):
         points (sensor_msgs/PointCloud2): the answers: x y z rgb, and uncertainty: one standard
@@ -76,6 +76,10 @@ class DepthNode(CameraModelNode):
         learned_wording(models["depth"], DEPTH)
 
     @override
+    def view_focal(self, task: str) -> float | None:
+        return self.parameters.depth_settings().view_focal
+
+    @override
     def create_outputs(self) -> None:
         self._points = self.create_output(PointCloud2, "points")
         self._depth = self.create_output(Image, "depth/image_rect")
@@ -91,6 +95,7 @@ class DepthNode(CameraModelNode):
     @override
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.frames.statistics.reset()
+        self._scan_output.forget()
         return super().on_activate(state)
 
     @override

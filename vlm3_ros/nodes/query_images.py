@@ -84,9 +84,10 @@ class QueryImages:
 
         Raises:
             FrameError: if it cannot be used, or its camera is not known yet.
+            GeometryError: if a model cannot take images of its camera.
         """
         camera = self._node.camera
-        frame = camera.frame(image.message)
+        frame = self._node.frame(image.message)
         if frame is None:
             missing = camera.fallback.description or "no CameraInfo has come yet"
             raise FrameError(f"{camera.info_topic}: {missing}: ask again")

@@ -37,6 +37,7 @@ from vlm3_ros.bags.topics import base_topic
 from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.evaluation.bag.answers import BagAnswers, Click
+from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import pose_from_message
@@ -46,6 +47,7 @@ from vlm3_ros.tasks.queries import Pixel
 DEPTH_NODE, POSE_NODE, QUERY_NODE = "depth_node", "pose_node", "query_node"
 
 _NAMESPACE = "/vlm3_replay"
+_NO_TOPIC = f"{_NAMESPACE}/no_camera_info"
 _OUTPUTS = {DEPTH_NODE: "points", POSE_NODE: "pose"}
 """First output of each node that answers a stream of frames."""
 _ALL_OUTPUTS = {**_OUTPUTS, QUERY_NODE: "answer"}
@@ -65,7 +67,7 @@ class ReplaySettings:
 
     Attributes:
         bag: path.
-        image, camera_info: topics of the bag.
+        image, camera_info: topics of the bag; `camera_info` is None if `camera` is given.
         models: which the nodes share.
         T_base_camera: pose of the optical frame on the base, shape (4, 4), metres.
         columns, rows: of the grid of pixels whose depth is asked.
@@ -73,12 +75,13 @@ class ReplaySettings:
         logs: folder of the logs of the processes.
         unified_focal: see depth_node.
         is_rectified: whether the image topic is rectified already.
+        camera: instead of the bag's CameraInfo; None for that.
         clicks: pixels (u, v) of the last image, clicked after the last answers.
     """
 
     bag: Path
     image: str
-    camera_info: str
+    camera_info: str | None
     models: ModelSettings
     T_base_camera: Transform
     columns: int
@@ -87,6 +90,7 @@ class ReplaySettings:
     logs: Path
     unified_focal: float = 0.0
     is_rectified: bool = False
+    camera: GivenCamera | None = None
     clicks: tuple[Pixel, ...] = ()
 
 
@@ -467,9 +471,20 @@ def _node_command(settings: ReplaySettings) -> list[str]:
     remaps = {
         "__ns": _NAMESPACE,
         "image": base_topic(settings.image),
-        "camera_info": settings.camera_info,
+        "camera_info": (None if settings.camera else settings.camera_info) or _NO_TOPIC,
     }
-    return _ros_command("perception_node", parameters, remaps)
+    return _ros_command("perception_node", {**parameters, **_given(settings.camera)}, remaps)
+
+
+def _given(camera: GivenCamera | None) -> dict[str, object]:
+    """Parameters for a camera that the user gives: the nodes' fallback without CameraInfo."""
+    if camera is None:
+        return {}
+    kind: dict[str, object] = {"fallback_intrinsics": "hfov", "fallback_hfov": camera.hfov}
+    if camera.file is not None:
+        path = str(Path(camera.file).absolute())
+        kind = {"fallback_intrinsics": "file", "fallback_file": path}
+    return {"camera_info_timeout": 0.0, **kind}
 
 
 def _player_command(settings: ReplaySettings) -> list[str]:

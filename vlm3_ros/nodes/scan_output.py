@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecyclePublisher
@@ -22,6 +24,10 @@ TF_PATIENCE = 1.0
 """Seconds to wait, once, for a transform: latched transforms arrive within moments."""
 
 
+TF_PERIOD = 10.0
+"""Seconds after which a transform is looked up again: somebody may have corrected it."""
+
+
 class ScanError(Vlm3Error):
     """No scan can be made, though the other outputs can; the text says what to do."""
 
@@ -36,7 +42,10 @@ class ScanOutput:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._frame_tree: FrameTree | None = None
-        self._mounts: dict[tuple[str, str], Transform] = {}
+        self._mount_of: tuple[str, str] | None = None
+        """Frames of the known mount: scan_frame and the camera's."""
+        self._known_mount: Transform | None = None
+        self._known_since = 0.0
         self.level, self.text = DiagnosticStatus.OK, "nobody subscribes"
 
     def publish(
@@ -88,11 +97,15 @@ class ScanOutput:
         """T_scan_camera."""
         frame = parameters.scan_frame
         given = mount_from_text("scan_from_camera", parameters.scan_from_camera)
-        known = given if given is not None else self._mounts.get((frame, camera_frame))
-        if known is not None:
-            self._stop_listening()
+        if given is not None:
+            self.forget()
+            return given
+        if self._mount_of != (frame, camera_frame):
+            self._mount_of, self._known_mount = (frame, camera_frame), None
+        known = self._known_mount
+        if known is not None and time.monotonic() - self._known_since < TF_PERIOD:
             return known
-        patience = 0.0 if self._frame_tree else TF_PATIENCE
+        patience = 0.0 if self._frame_tree or known is not None else TF_PATIENCE
         try:
             self._frame_tree = self._frame_tree or FrameTree(self._node)
         except ImportError:
@@ -104,15 +117,27 @@ class ScanOutput:
         mount = self._frame_tree.newest(
             frame, camera_frame, patience, is_wanted=lambda: publisher.is_activated
         )
+        if mount is None and known is not None:
+            return known  # TF is still on its way
         if mount is None:
             raise ScanError(
                 f"no scan: no transform from '{camera_frame}' to '{frame}' on TF: publish it "
                 "(robot_state_publisher, static_transform_publisher), correct scan_frame, or set "
                 "scan_from_camera"
             )
-        self._mounts = {(frame, camera_frame): mount}
-        self._stop_listening()  # it does not change
+        if known is not None and not np.allclose(mount, known, atol=1e-6):
+            self._node.get_logger().warning(
+                f"the transform from '{camera_frame}' to '{frame}' has changed on TF: scans use "
+                "the new one"
+            )
+        self._known_mount, self._known_since = mount, time.monotonic()
+        self._stop_listening()
         return mount
+
+    def forget(self) -> None:
+        """Forget the camera's pose, and stop to listen to TF."""
+        self._mount_of = self._known_mount = None
+        self._stop_listening()
 
     def _stop_listening(self) -> None:
         # A robot's /tf is busy.

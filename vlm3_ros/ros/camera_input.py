@@ -19,8 +19,8 @@ from std_msgs.msg import Header
 from vlm3_ros.errors import MessageError, Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
-from vlm3_ros.geometry.lens import LensCamera
-from vlm3_ros.messages.cameras import CalibrationHistory, UncalibratedError
+from vlm3_ros.geometry.lens import LensCamera, UncalibratedError
+from vlm3_ros.messages.cameras import CalibrationHistory
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
 from vlm3_ros.ros.fallback import FallbackIntrinsics
@@ -30,6 +30,12 @@ NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Of a subscription to which only the newest message matters."""
 
 _CALIBRATION_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+_TRANSPORTS = ("raw", "compressed", "compressedDepth", "theora", "zstd", "ffmpeg")
+"""Of image_transport."""
+
+_SIMULATED_START = 1.0
+"""Seconds of simulated time in which a stamp of 0 is taken for a true one."""
 
 InputFactory = Callable[[type, str, Callable[[Any], None], QoSProfile], None]
 """Subscribes to a topic: message type, topic, callback, QoS."""
@@ -69,6 +75,8 @@ class CameraInput:
         self.calibrations = CalibrationHistory()
         self.fallback = FallbackIntrinsics()
         self._started = 0.0
+        self._remarks: tuple[str, ...] = ()
+        """What is unusual about the newest image and its calibration, though it can be used."""
 
     @property
     def topic(self) -> str:
@@ -102,6 +110,7 @@ class CameraInput:
         """Forget all calibrations; timeouts count from now."""
         self.calibrations.clear()
         self.fallback.clear()
+        self._remarks = ()
         self._started = time.monotonic()
 
     def frame(self, message: Image | CompressedImage) -> CameraFrame | None:
@@ -122,7 +131,14 @@ class CameraInput:
         lens = self._lens(header, image, parameters)
         if lens is None:
             return None
-        frame = rectified_frame(image, lens, parameters.image_is_rectified)
+        self._remarks = tuple(f"{self.info_topic}: {text}" for text in lens.assumptions)
+        if self._is_stamp_unset(header):
+            self._remarks += (
+                f"{self.topic}: header.stamp is 0, so nobody knows when the image was taken: TF "
+                "takes the newest transforms for it, and pose_node cannot use it; set it in the "
+                "driver",
+            )
+        frame = rectified_frame(image, lens)
         return CameraFrame(**vars(frame), header=header)
 
     def age(self, header: Header) -> float:
@@ -143,6 +159,11 @@ class CameraInput:
         limit, age = self._parameters().max_frame_age, self.age(header)
         if not limit or abs(age) <= limit:
             return
+        if self._is_stamp_unset(header):
+            raise FrameError(
+                f"{self.topic}: header.stamp is 0, so max_frame_age ({limit:g} s) cannot be "
+                "checked: set it in the driver, or set max_frame_age to 0"
+            )
         if age < 0:
             raise FrameError(
                 f"{self.topic}: the frame's stamp is {-age:.1f} s in the future, more than "
@@ -162,10 +183,7 @@ class CameraInput:
         parameters, now = self._parameters(), time.monotonic()
         warning, has_fallback = DiagnosticStatus.WARN, parameters.fallback_intrinsics != "none"
         if now - (arrived or self._started) > parameters.image_timeout:
-            publishers = self._node.count_publishers(self.topic)
-            reason = "nobody publishes it"
-            if publishers:
-                reason = f"{publishers} publish it; compare their QoS with `ros2 topic info -v`"
+            reason = self._why_silent()
             yield (
                 warning,
                 f"no image on {self.topic} for {parameters.image_timeout:g} s: {reason}",
@@ -181,10 +199,43 @@ class CameraInput:
                 warning,
                 f"{self.info_topic}: the camera is uncalibrated: {self.fallback.description}",
             )
+        for remark in self._remarks:
+            yield warning, remark
 
     @property
     def _is_compressed(self) -> bool:
         return self._parameters().image_transport == "compressed"
+
+    def _why_silent(self) -> str:
+        """Why no images come, as far as the publishers in the graph tell."""
+        expected = f"sensor_msgs/msg/{'CompressedImage' if self._is_compressed else 'Image'}"
+        types = [info.topic_type for info in self._node.get_publishers_info_by_topic(self.topic)]
+        if expected in types:
+            return f"{len(types)} publish it; compare their QoS with `ros2 topic info -v`"
+        if types:
+            reason = f"it carries {types[0]}, not {expected}"
+            base, _, transport = self.topic.rpartition("/")
+            if transport == "compressed" and types[0].endswith("/CompressedImage"):
+                return f"{reason}: remap image to {base}, and set image_transport:=compressed"
+            return f"{reason}: remap image to the camera's topic"
+        for name in _TRANSPORTS:
+            topic = self._base_topic + (f"/{name}" if name != "raw" else "")
+            found = [info.topic_type for info in self._node.get_publishers_info_by_topic(topic)]
+            if topic == self.topic or not found:
+                continue
+            if name == "raw" and found[0].endswith("/CompressedImage"):
+                return f"{topic} is compressed: remap image to {topic.rpartition('/')[0]}"
+            if name in ("raw", "compressed"):
+                return f"only {topic} is published: set image_transport:={name}"
+            return (
+                f"only {topic} is published, which is not read: publish raw or compressed images "
+                "(image_transport republish)"
+            )
+        return "nobody publishes it"
+
+    def _is_stamp_unset(self, header: Header) -> bool:
+        # In simulation, time begins at 0.
+        return stamp_nanoseconds(header) == 0 and self.age(header) > _SIMULATED_START
 
     def _lens(
         self, header: Header, image: NDArray[np.uint8], parameters: CameraModelParameters
@@ -192,7 +243,8 @@ class CameraInput:
         if parameters.fallback_intrinsics == "none":  # it may have been another
             self.fallback.description = ""
         try:
-            found = self.calibrations.find(header, (image.shape[1], image.shape[0]))
+            size = (image.shape[1], image.shape[0])
+            found = self.calibrations.find(header, size, parameters.image_is_rectified)
         except UncalibratedError as error:
             if parameters.fallback_intrinsics == "none":
                 raise FrameError(f"{self.info_topic}: {error}") from None
@@ -203,9 +255,11 @@ class CameraInput:
             self.fallback.description = ""
             info, lens = found
             if info.header.frame_id != header.frame_id:
+                frame = info.header.frame_id
+                what = f"has the frame {frame!r}" if frame else "has an empty frame"
                 self._node.get_logger().warning(
-                    f"{self.info_topic} has the frame {info.header.frame_id!r}, {self.topic} has "
-                    f"{header.frame_id!r}, which is used",
+                    f"{self.info_topic} {what}, {self.topic} has {header.frame_id!r}, which is "
+                    "used",
                     once=True,
                 )
             return lens

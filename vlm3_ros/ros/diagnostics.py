@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
+from numpy.typing import NDArray
 
 RATE_WINDOW = 10.0
-"""Seconds over which the rate is averaged."""
+"""Seconds over which the rate is averaged; fewer until the first answer is that old."""
 
 LATENCY_WINDOW = 100
 """Frames over which the percentiles of the latency are computed."""
@@ -142,12 +143,21 @@ class FrameStatistics:
         if not len(times):
             return report
         p50, p95 = np.percentile(latencies[-LATENCY_WINDOW:], (50, 95))
-        rate = np.count_nonzero(times > now - RATE_WINDOW) / RATE_WINDOW
-        return replace(report, rate=rate, latency_p50=float(p50), latency_p95=float(p95))
+        return replace(
+            report, rate=_rate(times, now), latency_p50=float(p50), latency_p95=float(p95)
+        )
 
     def _count(self, **more: int) -> None:
         counts = {name: getattr(self._report, name) + n for name, n in more.items()}
         self._report = replace(self._report, **counts)
+
+
+def _rate(times: NDArray[np.float64], now: float) -> float:
+    """Return the answers per second over `RATE_WINDOW`, or since the first one if that is less."""
+    since_first = now - times[0]
+    if len(times) > 1 and 0 < since_first < RATE_WINDOW:
+        return float((len(times) - 1) / since_first)
+    return float(np.count_nonzero(times > now - RATE_WINDOW) / RATE_WINDOW)
 
 
 class Throttle:

@@ -6,14 +6,16 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.engines.anycalib import Calibrator, load_anycalib
+from vlm3_ros.geometry.calibration_files import load_calibration, split_camera
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
-from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration, load_camera_yaml
+from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 
 CALIBRATION_IMAGES = 5
@@ -65,7 +67,9 @@ class FallbackIntrinsics:
         height, width = image.shape[:2]
         kind = parameters.fallback_intrinsics
         if kind == "file":
-            lens = _file_lens(parameters.fallback_file, width, height)
+            lens = _file_lens(
+                parameters.fallback_file, width, height, parameters.image_is_rectified
+            )
             source = f"file {parameters.fallback_file}"
         elif kind == "hfov":
             camera = PinholeCamera.from_hfov(width, height, parameters.fallback_hfov)
@@ -112,8 +116,12 @@ def _median(cameras: list[PinholeCamera]) -> PinholeCamera:
     return PinholeCamera(width, height, *values)
 
 
-def _file_lens(path: str, width: int, height: int) -> LensCamera:
-    lens = _load_camera(path)
+def _file_lens(path: str, width: int, height: int, is_rectified: bool) -> LensCamera:
+    try:
+        state = Path(split_camera(path)[0]).stat()
+    except OSError as error:
+        raise GeometryError(f"{path}: {error.strerror}") from None
+    lens = _load_camera(path, is_rectified, (state.st_mtime_ns, state.st_size, state.st_ino))
     if (lens.width, lens.height) != (width, height):
         raise GeometryError(
             f"{path}: is for images of {lens.width}x{lens.height}, not {width}x{height}"
@@ -121,7 +129,10 @@ def _file_lens(path: str, width: int, height: int) -> LensCamera:
     return lens
 
 
-_load_camera = functools.lru_cache(maxsize=1)(load_camera_yaml)
+@functools.lru_cache(maxsize=1)
+def _load_camera(path: str, is_rectified: bool, state: tuple[int, ...]) -> LensCamera:
+    """Read a calibration file once for each `state` of it: a user may correct the file."""
+    return load_calibration(path, is_rectified)
 
 
 @functools.lru_cache(maxsize=1)

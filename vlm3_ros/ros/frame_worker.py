@@ -97,7 +97,7 @@ class FrameWorker:
         (arrived, message), node = arrival, self._node
         try:
             node.camera.check_age(message.header, "compare the clocks (use_sim_time?), or raise it")
-            frame = node.camera.frame(message)
+            frame = node.frame(message)
             if frame is None:
                 self.statistics.skipped()
                 return

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
 from typing_extensions import override
 
 from vlm3_ros.engines.known import known_model
@@ -30,9 +31,10 @@ from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.memory import report_memory
 from vlm3_ros.engines.settings import EngineSettings, task_settings
 from vlm3_ros.paths import Task
-from vlm3_ros.ros.camera_input import CameraInput
+from vlm3_ros.ros.camera_input import CameraFrame, CameraInput
 from vlm3_ros.ros.executor import SlowCallbackGroup
 from vlm3_ros.ros.health import Health, error_report, error_text
+from vlm3_ros.ros.image_sizes import ImageSizes
 from vlm3_ros.ros.model_handle import EngineLoader, ModelHandle
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.ros.parameter_changes import apply_change, judge_change
@@ -106,6 +108,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         self.add_on_set_parameters_callback(self._judge_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self.camera = CameraInput(self, lambda: self.parameters)
+        self._image_sizes = ImageSizes(lambda text: self.get_logger().warning(text))
         self.health = Health(self, lambda: [self._model_status(), *self.statuses()])
         if self.parameters.autostart:
             steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still
@@ -139,6 +142,10 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
         """Return the settings of the engines that the node needs now, by task."""
         return {task: task_settings(self.parameters, task) for task in self.tasks}
 
+    def view_focal(self, task: str) -> float | None:
+        """Return the unified focal length that the user set for a task, px; None for its own."""
+        return None
+
     def shortcoming(self) -> str:
         """Return what the node does not do because of its models; empty if nothing."""
         return ""
@@ -171,6 +178,21 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     def is_active(self) -> bool:
         """Whether the node subscribes. False as soon as a deactivation begins."""
         return bool(self._inputs)
+
+    def frame(self, message: Image | CompressedImage) -> CameraFrame | None:
+        """Rectify an image, and note at which sizes it enters the models.
+
+        Returns:
+            None while its camera is not known yet.
+
+        Raises:
+            FrameError: if the image or its calibration cannot be used.
+            GeometryError: if a model cannot take images of this camera.
+        """
+        frame = self.camera.frame(message)
+        if frame:
+            self._image_sizes.note(self.model.engines, frame.camera, self.view_focal)
+        return frame
 
     def has_listeners(self) -> bool:
         """Whether anybody subscribes to an output."""
@@ -235,7 +257,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
             for _, problem in present:
                 if problem != logged:
                     self.health.warn(problem)
-        values = {**values, "intrinsics": self.camera.intrinsics}
+        values = {**values, **self._image_sizes.values, "intrinsics": self.camera.intrinsics}
         return self.health.status(part, self.camera.topic, level, text, values)
 
     @override
@@ -265,6 +287,7 @@ class CameraModelNode(LifecycleNodeMixin, Node, ABC):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._fault = None
         self.camera.restart()
+        self._image_sizes.clear()
         result = super().on_activate(state)  # before the first frame, whose answers need it
         try:
             self.create_inputs()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +16,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from vlm3_ros.parameters import ParameterError
+from vlm3_ros.ros.ending import ending_in_time
 from vlm3_ros.ros.executor import NodeExecutor
-
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -63,7 +61,8 @@ def run_nodes(
     """Run nodes until SIGINT or SIGTERM, or until one ends itself; the `main` of executables.
 
     rclpy's own signal handlers shut the context down at once, while callbacks still publish; here
-    the nodes are destroyed first.
+    the nodes are destroyed first. A model that does not return within a few seconds is not waited
+    for.
 
     Args:
         make_nodes: creates one or more nodes; its argument ends the run with an exit status.
@@ -74,22 +73,24 @@ def run_nodes(
     """
     # Unlike an Event, a SimpleQueue may be used in signal handlers.
     statuses: SimpleQueue[int] = SimpleQueue()
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    for number in _ENDING_SIGNALS:
-        signal.signal(number, lambda *_: statuses.put(0))
-    try:
+    logger = get_logger("vlm3_ros")
+
+    def say_late() -> None:
+        logger.warning("a model does not return: the process ends without waiting for it")
+
+    with ending_in_time(lambda: statuses.put(0), say_late) as begin_to_end:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
         try:
-            nodes = make_nodes(statuses.put)
-        except ParameterError as error:
-            get_logger("vlm3_ros").fatal(str(error))
-            return 1
-        with spinning(*nodes, on_end=statuses.put):
-            status = statuses.get()
-        for node in nodes:
-            node.destroy_node()
-        return status
-    finally:
-        rclpy.try_shutdown()
-        # Python restores the default handlers when it exits; another SIGINT would kill it then.
-        for number in _ENDING_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+            try:
+                nodes = make_nodes(statuses.put)
+            except ParameterError as error:
+                logger.fatal(str(error))
+                return 1
+            with spinning(*nodes, on_end=statuses.put):
+                status = statuses.get()
+                begin_to_end(status)
+            for node in nodes:
+                node.destroy_node()
+            return status
+        finally:
+            rclpy.try_shutdown()

@@ -68,7 +68,7 @@ def test_photos_become_pairs_and_boxes_become_objects(tmp_path, capsys):
     ("arguments", "text"),
     [
         (["--out", "figure.jpg"], "name a .png"),
-        (["a.jpg", "--out", "figure.png"], "photos need --hfov or --camera-info"),
+        (["a.jpg", "--out", "figure.png"], "a.jpg: there is no such file"),
         (["drive", "--hfov", "60", "--out", "figure.png"], "are for photos"),
         (["drive", "other", "--out", "figure.png"], "figure takes photos, or one bag"),
         (["--box", "1", "2", "3", "4", "--out", "figure.png"], "--box is for photos"),

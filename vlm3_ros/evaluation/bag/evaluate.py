@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from vlm3_ros.bags.nearest import stamps_note
 from vlm3_ros.bags.poses import TruePoses, find_true_poses
 from vlm3_ros.bags.reading import open_bag
-from vlm3_ros.bags.topics import find_camera_topics
+from vlm3_ros.bags.topics import find_camera_topics, info_beside
 from vlm3_ros.bags.truncation import readable_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.answer_counts import void_tasks
@@ -23,9 +24,11 @@ from vlm3_ros.evaluation.bag.counts import FrameCounts, Latency
 from vlm3_ros.evaluation.bag.frames import BagFrames, camera_frame, counted
 from vlm3_ros.evaluation.bag.occupancy import BagOccupancy, OccupancySurvey
 from vlm3_ros.evaluation.bag.scores import BagScores, published_pairs, score_answers
+from vlm3_ros.evaluation.bag.true_depth import DepthOptions, depth_rule
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
 from vlm3_ros.evaluation.result import Result
 from vlm3_ros.evaluation.scores.base import Progress, Scores, TaskScores, no_progress
+from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.motion import Transform
 
 
@@ -34,7 +37,8 @@ class BagSource:
     """A bag to evaluate.
 
     `path`: as given. `frames`: of its camera; `images`: their number. `poses`: the ground truth;
-    None if the bag has none, for the reason `no_poses`.
+    None if the bag has none, for the reason `no_poses`. `notes`: remarks on the recording, by
+    title.
     """
 
     path: Path
@@ -42,6 +46,7 @@ class BagSource:
     images: int
     poses: TruePoses | None
     no_poses: str
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def T_base_camera(self) -> Transform:
@@ -77,6 +82,8 @@ def bag_source(
     depth: str | None = None,
     ground_truth: str | None = None,
     is_rectified: bool = False,
+    camera: GivenCamera | None = None,
+    depth_options: DepthOptions | None = None,
 ) -> Iterator[BagSource]:
     """Find the camera, its truth and the poses of a bag; a truncated mcap is read up to its end.
 
@@ -85,26 +92,40 @@ def bag_source(
         image, camera_info, depth: topics; None to find them, see `find_camera_topics`.
         ground_truth: see `find_true_poses`.
         is_rectified: whether the image topic is rectified already.
+        camera: instead of the bag's CameraInfo; None for that.
+        depth_options: how true depth is found; None for the defaults.
 
     Raises:
-        BagError: if the bag cannot be read or has no images, a named topic is missing, or several
-            topics would do.
+        BagError: if the bag cannot be read or has no images, a named topic is missing, several
+            topics would do, or depth cannot be registered to the images.
     """
     with readable_bag(path) as (readable, truncation):
         damage = [truncation] if truncation else []
-        poses, no_poses = None, ""
+        notes = {}
+        poses, no_poses, rule = None, "", None
         with open_bag(readable) as bag:
-            topics = find_camera_topics(bag, image, camera_info, depth)
+            topics = find_camera_topics(bag, image, camera_info, depth, camera is not None)
             images = bag.topics[topics.image].count
-            optical = camera_frame(bag, topics.image)
+            optical = camera_frame(bag, topics.image, topics.camera_info)
+            if stamps := stamps_note(bag, topics.image, damage):
+                notes["stamps of the images"] = stamps
             try:
                 poses = find_true_poses(bag, optical, ground_truth, damage)
             except BagError as error:
                 if ground_truth is not None:
                     raise
                 no_poses = str(error)
-        frames = BagFrames(readable, topics, is_rectified, damage=damage)
-        yield BagSource(path, frames, images, poses, no_poses)
+            if topics.depth is not None:
+                own = camera_frame(bag, topics.depth, info_beside(bag, topics.depth))
+                is_named = depth is not None
+                options = depth_options or DepthOptions()
+                rule = depth_rule(bag, topics, options, is_named, (optical, own), damage)
+            if bag.left_out:
+                notes["topics that cannot be read"] = bag.left_out_text()
+        frames = BagFrames(readable, topics, rule, camera, is_rectified, damage=damage)
+        if registration := frames.check_depth():
+            notes["true depth"] = registration
+        yield BagSource(path, frames, images, poses, no_poses, notes)
 
 
 def evaluate_answers(
@@ -139,7 +160,7 @@ def evaluate_answers(
     occupancy = survey.result(truth, scores)
     if occupancy is None:
         scores.left_out["occupancy"] = scores.left_out.get("depth", survey.reason)
-    notes = _notes(source.frames, answers)
+    notes = {**source.notes, **_notes(source.frames, answers)}
     clicks = score_clicks(source.frames, answers.clicks)
     return BagEvaluation(source, model, mode, answers, truth, scores, occupancy, clicks, notes)
 
@@ -167,7 +188,7 @@ def bag_result(evaluation: BagEvaluation) -> Result:
             "mode": evaluation.mode,
             "topics": {
                 "image": topics.image,
-                "camera_info": topics.camera_info,
+                "camera_info": str(source.frames.camera or topics.camera_info),
                 "depth": topics.depth,
                 "ground_truth": poses,
             },

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from vlm3_ros.bags.nearest import NearestMessages
 from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
-from vlm3_ros.bags.topics import CameraTopics
-from vlm3_ros.errors import MessageError
-from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.bags.topics import NO_DEPTH, CameraTopics
+from vlm3_ros.errors import BagError, MessageError
+from vlm3_ros.evaluation.bag.true_depth import DepthError, DepthRule, first_messages
+from vlm3_ros.geometry.calibration_files import GivenCamera
+from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
 from vlm3_ros.messages.cameras import CalibrationHistory
 from vlm3_ros.messages.classes import stamp_nanoseconds
-from vlm3_ros.messages.depth_images import depth_from_message
 from vlm3_ros.messages.images import rgb_from_message
 
 MAX_CALIBRATIONS = 10_000
@@ -48,6 +48,8 @@ class BagFrames:
     Attributes:
         path: of a bag that opens (`vlm3_ros.bags.truncation.readable_bag`).
         topics: of its camera.
+        depth_rule: what is known about the topic of depth; None without one.
+        camera: that the user gives instead of CameraInfo; None if there is none.
         is_rectified: whether the image topic is rectified already, as the nodes' parameter
             `image_is_rectified`.
         failed: number of unusable images, by reason.
@@ -57,6 +59,8 @@ class BagFrames:
 
     path: Path
     topics: CameraTopics
+    depth_rule: DepthRule | None = None
+    camera: GivenCamera | None = None
     is_rectified: bool = False
     failed: Counter[str] = field(default_factory=Counter)
     without_depth: Counter[str] = field(default_factory=Counter)
@@ -70,14 +74,49 @@ class BagFrames:
         """Iterate over the frames of these stamps only; no other image is decoded."""
         return self._read(stamps_ns)
 
+    def check_depth(self) -> str:
+        """Register the first depth image to the first image, so that faults show before any work.
+
+        Returns:
+            What is done to depth images, in words; empty if nothing, or if an image is unusable.
+
+        Raises:
+            BagError: if depth cannot be decoded or registered; says what to do.
+        """
+        if self.depth_rule is None:
+            return ""
+        with open_bag(self.path) as bag:
+            calibrations = self._calibrations(bag, self.topics.camera_info)
+            of_depth = self._calibrations(bag, self.depth_rule.info)
+            reason: MessageError | None = None
+            try:
+                image = next(first_messages(bag, self.topics.image))
+                frame = self._frame(image, calibrations)
+                for message in first_messages(bag, self.depth_rule.topic):
+                    try:
+                        return self.depth_rule.registered(message, of_depth, frame)[1]
+                    except DepthError as error:
+                        reason = error
+                        break
+                    except MessageError as error:
+                        reason = reason or error
+            except (MessageError, GeometryError, BagError):
+                return ""  # counted when the frames are read
+        raise BagError(
+            f"{self.path}: depth on '{self.depth_rule.topic}': {reason}; --depth-topic "
+            f"{NO_DEPTH} works without true depth"
+        ) from reason
+
     def _read(self, stamps_ns: Container[int] | None) -> Iterator[BagFrame]:
         self.failed.clear()
         self.without_depth.clear()
         with ExitStack() as stack:
             # Two readers of one file, each at its own position.
             images, others = (stack.enter_context(open_bag(self.path)) for _ in range(2))
-            calibrations = self._calibrations(others)
-            depths = NearestMessages(others, self.topics.depth, self.damage)
+            calibrations = self._calibrations(others, self.topics.camera_info)
+            rule = self.depth_rule
+            of_depth = self._calibrations(others, rule.info if rule else None)
+            depths = NearestMessages(others, rule.topic if rule else None, self.damage)
             for message in up_to_damage(images.messages([self.topics.image]), self.damage):
                 stamp_ns = stamp_nanoseconds(message.content.header)
                 if stamps_ns is not None and stamp_ns not in stamps_ns:
@@ -87,44 +126,47 @@ class BagFrames:
                 except (MessageError, GeometryError) as error:
                     self.failed[f"{self.topics.image}: {error}"] += 1
                     continue
-                stamp = stamp_nanoseconds(message.content.header)
-                depth = self._depth(depths, stamp, frame.camera)
-                yield BagFrame(**vars(frame), stamp_ns=stamp, depth=depth)
+                depth = None
+                if rule is not None:
+                    depth = self._depth(rule, depths, of_depth, stamp_ns, frame)
+                yield BagFrame(**vars(frame), stamp_ns=stamp_ns, depth=depth)
 
-    def _calibrations(self, bag: Bag) -> CalibrationHistory:
+    def _calibrations(self, bag: Bag, topic: str | None) -> CalibrationHistory:
         history = CalibrationHistory(MAX_CALIBRATIONS)
-        for message in up_to_damage(bag.messages([self.topics.camera_info]), self.damage):
-            history.add(message.content)
+        if topic is not None:
+            for message in up_to_damage(bag.messages([topic]), self.damage):
+                history.add(message.content)
         return history
 
     def _frame(self, message: Any, calibrations: CalibrationHistory) -> RectifiedFrame:
         image = rgb_from_message(message)
-        found = calibrations.find(message.header, (image.shape[1], image.shape[0]))
+        size = (image.shape[1], image.shape[0])
+        if self.camera is not None:
+            return rectified_frame(image, self.camera.lens(*size, self.is_rectified))
+        found = calibrations.find(message.header, size, self.is_rectified)
         if found is None:
             raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
-        return rectified_frame(image, found[1], self.is_rectified)
+        return rectified_frame(image, found[1])
 
     def _depth(
-        self, depths: NearestMessages, stamp_ns: int, camera: PinholeCamera
+        self,
+        rule: DepthRule,
+        depths: NearestMessages,
+        calibrations: CalibrationHistory,
+        stamp_ns: int,
+        frame: RectifiedFrame,
     ) -> NDArray[np.float32] | None:
-        if self.topics.depth is None:
-            return None
-        message = depths.at(stamp_ns, ASSOCIATION_SECONDS)
+        message = depths.at(stamp_ns, rule.seconds)
         if message is None:
-            self.without_depth[f"no depth image within {ASSOCIATION_SECONDS:g} s"] += 1
-            return None
-        try:
-            depth = depth_from_message(message)
-        except MessageError as error:
-            self.without_depth[f"{self.topics.depth}: {error}"] += 1
-            return None
-        if depth.shape != (camera.height, camera.width):
             self.without_depth[
-                f"the depth image is {depth.shape[1]}x{depth.shape[0]}, the image "
-                f"{camera.width}x{camera.height}: it is not registered to it"
+                f"no depth image within {rule.seconds:.3g} s (--max-offset allows more)"
             ] += 1
             return None
-        return depth
+        try:
+            return rule.registered(message, calibrations, frame)[0]
+        except MessageError as error:
+            self.without_depth[f"{rule.topic}: {error}"] += 1
+            return None
 
 
 def counted(frames: Iterable[BagFrame], progress: Callable[[int], None]) -> Iterator[BagFrame]:
@@ -134,6 +176,10 @@ def counted(frames: Iterable[BagFrame], progress: Callable[[int], None]) -> Iter
         progress(done)
 
 
-def camera_frame(bag: Bag, topic: str) -> str:
-    """Return the frame_id of the first image of a topic."""
-    return str(next(bag.messages([topic])).content.header.frame_id)
+def camera_frame(bag: Bag, topic: str, camera_info: str | None = None) -> str:
+    """Return the frame_id of the first message of a topic; if empty, that of its CameraInfo."""
+    for name in (topic, camera_info):
+        message = None if name is None else next(bag.messages([name]), None)
+        if message is not None and message.content.header.frame_id:
+            return str(message.content.header.frame_id)
+    return ""

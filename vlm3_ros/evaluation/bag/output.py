@@ -15,7 +15,12 @@ from vlm3_ros.evaluation.bag.answers import GRID
 from vlm3_ros.evaluation.bag.clicks import plot_clicks
 from vlm3_ros.evaluation.bag.evaluate import BagEvaluation, bag_result
 from vlm3_ros.evaluation.bag.frames import BagFrame
-from vlm3_ros.evaluation.bag.plots import plot_errors, plot_latency, plot_trajectory
+from vlm3_ros.evaluation.bag.plots import (
+    plot_errors,
+    plot_latency,
+    plot_path,
+    plot_trajectory,
+)
 from vlm3_ros.evaluation.bag.scene import bag_scene
 from vlm3_ros.evaluation.bag.scores import odometry_chains
 from vlm3_ros.evaluation.metrics.declared import headline_text
@@ -24,12 +29,16 @@ from vlm3_ros.evaluation.output import write_result
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.figures import png_source, save_png, svg_source
 from vlm3_ros.evaluation.pictures.occupancy import plot_occupancy
+from vlm3_ros.evaluation.ply import write_ply
 from vlm3_ros.evaluation.scores.base import best_median_worst
 from vlm3_ros.tasks.depth import uniform_grid
 from vlm3_ros.tasks.frame_depth import dense_depth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+OVERVIEW = 4
+"""Frames that overview.png shows, evenly over time."""
 
 SHOWN = 3
 """Frames whose depth is shown: of the smallest, the median and the largest error."""
@@ -58,10 +67,36 @@ def write_evaluation(evaluation: BagEvaluation, out: Path) -> list[str]:
     return [metrics, *wrote, page]
 
 
+def write_pictures(evaluation: BagEvaluation, out: Path) -> list[str]:
+    """Write overview.png, cloud.ply and trajectory.png, as far as there is something to show.
+
+    Returns:
+        The names of the files.
+    """
+    wrote = []
+    shown = evenly(sorted(evaluation.answers.depths), OVERVIEW)
+    if frames := depth_frames(evaluation, shown):
+        title = f"{evaluation.model} on {evaluation.source.path.name}"
+        if depth := evaluation.scores.depth:
+            title += f": {headline_text(depth.model)}"
+        draw_depth_frames(frames, out / "overview.png", title)
+        _write_cloud(evaluation, list(shown)[len(shown) // 2], out / "cloud.ply")
+        wrote += ["overview.png", "cloud.ply"]
+    if figure := trajectory_figure(evaluation):
+        save_png(figure, out / "trajectory.png")
+        wrote.append("trajectory.png")
+    return wrote
+
+
 def trajectory_figure(evaluation: BagEvaluation) -> Figure | None:
-    """Draw the trajectory from above; None if it was not scored."""
-    scores = evaluation.scores.trajectory
-    return plot_trajectory(scores, trajectories(evaluation)["truth"]) if scores else None
+    """Draw the trajectory from above; None without any pose after the first."""
+    scores, found = evaluation.scores.trajectory, trajectories(evaluation)
+    if scores is not None:
+        return plot_trajectory(scores, found["truth"])
+    estimate = found.get("estimate")
+    if estimate is None or len(estimate.stamps_ns) < 2 or evaluation.source.poses is not None:
+        return None
+    return plot_path(estimate, np.array_equal(evaluation.source.T_base_camera, np.eye(4)))
 
 
 def occupancy_figure(evaluation: BagEvaluation) -> Figure | None:
@@ -120,6 +155,14 @@ def depth_frames(evaluation: BagEvaluation, names: Mapping[int, str]) -> list[De
         for frame in evaluation.source.frames.at(names)
     }
     return [frames[stamp] for stamp in names if stamp in frames]
+
+
+def _write_cloud(evaluation: BagEvaluation, stamp_ns: int, path: Path) -> None:
+    frame = next(evaluation.source.frames.at([stamp_ns]))
+    camera, depth = frame.camera, evaluation.answers.depths[stamp_ns]
+    dense = dense_depth(frame, uniform_grid(camera, *GRID), depth)
+    points = camera.unproject(camera.pixel_grid(), dense)
+    write_ply(path, points.reshape(-1, 3), frame.image.reshape(-1, 3))
 
 
 def _pictures(evaluation: BagEvaluation) -> list[tuple[str, str]]:

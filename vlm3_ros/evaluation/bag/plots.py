@@ -67,6 +67,32 @@ def plot_trajectory(scores: TrajectoryScores, truth: Trajectory) -> Figure:
     return figure
 
 
+def plot_path(estimate: Trajectory, is_camera: bool) -> Figure:
+    """Draw an estimated trajectory from above, without truth.
+
+    Args:
+        estimate: at least one pose.
+        is_camera: whether its body has the axes of a camera (z forward), not of a base.
+    """
+    across, ahead = ((0, "x (right)"), (2, "z (forward)")) if is_camera else ((0, "x"), (1, "y"))
+    points = estimate.poses[:, [across[0], ahead[0]], 3]
+    length = float(np.linalg.norm(np.diff(estimate.poses[:, :3, 3], axis=0), axis=1).sum())
+    figure = new_figure(_WIDTH, 5.2, "constrained")
+    axes = figure.subplots()
+    curve = _broken(estimate.stamps_ns, points)
+    axes.plot(*curve.T, ".-", color=_ESTIMATED, linewidth=1.4, markersize=4, label="estimate")
+    axes.plot(*points[0], "o", color=_ESTIMATED, markersize=9, label="start")
+    axes.plot(*points[-1], "s", color=_ESTIMATED, markersize=8, label="end")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.08)
+    axes.set_xlabel(f"{across[1]} in m")
+    axes.set_ylabel(f"{ahead[1]} in m")
+    axes.set_title(f"Estimated trajectory from above: {length:.1f} m, no truth", fontsize=11)
+    _tidy(axes)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
 def plot_errors(scores: BagScores, start_ns: int) -> Figure | None:
     """Plot errors over time, one strip per kind; None without any.
 

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vlm3_ros.bags.nearest import header_stamps
+from vlm3_ros.bags.reading import open_bag
+from vlm3_ros.bags.video import IMAGE_TOPIC, bag_from_video
+from vlm3_ros.errors import BagError
+from vlm3_ros.messages.images import rgb_from_message
+
+FRAMES, RATE = 10, 10
+SECOND = 1_000_000_000
+
+
+def write_video(path: Path, codec: str = "mp4v") -> Path:
+    """Red above blue, ever brighter; 64x48, ten frames a second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), RATE, (64, 48))
+    assert writer.isOpened()
+    for index in range(FRAMES):
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[:24, :, 2] = image[24:, :, 0] = 100 + 15 * index
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def patched(path: Path, name: str, edit) -> None:
+    """Edit the content of a box of an mp4 file whose index lies behind its frames."""
+    data = bytearray(path.read_bytes())
+    start = data.index(name.encode()) + 4
+    size = int.from_bytes(data[start - 8 : start - 4], "big")
+    assert data.index(b"mdat") < data.index(b"moov")
+    content = edit(bytes(data[start : start - 8 + size]))
+    grown = len(content) - (size - 8)
+    data[start : start - 8 + size] = content
+    parents = ("moov", "trak", "mdia", "minf", "stbl") if name == "stts" else ("moov", "trak")
+    for box in (*parents, name):
+        at = data.index(box.encode()) - 4
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + grown).to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+def frames_of(video: Path, folder: Path) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Stamps and images of the bag that a video becomes."""
+    assert bag_from_video(video, folder / "bag") == FRAMES
+    with open_bag(folder / "bag") as bag:
+        images = [rgb_from_message(message.content) for message in bag.messages([IMAGE_TOPIC])]
+        return header_stamps(bag, IMAGE_TOPIC, []), images
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mp4v"), ("avi", "MJPG"), ("mkv", "mp4v")])
+def test_frames_keep_their_colours_and_times(tmp_path: Path, suffix: str, codec: str) -> None:
+    stamps, images = frames_of(write_video(tmp_path / f"walk.{suffix}", codec), tmp_path)
+    np.testing.assert_allclose(stamps, SECOND + np.arange(FRAMES) * SECOND // RATE, atol=2_000_000)
+    for index, image in enumerate(images):
+        assert image.shape == (48, 64, 3)
+        np.testing.assert_allclose(image[8, 30], [100 + 15 * index, 0, 0], atol=20)
+        np.testing.assert_allclose(image[40, 30], [0, 0, 100 + 15 * index], atol=20)
+
+
+def test_a_varying_frame_rate_gives_the_frames_their_own_times(tmp_path: Path) -> None:
+    """Phones take fewer frames in the dark: here the last five take three times as long."""
+    video = write_video(tmp_path / "walk.mp4")
+
+    def two_rates(content: bytes) -> bytes:
+        flags, entries, count, ticks = struct.unpack(">4I", content)
+        assert (entries, count) == (1, FRAMES)
+        return struct.pack(">6I", flags, 2, 5, ticks, 5, 3 * ticks)
+
+    patched(video, "stts", two_rates)
+    video.write_bytes(video.read_bytes().replace(b"edts", b"free"))  # it cuts at the old length
+    stamps, _ = frames_of(video, tmp_path)
+    steps = np.diff(stamps) / SECOND
+    np.testing.assert_allclose(steps, [0.1] * 5 + [0.3] * 4, atol=0.002)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_rotation_in_the_metadata_turns_the_frames_upright(tmp_path: Path, degrees: int) -> None:
+    video = write_video(tmp_path / "walk.mp4")
+    cos, sin = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
+    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    patched(video, "tkhd", lambda content: content[:40] + matrix + content[76:])
+    _, images = frames_of(video, tmp_path)
+    upright = np.zeros((48, 64, 3))
+    upright[:24, :, 0] = upright[24:, :, 2] = 100
+    expected = np.rot90(upright, -degrees // 90)  # clockwise
+    assert images[0].shape == expected.shape
+    assert np.abs(images[0] - expected).mean() < 10
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    cut = write_video(tmp_path / "cut.mp4")
+    cut.write_bytes(cut.read_bytes()[:400])  # the index is at the end
+    for name in ("text.mp4", "cut.mp4"):
+        with pytest.raises(BagError, match=f"{name}: not a video that OpenCV can read, or dam"):
+            bag_from_video(tmp_path / name, tmp_path / "bag")
+    with pytest.raises(BagError, match=r"none.mp4: there is no such file"):
+        bag_from_video(tmp_path / "none.mp4", tmp_path / "bag")
+    assert not (tmp_path / "bag").exists()
+
+
+def test_the_command_refuses_it_in_one_line(tmp_path: Path) -> None:
+    """Without what OpenCV and FFmpeg print of their own."""
+    (tmp_path / "text.mp4").write_text("no video")
+    command = ["-m", "vlm3_ros.cli", "evaluate", "text.mp4", "--hfov", "60", "--out", "out"]
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "vlm3: text.mp4: not a video that OpenCV can read, or damaged\n"

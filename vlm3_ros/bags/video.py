@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Videos as recordings: their frames as a bag of compressed images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.errors import BagError
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import jpeg_image_message
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
+
+IMAGE_TOPIC = "/video/image_raw/compressed"
+
+OPTICAL_FRAME = "video_optical_frame"
+
+_START_NS = 1_000_000_000
+"""Stamp of the start of a video: 0 would mean that there is none."""
+
+_QUALITY = 95
+
+_ERRORS_ONLY = 2
+"""OpenCV's level of log messages."""
+
+
+def bag_from_video(
+    video: Path, bag: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> int:
+    """Write the frames of a video to a new bag, turned upright, with their own times as stamps.
+
+    Args:
+        video: a file that OpenCV can read; its frame rate may vary.
+        bag: folder of the new bag.
+        progress: called with the number of frames written, and of all as the file announces it.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        BagError: if the video is missing, damaged at its start, or has no frames.
+    """
+    count = 0
+    with write_bag(bag) as writer:
+        for count, (stamp_ns, image, total) in enumerate(_frames(video), 1):
+            header = ROSBAGS.header(stamp_ns, OPTICAL_FRAME)
+            writer.write(IMAGE_TOPIC, jpeg_image_message(header, image, _QUALITY), stamp_ns)
+            progress(count, max(count, total))
+        if not count:
+            raise BagError(f"{video}: the video has no frame that can be read")
+    return count
+
+
+def _frames(video: Path) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
+    """Stamps and RGB images, and the announced number of frames."""
+    if not video.is_file():
+        raise BagError(f"{video}: there is no such file")
+    # FFmpeg would print what is said below in one line.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    import cv2
+
+    # OpenCV 5 moved it.
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    set_level(_ERRORS_ONLY)
+    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise BagError(f"{video}: not a video that OpenCV can read, or damaged")
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        rate, total = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        period = round(1e9 / rate) if rate > 0 else 1
+        last = _START_NS - 1
+        while True:
+            is_read, image = capture.read()
+            if not is_read:
+                return
+            stamp = _START_NS + round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            # Some files lack the times of frames.
+            last = stamp if stamp > last else last + period
+            yield last, np.ascontiguousarray(image[..., ::-1]), max(0, total)
+    finally:
+        capture.release()
