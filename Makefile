@@ -76,6 +76,18 @@ test-vllm: setup  ## test the remote engine with a real vLLM (make setup-vllm)
 	@command -v $(VLLM) >/dev/null || { echo "$(VLLM) is missing: make setup-vllm" >&2; exit 1; }
 	VLLM=$(VLLM) $(bin)/python -m pytest test/engines/test_served_answers.py test/engines/test_remote_uncertainty.py test/nodes/test_served_model.py
 
+# One environment for each version, on top of $(VENV).
+VERSIONS ?= .venv-versions
+.PHONY: test-versions
+test-versions: setup  ## test the oldest and the newest transformers
+	$(bin)/python tools/transformers_versions.py --folder $(VERSIONS) --workers $(TEST_WORKERS)
+
+# On a bare machine: any Python that has what this package needs.
+GPU_PYTHON ?= $(if $(wildcard $(bin)/python),$(bin)/python,$(PYTHON))
+.PHONY: gpu-check
+gpu-check:  ## measure on a GPU in 8 minutes, offline; results in out/gpu
+	PYTHONPATH=.:tools $(GPU_PYTHON) -m gpu_check --out out/gpu
+
 .PHONY: clean
 clean:  ## remove results and build folders, keep $(VENV)
 	rm -rf out build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

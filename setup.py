@@ -27,7 +27,7 @@ REQUIREMENTS = [
     "scipy>=1.15,<2",
     "torch>=2.6",
     # From 5.19 the Qwen3-VL processor loads without torchvision.
-    "transformers>=5.19,<6",
+    "transformers>=5.19,<5.25",
     "typing_extensions>=4.5",
 ]
 EXTRAS = {

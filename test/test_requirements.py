@@ -82,6 +82,10 @@ def test_rosdep_or_pip_installs_each_requirement():
     assert with_pip | {"plotly", "rosbags-image"} <= set(OVER_APT)
 
 
+def test_every_list_allows_the_same_transformers():
+    assert OVER_APT["transformers"] == versions(REQUIREMENTS)["transformers"]
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md", "docker/Dockerfile"])
 def test_rosdep_skips_what_pip_installs(page):
     skipped = " ".join(key for key in sorted(ROSDEP_KEYS.values()) if key.endswith("-pip"))

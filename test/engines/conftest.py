@@ -16,11 +16,12 @@ from transformers import AutoModelForImageTextToText
 
 from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
 from vlm3_ros.engines.base import Profile
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.engines.remote import client
 from vlm3_ros.engines.remote.engine import RemoteEngine, load_remote_engine
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
+from vlm3_ros.engines.transformers import TransformersEngine
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording, depth_answer, depth_question
 

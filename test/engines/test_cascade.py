@@ -54,7 +54,7 @@ def test_each_token_attends_as_if_its_question_were_alone(heads, prefix, steps, 
         for t, slot in enumerate(slots):
             visible[t, :slot] = rng.random(slot) < 0.5
             visible[t, slot] = True
-        cascade.place(*(torch.from_numpy(a) for a in (owners, slots, visible)))
+        cascade.place(owners, np.stack([np.arange(tokens), owners, slots]), visible)
         actual = cascade.attend(0, query, key, value, scale)
         assert actual.shape == (1, tokens, heads, size)
         for t, owner in enumerate(owners):

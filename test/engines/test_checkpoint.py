@@ -9,11 +9,13 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+import transformers
+from requirements import REQUIREMENTS, versions
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from vlm3_ros.engines.base import EngineError
-from vlm3_ros.engines.checkpoint import preflight
+from vlm3_ros.engines.checkpoint import MIN_TRANSFORMERS, preflight
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.language.wordings.depth import DepthWording, depth_question
@@ -55,6 +57,12 @@ def test_complete_checkpoint_passes(folder, fluent):
     assert (checked.device, checked.dtype) == (torch.device("cpu"), torch.float32)
     assert "Qwen3VLForConditionalGeneration" in str(checked)
     assert "float32 on cpu" in str(checked)
+
+
+def test_an_older_transformers_than_setup_allows_is_refused(folder, monkeypatch):
+    assert versions(REQUIREMENTS)["transformers"].startswith(f">={MIN_TRANSFORMERS},")
+    monkeypatch.setattr(transformers, "__version__", "5.18.0")
+    assert refusal(folder) == f"transformers 5.18.0 is too old: install {MIN_TRANSFORMERS} or newer"
 
 
 def test_half_the_bytes_need_half_the_memory(folder):

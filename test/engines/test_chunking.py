@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm3_ros.engines.chunking import MAX_CHUNK, MEMORY_SHARE, TextSizes, chunk_size
+from vlm3_ros.engines.chunking import MAX_CHUNK, MEMORY_SHARE, TextSizes, balanced, chunk_size
 
 VLM3 = TextSizes(
     layers=36,
@@ -47,3 +47,18 @@ def test_small_board_gets_smaller_chunks_than_a_workstation():
     question = VLM3.question_bytes(tokens=110, prefix=0)
     board, workstation = chunk_size(4 * GIGABYTE, question), chunk_size(60 * GIGABYTE, question)
     assert 16 <= board < workstation == MAX_CHUNK
+
+
+@given(st.integers(1, 2000), st.integers(1, 300))
+def test_chunks_are_as_few_as_possible_and_differ_by_one_question_at_most(questions, most):
+    sizes = []
+    while questions > sum(sizes):
+        sizes.append(balanced(questions - sum(sizes), most))
+    assert sum(sizes) == questions
+    assert len(sizes) == -(-questions // most)
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_two_halves_instead_of_a_large_and_a_small_chunk():
+    assert balanced(192, 179) == 96

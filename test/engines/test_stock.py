@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import pytest
 
+from vlm3_lab.studies.bench.constrained import ask_constrained
 from vlm3_lab.studies.bench.stock import ask_batched, ask_naive, ask_packed
-from vlm3_ros.engines.numbers import END, SYMBOLS, allowed_symbols
-from vlm3_ros.engines.transformers import LoadedModel
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.wordings.depth import DepthWording
 
@@ -38,34 +38,6 @@ def test_answers_that_end_are_cut_there(fluent, image, depth_questions, ask):
     assert ask(loaded, image, depth_questions, 32) == expected
 
 
-def constrained(tiny, image, question, form):
-    """Return the answer of stock `generate` when only texts of a form are allowed."""
-    tokenizer = tiny.processor.tokenizer
-
-    def tokens(text):
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    opening = tokens(form.partition("{value}")[0])
-    asked = tiny.inputs([image], question)["input_ids"].shape[1]
-
-    def allowed(batch, ids):
-        answered = ids[asked:].tolist()
-        if len(answered) < len(opening):
-            return [opening[len(answered)]]
-        number = ""
-        for token in answered[len(opening) :]:
-            if (symbol := tokenizer.decode([token])) not in SYMBOLS:
-                break
-            number += symbol
-        whole = [*tokens(form.replace("{value}", number or "1")), tokenizer.eos_token_id]
-        if len(answered) > len(opening) + len(number):
-            return [whole[len(answered)]]
-        following = whole[len(opening) + max(1, len(number))]
-        return [following if i == END else tokens(SYMBOLS[i])[0] for i in allowed_symbols(number)]
-
-    return tiny.generate([image], question, 200, prefix_allowed_tokens_fn=allowed)
-
-
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_forced_answers_equal_constrained_generate(tiny, picture, questions, form):
     """Also of a model that says nothing like it."""
@@ -73,7 +45,8 @@ def test_forced_answers_equal_constrained_generate(tiny, picture, questions, for
     engine = tiny.engine(chunk=7)
     engine.force(form)
     answers = engine.ask([image], questions, form)
-    expected = [constrained(tiny, image, question, form) for question in questions]
+    loaded = LoadedModel(tiny.model, tiny.processor, tiny.profile)
+    expected = ask_constrained(loaded, image, questions, form)
     assert [answer.text for answer in answers] == expected
     assert len(set(expected)) > 2, "the model must be rough enough to tell"
     assert all(answer.std is not None for answer in answers)
@@ -87,5 +60,6 @@ def test_learned_form_gives_the_answers_of_generate(thoughtful, image, thoughtfu
     assert free == list(thoughtful_answers.values()), "the model must know its answers"
     forced = thoughtful.engine().ask([image], asked, TEMPLATE)
     assert [answer.text for answer in forced] == free
-    assert [constrained(thoughtful, image, question, form) for question in asked] == free
+    loaded = LoadedModel(thoughtful.model, thoughtful.processor, thoughtful.profile)
+    assert ask_constrained(loaded, image, asked, form) == free
     assert sum(answer.std is not None for answer in forced) == 32

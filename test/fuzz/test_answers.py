@@ -35,12 +35,13 @@ from vlm3_ros.language.wordings.pose import (
 from vlm3_ros.paths import share_folder
 
 SETS = [load_prompt_set(name) for name in ("vlm3", "vlm3-short")]
-DEPTHS = [prompts[DepthWording] for prompts in (*SETS, load_prompt_set("vlm3-depth"))]
+LAST = load_prompt_set("vlm3-last")
+DEPTHS = [prompts[DepthWording] for prompts in (*SETS, LAST, load_prompt_set("vlm3-depth"))]
 AUTHORS_POSE = load_prompt_set("vlm3-pose")[PoseWording]
-POSES = [*(prompts[PoseWording] for prompts in SETS), AUTHORS_POSE]
+POSES = [*(prompts[PoseWording] for prompts in (*SETS, LAST)), AUTHORS_POSE]
 POINTS = [
     load_prompt_set(name)[CorrespondenceWording]
-    for name in ("vlm3", "vlm3-short", "vlm3-corr", "vlm3-corr-think")
+    for name in ("vlm3", "vlm3-short", "vlm3-last", "vlm3-corr", "vlm3-corr-think")
 ]
 PICTURE = np.zeros((256, 256, 3), np.uint8)
 

@@ -38,7 +38,7 @@ from stand_ins.words import (
     object_pair,
 )
 
-from vlm3_ros.engines.numbers import RESOLUTION
+from vlm3_ros.engines.number_trees import RESOLUTION
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.nodes.pose_node import PoseNode

@@ -32,7 +32,7 @@ from stand_ins.words import (
     object_pair,
 )
 
-from vlm3_ros.engines.numbers import RESOLUTION
+from vlm3_ros.engines.number_trees import RESOLUTION
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import motion_parts
 from vlm3_ros.language.wordings.depth import DepthWording

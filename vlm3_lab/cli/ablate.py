@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vlm3_lab.studies.ablation.runs import Arm
     from vlm3_lab.training.config import TrainConfig
 
-FINDINGS = ("cameras", "pixels", "mixture")
+FINDINGS = ("cameras", "pixels", "mixture", "wording")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,10 +29,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="repeat the paper's findings by training small models",
         description="Train the paper's method and variants that lack one of its findings: cameras "
         "(no focal unification), pixels (drawn arrows instead of coordinates in text), mixture "
-        "(sources weighted by size or equally). Score all on the same unseen procedural views. "
-        "The tables are written as ablation.md, ablation.json and ablation.png, and updated after "
-        "each training. To continue a run that was cut off, give the same command again; finished "
-        "trainings are not repeated.",
+        "(sources weighted by size or equally). The finding wording is ours: it compares the "
+        "authors' wording of questions with one that needs fewer tokens. Score all on the same "
+        "unseen procedural views. The tables are written as ablation.md, ablation.json and "
+        "ablation.png, and updated after each training. To continue a run that was cut "
+        "off, give the same command again; finished trainings are not repeated.",
         epilog="example: vlm3 ablate --out out/ablation",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Workload,
         WorkloadCalls,
     )
-    from vlm3_ros.engines.transformers import LoadedModel
+    from vlm3_ros.engines.model import LoadedModel
     from vlm3_ros.evaluation.tables import TextTable
 
 T = TypeVar("T")
@@ -220,7 +220,7 @@ def _load(subject: Subject) -> LoadedModel:
 
         return random_model(subject.shape, subject.settings)
     from vlm3_ros.engines.checkpoint import preflight
-    from vlm3_ros.engines.transformers import load_model
+    from vlm3_ros.engines.model import load_model
 
     return load_model(subject.settings, preflight(subject.settings))
 

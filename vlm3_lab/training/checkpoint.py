@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,11 +149,31 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
             token, as in Qwen's own tokenizer.
     """
     templates = prompt_templates(prompts)
-    if constants_are_tokens:
-        # Only the words of the chat remain to be learned.
-        texts, size = _ordered_wordings(prompts)[0].templates(), 448
-    else:
-        texts, size = templates, 2048  # more than there are words
+    if not constants_are_tokens:
+        return word_tokenizer(templates)
+    added = [part for text in templates for part in constant_parts(text)]
+    if "pose" in prompts.wordings:
+        added += [word for words in COARSE_WORDS for word in words]
+    # Only the words of the chat remain to be learned.
+    return _tokenizer(_ordered_wordings(prompts)[0].templates(), 448, added)
+
+
+def word_tokenizer(texts: Sequence[str]) -> Qwen2Tokenizer:
+    """Build a byte-level tokenizer with a token for each word of some texts, and for each digit.
+
+    These texts have about as many tokens as with Qwen's own tokenizer.
+    """
+    return _tokenizer(texts, 2048, [])  # more than there are words
+
+
+def _tokenizer(texts: Sequence[str], size: int, added: Iterable[str]) -> Qwen2Tokenizer:
+    """Build a tokenizer.
+
+    Args:
+        texts: from which the vocabulary is learned.
+        size: of the learned vocabulary, at most.
+        added: further tokens.
+    """
     trained = _train_bpe([*texts, "system\nuser\nassistant\n"], size)
     tokenizer = Qwen2Tokenizer(
         vocab=trained["vocab"],
@@ -166,12 +187,8 @@ def build_tokenizer(prompts: PromptSet, constants_are_tokens: bool = True) -> Qw
         model_max_length=32768,
         errors="replace",
     )
-    added = dict.fromkeys(PLAIN_ADDED_TOKENS)
-    if constants_are_tokens:
-        added |= dict.fromkeys(part for text in templates for part in constant_parts(text))
-        if "pose" in prompts.wordings:
-            added |= dict.fromkeys(word for words in COARSE_WORDS for word in words)
-    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
+    tokens = dict.fromkeys((*PLAIN_ADDED_TOKENS, *added))
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in tokens])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -186,18 +203,25 @@ def _ordered_wordings(prompts: PromptSet) -> list[Wording]:
     return [prompts.wordings[name] for name in names if name in prompts.wordings]
 
 
-def extend_checkpoint(source: Path | str, folder: Path | str, profile: Profile) -> None:
+def extend_checkpoint(
+    source: Path | str,
+    folder: Path | str,
+    profile: Profile,
+    tokenizer: Qwen2Tokenizer | None = None,
+) -> None:
     """Write a copy of a checkpoint that knows the words of more prompts.
+
+    Tokens that both have keep their embeddings, the others start at random, but equally each time.
 
     Args:
         source: folder of a small checkpoint of ours.
         folder: of the copy.
-        profile: how the copy is asked; its tokenizer gets the words of these prompts. Tokens that
-            both have keep their embeddings, the others start at random.
+        profile: how the copy is asked.
+        tokenizer: of the copy; None for that of `profile.prompts`, see `build_tokenizer`.
     """
     model: Any = Qwen3VLForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
     known = Qwen2Tokenizer.from_pretrained(source).get_vocab()
-    tokenizer = build_tokenizer(profile.prompts)
+    tokenizer = tokenizer or build_tokenizer(profile.prompts)
     vocabulary = tokenizer.get_vocab()
     old = model.get_input_embeddings().weight.detach().clone()
     with torch.random.fork_rng(devices=[]):

@@ -29,6 +29,11 @@ def weights_dtype(config: TrainConfig) -> Dtype:
 def trainable_model(checkpoint: Path, dtype: torch.dtype) -> Any:
     """Load a model whose attention reads packed batches."""
     model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype)
+    _read_packed_batches(model)
+    return model
+
+
+def _read_packed_batches(model: Any) -> None:
     model.set_attn_implementation(PACKED_ATTENTION)
     embed = model.model.visual.patch_embed
 
@@ -41,12 +46,19 @@ def trainable_model(checkpoint: Path, dtype: torch.dtype) -> Any:
         return nn.functional.linear(still, weight.flatten(1), embed.proj.bias)
 
     embed.forward = linear_patch_embed
-    return model
 
 
 def question_model(config: TrainConfig, checkpoint: Path) -> Any:
     """Load a model that, called with a packed batch, returns its loss."""
-    model = trainable_model(checkpoint, getattr(torch, weights_dtype(config)))
+    dtype = getattr(torch, weights_dtype(config))
+    return as_question_model(
+        config, AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype)
+    )
+
+
+def as_question_model(config: TrainConfig, model: Any) -> Any:
+    """Make a model, called with a packed batch, return its loss; see `question_model`."""
+    _read_packed_batches(model)
     # Replaces the model's own forward because wrappers for several processes and for mixed
     # precision only see calls of the model.
     model.forward = lambda **batch: {"loss": packed_loss(model, batch)}

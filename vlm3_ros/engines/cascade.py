@@ -3,9 +3,10 @@
 
 The tokens of all questions form one packed sequence without padding. Each token attends to the
 prefix (all questions against one copy, in one large unmasked attention) and to the earlier tokens
-of its own question. The two softmax halves are merged by their log-sum-exps, as FlashAttention
-and Hydragen (arXiv 2402.05099) merge blocks. The result equals the attention of each question
-alone after the prefix.
+of its own question. A token that several questions share is in the sequence once; its keys and
+values are stored for each of them. The two softmax halves are merged by their log-sum-exps, as
+FlashAttention and Hydragen (arXiv 2402.05099) merge blocks. The result equals the attention of each
+question alone after the prefix.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -55,27 +58,34 @@ class Cascade:
         self._own = [keys.new_zeros(2, questions, heads, 0, size) for _ in prefix]
         self._questions = questions
 
-    def place(self, questions: Tensor, slots: Tensor, visible: Tensor) -> None:
+    def place(
+        self,
+        questions: NDArray[np.int64],
+        places: NDArray[np.int64],
+        visible: NDArray[np.bool_],
+    ) -> None:
         """Assign the tokens of the next step to questions, and set what they attend to.
 
         Args:
-            questions: question of each token, ascending, shape (tokens,), int64.
-            slots: slot of each token in the row of its question, shape (tokens,), int64.
-            visible: which slots of that row each token attends to, its own included, shape
-                (tokens, slots), bool.
+            questions: question of each token, ascending, shape (tokens,). For a token that several
+                questions share, any of them.
+            places: where keys and values are stored: index of the token, question, and slot in
+                the row of that question, shape (3, places).
+            visible: which slots in the row of its question each token attends to, its own
+                included, shape (tokens, slots).
         """
         used = visible.shape[1]
         if used > self._own[0].shape[3]:
             room = used + SPARE_SLOTS - self._own[0].shape[3]
             self._own = [torch.nn.functional.pad(own, (0, 0, 0, room)) for own in self._own]
-        counts = torch.bincount(questions, minlength=self._questions)
-        first = counts.cumsum(0) - counts
-        turns = torch.arange(len(questions), device=questions.device) - first[questions]
-        self._owners, self._slots, self._used = questions, slots, used
-        self._at = questions, turns  # indices of each token in tensors padded by question
-        hidden = visible.new_zeros(self._questions, int(counts.max()), used)
-        hidden[self._at] = ~visible
-        self._hidden = hidden[:, None, None]
+        turns = np.arange(len(questions)) - np.searchsorted(questions, questions)
+        hidden = np.zeros((self._questions, turns.max() + 1, used), bool)
+        hidden[questions, turns] = ~visible
+        device = self._own[0].device
+        self._hidden = torch.from_numpy(hidden).to(device)[:, None, None]
+        owners, turns_there, *self._places = to_device(device, questions, turns, *places)
+        self._at = owners, turns_there  # indices of each token in tensors padded by question
+        self._used = used
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Compute the attention of a step's tokens in one layer, and store their keys and values.
@@ -93,8 +103,9 @@ class Cascade:
         key_heads = key.shape[1]
         group = heads // key_heads
         own = self._own[layer]
-        own[0][self._owners, :, self._slots] = key[0].transpose(0, 1)
-        own[1][self._owners, :, self._slots] = value[0].transpose(0, 1)
+        tokens_stored, owners, slots = self._places
+        own[0][owners, :, slots] = key[0].transpose(0, 1)[tokens_stored]
+        own[1][owners, :, slots] = value[0].transpose(0, 1)[tokens_stored]
 
         # Heads that share keys become additional queries, so no key is repeated.
         prefix_out, prefix_lse = self._attend_prefix(
@@ -118,6 +129,12 @@ class Cascade:
 
         share = torch.sigmoid(prefix_lse.float() - own_lse)[..., None]
         return (share * prefix_out + (1 - share) * own_out).to(query.dtype)[None]
+
+
+def to_device(device: torch.device, *arrays: NDArray[np.int64]) -> tuple[Tensor, ...]:
+    """Copy vectors to a device in one transfer."""
+    joined = torch.from_numpy(np.concatenate(arrays)).to(device)
+    return joined.split([len(array) for array in arrays])
 
 
 def cascade_attention(

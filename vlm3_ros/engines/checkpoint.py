@@ -24,9 +24,8 @@ from vlm3_ros.engines.settings import Attention, Dtype, EngineSettings
 
 ARCHITECTURES = ("Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration")
 
-MIN_TRANSFORMERS = "5.4"
-MIN_TRANSFORMERS_WITHOUT_TORCHVISION = "5.19"
-"""The first version with image processors that need only PIL."""
+MIN_TRANSFORMERS = "5.19"
+"""The oldest version that `make test-versions` runs; earlier ones need torchvision for images."""
 
 SMALL_FILES = ("*.json", "*.txt", "*.jinja")
 WEIGHT_FILES = ("*.safetensors",)
@@ -143,14 +142,7 @@ def _check_versions() -> None:
     installed = Version(transformers.__version__)
     if installed < Version(MIN_TRANSFORMERS):
         raise EngineError(
-            f"transformers {installed} is too old for Qwen3-VL: install {MIN_TRANSFORMERS} or newer"
-        )
-    if not importlib.util.find_spec("torchvision") and installed < Version(
-        MIN_TRANSFORMERS_WITHOUT_TORCHVISION
-    ):
-        raise EngineError(
-            f"transformers {installed} needs torchvision to read images: install torchvision, or "
-            f"transformers {MIN_TRANSFORMERS_WITHOUT_TORCHVISION} or newer"
+            f"transformers {installed} is too old: install {MIN_TRANSFORMERS} or newer"
         )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 MAX_CHUNK = 256
@@ -59,3 +60,13 @@ def chunk_size(free_bytes: int, question_bytes: int) -> int:
         question_bytes: memory that each question takes.
     """
     return max(1, min(MAX_CHUNK, int(free_bytes * MEMORY_SHARE) // question_bytes))
+
+
+def balanced(questions: int, most: int) -> int:
+    """Return the size of the first chunk when questions are split into equal, few chunks.
+
+    Args:
+        questions: to answer, at least one.
+        most: questions that can be answered at the same time.
+    """
+    return math.ceil(questions / math.ceil(questions / most))

@@ -8,36 +8,26 @@ copied (see `cascade`). Answers equal those of one greedy `generate` per questio
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import AutoModelForImageTextToText, DynamicCache, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel
 
 from vlm3_ros.engines import cascade
-from vlm3_ros.engines.base import Answer, EngineError, Profile
+from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.engines.checkpoint import Preflight, free_memory
-from vlm3_ros.engines.chunking import MAX_CHUNK, TextSizes, chunk_size
+from vlm3_ros.engines.chunking import MAX_CHUNK, TextSizes, balanced, chunk_size
 from vlm3_ros.engines.forms import FormLearner
-from vlm3_ros.engines.numbers import MAX_SYMBOLS, AnswerForm, NumberTree, answer_form
-from vlm3_ros.engines.processor import (
-    EncodedQuestions,
-    encode_questions,
-    image_limits,
-    load_processor,
-)
-from vlm3_ros.engines.profiles import choose_profile, conventions
-from vlm3_ros.engines.settings import EngineSettings, model_name
+from vlm3_ros.engines.model import LoadedModel, end_tokens, load_model
+from vlm3_ros.engines.number_trees import NumberTrees
+from vlm3_ros.engines.numbers import MAX_SYMBOLS, AnswerForm, answer_form
+from vlm3_ros.engines.processor import EncodedQuestions, encode_questions, image_limits
+from vlm3_ros.engines.reading import Chunk, Prefix, cascade_attention, read_prefix
+from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import ImageLimits
 
 logger = logging.getLogger(__name__)
@@ -45,51 +35,6 @@ logger = logging.getLogger(__name__)
 TRY_LARGER_EVERY = 1000
 """Calls after which more questions at a time are tried again, once the device ran out of memory:
 another program may have held the memory for a while."""
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The computed prefix of all questions.
-
-    Attributes:
-        layers: keys and values of each layer, shape (1, key heads, tokens, head size).
-        next_position: position of the first token after it. Not the number of its tokens: M-RoPE
-            gives an image fewer positions than tokens.
-    """
-
-    layers: list[tuple[Tensor, Tensor]]
-    next_position: int
-
-
-@dataclass(frozen=True)
-class Addition:
-    """A decoded token of one question, for the model to read.
-
-    Attributes:
-        question: index of the question.
-        token: id of the token.
-        path: indices of the question's decoded tokens that lead to it, its own last. The token
-            attends to these.
-    """
-
-    question: int
-    token: int
-    path: Sequence[int]
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model of the Qwen3-VL family on its device, in evaluation mode.
-
-    Attributes:
-        model: the model.
-        processor: processor of the same checkpoint.
-        profile: what the checkpoint was trained for.
-    """
-
-    model: PreTrainedModel
-    processor: Any
-    profile: Profile
 
 
 def load_transformers_engine(
@@ -108,83 +53,6 @@ def load_transformers_engine(
         EngineError: if its files do not fit together, or nothing says what it was trained for.
     """
     return TransformersEngine(load_model(settings, checked, progress), settings)
-
-
-def load_model(
-    settings: EngineSettings,
-    checked: Preflight,
-    progress: Callable[[str], None] = lambda message: None,
-) -> LoadedModel:
-    """Load a checkpoint that passed its preflight; see `load_transformers_engine`.
-
-    Raises:
-        EngineError: if its files do not fit together, or nothing says what it was trained for.
-    """
-    folder = checked.folder
-    profile, reason = choose_profile(settings.profile, settings.model, folder)
-    progress(f"{model_name(settings.model)}: {conventions(profile)} ({reason})")
-    progress(f"loading {checked}")
-    attention = settings.attn_implementation
-    try:
-        with _quiet_transformers():
-            processor = load_processor(folder)
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                folder,
-                dtype=checked.dtype,
-                attn_implementation=None if attention == "auto" else attention,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # reported, and refused below
-                output_loading_info=True,
-            )
-            model, report = loaded
-            model = model.eval().requires_grad_(False).to(checked.device)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(f"{checked}: out of memory while loading") from error
-    except (ImportError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise EngineError(f"{folder} cannot be loaded: {reason}") from error
-    _check_parts(folder, model, processor, report)
-    return LoadedModel(model, processor, profile)
-
-
-def end_tokens(model: PreTrainedModel, tokenizer: Any) -> set[int]:
-    """Return the tokens that end an answer."""
-    ends = model.generation_config.eos_token_id
-    if ends is None:
-        ends = tokenizer.eos_token_id
-    return set(ends if isinstance(ends, list) else [ends])
-
-
-def _check_parts(
-    folder: Path, model: PreTrainedModel, processor: Any, report: dict[str, Any]
-) -> None:
-    """Raise now what transformers would fill with random numbers, or would raise later."""
-    mismatched = [name for name, *_ in report["mismatched_keys"]]
-    if absent := sorted([*report["missing_keys"], *mismatched]):
-        raise EngineError(
-            f"the weights in {folder} do not fit its config.json: {len(absent)} are missing or of "
-            f"another shape, such as {absent[0]}; fetch the checkpoint again"
-        )
-    vision, image_processor = model.config.vision_config, processor.image_processor
-    expected = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
-    actual = tuple(
-        getattr(image_processor, name)
-        for name in ("patch_size", "merge_size", "temporal_patch_size")
-    )
-    if actual != expected:
-        raise EngineError(
-            f"the image processor in {folder} cuts patches of (size, merge, frames) {actual}, but "
-            f"its model takes {expected}"
-        )
-    if len(processor.tokenizer) > model.config.text_config.vocab_size:
-        raise EngineError(
-            f"the tokenizer in {folder} has {len(processor.tokenizer)} tokens, but its model knows "
-            f"{model.config.text_config.vocab_size}"
-        )
-    if processor.chat_template is None:
-        raise EngineError(f"{folder} has no chat template, such as chat_template.jinja")
 
 
 class TransformersEngine:
@@ -272,11 +140,11 @@ class TransformersEngine:
     def _answer(
         self, model: PreTrainedModel, encoded: EncodedQuestions, template: str | None
     ) -> list[Answer]:
-        prefix = _read_prefix(model, encoded)
+        prefix = read_prefix(model, encoded)
         suffixes = encoded.suffixes
         answers: dict[int, Answer] = {}
         form = None
-        with _attention(model, cascade.ATTENTION):
+        with cascade_attention(model):
             if template is not None and self._settings.force_answers:
                 learner = self._learner(template)
                 for indices in learner.questions(len(suffixes)):
@@ -299,12 +167,14 @@ class TransformersEngine:
         form: AnswerForm | None,
     ) -> list[Answer]:
         """Answer questions after a prefix, as many at a time as fit into memory."""
-        answers: list[Answer] = []
         if not suffixes:
-            return answers
-        chunk = self._chunk(model, prefix, suffixes, form)
-        while len(answers) < len(suffixes):
-            now = suffixes[len(answers) : len(answers) + chunk]
+            return []
+        # Sorted, chunks hold questions that share the most.
+        order = sorted(range(len(suffixes)), key=suffixes.__getitem__)
+        answers: list[Answer] = []
+        most = self._chunk(model, prefix, suffixes, form)
+        while waiting := order[len(answers) :]:
+            now = [suffixes[i] for i in waiting[: balanced(len(waiting), most)]]
             try:
                 answers += self._answer_chunk(model, prefix, now, form)
                 continue
@@ -312,17 +182,18 @@ class TransformersEngine:
                 if len(now) == 1:
                     raise
             # Outside the handler: inside it, the error still holds what filled the memory.
-            chunk = len(now) // 2
-            self._set_most_at_a_time(chunk)
+            most = len(now) // 2
+            self._set_most_at_a_time(most)
             logger.warning(
                 "%s ran out of device memory with %d questions at a time; continuing with %d",
                 self.name,
                 len(now),
-                chunk,
+                most,
             )
             if model.device.type == "cuda":
                 torch.cuda.empty_cache()
-        return answers
+        by_question = dict(zip(order, answers, strict=True))
+        return [by_question[i] for i in range(len(suffixes))]
 
     def _chunk(
         self,
@@ -331,7 +202,7 @@ class TransformersEngine:
         suffixes: Sequence[list[int]],
         form: AnswerForm | None,
     ) -> int:
-        """Return the number of questions to answer at the same time."""
+        """Return the number of questions that can be answered at the same time."""
         if self._settings.chunk:
             return self._most_at_a_time
         answer = (
@@ -398,20 +269,22 @@ class TransformersEngine:
         ends: set[int],
     ) -> list[list[int]]:
         """Decode each answer greedily until an end token, or `max_new_tokens` tokens."""
-        chunk = _Chunk(model, prefix, suffixes, self._attend_prefix)
-        answers: list[list[int]] = [[] for _ in suffixes]
-        alive = list(range(len(suffixes)))
-        hidden = chunk.read_suffixes()
-        for length in range(1, self._max_new_tokens + 1):
-            tokens = model.lm_head(hidden).argmax(-1).tolist()
-            for question, token in zip(alive, tokens, strict=True):
-                answers[question].append(token)
-            alive = [question for question in alive if answers[question][-1] not in ends]
-            if not alive or length == self._max_new_tokens:
+        chunk = Chunk(model, prefix, suffixes, self._attend_prefix)
+        answers = np.zeros((len(suffixes), self._max_new_tokens), np.int64)
+        lengths = np.zeros(len(suffixes), np.int64)
+        alive = np.arange(len(suffixes))
+        hidden = chunk.read_questions()
+        for step in range(self._max_new_tokens):
+            tokens = model.lm_head(hidden).argmax(-1).cpu().numpy()
+            answers[alive, step] = tokens
+            lengths[alive] = step + 1
+            goes_on = ~np.isin(tokens, list(ends))
+            alive, tokens = alive[goes_on], tokens[goes_on]
+            if not alive.size or step == self._max_new_tokens - 1:
                 break
-            path = range(length)
-            hidden = chunk.read([Addition(q, answers[q][-1], path) for q in alive])
-        return answers
+            paths = np.broadcast_to(np.arange(step + 1), (len(alive), step + 1))
+            hidden = chunk.read_answers(alive, tokens, paths)
+        return [row[:length].tolist() for row, length in zip(answers, lengths, strict=True)]
 
     def _answer_numbers(
         self,
@@ -422,26 +295,22 @@ class TransformersEngine:
     ) -> list[Answer]:
         """Decode the numbers of answers in this form, with their distributions."""
         opened = [suffix + form.opening_tokens for suffix in suffixes]
-        chunk = _Chunk(model, prefix, opened, self._attend_prefix)
+        chunk = Chunk(model, prefix, opened, self._attend_prefix)
+        symbol_tokens = np.array(form.symbol_tokens)
         symbol_weights = model.lm_head.weight[form.symbol_tokens]
-        trees = [NumberTree() for _ in suffixes]
-        hidden = chunk.read_suffixes()
+        trees = NumberTrees(len(suffixes))
+        hidden = chunk.read_questions()
         while True:
-            scores = torch.nn.functional.linear(hidden, symbol_weights).float().cpu().numpy()
-            start = 0
-            for tree in trees:
-                end = start + len(tree.frontier)
-                tree.grow(scores[start:end])
-                start = end
-            additions = [
-                Addition(question, form.symbol_tokens[number.symbol], number.path)
-                for question, tree in enumerate(trees)
-                for number in tree.frontier
-            ]
-            if not additions:
+            scores = torch.nn.functional.linear(hidden, symbol_weights)
+            trees.grow(scores.float().cpu().numpy())
+            if not trees.questions.size:
                 break
-            hidden = chunk.read(additions)
-        return [_number_answer(form, tree, self.profile.std_scale) for tree in trees]
+            hidden = chunk.read_answers(trees.questions, symbol_tokens[trees.symbols], trees.paths)
+        histogram = trees.histogram()
+        values = histogram.median.tolist()
+        stds = (histogram.std * self.profile.std_scale).tolist()
+        texts = map(form.text, trees.texts())
+        return [Answer(*parts) for parts in zip(texts, values, stds, strict=True)]
 
 
 def _text_sizes(model: PreTrainedModel) -> TextSizes:
@@ -456,135 +325,3 @@ def _text_sizes(model: PreTrainedModel) -> TextSizes:
         vocabulary=text.vocab_size,
         itemsize=model.dtype.itemsize,
     )
-
-
-def cache_argument(model: PreTrainedModel, cache: DynamicCache) -> dict[str, DynamicCache]:
-    """Keyword argument that gives a model its cache; transformers 5.24 renamed it."""
-    parameters = inspect.signature(model.model.forward).parameters
-    return {"cache" if "cache" in parameters else "past_key_values": cache}
-
-
-def _number_answer(form: AnswerForm, tree: NumberTree, std_scale: float) -> Answer:
-    histogram = tree.histogram()
-    return Answer(form.text(tree.text), histogram.median, histogram.std * std_scale)
-
-
-def _read_prefix(model: PreTrainedModel, encoded: EncodedQuestions) -> Prefix:
-    """Compute the shared prefix of the questions."""
-    ids = torch.tensor([encoded.prefix], device=model.device)
-    grid = encoded.image_grid_thw.to(model.device)
-    types = (ids == model.config.image_token_id).int()
-    # Pass positions explicitly: the model's stored ones are those of another call.
-    positions, _ = model.model.get_rope_index(ids, mm_token_type_ids=types, image_grid_thw=grid)
-    cache = DynamicCache(config=model.config)
-    model.model(
-        input_ids=ids,
-        mm_token_type_ids=types,
-        pixel_values=encoded.pixel_values.to(model.device, model.dtype),
-        image_grid_thw=grid,
-        position_ids=positions,
-        **cache_argument(model, cache),
-        use_cache=True,
-    )
-    layers: list[Any] = cache.layers
-    return Prefix(
-        layers=[(layer.keys, layer.values) for layer in layers],
-        next_position=int(positions.max()) + 1,
-    )
-
-
-class _Chunk:
-    """Questions that are answered together after a prefix."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        prefix: Prefix,
-        suffixes: Sequence[list[int]],
-        attend_prefix: cascade.PrefixAttention,
-    ) -> None:
-        self._model = model
-        self._first_position = prefix.next_position
-        self._suffixes = suffixes
-        self._lengths = np.array([len(suffix) for suffix in suffixes])
-        self._decoded = 0
-        self._cascade = cascade.Cascade(prefix.layers, len(suffixes), attend_prefix)
-
-    def read_suffixes(self) -> Tensor:
-        """Read all questions; return the hidden state of each last token, shape (n, size)."""
-        questions = np.repeat(np.arange(len(self._suffixes)), self._lengths)
-        slots = np.concatenate([np.arange(length) for length in self._lengths])
-        hidden = self._step(
-            tokens=np.concatenate(self._suffixes),
-            questions=questions,
-            slots=slots,
-            steps=slots,
-            visible=np.arange(self._lengths.max()) <= slots[:, None],
-        )
-        return hidden[torch.from_numpy(self._lengths.cumsum() - 1).to(hidden.device)]
-
-    def read(self, additions: Sequence[Addition]) -> Tensor:
-        """Read decoded tokens, by ascending question; return hidden states, shape (n, size)."""
-        questions = np.array([addition.question for addition in additions])
-        lengths = self._lengths[questions]
-        newest = np.array([addition.path[-1] for addition in additions])
-        self._decoded = max(self._decoded, int(newest.max()) + 1)
-        visible = np.arange(self._lengths.max() + self._decoded) < lengths[:, None]
-        for row, length, addition in zip(visible, lengths, additions, strict=True):
-            row[length + np.asarray(addition.path)] = True
-        return self._step(
-            tokens=np.array([addition.token for addition in additions]),
-            questions=questions,
-            slots=lengths + newest,
-            steps=lengths + [len(addition.path) - 1 for addition in additions],
-            visible=visible,
-        )
-
-    def _step(
-        self,
-        tokens: NDArray[np.int64],
-        questions: NDArray[np.int64],
-        slots: NDArray[np.int64],
-        steps: NDArray[np.int64],
-        visible: NDArray[np.bool_],
-    ) -> Tensor:
-        """Read one packed sequence; `steps` are positions relative to the end of the prefix."""
-        device = self._model.device
-        self._cascade.place(
-            *(torch.from_numpy(array).to(device) for array in (questions, slots, visible))
-        )
-        positions = torch.from_numpy(self._first_position + steps).to(device)
-        output = self._model.model(
-            input_ids=torch.from_numpy(tokens).to(device)[None],
-            position_ids=positions.expand(3, 1, -1),  # text: same time, height and width
-            use_cache=False,
-            cascade=self._cascade,
-        )
-        hidden: Tensor = output.last_hidden_state[0]
-        return hidden
-
-
-@contextmanager
-def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Use another attention in the language half of a model within the `with` block."""
-    usual = model.config.text_config._attn_implementation
-    model.set_attn_implementation({"text_config": name})
-    try:
-        yield
-    finally:
-        model.set_attn_implementation({"text_config": usual})
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silence transformers' progress bars and warnings: our own messages replace them."""
-    verbosity = transformers_logging.get_verbosity()
-    had_bar = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_bar:
-            transformers_logging.enable_progress_bar()

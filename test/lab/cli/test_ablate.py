@@ -9,6 +9,9 @@ import pytest
 
 from vlm3_lab.training.config import load_config
 from vlm3_ros.cli import main
+from vlm3_ros.engines.profiles import read_profile
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording
 from vlm3_ros.paths import share_folder
 
 RECIPE = """
@@ -44,6 +47,7 @@ def test_all_findings_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "cameras": 2,
         "pixels": 2,
         "mixture": 3,
+        "wording": 2,
     }
     for rows in findings.values():
         for row in rows:
@@ -53,6 +57,11 @@ def test_all_findings_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
             assert row["warmup_seconds"] > 0
     # One more of images as they are, and one for each mixture.
     assert len(list((out / "warmups").iterdir())) == 4
+    # Both wordings start from the same weights, with a tokenizer that has the words of both.
+    authors, last = (out / "starts" / f"{name}-0" for name in ("vlm3-depth", "vlm3-last"))
+    for file in ("model.safetensors", "tokenizer.json"):
+        assert (authors / file).read_bytes() == (last / file).read_bytes()
+    assert read_profile(last).prompts[DepthWording] == load_prompt_set("vlm3-last")[DepthWording]
     log = json.loads((out / "warmups" / "unified-given-0" / "warmup" / "log.json").read_text())
     assert log[-1]["step"] == 2, "the warm-up is shortened with the questions"
     assert "### How a pixel is named" in capsys.readouterr().out
@@ -77,4 +86,4 @@ def test_the_shipped_recipe_is_valid() -> None:
 def test_an_unknown_finding_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["ablate", "--out", "out", "--only", "pixels,colours"])
-    assert "'colours' is not one of cameras, pixels, mixture" in capsys.readouterr().err
+    assert "'colours' is not one of cameras, pixels, mixture, wording" in capsys.readouterr().err

@@ -20,13 +20,19 @@ from vlm3_lab.studies.ablation.runs import (
     pack_copies,
     run_ablation,
 )
-from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
+from vlm3_lab.training.checkpoint import (
+    TinyShape,
+    build_checkpoint,
+    build_processor,
+    build_tokenizer,
+)
 from vlm3_lab.training.config import ConfigError, DataConfig, SourceConfig, TrainConfig
 from vlm3_lab.training.packing import IGNORE
 from vlm3_lab.training.samples import ModelInput
 from vlm3_lab.training.streams import SampleStream, model_input
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.engines.processor import image_limits
+from vlm3_ros.engines.profiles import write_profile
 from vlm3_ros.geometry.camera import PinholeCamera, unify_focal
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import load_prompt_set
@@ -52,7 +58,14 @@ def test_every_arm_belongs_to_a_finding_and_differs_from_the_first_in_one_thing(
     first = dataclasses.asdict(ARMS[0])
     for arm in ARMS[1:]:
         own = dataclasses.asdict(arm)
-        assert len([key for key in ("images", "pixels", "weights") if own[key] != first[key]]) == 1
+        choices = ("images", "pixels", "weights", "prompts")
+        assert sum(own[choice] != first[choice] for choice in choices) == 1
+
+
+def test_the_arm_that_others_are_compared_with_comes_first() -> None:
+    order = [arm.name for arm in ARMS]
+    for finding in FINDINGS:
+        assert min(finding.arms, key=order.index) == finding.arms[0]
 
 
 def test_an_unresized_image_enters_the_same_for_every_lens(processor: Any) -> None:
@@ -147,6 +160,17 @@ def test_weights_by_size_of_endless_sources_are_refused(tmp_path, sources, probl
     config = dataclasses.replace(TrainConfig(), data=DataConfig(sources=sources))
     with pytest.raises(ConfigError, match=problem):
         run_ablation(config, [ARM["size"]], tmp_path, 1, 2)
+
+
+def test_a_model_that_learned_another_wording_is_not_reworded(tmp_path) -> None:
+    """Its own vlm3.json would be used, and both arms would be asked alike."""
+    model = tmp_path / "model"
+    shape = TinyShape(vision_hidden=32, vision_depth=2, hidden=32, layers=2, position_grid=8)
+    build_checkpoint(model, shape, PROFILE)
+    write_profile(model, Profile(96.0, "pad", load_prompt_set("vlm3-depth")))
+    config = TrainConfig(model=str(model))
+    with pytest.raises(ConfigError, match=r"arm last: .* has learned a wording already"):
+        run_ablation(config, [ARM["last"]], tmp_path / "out", 1, 2)
 
 
 def test_a_recipe_with_other_tasks_is_refused(tmp_path) -> None:

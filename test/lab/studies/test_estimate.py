@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,10 +23,11 @@ from vlm3_lab.studies.bench.work import DeviceSpeed, ModelWork
 from vlm3_lab.training.checkpoint import TinyShape, build_processor, build_tokenizer, model_config
 from vlm3_ros.engines import cascade
 from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.profiles import shipped_profile
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
+from vlm3_ros.engines.transformers import TransformersEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.wordings.depth import DepthWording, depth_question
 from vlm3_ros.paths import default_model
@@ -88,13 +88,6 @@ def ask(model, monkeypatch):
     return make
 
 
-NEEDS_TREE = pytest.mark.skipif(
-    importlib.util.find_spec("vlm3_ros.engines.question_tree") is None,
-    reason="the engine reads common beginnings for each question",
-)
-
-
-@NEEDS_TREE
 def test_free_answers_read_the_tokens_and_multiply_as_computed(ask, model):
     asked = ask(None)
     call = engine_call(model.processor, asked.encoded, [""] * 24)
@@ -106,7 +99,6 @@ def test_free_answers_read_the_tokens_and_multiply_as_computed(ask, model):
     assert sum(one.flops for one in passes.all) == pytest.approx(asked.flops, rel=0.03)
 
 
-@NEEDS_TREE
 def test_forced_answers_read_the_tokens_and_multiply_as_computed(ask, model):
     template = PROFILE.prompts[DepthWording].answer
     asked = ask(template)

@@ -72,6 +72,7 @@ def _worded(region, **wording):
 WORDINGS = {
     "vlm3": load_prompt_set("vlm3"),
     "vlm3-short": SHORT,
+    "vlm3-last": load_prompt_set("vlm3-last"),
     "bare": _worded("{xmax} {xmin} {ymin} {ymax}"),
     "b first": _worded(
         "box <{ymax}|{xmin}|{ymin}|{xmax} px> of it",
@@ -156,6 +157,7 @@ def test_a_box_that_all_questions_start_with_ends_in_the_prefix(view):
     [
         ("vlm3-short", True, {"Yes.", "No."}),
         ("vlm3", False, {"Yes", "No"}),
+        ("vlm3-last", False, {"Yes", "No"}),
         ("b first", False, {".", " not"}),
     ],
 )

@@ -88,6 +88,15 @@ def test_the_recipes_of_the_paper_can_teach_the_paper_s_wording(
     assert (profile.focal, profile.longest_side) == (named.focal, named.longest_side)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_recipes_of_the_paper_can_teach_coordinates_last(tmp_path: Path, recipe: str) -> None:
+    profile = starting_checkpoint(_recipe(recipe, "profile.prompts=vlm3-last"), tmp_path).profile
+    assert profile.prompts.wordings.items() <= load_prompt_set("vlm3-last").wordings.items()
+    named = shipped_profile(RECIPES[recipe])
+    assert set(profile.prompts.wordings) >= set(named.prompts.wordings)
+    assert (profile.focal, profile.longest_side) == (named.focal, named.longest_side)
+
+
 def test_a_model_is_asked_as_its_file_then_its_name_then_the_configuration_says(
     model: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

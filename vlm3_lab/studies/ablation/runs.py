@@ -24,6 +24,7 @@ from vlm3_lab.scenes import View
 from vlm3_lab.studies.ablation.markers import QUESTION, ask_marked_depth, draw_marker
 from vlm3_lab.studies.ablation.results import ArmScore, Finding, read_score, write_score
 from vlm3_lab.studies.tasks.depth import AskView, score_view
+from vlm3_lab.training.checkpoint import extend_checkpoint, has_own_words, word_tokenizer
 from vlm3_lab.training.config import ConfigError, DataConfig, TrainConfig, WarmupConfig, check
 from vlm3_lab.training.packing import Packer, QuestionAnswer
 from vlm3_lab.training.samples import ModelInput, ViewSamples, sample_pixels
@@ -35,8 +36,11 @@ from vlm3_lab.training.warmups.dense_depth import DenseDepth
 from vlm3_lab.training.warmups.run import WARMUPS, dense_depth_warmup
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
+from vlm3_ros.engines.profiles import PROFILE_FILE, authors_profile, read_profile
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.language.prompts import load_prompt_set
+from vlm3_ros.language.wordings.depth import DepthWording
 from vlm3_ros.tasks.depth import DepthAnswers, ask_depth
 
 logger = logging.getLogger(__name__)
@@ -50,8 +54,8 @@ EVALUATION_SEED = 1_000_033
 PIXELS_PER_VIEW = 5
 """Few, because errors within one image are correlated: more images say more than more pixels."""
 
-MAX_NEW_TOKENS = 24
-"""Limit for answers that do not keep to their form; longer than any number."""
+MAX_NEW_TOKENS = 48
+"""Limit for answers that do not keep to their form; longer than an answer in any wording."""
 
 _SEED_STRIDE = 1000
 
@@ -66,6 +70,8 @@ class Arm:
             any lens. Answers are metres.
         pixels: named by coordinates in "text", or by an "arrow" on a copy of the image per pixel.
         weights: of the sources, as in `DataConfig`.
+        prompts: name of a shipped prompt set, whose wording replaces the recipe's. Its words and
+            digits are one token each; the arms that have one share a tokenizer.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Arm:
     images: Literal["unified", "as_they_are"] = "unified"
     pixels: Literal["text", "arrow"] = "text"
     weights: Literal["given", "uniform", "size"] = "given"
+    prompts: str = ""
 
 
 ARMS = (
@@ -80,6 +87,8 @@ ARMS = (
     Arm("as_they_are", "images as they are", images="as_they_are"),
     Arm("size", "weights by size", weights="size"),
     Arm("uniform", "uniform weights", weights="uniform"),
+    Arm("authors", "the authors' wording (vlm3-depth)", prompts="vlm3-depth"),
+    Arm("last", "coordinates last, short answer (vlm3-last)", prompts="vlm3-last"),
     # Last, because it takes longest: a run that is cut off then has the others.
     Arm("arrow", "pixels by drawn arrows", pixels="arrow"),
 )
@@ -93,8 +102,9 @@ FINDINGS = (
         ("vlm3", "size", "uniform"),
         {"vlm3": 0.904, "size": 0.884, "uniform": 0.842},
     ),
+    Finding("wording", "How a question is worded", ("authors", "last"), {}),
 )
-"""With delta1 from the paper's table 3, which has no number for cameras."""
+"""With delta1 from the paper's table 3, which has no number for cameras and wordings."""
 
 
 def run_ablation(
@@ -277,8 +287,40 @@ def _train_arm(config: TrainConfig, arm: Arm, folder: Path, seed: int) -> tuple[
     lesson = Lesson(
         stream_of(partial(ArmQuestions, arm)), lambda packer: partial(pack_copies, packer)
     )
-    train(replace(config, model=str(start), warmup=WarmupConfig()), arm_folder, lesson=lesson)
+    train(_asked_as(arm, config, start, folder, seed), arm_folder, lesson=lesson)
     return warmup / "warmup", arm_folder
+
+
+def _asked_as(arm: Arm, config: TrainConfig, start: Path, folder: Path, seed: int) -> TrainConfig:
+    """The recipe of an arm's questions, from a checkpoint that is asked in the arm's wording.
+
+    Raises:
+        ConfigError: if the checkpoint has learned another wording, and its tokenizer is not ours.
+    """
+    config = replace(config, model=str(start), warmup=WarmupConfig())
+    if not arm.prompts:
+        return config
+    is_ours = (start / PROFILE_FILE).is_file()
+    if not is_ours and authors_profile(config.model) is None:
+        return replace(config, profile=replace(config.profile, prompts=arm.prompts))
+    if not is_ours or not has_own_words(start, known := read_profile(start)):
+        raise ConfigError(
+            f"arm {arm.name}: {start} has learned a wording already: start from random weights or "
+            "from a model without vlm3.json, without a warm-up, or leave the finding out"
+        )
+    # Equal weights for all wordings: one tokenizer has the words of all of them.
+    reworded = folder / "starts" / f"{arm.prompts}-{seed}"
+    if not (reworded / PROFILE_FILE).is_file():
+        wordings = [load_prompt_set(other.prompts) for other in ARMS if other.prompts]
+        texts = [text for prompts in wordings for text in prompts[DepthWording].templates()]
+        prompts = load_prompt_set(arm.prompts)
+        extend_checkpoint(
+            start,
+            reworded,
+            replace(known, prompts=replace(prompts, wordings={"depth": prompts[DepthWording]})),
+            word_tokenizer(texts),
+        )
+    return replace(config, model=str(reworded))
 
 
 def _seconds(folder: Path) -> float:

@@ -12,9 +12,9 @@ from transformers.initialization import no_init_weights
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_ros.engines.base import EngineError
 from vlm3_ros.engines.checkpoint import MEMORY_MARGIN, choose_device, choose_dtype, free_memory
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.profiles import PAPER_PROFILE, shipped_profile
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "4b": {

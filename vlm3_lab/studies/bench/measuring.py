@@ -21,9 +21,10 @@ from vlm3_lab.studies.bench.calls import Call, engine_call
 from vlm3_lab.studies.bench.roofline import measure_device, model_work
 from vlm3_lab.studies.bench.stock import ask_batched, ask_naive, ask_packed
 from vlm3_lab.studies.bench.work import DeviceSpeed, ModelWork
+from vlm3_ros.engines.model import LoadedModel
 from vlm3_ros.engines.processor import encode_questions
 from vlm3_ros.engines.settings import EngineSettings
-from vlm3_ros.engines.transformers import LoadedModel, TransformersEngine
+from vlm3_ros.engines.transformers import TransformersEngine
 from vlm3_ros.language.wordings.depth import DepthWording
 
 Method = Literal["naive", "batched", "packed", "engine", "engine-forced"]

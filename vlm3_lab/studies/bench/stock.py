@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import DynamicCache
 
+from vlm3_ros.engines.model import LoadedModel, end_tokens
 from vlm3_ros.engines.processor import encode_questions
-from vlm3_ros.engines.transformers import LoadedModel, cache_argument, end_tokens
+from vlm3_ros.engines.reading import cache_argument
 
 PACK = 10
 """Questions per sequence, as many as the paper trains with per image (3.2)."""
@@ -38,9 +39,17 @@ def ask_naive(
 
 
 def ask_batched(
-    loaded: LoadedModel, image: NDArray[np.uint8], questions: Sequence[str], max_new_tokens: int
+    loaded: LoadedModel,
+    image: NDArray[np.uint8],
+    questions: Sequence[str],
+    max_new_tokens: int,
+    **options: Any,
 ) -> list[str]:
-    """Ask with one `generate` for all questions, in a batch that repeats the image for each."""
+    """Ask with one `generate` for all questions, in a batch that repeats the image for each.
+
+    Args:
+        options: further arguments of `generate`.
+    """
     model: Any = loaded.model
     picture = Image.fromarray(image)
     chats = [
@@ -68,7 +77,7 @@ def ask_batched(
         },
     ).to(model.device)
     with torch.inference_mode():
-        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, **options)
     tokenizer = loaded.processor.tokenizer
     texts: list[str] = tokenizer.batch_decode(
         output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True

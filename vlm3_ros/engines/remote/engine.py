@@ -211,8 +211,8 @@ class RemoteEngine:
             has_form = has_form or follows(form, answers[i])
             if histogram is not None:
                 has_distribution = True
-                std = histogram.std * self.profile.std_scale
-                result[i] = replace(answers[i], value=histogram.median, std=std)
+                std = float(histogram.std) * self.profile.std_scale
+                result[i] = replace(answers[i], value=float(histogram.median), std=std)
         if has_form and not has_distribution and self._sender.probabilities.is_proven:
             self._sender.probabilities.refuse()
         return result

@@ -9,14 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vlm3_ros.engines.forms import VALUE
-from vlm3_ros.engines.numbers import (
-    END,
-    NUMBER,
-    SYMBOLS,
-    CoarseHistogram,
-    allowed_symbols,
-    path_histogram,
-)
+from vlm3_ros.engines.histograms import CoarseHistogram, path_histogram
+from vlm3_ros.engines.numbers import END, NUMBER, SYMBOLS, allowed_symbols
 
 ALTERNATIVES = len(SYMBOLS) + 1
 """Tokens to ask for at each place: as many as can follow in a number, with its end."""
