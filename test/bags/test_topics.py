@@ -15,7 +15,11 @@ from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.depth_images import compressed_depth_message, depth_message
-from vlm3_ros.messages.images import image_message, jpeg_image_message
+from vlm3_ros.messages.images import (
+    compressed_image_message,
+    image_message,
+    jpeg_image_message,
+)
 
 IMAGE = np.zeros((6, 8, 3), np.uint8)
 DEPTH = np.ones((6, 8))
@@ -149,3 +153,16 @@ def test_a_topic_whose_first_message_is_damaged_costs_itself(tmp_path: Path) -> 
         bag.messages = damaged
         assert find_camera_topics(bag).image == "/camera/image_raw"
         assert bag.left_out == {"/other/image": "damaged after 0 messages"}
+
+
+def test_depth_that_can_be_read_comes_before_depth_that_is_lost(tmp_path: Path) -> None:
+    """image_transport offers depth as `compressed` JPEG, too, of which 8 bits are left."""
+    header = ROSBAGS.header(1, "c")
+    jpeg = compressed_image_message(header, b"\xff\xd8", "16UC1; jpeg compressed ")
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/camera")
+        writer.write("/depth/image/compressed", jpeg, 1)
+        writer.write("/depth/image/compressedDepth", compressed_depth_message(header, DEPTH), 1)
+        writer.write("/camera/camera_info", camera_info_message(header, CAMERA), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        assert find_camera_topics(bag).depth == "/depth/image/compressedDepth"

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from videos import FRAMES, RATE, write_video
 
 from vlm3_ros.bags.nearest import header_stamps
 from vlm3_ros.bags.reading import open_bag
@@ -16,20 +16,7 @@ from vlm3_ros.bags.video import IMAGE_TOPIC, bag_from_video
 from vlm3_ros.errors import BagError
 from vlm3_ros.messages.images import rgb_from_message
 
-FRAMES, RATE = 10, 10
 SECOND = 1_000_000_000
-
-
-def write_video(path: Path, codec: str = "mp4v") -> Path:
-    """Red above blue, ever brighter; 64x48, ten frames a second."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), RATE, (64, 48))
-    assert writer.isOpened()
-    for index in range(FRAMES):
-        image = np.zeros((48, 64, 3), np.uint8)
-        image[:24, :, 2] = image[24:, :, 0] = 100 + 15 * index
-        writer.write(image)
-    writer.release()
-    return path
 
 
 def patched(path: Path, name: str, edit) -> None:
@@ -58,7 +45,7 @@ def frames_of(video: Path, folder: Path) -> tuple[np.ndarray, list[np.ndarray]]:
 
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mp4v"), ("avi", "MJPG"), ("mkv", "mp4v")])
 def test_frames_keep_their_colours_and_times(tmp_path: Path, suffix: str, codec: str) -> None:
-    stamps, images = frames_of(write_video(tmp_path / f"walk.{suffix}", codec), tmp_path)
+    stamps, images = frames_of(write_video(tmp_path / f"walk.{suffix}", codec=codec), tmp_path)
     np.testing.assert_allclose(stamps, SECOND + np.arange(FRAMES) * SECOND // RATE, atol=2_000_000)
     for index, image in enumerate(images):
         assert image.shape == (48, 64, 3)

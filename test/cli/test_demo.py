@@ -11,6 +11,7 @@ import cv2
 import psutil
 import pytest
 from drives import record_bag_truth, write_drive
+from videos import write_video
 
 from vlm3_ros.cli import main
 
@@ -49,6 +50,21 @@ def test_a_bag_goes_through_the_real_nodes_over_dds(
     assert (out / "cloud.ply").read_bytes().startswith(b"ply\n")
     assert (out / "report.html").stat().st_size > 10_000
     assert "latency of a frame" in capsys.readouterr().out
+
+
+def test_a_video_goes_through_the_nodes_without_truth(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, out = write_video(tmp_path / "walk.mp4", (192, 144)), tmp_path / "out"
+    command = ["demo", "--video", str(video), "--hfov", "75", "--out", str(out)]
+    assert main([*command, "--model", str(checkpoint)]) == 0, capsys.readouterr().err
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["frames"]["in_bag"] == 10
+    assert metrics["source"]["name"] == "walk.mp4"
+    assert metrics["source"]["topics"]["camera_info"] == "--hfov 75"
+    assert metrics["frames"]["answered"] >= 1
+    assert cv2.imread(str(out / "overview.png")) is not None
+    assert (out / "cloud.ply").read_bytes().startswith(b"ply\n")
 
 
 def test_motion_is_shown_next_to_depth(tmp_path: Path) -> None:

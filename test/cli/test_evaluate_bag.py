@@ -13,9 +13,13 @@ import cv2
 import numpy as np
 import pytest
 from drives import record_bag_truth, write_drive
+from videos import write_video
 
+from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.cli import main
 from vlm3_ros.evaluation.metrics.trajectories import read_tum
+from vlm3_ros.messages.classes import ROSBAGS
+from vlm3_ros.messages.images import image_message
 from vlm3_ros.paths import default_model
 
 FRAMES = 6
@@ -166,3 +170,45 @@ def test_a_model_that_was_chosen_for_a_task_must_have_learned_it(
     assert main(["evaluate", str(drive), "--out", str(tmp_path), *chosen]) == 2
     assert "vlm3-tiny did not learn relative pose" in capsys.readouterr().err
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_video_is_a_recording_without_truth(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, out = write_video(tmp_path / "walk.mp4", (192, 144)), tmp_path / "out"
+    command = ["evaluate", str(video), "--out", str(out), "--model", str(checkpoint)]
+    assert main([*command, "--rate", "3"]) == 2
+    assert "walk.mp4: a video has no calibration: give --hfov" in capsys.readouterr().err
+    assert main([*command, "--hfov", "75", "--gt", "/odom"]) == 2
+    assert "--gt is for bags, not for a video" in capsys.readouterr().err
+    assert main([*command, "--hfov", "75", "--rate", "3"]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["frames"]["in_bag"] == 10
+    assert metrics["frames"]["answered"] == 3
+    assert "depth" not in metrics
+    assert metrics["left_out"]["depth"].endswith("walk.mp4: the bag has no depth images")
+    assert cv2.imread(str(out / "overview.png")) is not None
+    assert (out / "cloud.ply").read_bytes().startswith(b"ply\n")
+
+
+def test_a_given_camera_serves_a_bag_without_camera_info(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        for stamp in (1, 2):
+            header = ROSBAGS.header(stamp * 10**9, "camera")
+            image = np.full((144, 192, 3), 80 * stamp, np.uint8)
+            writer.write("/image", image_message(header, image), stamp * 10**9)
+    command = ["evaluate", str(tmp_path / "bag"), "--out", str(tmp_path / "out")]
+    command += ["--model", str(checkpoint)]
+    assert main(command) == 2
+    assert "give the calibration (--camera-info FILE) or the field of" in capsys.readouterr().err
+    assert main([*command, "--hfov", "75"]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["frames"]["answered"] == 2
+    capsys.readouterr()
+    (tmp_path / "kalibr.txt").write_text("fx: 100\n")
+    assert main([*command, "--camera-info", str(tmp_path / "kalibr.txt")]) == 2
+    error = capsys.readouterr().err
+    assert "kalibr.txt: a file with fx is not read; read are" in error
+    assert len(error.splitlines()) == 1

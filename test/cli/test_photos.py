@@ -12,6 +12,7 @@ from vlm3_ros.cli.camera_options import add_camera_options, given_camera, given_
 from vlm3_ros.cli.photos import read_photo, read_shot
 from vlm3_ros.errors import CommandError
 from vlm3_ros.geometry.calibration_files import GivenCamera
+from vlm3_ros.geometry.camera import GeometryError
 
 
 def corners(image: np.ndarray) -> list[int]:
@@ -47,6 +48,46 @@ def test_photos_are_rotated_by_exif(
     image = read_photo(tmp_path / "photo.png")
     assert image.shape == ((20, 40, 3) if orientation in (1, 3) else (40, 20, 3))
     assert corners(image) == expected
+
+
+def calibrated(tmp_path: Path, width: int, height: int) -> GivenCamera:
+    file = tmp_path / "camera.yaml"
+    file.write_text(
+        f"image_width: {width}\nimage_height: {height}\n"
+        "camera_matrix: {data: [30, 0, 20, 0, 30, 10, 0, 0, 1]}\n"
+        "distortion_coefficients: {data: []}\n"
+    )
+    return GivenCamera(file=str(file))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "refusal"),
+    [
+        (1, (40, 20), ""),
+        (6, (20, 40), ""),  # only the turned photo has this size
+        (6, (40, 20), "calibrates images of 40x20, but the image is 20x40"),
+        (3, (40, 20), r"EXIF turns or mirrors its pixels \(orientation 3\), and .*camera.yaml"),
+        (2, (40, 20), r"\(orientation 2\).*store the photo upright, or give --hfov"),
+    ],
+)
+def test_a_calibration_is_used_for_the_pixels_that_it_is_for(
+    picture: Image.Image, tmp_path: Path, orientation: int, size: tuple[int, int], refusal: str
+) -> None:
+    path = tmp_path / "photo.jpg"
+    picture.save(path, exif=exif(orientation))
+    if not refusal:
+        assert read_shot(path, calibrated(tmp_path, *size)).image.shape == (*size[::-1], 3)
+        return
+    with pytest.raises((CommandError, GeometryError), match=refusal):
+        read_shot(path, calibrated(tmp_path, *size))
+    assert read_shot(path, GivenCamera(hfov=60.0)).image is not None
+
+
+def test_10_bits_in_a_16_bit_photo_are_named(tmp_path: Path) -> None:
+    grey = np.linspace(0, 1023, 200).astype(np.uint16).reshape(10, 20)
+    Image.fromarray(grey).save(tmp_path / "photo.png")
+    with pytest.raises(CommandError, match=r"is black: its brightest value is 1023.*has 10 bits"):
+        read_photo(tmp_path / "photo.png")
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])

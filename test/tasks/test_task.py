@@ -88,6 +88,19 @@ def test_questions_of_one_answer_template_share_a_pass_and_keep_their_order() ->
     assert depth.texts == ("1.0", "1.1")
 
 
+def test_an_image_of_very_many_tokens_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As the commands say it; nodes have it in their own log."""
+    engine = CountingEngine()
+    engine.limits = LIMITS
+    engine.profile = replace(engine.profile, focal=1000.0)
+    wide = PinholeCamera(160, 120, 30.5, 30.5, 80, 60)
+    for _ in range(2):
+        ask_depth(engine, IMAGE, wide, PIXELS)
+    (line,) = caplog.messages
+    assert "truth: an image of 138x126 degrees enters the model as" in line
+    assert "tokens, so answers are slow: lower unified_focal, or crop the image" in line
+
+
 def test_nothing_asked_needs_no_pass() -> None:
     engine = CountingEngine()
     assert ask_depth(engine, IMAGE, CAMERA, []).depth.shape == (0,)

@@ -153,6 +153,7 @@ def _make_bag(
             "notes": [
                 *recording.notes,
                 *(_by_name(recording, damage) for damage in recording.frames.damage),
+                *(_by_name(recording, text) for text in recording.frames.assumptions),
             ],
             "frames": frames,
             "pairs": [asdict(pair) for pair in pairs],

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlm3_ros.bags.reading import CAMERA_INFO_TYPE, IMAGE_TYPES, Bag
-from vlm3_ros.errors import BagError
-from vlm3_ros.messages.depth_images import is_depth_message
+from vlm3_ros.errors import BagError, MessageError
+from vlm3_ros.messages.depth_images import check_depth_format, is_depth_message
 
 _TRANSPORTS = ("compressed", "compressedDepth")
 
@@ -87,18 +87,24 @@ def base_topic(topic: str) -> str:
 
 
 def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
-    """Topics of colour and of depth images: one per base topic, uncompressed if possible."""
+    """Topics of colour and of depth images: one per base topic, uncompressed if possible.
+
+    Depth that cannot be read, such as JPEG, comes last.
+    """
     colours: dict[str, str] = {}
     depths: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for topic in bag.topics_of_type(*IMAGE_TYPES):
         try:
             first = next(bag.messages([topic.name])).content
         except BagError as error:
             bag.leave_out(topic.name, str(error).removeprefix(f"{bag.path}: "))
             continue
-        kind = depths if _is_depth(topic.name, first) else colours
+        kind = colours
+        if _is_depth(topic.name, first):
+            kind = depths if _is_readable(first) else unreadable
         kind.setdefault(base_topic(topic.name), topic.name)
-    return list(colours.values()), list(depths.values())
+    return list(colours.values()), list({**unreadable, **depths}.values())
 
 
 def _is_depth(topic: str, message: Any) -> bool:
@@ -106,6 +112,14 @@ def _is_depth(topic: str, message: Any) -> bool:
         return True
     is_wide = getattr(message, "encoding", "") == "mono16"
     return is_wide and "depth" in f"{topic} {message.header.frame_id}".lower()
+
+
+def _is_readable(depth: Any) -> bool:
+    try:
+        check_depth_format(depth)
+    except MessageError:
+        return False
+    return True
 
 
 def _choose(bag: Bag, what: str, candidates: list[str], given: str | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.errors import CommandError
+from vlm3_ros.errors import CommandError, MessageError
 from vlm3_ros.geometry.camera import PinholeCamera
 
 if TYPE_CHECKING:
@@ -82,10 +82,31 @@ def read_shot(path: Path, camera: GivenCamera | None) -> Shot:
     if camera is None:
         pinhole = _exif_camera(path, width, height)
         return Shot(photo, pinhole, None)
+    _check_orientation(path, width, height, camera)
     lens = camera.lens(width, height)
+    for assumption in lens.assumptions:
+        print(f"{camera}: {assumption}", file=sys.stderr)
     if camera.file is None:
         return Shot(photo, lens.rectified, None)
     return Shot(lens.rectify(photo), lens.rectified, lens)
+
+
+def _check_orientation(path: Path, width: int, height: int, camera: GivenCamera) -> None:
+    """Refuse a photo whose size does not tell whether its calibration is of the turned pixels.
+
+    OpenCV turns by EXIF what a calibration program reads, drivers and image_transport do not.
+    """
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as picture:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    swaps_sides = orientation in (5, 6, 7, 8)
+    if camera.file is None or orientation in (0, 1) or (swaps_sides and width != height):
+        return
+    raise CommandError(
+        f"{path}: EXIF turns or mirrors its pixels (orientation {orientation}), and {camera.file} "
+        "does not tell whether it is for the turned ones: store the photo upright, or give --hfov"
+    )
 
 
 def _exif_camera(path: Path, width: int, height: int) -> PinholeCamera:
@@ -145,6 +166,8 @@ def read_photo(path: Path | str) -> NDArray[np.uint8]:
     # Not with OpenCV, which reads half a picture from half a JPEG without an error.
     from PIL import Image, ImageOps
 
+    from vlm3_ros.messages.images import check_brightness
+
     path = Path(path)
     if not path.is_file():
         raise CommandError(f"{path}: there is no such file")
@@ -154,10 +177,13 @@ def read_photo(path: Path | str) -> NDArray[np.uint8]:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-                grey = np.asarray(upright).astype(np.uint16) >> 8
-                return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+                grey = np.asarray(upright).astype(np.uint16)
+                check_brightness(grey, "scale them to 16, or store 8")
+                return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.array(upright.convert("RGB"))
     except Image.UnidentifiedImageError:
         raise CommandError(f"{path}: not a picture that Pillow can read") from None
+    except MessageError as error:
+        raise CommandError(f"{path}: {error}") from None
     except Exception as error:  # decoders raise anything on broken files
         raise CommandError(f"{path}: the picture cannot be read: {error}") from error

@@ -215,7 +215,10 @@ def _as_rgb(
     rows: NDArray[np.uint8], width: int, encoding: str, is_bigendian: bool = False
 ) -> NDArray[np.uint8]:
     if encoding.endswith("16"):
-        _check_brightness(rows, encoding, is_bigendian)
+        check_brightness(
+            rows.view(">u2" if is_bigendian else "<u2"),
+            f"let its driver scale them to 16, or send {encoding.removesuffix('16')}8",
+        )
     packed = SimpleNamespace(
         width=width,
         height=len(rows),
@@ -232,18 +235,23 @@ def _as_rgb(
     return np.ascontiguousarray(rgb)
 
 
-def _check_brightness(rows: NDArray[np.uint8], encoding: str, is_bigendian: bool) -> None:
+def check_brightness(values: NDArray[np.integer], remedy: str) -> None:
     """Refuse 16-bit images that are black if 65535 is white.
 
     Drivers send values of 10 or 12 bits in 16 without saying which: a scale would be a guess.
+
+    Args:
+        values: of the image.
+        remedy: what the user can do.
+
+    Raises:
+        MessageError: with the largest value.
     """
-    values = rows.view(">u2" if is_bigendian else "<u2")
     brightest = int(values.max(initial=0))
     if brightest < _DARK:
         raise MessageError(
             f"the image is black: its brightest value is {brightest} of 65535. If the camera has "
-            f"{max(brightest.bit_length(), 10)} bits, let its driver scale them to 16, or send "
-            f"{encoding.removesuffix('16')}8"
+            f"{max(brightest.bit_length(), 10)} bits, {remedy}"
         )
 
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.geometry.camera import PinholeCamera, image_tokens, size_remark
-from vlm3_ros.tasks.task import model_view
+from vlm3_ros.geometry.camera import PinholeCamera, image_tokens
+from vlm3_ros.tasks.task import model_view, new_size_remark
 
 
 class ImageSizes:
-    """Knows the sizes of the newest image, and says what is unusual about them once.
+    """Knows the sizes of the newest image, and says what is unusual about them once per process.
 
     Attributes:
         values: key-value pairs of a diagnostic status, by the name of the task.
@@ -22,7 +22,6 @@ class ImageSizes:
         self.values: dict[str, str] = {}
         self._warn = warn
         self._noted: object = None
-        self._said: set[str] = set()
 
     def note(
         self,
@@ -49,9 +48,7 @@ class ImageSizes:
             tokens = image_tokens(view, engine.limits)
             size = f"{view.view.width}x{view.view.height} px, {tokens} tokens"
             values[f"image for {task}"] = size
-            remark = size_remark(view, engine.limits)
-            if remark and remark not in self._said:
-                self._said.add(remark)
+            if remark := new_size_remark(view, engine.limits):
                 self._warn(f"{task}: {remark}")
         self.values = values
         self._noted = (camera, focals)

@@ -56,7 +56,9 @@ class CameraModelParameters(ModelSettings, ParameterTable):
         maximum=LARGEST_VIEW,
     )
     fallback_file: str = parameter(
-        "", "Calibration in camera_calibration's YAML format, for fallback_intrinsics: file."
+        "",
+        "Calibration file of camera_calibration, ros2 topic echo, OpenCV or Kalibr, for "
+        "fallback_intrinsics: file.",
     )
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ answers into a result; for training it words the answers that are true.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from vlm3_ros.geometry.camera import (
     PinholeCamera,
     UnifiedCamera,
     limit_longest_side,
+    size_remark,
     unify_focal,
 )
 from vlm3_ros.geometry.images import unify_image
@@ -35,6 +37,10 @@ from vlm3_ros.geometry.text_coordinates import (
 )
 from vlm3_ros.language.prompts import PromptSet, Wording
 from vlm3_ros.language.templates import PromptError
+
+logger = logging.getLogger(__name__)
+
+_returned_remarks: set[str] = set()
 
 ImagePair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 CameraPair = tuple[PinholeCamera, PinholeCamera]
@@ -199,6 +205,15 @@ def model_view(
     return limit_longest_side(camera, profile.longest_side, limits, profile.fit)
 
 
+def new_size_remark(unified: UnifiedCamera, limits: ImageLimits) -> str:
+    """Return the `size_remark` of an image; empty if this process has returned it before."""
+    remark = size_remark(unified, limits)
+    if not remark or remark in _returned_remarks:
+        return ""
+    _returned_remarks.add(remark)
+    return remark
+
+
 def ask(
     engine: Engine,
     images: Sequence[NDArray[np.uint8]],
@@ -239,6 +254,8 @@ def ask_together(
     """
     wordings = [learned_wording(engine, task) for task, _ in requests]
     views = model_views(engine.profile, engine.limits, cameras, view_focal)
+    for remark in filter(None, (new_size_remark(c, engine.limits) for c in views.cameras)):
+        logger.warning("%s: %s", engine.name, remark)
     seen = [
         unify_image(image, unified) for image, unified in zip(images, views.cameras, strict=True)
     ]

@@ -98,6 +98,7 @@ def bag_source(
     Raises:
         BagError: if the bag cannot be read or has no images, a named topic is missing, several
             topics would do, or depth cannot be registered to the images.
+        GeometryError: if the given camera is not that of the images.
     """
     with readable_bag(path) as (readable, truncation):
         damage = [truncation] if truncation else []
@@ -123,8 +124,9 @@ def bag_source(
             if bag.left_out:
                 notes["topics that cannot be read"] = bag.left_out_text()
         frames = BagFrames(readable, topics, rule, camera, is_rectified, damage=damage)
+        frames.check_camera()
         if registration := frames.check_depth():
-            notes["true depth"] = registration
+            notes["true depth"] = f"depth on '{topics.depth}': {registration}"
         yield BagSource(path, frames, images, poses, no_poses, notes)
 
 
@@ -203,6 +205,8 @@ def bag_result(evaluation: BagEvaluation) -> Result:
 def _notes(frames: BagFrames, answers: BagAnswers) -> dict[str, str]:
     """Notes on frames that have just been read to the end."""
     notes = {}
+    if frames.assumptions:
+        notes["assumed of the calibration"] = "; ".join(frames.assumptions)
     if frames.damage:
         notes["only part of the bag was read"] = "; ".join(frames.damage)
     for title, counts in (

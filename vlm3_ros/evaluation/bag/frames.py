@@ -55,6 +55,7 @@ class BagFrames:
         failed: number of unusable images, by reason.
         without_depth: number of frames without usable depth, by reason.
         damage: messages about damaged parts of the bag; frames before them are good.
+        assumptions: what the calibrations leave open and how it was understood.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class BagFrames:
     failed: Counter[str] = field(default_factory=Counter)
     without_depth: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[BagFrame]:
         """Iterate over the frames in the order of recording; the counts start at zero."""
@@ -73,6 +75,21 @@ class BagFrames:
     def at(self, stamps_ns: Container[int]) -> Iterator[BagFrame]:
         """Iterate over the frames of these stamps only; no other image is decoded."""
         return self._read(stamps_ns)
+
+    def check_camera(self) -> None:
+        """Check that a given camera is that of the first image, before any work.
+
+        Raises:
+            GeometryError: if its file cannot be read, or is for images of another size.
+        """
+        if self.camera is None:
+            return
+        with open_bag(self.path) as bag:
+            try:
+                image = rgb_from_message(next(first_messages(bag, self.topics.image)))
+            except (MessageError, BagError):
+                return  # counted when the frames are read
+        self.camera.lens(image.shape[1], image.shape[0], self.is_rectified)
 
     def check_depth(self) -> str:
         """Register the first depth image to the first image, so that faults show before any work.
@@ -142,11 +159,14 @@ class BagFrames:
         image = rgb_from_message(message)
         size = (image.shape[1], image.shape[0])
         if self.camera is not None:
-            return rectified_frame(image, self.camera.lens(*size, self.is_rectified))
-        found = calibrations.find(message.header, size, self.is_rectified)
-        if found is None:
-            raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
-        return rectified_frame(image, found[1])
+            lens = self.camera.lens(*size, self.is_rectified)
+        else:
+            found = calibrations.find(message.header, size, self.is_rectified)
+            if found is None:
+                raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
+            lens = found[1]
+        self.assumptions += [text for text in lens.assumptions if text not in self.assumptions]
+        return rectified_frame(image, lens)
 
     def _depth(
         self,

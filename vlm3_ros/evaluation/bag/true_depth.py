@@ -118,9 +118,8 @@ class DepthRule:
             if self.camera == "own":
                 raise DepthError(f"there is no CameraInfo beside it{self._remedy()}")
             return self._unknown(depth, frame)
-        done = ""
-        if not _is_rectified(self.topic) and not lens.is_pinhole:
-            depth, done = rectified_depth(depth, lens), "rectified with its CameraInfo"
+        done = "" if lens.is_pinhole else "rectified with its CameraInfo"
+        depth = rectified_depth(depth, lens)
         T_rectified = self._between_rectified(lens, frame)
         is_same_camera = _is_same_camera(lens.rectified, frame.camera)
         if is_same_camera and self.camera is None:
@@ -141,7 +140,7 @@ class DepthRule:
     ) -> LensCamera | None:
         """The lens of a depth image; None if no CameraInfo fits it."""
         try:
-            found = calibrations.find(message.header, size)
+            found = calibrations.find(message.header, size, _is_rectified(self.topic))
         except GeometryError:
             return None
         return None if found is None else found[1]
