@@ -46,13 +46,13 @@ class DepthNode(CameraModelNode):
     Publishers (reliable; stamp and frame of the source image; metres in the optical frame):
         points (sensor_msgs/PointCloud2): the answers: x y z rgb, and uncertainty: one standard
             deviation of the depth, NaN if unknown
-        depth/image_rect (sensor_msgs/Image, 32FC1): the grid as a small depth image (REP-118),
-            NaN where unanswered; with pixel_choice: adaptive, the values of
-            depth_registered/image_rect at the centres of the grid's cells
+        depth/image_rect (sensor_msgs/Image, 32FC1 or as depth_encoding says): the grid as a small
+            depth image (REP-118), NaN where unanswered (0 in 16UC1); with pixel_choice: adaptive,
+            the values of depth_registered/image_rect at the centres of the grid's cells
         depth/camera_info (sensor_msgs/CameraInfo): its camera, so that depth_image_proc works
-        depth_registered/image_rect (sensor_msgs/Image, 32FC1): depth for every pixel of the
-            rectified image, spread from the answers along the edges of its colours, NaN where
-            unsupported; only while subscribed
+        depth_registered/image_rect (sensor_msgs/Image, 32FC1 or as depth_encoding says): depth for
+            every pixel of the rectified image, spread from the answers along the edges of its
+            colours, NaN where unsupported (0 in 16UC1); only while subscribed
         depth_registered/camera_info (sensor_msgs/CameraInfo): its camera
         scan (sensor_msgs/LaserScan): the nearest answers in a band of heights, by angle about the
             vertical, in scan_frame (REP-117: inf where all is far, NaN where nothing is known);
@@ -144,12 +144,12 @@ class DepthNode(CameraModelNode):
         return Published(len(depth.answers.texts), depth.unread)
 
     def _publish_depth_images(self, frame: CameraFrame, depth: FrameDepth) -> None:
-        header, grid = frame.header, depth.grid
+        header, grid, encoding = frame.header, depth.grid, self.parameters.depth_encoding
         rows, columns = grid.shape
-        self._depth.publish(depth_message(header, grid))
+        self._depth.publish(depth_message(header, grid, encoding))
         self._depth_info.publish(camera_info_message(header, frame.camera.resized(columns, rows)))
         if self._dense.get_subscription_count():
-            self._dense.publish(depth_message(header, depth.dense))
+            self._dense.publish(depth_message(header, depth.dense, encoding))
             self._dense_info.publish(camera_info_message(header, frame.camera))
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
+from vlm3_ros.messages.depth_images import DepthEncoding
 from vlm3_ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
 from vlm3_ros.ros.node_parameters import FrameParameters
@@ -114,6 +116,13 @@ class DepthParameters(FrameParameters):
     )
     scan_max_range: float = parameter(
         10.0, "Farther answers are inf in `scan`, metres.", minimum=0.0, maximum=1e6
+    )
+    depth_encoding: DepthEncoding = parameter(
+        "32FC1",
+        "Encoding of depth/image_rect and depth_registered/image_rect (REP-118). 32FC1: metres, "
+        "NaN where unknown. 16UC1: whole millimetres, 0 where unknown or beyond 65.534 m, for "
+        "subscribers that take nothing else.",
+        choices=get_args(DepthEncoding),
     )
 
     def __post_init__(self) -> None:
