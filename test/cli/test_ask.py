@@ -105,7 +105,7 @@ def test_grid_writes_a_picture_and_clouds(
     assert main([*command, "--model", str(checkpoint)]) == 0
     printed = capsys.readouterr().out
     assert cv2.imread(str(out / "depth.png")) is not None
-    assert "12 pixels, 0 unanswered" in printed
+    assert "12 pixels, 0 without a depth" in printed
     assert b"element vertex 12\n" in (out / "points.ply").read_bytes()
     assert (out / "cloud.ply").stat().st_size > (out / "points.ply").stat().st_size
 
