@@ -142,15 +142,29 @@ def test_depth_of_the_rectified_image_stays_as_it_is(tmp_path: Path, info: bool)
         assert all(other_surface(frame) < EDGES for frame in source.frames)
 
 
-def test_without_camera_info_depth_of_distorted_images_must_be_told(tmp_path: Path) -> None:
+def test_without_camera_info_depth_in_the_frame_of_distorted_images_is_rectified_like_them(
+    tmp_path: Path,
+) -> None:
     camera = lens(STRONG)
     path = Bag(camera, camera).write(tmp_path / "bag")
+    with bag_source(path) as source:
+        note = source.notes["true depth"]
+        assert "rectified like the images" in note and "--depth-camera rectified" in note
+        assert all(other_surface(frame) < 0.001 for frame in source.frames)
+    (frame, *_) = frames_of(path, DepthOptions(camera="rectified"))
+    assert other_surface(frame) > 0.05  # as told, though it is wrong
+
+
+@pytest.mark.parametrize("frame", ["", "depth"])
+def test_without_camera_info_depth_of_distorted_images_in_another_frame_must_be_told(
+    tmp_path: Path, frame: str
+) -> None:
+    camera = lens(STRONG)
+    path = Bag(camera, camera, depth_frame=frame).write(tmp_path / "bag")
     with pytest.raises(BagError, match=r"--depth-camera image or --depth-camera rectified.*none"):
         frames_of(path)
     frames = frames_of(path, DepthOptions(camera="image"))
     assert all(other_surface(frame) < 0.001 for frame in frames)
-    (frame, *_) = frames_of(path, DepthOptions(camera="rectified"))
-    assert other_surface(frame) > 0.05  # as told, though it is wrong
     assert frames_of(path, depth="none")[0].depth is None
 
 

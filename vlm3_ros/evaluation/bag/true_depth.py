@@ -148,17 +148,28 @@ class DepthRule:
     def _unknown(
         self, depth: NDArray[np.float32], frame: RectifiedFrame
     ) -> tuple[NDArray[np.float32], str]:
-        """Depth without CameraInfo: it can only be of the images' own size and place."""
+        """Depth without CameraInfo: it can only be of the images' own size and place.
+
+        In the frame of distorted images it is depth that their driver aligned to them as they were
+        taken.
+        """
         T = self.T_image_depth
         if T is not None and not _is_same_place(T) and not self.is_named:
             raise DepthError(self._elsewhere())
         if _is_rectified(self.topic) or _largest_shift(frame) < _SMALL_SHIFT:
             return self._as_rectified(depth, frame), self._with_frames("")
+        if T is not None and _is_same_place(T):
+            done = (
+                f"rectified like the images, as it is in their place ('{self.frames[1]}') and has "
+                "no CameraInfo of its own; if it belongs to the rectified images, say "
+                "--depth-camera rectified"
+            )
+            return self._as_taken(depth, frame)[0], done
         self._as_rectified(depth, frame)  # another size is the greater fault
         raise DepthError(
-            "the images are distorted, and no CameraInfo beside it says whether it belongs to them "
-            "as they were taken or rectified: say so with --depth-camera image or --depth-camera "
-            "rectified"
+            "the images are distorted, and neither a CameraInfo beside it nor its frame "
+            f"'{self.frames[1]}' says whether it belongs to them as they were taken or rectified: "
+            "say so with --depth-camera image or --depth-camera rectified"
         )
 
     def _as_rectified(
