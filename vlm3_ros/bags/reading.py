@@ -21,6 +21,9 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 
+_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
 @dataclass(frozen=True)
 class Topic:
     """A topic of a bag.
@@ -232,6 +235,11 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
     if path.is_dir() and path.suffix == ".bag":
         raise BagError(
             f"{path}: a folder whose name ends in .bag: rename it, .bag is the suffix of ROS 1 bags"
+        )
+    if path.is_file() and path.suffix not in _SUFFIXES:
+        raise BagError(
+            f"{path}: not a bag by its name: a rosbag2 folder, or a file that ends in "
+            f"{', '.join(_SUFFIXES)} is read"
         )
     try:
         reader = Ros1Reader(path) if path.suffix == ".bag" else Ros2Reader(path)
