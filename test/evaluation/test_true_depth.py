@@ -100,6 +100,7 @@ def info_of(header, camera: LensCamera):
     """CameraInfo of a lens."""
     message = camera_info_message(header, camera.rectified)
     message.d, message.k = camera.D.copy(), camera.K.ravel().copy()
+    message.p = camera.P.ravel().copy()
     return message
 
 
@@ -231,6 +232,63 @@ def test_unregistered_depth_is_refused_before_any_work(
     with pytest.raises(BagError, match=rf"depth on '{bag.depth_topic}': .*{reason}"):
         frames_of(path)
     assert frames_of(path, depth="none")[0].depth is None
+
+
+@pytest.mark.parametrize("frame", ["color", "depth"])
+def test_depth_of_the_other_camera_of_a_stereo_pair_is_refused(tmp_path: Path, frame: str) -> None:
+    """A right camera has the left one's frame and K by custom; only P tells them apart."""
+    left = lens()
+    P = left.P.copy()
+    P[0, 3] = -0.12 * P[0, 0]
+    bag = Bag(replace(left, P=P), left, info=left, depth_frame=frame)
+    path = bag.write(tmp_path / "bag")
+    with pytest.raises(BagError, match=r"120 mm beside that of the images .*stereo pair"):
+        frames_of(path)
+    assert frames_of(path, depth=bag.depth_topic)[0].depth is not None
+    of_right = replace(bag, depth=bag.image, info=bag.image).write(tmp_path / "right")
+    assert frames_of(of_right)[0].depth is not None
+
+
+def test_stamps_of_depth_that_were_not_set_are_named(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        for stamp in (START, START + PERIOD):
+            header, unset = ROSBAGS.header(stamp, "color"), ROSBAGS.header(0, "color")
+            picture = np.zeros((360, 640, 3), np.uint8)
+            depth = depth_message(unset, np.ones((360, 640)), "16UC1")
+            writer.write("/color/image_raw", image_message(header, picture), stamp)
+            writer.write("/color/camera_info", info_of(header, lens()), stamp)
+            writer.write("/depth/image_raw", depth, stamp)
+    with pytest.raises(BagError, match=r"stamp is 0 in all messages on '/depth.*--depth-topic n"):
+        frames_of(tmp_path / "bag")
+
+
+def test_images_called_rectified_beside_distortion_are_named(tmp_path: Path) -> None:
+    """image_proc sends the raw camera's D beside its rectified images."""
+    with write_bag(tmp_path / "bag") as writer:
+        header = ROSBAGS.header(START, "color")
+        picture = np.zeros((360, 640, 3), np.uint8)
+        writer.write("/color/image_rect_color", image_message(header, picture), START)
+        writer.write("/color/camera_info", info_of(header, lens(STRONG)), START)
+    with bag_source(tmp_path / "bag") as source:
+        assert "say --rectified" in source.notes["raw or rectified"]
+    with bag_source(tmp_path / "bag", is_rectified=True) as source:
+        assert source.notes == {}
+
+
+def test_a_fault_of_the_lens_of_images_called_rectified_names_the_option(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        header = ROSBAGS.header(START, "color")
+        info = info_of(header, lens())
+        info.d = np.array([1.0, 2.0, 3.0])
+        picture = np.zeros((360, 640, 3), np.uint8)
+        writer.write("/color/image_rect", image_message(header, picture), START)
+        writer.write("/color/camera_info", info, START)
+    with bag_source(tmp_path / "bag") as source:
+        assert list(source.frames) == []
+        (reason,) = source.frames.failed
+        assert "D holds 3" in reason and "--rectified" in reason
+    with bag_source(tmp_path / "bag", is_rectified=True) as source:
+        assert len(list(source.frames)) == 1
 
 
 def test_the_user_says_whose_camera_depth_belongs_to(tmp_path: Path) -> None:

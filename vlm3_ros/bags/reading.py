@@ -285,8 +285,14 @@ def _is_latched(connection: Connection) -> bool:
 
 
 def _why_not_readable(path: Path, error: Exception) -> str:
+    if path.is_file() and not path.stat().st_size:
+        return f"{path}: the file is empty"
+    if path.is_dir() and ("metadata" in str(error) or "YAML" in str(error)):
+        return f"{path}: its metadata.yaml is damaged or empty: `ros2 bag reindex` restores it"
     for file in mcap_files(path):
         part = whole_part(file)
+        if not part.whole_bytes:
+            return f"{file}: not an mcap file, or its start is damaged"
         if part.truncated:
             return (
                 f"{file}: the recording is truncated: {part}; "

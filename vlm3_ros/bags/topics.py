@@ -59,6 +59,10 @@ def find_camera_topics(
     colours, depths = _image_topics(bag)
     if depth is not None:
         colours = [name for name in colours if base_topic(name) != base_topic(depth)]
+    if image is None and not colours and depths:
+        raise BagError(
+            f"{bag.path}: no image topic, only depth ({', '.join(depths)}); {bag.contents()}"
+        )
     image = _choose(bag, "image", colours, image)
     depths = [name for name in depths if base_topic(name) != base_topic(image)]
     if depth == NO_DEPTH:
@@ -84,6 +88,11 @@ def base_topic(topic: str) -> str:
     """The topic without its image_transport suffix."""
     base, _, last = topic.rpartition("/")
     return base if last in _TRANSPORTS else topic
+
+
+def is_called_rectified(topic: str) -> bool:
+    """Whether a topic is rectified by its name, as image_proc writes it."""
+    return "rect" in base_topic(topic).rpartition("/")[2]
 
 
 def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from vlm3_ros.bags.nearest import half_period, header_stamps
 from vlm3_ros.bags.reading import Bag
 from vlm3_ros.bags.tf_tree import static_transform
-from vlm3_ros.bags.topics import CameraTopics, base_topic, info_beside
+from vlm3_ros.bags.topics import CameraTopics, info_beside, is_called_rectified
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
@@ -114,6 +114,7 @@ class DepthRule:
         if self.camera == "image":
             return self._as_taken(depth, frame)
         lens = self._lens(message, calibrations, (depth.shape[1], depth.shape[0]))
+        self._check_stereo(lens, frame)
         if lens is None:
             if self.camera == "own":
                 raise DepthError(f"there is no CameraInfo beside it{self._remedy()}")
@@ -140,7 +141,7 @@ class DepthRule:
     ) -> LensCamera | None:
         """The lens of a depth image; None if no CameraInfo fits it."""
         try:
-            found = calibrations.find(message.header, size, _is_rectified(self.topic))
+            found = calibrations.find(message.header, size, is_called_rectified(self.topic))
         except GeometryError:
             return None
         return None if found is None else found[1]
@@ -156,7 +157,7 @@ class DepthRule:
         T = self.T_image_depth
         if T is not None and not _is_same_place(T) and not self.is_named:
             raise DepthError(self._elsewhere())
-        if _is_rectified(self.topic) or _largest_shift(frame) < _SMALL_SHIFT:
+        if is_called_rectified(self.topic) or _largest_shift(frame) < _SMALL_SHIFT:
             return self._as_rectified(depth, frame), self._with_frames("")
         if T is not None and _is_same_place(T):
             done = (
@@ -199,6 +200,19 @@ class DepthRule:
         if frame.lens is not None:
             T_image[:3, :3] = frame.lens.R
         return T_image @ self.T_image_depth @ T_depth
+
+    def _check_stereo(self, lens: LensCamera | None, frame: RectifiedFrame) -> None:
+        """Refuse depth of the other camera of a stereo pair, unless TF tells their places."""
+        own = (0.0, 0.0) if lens is None else lens.stereo_shift
+        metres = float(np.hypot(*np.subtract(frame.stereo_shift, own)))
+        told_by_tf = self.frames[0] != self.frames[1] and self.T_image_depth is not None
+        if metres <= _SAME_METRES or told_by_tf or self.is_named or self.camera is not None:
+            return
+        raise DepthError(
+            f"P of the CameraInfo puts its camera {1000 * metres:.0f} mm beside that of the images "
+            "(the other one of a stereo pair): use the images of that camera (--image-topic), or "
+            "name this topic (--depth-topic) if it is registered"
+        )
 
     def _check_own(self, own: PinholeCamera, image: PinholeCamera) -> None:
         """Refuse another camera in the frame of the images: its place is not told.
@@ -302,11 +316,6 @@ def _longest_offset(bag: Bag, topics: CameraTopics, damage: list[str]) -> float:
         half_period(header_stamps(bag, topic, damage)) for topic in (topics.image, topics.depth)
     )
     return min(max(slower, ASSOCIATION_SECONDS), LONGEST_OFFSET)
-
-
-def _is_rectified(topic: str) -> bool:
-    """Whether a topic is rectified by its name, as image_proc writes it."""
-    return "rect" in base_topic(topic).rpartition("/")[2]
 
 
 def _is_same_camera(
