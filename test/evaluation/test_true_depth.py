@@ -351,8 +351,11 @@ def test_stamps_that_go_back_find_their_depth_and_are_named(tmp_path: Path) -> N
             ):
                 writer.write(topic, message, recorded)
     with bag_source(tmp_path / "bag") as source:
-        expected = "on '/image' stamps go back 2 times, by up to 0.1 s"
-        assert source.notes == {"stamps of the images": expected}
+        said = "stamps go back 2 times, by up to 0.1 s"
+        assert source.notes == {
+            "stamps of the images": f"on '/image' {said}",
+            "stamps of the depth images": f"on '/depth' {said}",
+        }
         for frame, index in zip(source.frames, order, strict=True):
             assert frame.depth is not None
             np.testing.assert_allclose(frame.depth, 2.0 + index, rtol=1e-6)
