@@ -2,13 +2,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from vlm3_ros.geometry.chain import ORIGIN_COVARIANCE, ChainedPose
 from vlm3_ros.geometry.motion import (
-    body_twist,
     compose,
-    inverse,
     motion_error,
     motion_from_parts,
     perturbed,
@@ -63,32 +60,3 @@ def test_noise_leaves_the_pose_and_adds_to_its_covariance():
     np.testing.assert_array_equal(disturbed.T_odom_base, POSE.T_odom_base)
     added = disturbed.covariance_odom_base - POSE.covariance_odom_base
     np.testing.assert_allclose(added, noise, atol=1e-12)
-
-
-def test_the_twist_is_the_motion_between_two_poses_over_time():
-    earlier = ChainedPose(REFERENCE, covariance(0), EARLIER, covariance(3))
-    twist, twist_covariance = earlier.twist_to(POSE, 0.5)
-    np.testing.assert_allclose(twist, body_twist(compose(inverse(EARLIER), LATER), 0.5))
-    rng = np.random.default_rng(2)
-    between = compose(inverse(EARLIER), LATER)
-    errors = [
-        motion_error(between, compose(inverse(perturbed(EARLIER, first)), perturbed(LATER, second)))
-        for first, second in zip(
-            rng.multivariate_normal(np.zeros(6), covariance(3), 4000),
-            rng.multivariate_normal(np.zeros(6), covariance(1), 4000),
-            strict=True,
-        )
-    ]
-    sampled = np.cov(errors, rowvar=False) / 0.5**2
-    np.testing.assert_allclose(sampled, twist_covariance, atol=0.1 * twist_covariance.max())
-
-
-def test_a_chain_of_references_is_their_product():
-    pose = ChainedPose()
-    expected = np.eye(4)
-    for _ in range(5):
-        pose = pose.moved(EARLIER, covariance(1)).as_reference()
-        expected = expected @ EARLIER
-    np.testing.assert_allclose(pose.T_odom_base, expected, atol=1e-9)
-    rotations = np.trace(pose.covariance_odom_base[3:, 3:])
-    assert rotations == pytest.approx(5 * np.trace(covariance(1)[3:, 3:]), rel=0.01)

@@ -26,10 +26,12 @@ from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse, transform
 from vlm3_ros.messages.cameras import camera_info_message
+from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import tf_message
 from vlm3_ros.nodes.pose_node import PoseNode
 from vlm3_ros.nodes.pose_parameters import PoseParameters
 from vlm3_ros.parameters import ParameterError
+from vlm3_ros.ros.camera_input import FrameError
 from vlm3_ros.tasks.odometry import OdometrySettings, VisualOdometry
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -125,7 +127,8 @@ def tf_of(rig) -> list:
 
 
 def test_a_drive_is_published_on_every_output(make_camera, bench, drive, views):
-    camera = make_camera(parameters={"odom_frame": "my_odom", "base_frame": "my_base"})
+    names = {"odom_frame": "my_odom", "base_frame": "my_base"}
+    camera = make_camera(parameters={**names, "max_prediction": 0.0})
     rig = camera.rig
     camera.send_all(views)
     stamps = [camera.stamp(index) for index in range(len(views))]
@@ -147,7 +150,7 @@ def test_a_drive_is_published_on_every_output(make_camera, bench, drive, views):
         np.testing.assert_allclose(pose_of(odom.pose.pose), true_pose(drive, index), atol=1e-7)
         v, w = odom.twist.twist.linear, odom.twist.twist.angular
         expected = [drive.path.speed[index - 1], 0, 0, 0, 0, drive.path.yaw_rate[index - 1]]
-        np.testing.assert_allclose([v.x, v.y, v.z, w.x, w.y, w.z], expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose([v.x, v.y, v.z, w.x, w.y, w.z], expected, rtol=0.02, atol=0.12)
         for part in (odom.pose, odom.twist):
             covariance = part.covariance.reshape(6, 6)
             np.testing.assert_array_equal(covariance, covariance.T)
@@ -293,7 +296,7 @@ class Babbling(TruthEngine):
 
 def test_garbage_is_refused_and_not_published(make_camera, drive, views):
     engine = Babbling(views)
-    camera = make_camera(engine)
+    camera = make_camera(engine, {"max_prediction": 0.0})
     rig = camera.rig
     camera.send_all(views[:3])
     engine.babbles = True
@@ -348,6 +351,74 @@ class Slow(TruthEngine):
         self.entered.set()
         assert self.gate.wait(600)
         return super().ask(images, questions, answer_template)
+
+
+def test_tf_comes_with_every_image_while_the_model_is_busy(make_camera, bench, drive, views):
+    engine = Slow(views)
+    engine.gate.set()
+    camera = make_camera(engine, {"max_prediction": 0.55})
+    rig = camera.rig
+    camera.send_all(views[:3])
+    rig.wait_for_stamp(camera.stamp(2), "odom")
+    engine.gate.clear()
+    for index in range(3, 10):
+        message = bench.rgb_message(camera.stamp(index), views[index].image)
+        rig.send(message, camera_info_message(message.header, views[index].camera))
+        if index < 8:  # 0.55 s after the last pose
+            rig.wait(lambda count=index + 1: len(tf_of(rig)) == count, "TF of the image")
+        else:
+            rig.wait(lambda count=index + 1: rig.report().received == count, "the image")
+    rig.wait_for_status(
+        "odometry",
+        WARN,
+        r"2 images came later than max_prediction \(0.55 s\) after the last pose and have no TF",
+    )
+    stamps = [stamp_nanoseconds(tf.header) for tf in tf_of(rig)]
+    assert stamps == sorted(set(stamps)) and len(stamps) == 8
+    for index, tf in enumerate(tf_of(rig)):
+        place = tf.transform.translation
+        error = np.array([place.x, place.y, place.z]) - true_pose(drive, index)[:3, 3]
+        assert np.linalg.norm(error) < 0.1, (index, error)
+    assert rig.stamps("odom")[-1] == camera.stamp(2), "what is predicted is no measurement"
+    engine.gate.set()
+    # The answers end with the newest image, whose TF follows.
+    rig.wait_for_stamp(camera.stamp(9), "odom")
+    rig.wait(lambda: stamp_nanoseconds(tf_of(rig)[-1].header) / 1e9 > camera.stamp(8.5), "its TF")
+
+
+def test_tf_comes_before_odom_and_pose(make_camera, views):
+    """Listeners of odom and pose look their stamp up at once."""
+    camera = make_camera(parameters={"max_prediction": 0.0})
+    node, order = camera.rig.node, []
+    for name in ("_tf", "_odom", "_pose"):
+        publisher = getattr(node, name)
+        publish = publisher.publish
+        publisher.publish = lambda message, n=name, p=publish: (order.append(n), p(message))
+    camera.send_all(views[:3])
+    camera.rig.wait_for_stamp(camera.stamp(2), "odom")
+    assert order == ["_tf", "_pose", *["_tf", "_pose", "_odom"] * 2]
+
+
+def test_a_reset_pose_that_comes_too_late_does_not_join_two_paths(make_camera, views):
+    """It is not published, but the path ends with it all the same."""
+    camera = make_camera()
+    rig = camera.rig
+    camera.send_all(views[:3])
+    check_age = rig.node.camera.check_age
+
+    def too_old(header, remedy):
+        if remedy.startswith("its pose"):
+            raise FrameError("the frame is 3.0 s old")
+
+    rig.node._odometry.reset("the camera was moved")
+    rig.node.camera.check_age = too_old
+    camera.send(views[3], 3)
+    rig.node.camera.check_age = check_age
+    camera.send(views[4], 4)
+    rig.wait_for_stamp(camera.stamp(4), "path")
+    assert rig.stamps("pose") == [camera.stamp(index) for index in (0, 1, 2, 4)]
+    assert len(rig.received["path"][-1].poses) == 1
+    assert step_counts(rig) == {"first": 1, "accepted": 3, "reset": 1}
 
 
 def test_an_image_that_waits_when_the_clock_jumps_back_is_skipped(make_camera, bench, views):

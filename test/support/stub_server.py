@@ -37,6 +37,7 @@ class StubServer:
     model: str = "the-model"
     chats: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    image_urls: dict[str, str] = field(default_factory=dict)
     bytes_received: int = 0
     connections_made: int = 0
     local: threading.local = field(default_factory=threading.local)
@@ -49,6 +50,12 @@ class StubServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    def shared_images(self, part: dict[str, Any]) -> dict[str, Any]:
+        """Keep one copy of an image that many chats hold: all of them would fill the memory."""
+        if isinstance(url := part.get("url"), str):
+            part["url"] = self.image_urls.setdefault(url, url)
+        return part
 
     def start(self) -> None:
         outer = self
@@ -68,7 +75,7 @@ class StubServer:
 
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
-                chat = json.loads(self.rfile.read(length))
+                chat = json.loads(self.rfile.read(length), object_hook=outer.shared_images)
                 with outer.lock:
                     outer.chats.append(chat)
                     outer.bytes_received += len(self.raw_requestline) + len(bytes(self.headers))

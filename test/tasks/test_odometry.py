@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from truth import TruthEngine, exact_prompts, for_all_tasks
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
@@ -100,8 +101,11 @@ def test_the_twist_is_that_of_the_drive(drive):
     for step, speed, yaw_rate in zip(
         run(odometry_of(drive), drive.views)[1:], path.speed, path.yaw_rate, strict=False
     ):
+        # The speed is that of the last interval, the twist that at its end.
         expected = [speed, 0, 0, 0, 0, yaw_rate]
-        np.testing.assert_allclose(step.twist, expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(step.twist[:3], expected[:3], rtol=0.02, atol=0.05)
+        # The yaw rate changes by up to 1.5 rad/s^2, three times what the fit expects.
+        np.testing.assert_allclose(step.twist[3:], expected[3:], atol=0.15)
         assert np.linalg.eigvalsh(step.covariance_twist).min() > 0
 
 
@@ -118,6 +122,22 @@ def test_motions_above_max_speed_are_refused(drive):
     assert "m/s, more than max_speed" in steps[1].reason
     steps = run(odometry_of(drive, max_speed=1.1 * fastest), drive.views[:10])
     assert {step.status for step in steps[1:]} == {"accepted"}
+
+
+def test_speed_counts_from_the_last_pose_not_from_the_reference(drive):
+    """After a long standstill, 1.2 m in 0.2 s are a jump of 6 m/s, not a walk of 0.2 m/s."""
+    rng = np.random.default_rng(0)
+    poses = np.stack([drive.sequence.path.T_world_base[0]] * 2)
+    poses[1, :3, 3] += 1.2 * poses[0, :3, 0]
+    sequence = replace(drive.sequence, path=replace(drive.sequence.path, T_world_base=poses))
+    jump = Drive(sequence, [sequence.view(0, rng), sequence.view(1, rng)])
+    odometry = odometry_of(jump, match_rows=0)
+    for index in range(0, 60, 2):
+        step_of(odometry, jump.views[0], index)
+    step = step_of(odometry, jump.views[1], 60)
+    assert step.status == "refused"
+    assert step.reason == "the motion since the last pose would be 6.0 m/s, more than max_speed"
+    assert step_of(odometry, jump.views[1], 62).status == "accepted"  # 1.2 m in 0.4 s
 
 
 def test_motion_is_relative_to_the_reference(drive):
@@ -262,15 +282,16 @@ def test_autofocus_does_not_reset_the_chain(drive):
 class Disturbed(TruthEngine):
     """Changes its answers about pairs with a given second image."""
 
-    def disturb(self, view: View, change) -> None:
-        self._disturbed, self._change = self._frames_of(view), change
+    def disturb(self, views: list[View], change) -> None:
+        self._disturbed, self._change = [self._frames_of(view) for view in views], change
 
     def _frames_of(self, view: View):
         return next(known for known in self._frames.values() if known[0] is view)
 
     def _answer(self, known, question):
         text = super()._answer(known, question)
-        return self._change(text) if known[-1] is self._disturbed else text
+        is_disturbed = any(known[-1] is frame for frame in self._disturbed)
+        return self._change(text) if is_disturbed else text
 
 
 @pytest.mark.parametrize(
@@ -285,7 +306,7 @@ class Disturbed(TruthEngine):
 @pytest.mark.parametrize("keyframes", [True, False])
 def test_a_refused_motion_has_no_pose_and_the_next_pose_is_right(drive, change, reason, keyframes):
     engine = Disturbed(drive.views)
-    engine.disturb(drive.views[3], change)
+    engine.disturb([drive.views[3]], change)
     steps = run(odometry_of(drive, engine, keyframes=keyframes), drive.views[:6])
     assert [step.status for step in steps] == ["first"] + ["accepted"] * 2 + ["refused"] + [
         "accepted"
@@ -313,12 +334,67 @@ def test_if_the_keyframe_fails_the_last_image_is_asked(drive):
     assert [step.status for step in steps] == ["first"] + ["accepted"] * 4
     references = [step.reference_stamp_ns - START for step in steps[1:]]
     assert references == [0, 0, 2 * PERIOD, 2 * PERIOD]
-    assert [step.from_keyframe is None for step in steps] == [True, True, True, False, True]
-    refused = steps[3].from_keyframe
+    assert [step.refused_before is None for step in steps] == [True, True, True, False, True]
+    refused = steps[3].refused_before
     assert (refused.status, refused.reference_stamp_ns) == ("refused", START)
     assert len(refused.pose.failures) == 3
     for index, step in enumerate(steps):
         assert np.abs(motion_error(step.T_odom_base, drive.T_first_base(index))).max() < 1e-7
+
+
+def turning(drive: Drive, degrees: float, count: int) -> Drive:
+    """The robot turns on the spot."""
+    rng = np.random.default_rng(6)
+    poses = np.stack([drive.sequence.path.T_world_base[0]] * count)
+    for index in range(count):
+        turn = Rotation.from_euler("z", degrees * index, degrees=True).as_matrix()
+        poses[index, :3, :3] = poses[0, :3, :3] @ turn
+    path = replace(drive.sequence.path, T_world_base=poses)
+    sequence = replace(drive.sequence, path=path)
+    return Drive(sequence, [sequence.view(index, rng) for index in range(count)])
+
+
+@pytest.mark.parametrize("lost", [(3,), (3, 4), (5, 6, 7)])
+def test_a_chain_goes_on_behind_refused_images(drive, lost):
+    """After two images the camera sees nothing of what it saw when it had its last pose."""
+    about = turning(drive, 24.0, 14)
+    engine = Disturbed(about.views)
+    engine.disturb([about.views[index] for index in lost], lambda text: "I see a chair.")
+    odometry = odometry_of(about, engine, max_bridge=1.0)
+    steps = [step_of(odometry, view, 2 * index) for index, view in enumerate(about.views)]
+    refused = [index for index, step in enumerate(steps) if not step.has_pose]
+    assert refused == list(lost)
+    for index, step in enumerate(steps):
+        if step.has_pose:
+            error = motion_error(step.T_odom_base, about.T_first_base(index))
+            assert np.abs(error).max() < 0.1, (index, error)
+    bridged = [step.bridged for step in steps if step.bridged]
+    if len(lost) == 1:
+        assert not bridged  # the next image still sees the last pose
+    else:
+        assert bridged == [pytest.approx(0.2 * len(lost))]
+        before, after = (steps[index].covariance_odom_base for index in (lost[0] - 1, 13))
+        assert np.trace(after[3:, 3:]) > 2 * np.trace(before[3:, 3:])
+
+
+def test_a_bridge_that_would_be_too_long_is_not_built(drive):
+    about = turning(drive, 24.0, 9)
+    engine = Disturbed(about.views)
+    engine.disturb(about.views[3:5], lambda text: "")
+    odometry = odometry_of(about, engine, max_bridge=0.3)
+    steps = [step_of(odometry, view, 2 * index) for index, view in enumerate(about.views)]
+    assert [step.status for step in steps[3:]] == ["refused"] * 6
+
+
+def test_a_chain_without_a_twist_begins_again_behind_refused_images(drive):
+    about = turning(drive, 24.0, 9)
+    engine = Disturbed(about.views)
+    engine.disturb(about.views[1:4], lambda text: "")
+    odometry = odometry_of(about, engine)
+    steps = [step_of(odometry, view, 2 * index) for index, view in enumerate(about.views)]
+    statuses = [step.status for step in steps]
+    assert statuses == ["first"] + ["refused"] * 3 + ["reset"] + ["accepted"] * 4
+    assert "nothing is known about the first motion" in steps[4].reason
 
 
 def test_a_pair_without_overlap_is_refused(drive):
@@ -334,7 +410,7 @@ def test_a_pair_without_overlap_is_refused(drive):
 
 def test_refusals_beyond_max_gap_reset_the_chain(drive):
     engine = Disturbed(drive.views)
-    engine.disturb(drive.views[2], lambda text: "")
+    engine.disturb([drive.views[2]], lambda text: "")
     odometry = odometry_of(drive, engine, max_gap=1.0)
     run(odometry, drive.views[:2])
     statuses = [step_of(odometry, drive.views[2], index).status for index in range(2, 14)]
@@ -410,6 +486,19 @@ def test_a_reset_forgets_the_chain(drive):
     np.testing.assert_array_equal(step.T_odom_base, np.eye(4))
     after = step_of(odometry, drive.views[4], 4)
     assert after.status == "accepted" and after.reference_stamp_ns == step.stamp_ns
+
+
+def test_a_late_image_does_not_become_the_origin_of_a_requested_reset(drive):
+    """Stamps of poses would go back."""
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:3])
+    odometry.reset("somebody asked")
+    assert step_of(odometry, drive.views[1], 1).status == "skipped" and odometry.awaits_reset
+    step = step_of(odometry, drive.views[3], 3)
+    assert (step.status, step.reason) == ("reset", "somebody asked")
+    odometry.reset("the clock has jumped back", time_jumped=True)
+    step = step_of(odometry, drive.views[1], 1)
+    assert (step.status, step.reason) == ("reset", "the clock has jumped back")
 
 
 def test_a_model_that_did_not_learn_the_task_is_named_at_the_start(drive):

@@ -6,16 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm3_ros.geometry.motion import (
     Covariance,
     Transform,
-    body_twist,
     compose,
     compose_covariance,
-    inverse,
-    inverse_covariance,
 )
 
 ORIGIN_COVARIANCE: Covariance = np.eye(6) * 1e-6
@@ -56,6 +52,12 @@ class ChainedPose:
             self.covariance_ref, self.T_odom_ref, self.covariance, self.T_ref_base
         )
 
+    @property
+    def motion_covariance(self) -> Covariance:
+        """Covariance of the motion since the reference, shape (6, 6), in the axes of odom."""
+        to_odom = np.kron(np.eye(2), self.T_odom_ref[:3, :3])
+        return to_odom @ self.covariance @ to_odom.T
+
     def moved(self, T_ref_base: Transform, covariance: Covariance) -> ChainedPose:
         """Return another pose from the same reference."""
         return ChainedPose(self.T_odom_ref, self.covariance_ref, T_ref_base, covariance)
@@ -70,23 +72,3 @@ class ChainedPose:
     def as_reference(self) -> ChainedPose:
         """Return the same pose as the reference of later motions."""
         return ChainedPose(self.T_odom_base, self.covariance_odom_base)
-
-    def twist_to(
-        self, later: ChainedPose, seconds: float
-    ) -> tuple[NDArray[np.float64], Covariance]:
-        """Return the velocity that leads to another pose from the same reference.
-
-        Returns:
-            The twist (6,), m/s and rad/s in the axes of the base, and its covariance (6, 6).
-        """
-        T_base_ref = inverse(self.T_ref_base)
-        covariance = compose_covariance(
-            inverse_covariance(self.covariance, self.T_ref_base),
-            T_base_ref,
-            later.covariance,
-            later.T_ref_base,
-        )
-        return (
-            body_twist(compose(T_base_ref, later.T_ref_base), seconds),
-            covariance / seconds**2,
-        )

@@ -144,6 +144,18 @@ def body_twist(T_base1_base2: Transform, seconds: float) -> NDArray[np.float64]:
     return np.concatenate([linear, turn]) / seconds
 
 
+def motion_of_twist(twist: NDArray[np.float64], seconds: float) -> Transform:
+    """Return the motion T_base1_base2 of a constant velocity (6,); the inverse of `body_twist`."""
+    shift, turn = np.asarray(twist[:3]) * seconds, np.asarray(twist[3:]) * seconds
+    angle, cross = np.linalg.norm(turn), cross_matrix(turn)
+    first, second = 0.5, 1 / 6
+    if angle > 1e-4:  # below, the closed form loses its digits
+        first = (1 - np.cos(angle)) / angle**2
+        second = (angle - np.sin(angle)) / angle**3
+    bend = np.eye(3) + first * cross + second * cross @ cross
+    return transform(Rotation.from_rotvec(turn), bend @ shift)
+
+
 def motion_error(T_a_b: Transform, T_a_b_true: Transform) -> NDArray[np.float64]:
     """Return the error (dt, dr) of a transform, as in covariances: metres, radians; shape (6,)."""
     turn = Rotation.from_matrix(T_a_b_true[:3, :3] @ T_a_b[:3, :3].T).as_rotvec()
@@ -176,6 +188,18 @@ def compose_covariance(
     return _transported(jacobian, covariance_a_b) + _transported(
         _block_diagonal(R_a_b), covariance_b_c
     )
+
+
+def without_plane_coupling(covariance: Covariance) -> Covariance:
+    """Return a covariance (6, 6) without terms between x, y, yaw and z, roll, pitch.
+
+    Variances, and the terms among x, y and yaw, stay. robot_localization's two_d_mode sets the
+    variances of z, roll and pitch to 1e-6 and keeps the other terms: what is left is no covariance
+    any more, and its filter leaves the plane.
+    """
+    planar = np.isin(np.arange(6), (0, 1, 5))
+    kept = np.outer(planar, planar) | np.eye(6, dtype=bool)
+    return np.where(kept, covariance, 0.0)
 
 
 def base_motion_covariance(

@@ -15,6 +15,8 @@ from nav_msgs.msg import Odometry, Path
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from rclpy.time import Time
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -22,7 +24,7 @@ from typing_extensions import override
 
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings, has_own_model
-from vlm3_ros.geometry.motion import Transform
+from vlm3_ros.geometry.motion import Transform, without_plane_coupling
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
@@ -40,6 +42,7 @@ from vlm3_ros.tasks.odometry import (
     check_learned,
     why_no_matches,
 )
+from vlm3_ros.tasks.pose_prediction import PosePrediction
 from vlm3_ros.tasks.task import Model
 
 TF_DEPTH = 100
@@ -65,7 +68,8 @@ class PoseNode(CameraModelNode):
         odom (nav_msgs/Odometry): the same with covariance, and the twist in base_frame; from the
             second image of a chain on
         path (nav_msgs/Path): the last path_length poses of the chain; only while subscribed
-        /tf (tf2_msgs/TFMessage): odom_frame to base_frame, with publish_tf
+        /tf (tf2_msgs/TFMessage): odom_frame to base_frame, with publish_tf; for every image as it
+            comes, predicted from the last pose for at most max_prediction
         /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames and odometry, once a second
 
     Services:
@@ -84,12 +88,18 @@ class PoseNode(CameraModelNode):
 
     def __init__(self, engine_loader: EngineLoader = load_engine, **node_arguments: Any) -> None:
         super().__init__("pose_node", PoseParameters, engine_loader, **node_arguments)
-        self.frames = FrameWorker(self, lambda: self.parameters, self._answer)
+        self.frames = FrameWorker(
+            self, lambda: self.parameters, self._answer, self._predict_transform
+        )
         self._odometry: VisualOdometry | None = None
         self._camera_frame_id = ""
         self._no_matches = ""
         """Why no matches can be asked; empty if they can."""
         self._frame_tree: FrameTree | None = None
+        self._tf: Publisher | None = None
+        self._prediction = PosePrediction()
+        self._missed = 0
+        """Images without TF until the last diagnostics."""
         self._steps: Counter[str] = Counter()
         self._last_step: OdometryStep | None = None
         self._path: deque[PoseStamped] = deque()
@@ -151,6 +161,7 @@ class PoseNode(CameraModelNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.frames.statistics.reset()
         self._odometry = None
+        self._prediction, self._missed = PosePrediction(), 0
         self._steps.clear()
         self._last_step = None
         return super().on_activate(state)
@@ -169,6 +180,15 @@ class PoseNode(CameraModelNode):
                 level = DiagnosticStatus.WARN
         names = ("first", "reset", "accepted", "fused", "standstill", "refused", "skipped")
         values = {f"images {name}": str(self._steps[name]) for name in names}
+        if self._tf is not None and self.parameters.max_prediction:
+            missed, self._missed = self._prediction.missed - self._missed, self._prediction.missed
+            values["images without TF"] = str(self._missed)
+            if missed:
+                level = DiagnosticStatus.WARN
+                text += (
+                    f"; {missed} images came later than max_prediction "
+                    f"({self.parameters.max_prediction:g} s) after the last pose and have no TF"
+                )
         odometry = self.health.status("odometry", self._camera_frame_id, level, text, values)
         return [self.frames.status(), odometry]
 
@@ -180,15 +200,20 @@ class PoseNode(CameraModelNode):
         step = odometry.update(frame.image, frame.camera, stamp, frame.visible)
         if odometry is self._odometry and not odometry.awaits_reset:
             self._note(step)
+            if step.status in ("first", "reset"):
+                self._path.clear()
+                self._prediction.begin(stamp, step.T_odom_base)
+            elif step.has_pose:
+                self._prediction.correct(stamp, step.T_odom_base, step.twist)
             if step.has_pose:
                 self.camera.check_age(frame.header, "its pose came late: ask less, or raise it")
                 self._publish(frame.header, step)
         asked, unread = 0, list[str]()
-        for pair in (step.from_keyframe, step):
-            if pair and pair.pose:
+        for pair in step.attempts:
+            if pair.pose:
                 asked += len(pair.pose.texts)
                 unread += [failure.text for failure in pair.pose.failures]
-            if pair and pair.matches:
+            if pair.matches:
                 asked += len(pair.matches.texts)
         return Published(asked, unread)
 
@@ -202,6 +227,7 @@ class PoseNode(CameraModelNode):
         if odometry is None or camera_frame != self._camera_frame_id:
             mount = self._mount(camera_frame)
             odometry = VisualOdometry(self.model.engines, mount, self._odometry_settings())
+            self._prediction.end()
             if self._odometry is not None:
                 odometry.reset(
                     f"the images' frame is {camera_frame!r} now, no longer "
@@ -241,8 +267,13 @@ class PoseNode(CameraModelNode):
             self.health.warn(f"{step.status}: {step.reason}")
 
     def _publish(self, image_header: Header, step: OdometryStep) -> None:
-        """Publish a known pose on all topics."""
+        """Publish a known pose on all topics, TF first: listeners of the others look it up."""
         parameters = self.parameters
+        transforms = [(step.stamp_ns, step.T_odom_base)]
+        if horizon := parameters.max_prediction:
+            transforms = self._prediction.at_known(horizon)
+        for stamp_ns, T_odom_base in transforms:
+            self._publish_transform(stamp_ns, T_odom_base)
         header = Header(stamp=image_header.stamp, frame_id=parameters.odom_frame)
         pose = pose_message(header, step.T_odom_base)
         self._pose.publish(pose)
@@ -252,20 +283,33 @@ class PoseNode(CameraModelNode):
                     header,
                     parameters.base_frame,
                     step.T_odom_base,
-                    step.covariance_odom_base,
+                    without_plane_coupling(step.covariance_odom_base),
                     step.twist,
-                    step.covariance_twist,
+                    without_plane_coupling(step.covariance_twist),
                 )
             )
-        if self._tf:
-            self._tf.publish(tf_message(header, parameters.base_frame, step.T_odom_base))
-        if step.status in ("first", "reset"):
-            self._path.clear()
         self._path.append(pose)
         while len(self._path) > parameters.path_length:
             self._path.popleft()
         if self._path_output.get_subscription_count():
             self._path_output.publish(Path(header=header, poses=list(self._path)))
+
+    def _predict_transform(self, header: Header) -> None:
+        """Publish TF for an image that has come, if it can be predicted."""
+        horizon = self.parameters.max_prediction
+        if self._tf is None or not horizon or header.frame_id != self._camera_frame_id:
+            return
+        stamp_ns = stamp_nanoseconds(header)
+        T_odom_base = self._prediction.at_image(stamp_ns, horizon)
+        if T_odom_base is not None:
+            self._publish_transform(stamp_ns, T_odom_base)
+
+    def _publish_transform(self, stamp_ns: int, T_odom_base: Transform) -> None:
+        if self._tf is None:
+            return
+        stamp = Time(nanoseconds=stamp_ns).to_msg()
+        header = Header(stamp=stamp, frame_id=self.parameters.odom_frame)
+        self._tf.publish(tf_message(header, self.parameters.base_frame, T_odom_base))
 
     def _serve_reset(
         self, request: Trigger.Request, response: Trigger.Response
@@ -278,12 +322,14 @@ class PoseNode(CameraModelNode):
     def _time_jumped(self, jump: TimeJump) -> None:
         # Their poses would lie in the future, and TF would then take nothing older.
         self.frames.skip_waiting()
-        self._reset(f"the clock has jumped back by {-jump.delta.nanoseconds / 1e9:.3f} s")
+        reason = f"the clock has jumped back by {-jump.delta.nanoseconds / 1e9:.3f} s"
+        self._reset(reason, time_jumped=True)
 
-    def _reset(self, reason: str) -> None:
+    def _reset(self, reason: str, time_jumped: bool = False) -> None:
+        self._prediction.end(time_jumped)
         odometry = self._odometry
         if odometry:  # a local: another thread may set the attribute to None
-            odometry.reset(reason)
+            odometry.reset(reason, time_jumped)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,6 +35,14 @@ class PoseParameters(FrameParameters):
         "Publish odom_frame to base_frame on /tf; false if another node does.",
         changes="unconfigured",
     )
+    max_prediction: float = parameter(
+        3.0,
+        "Seconds beyond the last pose for which TF is predicted with the last twist, for each "
+        "image as it comes: more than latency and period of the poses together. 0: TF has only "
+        "the poses, seconds late.",
+        minimum=0.0,
+        maximum=60.0,
+    )
     base_from_camera: str = parameter(
         "",
         "Pose of the camera's optical frame in base_frame: `x y z qx qy qz qw`, metres and a "
@@ -94,9 +102,16 @@ class PoseParameters(FrameParameters):
     )
     max_speed: float = parameter(
         _CHAIN.max_speed,
-        "Faster motions are refused, m/s: the camera's maximum speed.",
+        "A motion since the last pose that is faster is refused, m/s: the camera's maximum speed.",
         minimum=0.01,
         maximum=1e3,
+    )
+    max_bridge: float = parameter(
+        _CHAIN.max_bridge,
+        "Seconds of a refused motion that the last twist may replace, if the chain can go on "
+        "behind it. 0: none.",
+        minimum=0.0,
+        maximum=60.0,
     )
     max_gap: float = parameter(
         _CHAIN.max_gap,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from vlm3_ros.ros.camera_input import NEWEST, CameraFrame
 from vlm3_ros.ros.diagnostics import FrameReport, FrameStatistics
@@ -43,6 +44,7 @@ class FrameWorker:
         node: CameraModelNode,
         parameters: Callable[[], FrameParameters],
         answer: Callable[[CameraFrame], Published],
+        arrived: Callable[[Header], None] = lambda header: None,
     ) -> None:
         """Add the thread to a node.
 
@@ -50,10 +52,12 @@ class FrameWorker:
             node: whose camera, model and health are used.
             parameters: returns the node's present parameters.
             answer: asks about a frame and publishes; called in the thread.
+            arrived: is called at once with the header of each image, and must not wait.
         """
         self._node = node
         self._parameters = parameters
         self._answer = answer
+        self._arrived = arrived
         self.statistics = FrameStatistics()
         self._worker = node.add_worker(self._work, self._room)
 
@@ -89,7 +93,9 @@ class FrameWorker:
         self.statistics.received()
         if self._parameters().lazy and not self._node.has_listeners():
             self.statistics.skipped()
-        elif self._worker.put((time.monotonic(), message)):
+            return
+        self._arrived(message.header)
+        if self._worker.put((time.monotonic(), message)):
             self.statistics.dropped()
 
     def _work(self, arrival: tuple[float, Image | CompressedImage]) -> None:

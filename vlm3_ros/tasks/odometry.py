@@ -4,7 +4,12 @@
 Each image is compared with a reference image whose pose is known: a keyframe, kept while enough of
 it is still visible, or always the previous image. If the motion since a keyframe does not pass
 `verify_motion`, the motion since the last image with a pose is asked. If that does not pass either,
-the image has no pose, and the next one is compared with the same reference.
+the image has no pose.
+
+The next image is compared with the last one with a pose again, and then, as the camera may have
+turned away from all that it showed, with the image that has no pose. If that passes, the chain goes
+on: the last twist predicts the motion until the image without a pose, with a covariance that says
+so.
 
 Frames: `odom` is the base at the first image. `T_base_camera` fixes the camera to the base. The
 camera's axes are optical, those of the base as in REP-103.
@@ -29,8 +34,12 @@ from vlm3_ros.geometry.motion import (
     Transform,
     base_motion,
     base_motion_covariance,
+    compose,
+    inverse,
+    motion_of_twist,
     rotation_angle,
 )
+from vlm3_ros.geometry.twist import ACCELERATION_STD, FittedTwist, TrackedPose, fit_twist
 from vlm3_ros.paths import Task as TaskName
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
@@ -67,6 +76,9 @@ distance to the nearest objects.
 MAX_LATE = 3
 """Maximum number of images in a row out of order: after more of them, time has jumped back."""
 
+TWIST_WINDOW, TWIST_POSES = 2.0, 20
+"""Seconds and maximum number of poses from which a twist is fitted; older ones say nothing."""
+
 CAMERA_CHANGE = 0.05
 """Relative change of intrinsics above which the camera has changed; autofocus stays below."""
 
@@ -91,8 +103,10 @@ class OdometrySettings:
             ask.
         still_distance: metres.
         still_rotation_deg: an answered motion below both limits is a standstill, too. 0: none is.
-        max_speed: m/s; faster motions are refused. Epipolar lines do not check distances: without
-            `ask_depth` this is the only check of them.
+        max_speed: m/s; a motion since the last pose that is faster is refused. Epipolar lines do
+            not check distances: without `ask_depth` this is the only check of them.
+        max_bridge: seconds of a motion that may be predicted from the last twist if it was refused
+            and the chain can go on behind it. 0: none.
         max_gap: seconds without a pose after which a new chain begins.
     """
 
@@ -106,6 +120,7 @@ class OdometrySettings:
     still_distance: float = 0.01
     still_rotation_deg: float = 0.3
     max_speed: float = 5.0
+    max_bridge: float = 1.0
     max_gap: float = 5.0
 
     @property
@@ -142,10 +157,13 @@ class OdometryStep:
 
     `T_odom_base`: (4, 4), metres, and `covariance_odom_base` (6, 6) in the axes of odom: the pose
     at this image; NaN if refused or skipped. `twist`: (6,), m/s and rad/s in the axes of the base,
-    since the last image with a pose, and `covariance_twist` (6, 6); NaN if unknown.
+    fitted to the last poses, and `covariance_twist` (6, 6), which is larger than that of the error
+    by the number of successive twists that share it, so that a filter may take them as
+    independent; NaN if unknown.
 
-    `pose`, `matches`: the raw answers, None if nothing was asked. `from_keyframe`: the refused step
-    since the keyframe, if the motion since the last image was asked instead.
+    `pose`, `matches`: the raw answers, None if nothing was asked. `refused_before`: the refused
+    step since another reference, if there was one. `bridged`: seconds before the reference that
+    are predicted from the last twist.
     """
 
     stamp_ns: int
@@ -160,12 +178,19 @@ class OdometryStep:
     covariance_twist: Covariance
     pose: RelativePose | None = None
     matches: Matches | None = None
-    from_keyframe: OdometryStep | None = None
+    refused_before: OdometryStep | None = None
+    bridged: float = 0.0
 
     @property
     def has_pose(self) -> bool:
         """Whether the pose at the image is known."""
         return self.status not in ("refused", "skipped")
+
+    @property
+    def attempts(self) -> tuple[OdometryStep, ...]:
+        """The steps of the image since different references, this one last."""
+        earlier = self.refused_before
+        return (self,) if earlier is None else (*earlier.attempts, self)
 
 
 @dataclass(frozen=True)
@@ -201,6 +226,19 @@ class _Latest:
     frame: _Frame
     stamp_ns: int
     pose: ChainedPose
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Where a motion is appended.
+
+    `track`: the last poses, for the twist. `bridged`: see `OdometryStep`.
+    """
+
+    reference: _Reference
+    latest: _Latest
+    track: tuple[TrackedPose, ...]
+    bridged: float = 0.0
 
 
 def check_learned(models: Mapping[str, Model], settings: OdometrySettings) -> None:
@@ -272,14 +310,23 @@ class VisualOdometry:
         self.settings = settings or OdometrySettings()
         """May change between two updates."""
         check_learned(engines, self.settings)
-        self._reference: _Reference | None = None
-        self._latest: _Latest | None = None
+        self._chain: _Chain | None = None
+        self._twist: FittedTwist | None = None
+        self._lost: _Frame | None = None
+        """The last image, if its motion was refused."""
         self._late = 0
         self._reset_reason: str | None = None
+        self._time_jumped = False
 
-    def reset(self, reason: str) -> None:
-        """Begin a new chain with the next image, whose step reports the reason."""
-        self._reset_reason = reason
+    def reset(self, reason: str, time_jumped: bool = False) -> None:
+        """Begin a new chain with the next image, whose step reports the reason.
+
+        Args:
+            reason: one sentence.
+            time_jumped: whether that image may be older than the last one. Otherwise a late image
+                is skipped, so that stamps never go back.
+        """
+        self._reset_reason, self._time_jumped = reason, time_jumped
 
     @property
     def awaits_reset(self) -> bool:
@@ -308,16 +355,21 @@ class VisualOdometry:
         """
         frame = _Frame(image, camera, stamp_ns, visible)
         self._check(frame)
-        if self._reset_reason is not None:
-            return self._begun(frame, "reset", self._reset_reason)
-        if self._reference is None or self._latest is None:
+        if self._chain is None:
+            if self._reset_reason is not None:
+                return self._begun(frame, "reset", self._reset_reason)
             return self._begun(frame, "first", "the first image")
-        elapsed = (stamp_ns - self._latest.stamp_ns) / 1e9
+        if self._reset_reason is not None and self._time_jumped:
+            return self._begun(frame, "reset", self._reset_reason)
+        latest = self._chain.latest
+        elapsed = (stamp_ns - latest.stamp_ns) / 1e9
         is_late = -self.settings.max_gap <= elapsed < 0 and self._late < MAX_LATE
         if is_late or elapsed == 0:
             self._late += is_late
             what = f"{-elapsed:.3f} s older than" if elapsed else "as old as"
             return _nothing(frame, None, "skipped", f"the image is {what} the last one")
+        if self._reset_reason is not None:
+            return self._begun(frame, "reset", self._reset_reason)
         if elapsed < 0:
             return self._begun(frame, "reset", f"time has jumped back by {-elapsed:.3f} s")
         if elapsed > self.settings.max_gap:
@@ -325,12 +377,12 @@ class VisualOdometry:
                 f"no pose for {elapsed:.1f} s, longer than max_gap ({self.settings.max_gap:g} s)"
             )
             return self._begun(frame, "reset", reason)
-        if not _same_camera(camera, self._latest.frame.camera):
+        if not _same_camera(camera, latest.frame.camera):
             return self._begun(frame, "reset", "the camera has changed its size or intrinsics")
         self._late = 0
-        if self._shows_standstill(frame):
-            return self._stood_still(frame)
-        return self._moved(frame)
+        if self._shows_standstill(frame, latest.frame):
+            return self._stood_still(frame, self._chain)
+        return self._moved(frame, self._chain)
 
     def _check(self, frame: _Frame) -> None:
         """Refuse an image that could not be compared with others before it becomes a reference."""
@@ -347,19 +399,20 @@ class VisualOdometry:
 
     def _begun(self, frame: _Frame, status: StepStatus, reason: str) -> OdometryStep:
         """Begin a chain."""
-        self._late, self._reset_reason = 0, None
-        origin = _Latest(frame, frame.stamp_ns, ChainedPose())
-        self._refer_to(origin)
+        self._late, self._reset_reason, self._lost, self._twist = 0, None, None, None
+        pose = ChainedPose()
+        origin = _Latest(frame, frame.stamp_ns, pose)
+        self._chain = self._refer_to(origin, (_tracked(frame.stamp_ns, pose, frame.stamp_ns),))
         return replace(
             _nothing(frame, None, status, reason),
-            T_odom_base=origin.pose.T_odom_base,
-            covariance_odom_base=origin.pose.covariance_odom_base,
+            T_odom_base=pose.T_odom_base,
+            covariance_odom_base=pose.covariance_odom_base,
         )
 
-    def _refer_to(self, latest: _Latest) -> None:
+    def _refer_to(self, latest: _Latest, track: tuple[TrackedPose, ...]) -> _Chain:
         """Compare the next images with this one."""
-        self._reference = _Reference(latest.frame, self._pixels(latest.frame))
-        self._latest = replace(latest, pose=latest.pose.as_reference())
+        reference = _Reference(latest.frame, self._pixels(latest.frame))
+        return _Chain(reference, replace(latest, pose=latest.pose.as_reference()), track)
 
     def _pixels(self, frame: _Frame) -> NDArray[np.float64]:
         """Pixels to match under the current settings, shape (n, 2)."""
@@ -372,74 +425,120 @@ class VisualOdometry:
         u, v = np.rint(pixels).astype(int).T
         return pixels[frame.visible[v, u]]
 
-    def _shows_standstill(self, frame: _Frame) -> bool:
+    def _shows_standstill(self, frame: _Frame, last: _Frame) -> bool:
         """Whether the image shows the same as that of the last pose."""
-        assert self._latest is not None
-        last, limit = self._latest.frame, self.settings.still_flow
+        limit = self.settings.still_flow
         if limit <= 0:
             return False
         flow = image_flow(last.image, frame.image, last.visible)
         return flow is not None and float(np.mean(flow < limit)) >= STILL_SHARE
 
-    def _stood_still(self, frame: _Frame) -> OdometryStep:
+    def _stood_still(self, frame: _Frame, chain: _Chain) -> OdometryStep:
         """Repeat the last pose. Keep its image, so that slow motion adds up until it is visible."""
-        assert self._latest is not None
-        latest = self._latest
+        latest = chain.latest
         still = VerifiedMotion("accepted", "the image stands still", np.eye(4), STILL_COVARIANCE)
         noise = base_motion_covariance(STILL_COVARIANCE, np.eye(4), self._T_base_camera)
         seconds = (frame.stamp_ns - latest.stamp_ns) / 1e9
-        # Only this step has the noise: a longer standstill does not make the pose worse.
-        self._latest = replace(latest, stamp_ns=frame.stamp_ns)
-        return _step(
-            frame,
-            latest.stamp_ns,
-            "standstill",
-            still,
-            latest.pose.disturbed(noise),
-            (np.zeros(6), noise / seconds**2),
+        twist = FittedTwist(np.zeros(6), noise / seconds**2, 1.0)
+        to_odom = np.kron(np.eye(2), latest.pose.T_odom_base[:3, :3])
+        tracked = TrackedPose(
+            frame.stamp_ns,
+            latest.pose.T_odom_base,
+            to_odom @ noise @ to_odom.T,
+            latest.frame.stamp_ns,
         )
+        step = _step(
+            frame, latest.stamp_ns, "standstill", still, latest.pose.disturbed(noise), twist
+        )
+        # Only this step has the noise: a longer standstill does not make the pose worse.
+        self._chain = replace(
+            chain,
+            latest=replace(latest, stamp_ns=frame.stamp_ns),
+            track=_extended(chain.track, tracked),
+        )
+        self._twist, self._lost = twist, None
+        return step
 
-    def _moved(self, frame: _Frame) -> OdometryStep:
-        """Move the reference's pose by the answered motion."""
-        assert self._reference is not None and self._latest is not None
-        reference = self._reference
-        pixels = self._pixels(reference.frame)
-        if not np.array_equal(pixels, reference.pixels):  # the settings have changed
-            self._reference = reference = _Reference(reference.frame, pixels)
+    def _moved(self, frame: _Frame, chain: _Chain) -> OdometryStep:
+        """Move the pose by the first answered motion that passes its checks."""
+        step = self._compared(frame, chain)
+        if not step.has_pose and chain.latest.frame is not chain.reference.frame:
+            chain = self._chain = self._refer_to(chain.latest, chain.track)
+            step = replace(self._compared(frame, chain), refused_before=step)
+        if not step.has_pose and self._lost is not None:
+            step = self._found_again(frame, chain, self._lost, step)
+        self._lost = None if step.has_pose else frame
+        return step
+
+    def _found_again(
+        self, frame: _Frame, chain: _Chain, lost: _Frame, refused: OdometryStep
+    ) -> OdometryStep:
+        """Compare with an image without a pose, which the last twist predicts."""
+        latest, twist = chain.latest, self._twist
+        seconds = (lost.stamp_ns - latest.stamp_ns) / 1e9
+        if seconds > self.settings.max_bridge:
+            return refused
+        pose = latest.pose
+        if twist is not None:
+            spread = (ACCELERATION_STD * seconds**2 / 2) ** 2 * np.eye(6)
+            pose = pose.as_reference().moved(
+                motion_of_twist(twist.twist, seconds), twist.covariance * seconds**2 + spread
+            )
+        pose = pose.as_reference()
+        predicted = _Latest(lost, lost.stamp_ns, pose)
+        bridge = self._refer_to(predicted, (_tracked(lost.stamp_ns, pose, lost.stamp_ns),))
+        step = self._compared(frame, replace(bridge, bridged=seconds))
+        if step.has_pose and twist is None:
+            return self._begun(
+                frame, "reset", f"nothing is known about the first motion ({refused.reason})"
+            )
+        return replace(step, refused_before=refused)
+
+    def _compared(self, frame: _Frame, chain: _Chain) -> OdometryStep:
+        """Ask for the motion since the reference, check it, and append it to the chain."""
+        reference, last = self._prepared(chain), chain.latest
         images = (reference.frame.image, frame.image)
         cameras = (reference.frame.camera, frame.camera)
-        pose, matches, backward = self._answers(images, cameras, pixels)
+        pose, matches, backward = self._answers(images, cameras, reference.pixels)
         verified = verify_motion(
-            pose, matches, cameras, self._depth(), backward, self._uncertainty()
+            pose, matches, cameras, reference.depth, backward, self._uncertainty()
         )
-        motion, stamp = verified.T_cam1_cam2, reference.frame.stamp_ns
-        reason = verified.reason
-        speed = float(np.linalg.norm(motion[:3, 3])) / ((frame.stamp_ns - stamp) / 1e9)
-        is_too_fast = speed > self.settings.max_speed
-        if is_too_fast:
-            reason = f"the motion would be {speed:.1f} m/s, more than max_speed"
-        if verified.status == "refused" or is_too_fast:
-            nothing = _nothing(frame, stamp, "refused", reason)
-            refused = replace(nothing, pose=pose, matches=matches)
-            if self._refer_to_latest():
-                return replace(self._moved(frame), from_keyframe=refused)
-            return refused
+        stamp, motion = reference.frame.stamp_ns, verified.T_cam1_cam2
+        if verified.status == "refused":
+            refused = _nothing(frame, stamp, "refused", verified.reason)
+            return replace(refused, pose=pose, matches=matches)
         status: StepStatus = verified.status
         if self._is_still(motion):
             status, motion = "standstill", np.eye(4)
             verified = replace(verified, T_cam1_cam2=motion, reason="the answered motion is tiny")
-        last = self._latest
         moved = last.pose.moved(
             base_motion(motion, self._T_base_camera),
             base_motion_covariance(verified.covariance, motion, self._T_base_camera),
         )
-        seconds = (frame.stamp_ns - last.stamp_ns) / 1e9
-        step = _step(frame, stamp, status, verified, moved, last.pose.twist_to(moved, seconds))
-        self._latest = _Latest(frame, frame.stamp_ns, moved)
+        speed = self._speed(last, moved, frame.stamp_ns)
+        if speed > self.settings.max_speed:
+            reason = f"the motion since the last pose would be {speed:.1f} m/s, more than max_speed"
+            refused = _nothing(frame, stamp, "refused", reason)
+            return replace(refused, pose=pose, matches=matches)
+        if chain.bridged:
+            reason = f"{verified.reason}; {chain.bridged:.2f} s before are predicted"
+            verified = replace(verified, reason=reason)
+        track = _extended(chain.track, _tracked(frame.stamp_ns, moved, stamp))
+        self._twist = fit_twist(track)
+        step = _step(frame, stamp, status, verified, moved, self._twist)
+        latest = _Latest(frame, frame.stamp_ns, moved)
         # Keep the reference after tiny motions, so that they add up.
         if status != "standstill" and self._is_worn(motion, matches, cameras):
-            self._refer_to_latest()
-        return replace(step, pose=pose, matches=matches)
+            self._chain = self._refer_to(latest, track)
+        else:
+            self._chain = _Chain(reference, latest, track)
+        return replace(step, pose=pose, matches=matches, bridged=chain.bridged)
+
+    def _speed(self, last: _Latest, moved: ChainedPose, stamp_ns: int) -> float:
+        """Speed of the camera from the last pose to another one from the same reference, m/s."""
+        motion = compose(inverse(last.pose.T_ref_base), moved.T_ref_base)
+        of_camera = base_motion(motion, inverse(self._T_base_camera))
+        return float(np.linalg.norm(of_camera[:3, 3])) / ((stamp_ns - last.stamp_ns) / 1e9)
 
     def _answers(
         self, images: ImagePair, cameras: CameraPair, pixels: NDArray[np.float64]
@@ -460,27 +559,25 @@ class VisualOdometry:
         engine = self._engines[POSE.name]
         return assumed_uncertainty(engine, self._engines.get(CORRESPONDENCE.name, engine))
 
-    def _depth(self) -> NDArray[np.float32] | None:
-        """Depth at the reference's pixels, asked once; None if the settings do not ask for it."""
-        assert self._reference is not None
-        reference = self._reference
-        if not self.settings.ask_depth or not len(reference.pixels):
-            return None
-        if reference.depth is None:
-            frame = reference.frame
-            engine = self._engines[DEPTH.name]
-            depth = ask_depth(engine, frame.image, frame.camera, reference.pixels).depth
-            self._reference = replace(reference, depth=depth)
-            return depth
-        return reference.depth
+    def _prepared(self, chain: _Chain) -> _Reference:
+        """Return the reference with the pixels, and depth at them, that the settings ask for.
 
-    def _refer_to_latest(self) -> bool:
-        """Make the last image with a pose the reference; return whether the reference changed."""
-        assert self._latest is not None and self._reference is not None
-        if self._latest.frame is self._reference.frame:
-            return False
-        self._refer_to(self._latest)
-        return True
+        Depth is asked once for each reference.
+        """
+        reference = chain.reference
+        pixels = self._pixels(reference.frame)
+        if not np.array_equal(pixels, reference.pixels):  # the settings have changed
+            reference = _Reference(reference.frame, pixels)
+        frame = reference.frame
+        if not self.settings.ask_depth or not len(pixels):
+            reference = replace(reference, depth=None)
+        elif reference.depth is None:
+            engine = self._engines[DEPTH.name]
+            depth = ask_depth(engine, frame.image, frame.camera, pixels).depth
+            reference = replace(reference, depth=depth)
+        if self._chain is not None and self._chain.reference.frame is frame:
+            self._chain = replace(self._chain, reference=reference)
+        return reference
 
     def _is_still(self, motion: Transform) -> bool:
         settings = self.settings
@@ -523,7 +620,7 @@ def _step(
     status: StepStatus,
     verified: VerifiedMotion,
     pose: ChainedPose,
-    twist: tuple[NDArray[np.float64], Covariance],
+    twist: FittedTwist,
 ) -> OdometryStep:
     """Build a step with a pose."""
     return OdometryStep(
@@ -535,8 +632,20 @@ def _step(
         verified.covariance,
         pose.T_odom_base,
         pose.covariance_odom_base,
-        *twist,
+        twist.twist,
+        twist.covariance * twist.poses,
     )
+
+
+def _tracked(stamp_ns: int, pose: ChainedPose, reference_ns: int) -> TrackedPose:
+    return TrackedPose(stamp_ns, pose.T_odom_base, pose.motion_covariance, reference_ns)
+
+
+def _extended(track: tuple[TrackedPose, ...], pose: TrackedPose) -> tuple[TrackedPose, ...]:
+    """Append a pose. Forget old ones, except the last."""
+    oldest = pose.stamp_ns - round(TWIST_WINDOW * 1e9)
+    recent = [old for old in track[:-1] if old.stamp_ns >= oldest]
+    return (*recent, track[-1], pose)[-TWIST_POSES:]
 
 
 def _same_camera(camera: PinholeCamera, other: PinholeCamera) -> bool:

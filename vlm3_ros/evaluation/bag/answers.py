@@ -240,8 +240,8 @@ def _note_step(answers: BagAnswers, step: OdometryStep) -> None:
         answers.starts.add(step.stamp_ns)
     if step.status == "reset":
         answers.resets.append(step.reason)
-    for asked in (step.from_keyframe, step):
-        if asked is None or asked.reference_stamp_ns is None:
+    for asked in step.attempts:
+        if asked.reference_stamp_ns is None:
             continue
         pair = (asked.reference_stamp_ns, asked.stamp_ns)
         if asked.pose is not None:
