@@ -291,6 +291,19 @@ def test_a_fault_of_the_lens_of_images_called_rectified_names_the_option(tmp_pat
         assert len(list(source.frames)) == 1
 
 
+def test_a_mount_that_changes_is_the_reason_why_depth_is_not_registered(tmp_path: Path) -> None:
+    bag = replace(BESIDE, T_color_depth=(0.0, 0.0, 0.0))
+    path = bag.write(tmp_path / "bag")
+    with open_bag(path) as recorded, write_bag(tmp_path / "changed") as writer:
+        for message in recorded.messages():
+            writer.write(message.topic, message.content, message.stamp_ns)
+        mount = transform(Rotation.identity(), (0.1, 0.0, 0.0))
+        static = tf_message(ROSBAGS.header(START, "color"), "depth", mount)
+        writer.write("/tf_static", static, START + 10 * PERIOD)
+    with pytest.raises(BagError, match=r"TF does not tell its place .*'depth' changes its place"):
+        frames_of(tmp_path / "changed")
+
+
 def test_the_user_says_whose_camera_depth_belongs_to(tmp_path: Path) -> None:
     """The CameraInfo is that of the images, the frame another: either may be wrong."""
     same = Bag(info=lens(), depth_frame="depth", T_color_depth=(0.3, 0.0, 0.0))

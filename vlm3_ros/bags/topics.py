@@ -90,11 +90,6 @@ def base_topic(topic: str) -> str:
     return base if last in _TRANSPORTS else topic
 
 
-def is_called_rectified(topic: str) -> bool:
-    """Whether a topic is rectified by its name, as image_proc writes it."""
-    return "rect" in base_topic(topic).rpartition("/")[2]
-
-
 def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
     """Topics of colour and of depth images: one per base topic, uncompressed if possible.
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from vlm3_ros.bags.nearest import NearestMessages
 from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
-from vlm3_ros.bags.topics import NO_DEPTH, CameraTopics, is_called_rectified
+from vlm3_ros.bags.topics import NO_DEPTH, CameraTopics, base_topic
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.bag.true_depth import DepthError, DepthRule, first_messages
 from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
-from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.cameras import CalibrationHistory, is_called_rectified
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
 
@@ -114,7 +114,7 @@ class BagFrames:
     @property
     def _is_doubtful(self) -> bool:
         """Whether images are taken for raw ones whose topic is called rectified."""
-        return not self.is_rectified and is_called_rectified(self.topics.image)
+        return not self.is_rectified and is_called_rectified(base_topic(self.topics.image))
 
     def check_depth(self) -> str:
         """Register the first depth image to the first image, so that faults show before any work.

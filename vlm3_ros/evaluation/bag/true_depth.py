@@ -18,8 +18,8 @@ from scipy.spatial.transform import Rotation
 
 from vlm3_ros.bags.nearest import half_period, header_stamps
 from vlm3_ros.bags.reading import Bag
-from vlm3_ros.bags.tf_tree import static_transform
-from vlm3_ros.bags.topics import CameraTopics, info_beside, is_called_rectified
+from vlm3_ros.bags.tf_tree import UnconnectedError, static_transform
+from vlm3_ros.bags.topics import CameraTopics, base_topic, info_beside
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
@@ -27,7 +27,7 @@ from vlm3_ros.geometry.frame import RectifiedFrame
 from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.geometry.motion import Transform, rotation_angle, transform
 from vlm3_ros.geometry.registration import rectified_depth, registered_depth
-from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.cameras import CalibrationHistory, is_called_rectified
 from vlm3_ros.messages.depth_images import depth_from_message
 
 DepthCamera = Literal["image", "rectified", "own"]
@@ -81,6 +81,7 @@ class DepthRule:
         frames: TF frames of the images and of the depth images.
         T_image_depth: takes points of the depth's optical frame to that of the images, shape
             (4, 4); None if TF does not fix them to each other.
+        tf_fault: why TF does not, as the end of a sentence; empty if it lacks a transform.
     """
 
     topic: str
@@ -90,6 +91,7 @@ class DepthRule:
     is_named: bool
     frames: tuple[str, str]
     T_image_depth: Transform | None
+    tf_fault: str = ""
 
     def registered(
         self, message: Any, calibrations: CalibrationHistory, frame: RectifiedFrame
@@ -131,17 +133,23 @@ class DepthRule:
             self._check_own(lens.rectified, frame.camera)
         if T_rectified is None:
             image, own = self.frames
-            raise DepthError(f"TF does not fix '{own}' to '{image}' of the images{self._remedy()}")
+            raise DepthError(
+                f"TF does not fix '{own}' to '{image}' of the images{self.tf_fault}{self._remedy()}"
+            )
         moved = f"registered from '{self.frames[1]}' to the images by CameraInfo and TF (z-buffer)"
         warped = registered_depth(depth, lens.rectified, T_rectified, frame.camera)
         return warped, f"{done}, then {moved}" if done else moved
+
+    @property
+    def _is_called_rectified(self) -> bool:
+        return is_called_rectified(base_topic(self.topic))
 
     def _lens(
         self, message: Any, calibrations: CalibrationHistory, size: tuple[int, int]
     ) -> LensCamera | None:
         """The lens of a depth image; None if no CameraInfo fits it."""
         try:
-            found = calibrations.find(message.header, size, is_called_rectified(self.topic))
+            found = calibrations.find(message.header, size, self._is_called_rectified)
         except GeometryError:
             return None
         return None if found is None else found[1]
@@ -157,7 +165,7 @@ class DepthRule:
         T = self.T_image_depth
         if T is not None and not _is_same_place(T) and not self.is_named:
             raise DepthError(self._elsewhere())
-        if is_called_rectified(self.topic) or _largest_shift(frame) < _SMALL_SHIFT:
+        if self._is_called_rectified or _largest_shift(frame) < _SMALL_SHIFT:
             return self._as_rectified(depth, frame), self._with_frames("")
         if T is not None and _is_same_place(T):
             done = (
@@ -230,7 +238,7 @@ class DepthRule:
         raise DepthError(
             f"it is not registered to the images: its CameraInfo says {_camera_text(own)}, that of "
             f"the images {_camera_text(image)}, and TF does not tell its place (frames "
-            f"'{self.frames[1]}' and '{self.frames[0]}'){self._remedy()}"
+            f"'{self.frames[1]}' and '{self.frames[0]}'{self.tf_fault}){self._remedy()}"
         )
 
     def _elsewhere(self) -> str:
@@ -281,11 +289,14 @@ def depth_rule(
     assert topics.depth is not None
     image, own = (frame.lstrip("/") for frame in frames)
     T_image_depth: Transform | None = np.eye(4)
+    tf_fault = ""
     if image != own:
         try:
             T_image_depth = static_transform(bag, image, own, damage)
-        except BagError:
+        except UnconnectedError:
             T_image_depth = None
+        except BagError as error:
+            T_image_depth, tf_fault = None, f": {str(error).removeprefix(f'{bag.path}: ')}"
     elif not image:
         T_image_depth = None
     return DepthRule(
@@ -298,6 +309,7 @@ def depth_rule(
         is_named=is_named,
         frames=(image, own),
         T_image_depth=T_image_depth,
+        tf_fault=tf_fault,
     )
 
 
