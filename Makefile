@@ -3,7 +3,9 @@
 
 # Python 3.10 to 3.12
 PYTHON ?= python3
-VENV ?= .venv
+# kilted or jazzy, as in `make setup ROS_DISTRO=jazzy`. A sourced ROS does not decide.
+ROS_DISTRO := kilted
+VENV ?= .venv$(if $(filter-out kilted,$(ROS_DISTRO)),-$(ROS_DISTRO))
 # Ignored if $(PYTHON) has a torch that reaches a GPU. TORCH_INDEX: one more package index, such as
 # PyTorch's own for CPU builds.
 TORCH ?= torch==2.13.0
@@ -27,7 +29,7 @@ help:  ## this list
 .PHONY: setup
 setup:  ## ROS 2 from PyPI, torch and this package into $(VENV)
 	@command -v $(PYTHON) >/dev/null || { echo "set-up: Python is missing: sudo apt install python3 python3-venv python3-dev build-essential" >&2; exit 1; }
-	@$(PYTHON) tools/ros_from_pypi/setup_venv.py --venv $(VENV) --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)"
+	@$(PYTHON) tools/ros_from_pypi/setup_venv.py --venv $(VENV) --ros-distro $(ROS_DISTRO) --torch "$(TORCH)" --torch-index "$(TORCH_INDEX)"
 
 .PHONY: demo
 demo: setup  ## the sample bag through the nodes; results in out/demo

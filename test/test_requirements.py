@@ -92,9 +92,10 @@ def test_rosdep_skips_what_pip_installs(page):
     assert skipped in (ROOT / page).read_text()
 
 
-def test_one_source_of_versions():
-    """ROS's own wheels and their tools are the only other list."""
-    wheels = versions((ROOT / "tools/ros_from_pypi/requirements.txt").read_text().splitlines())
+@pytest.mark.parametrize("distro", ["jazzy", "kilted"])
+def test_one_source_of_versions(distro):
+    """ROS's own wheels and their tools are the only other lists."""
+    wheels = versions((ROOT / f"tools/ros_from_pypi/{distro}.txt").read_text().splitlines())
     declared = {*versions(REQUIREMENTS), *(n for extra in EXTRAS.values() for n in versions(extra))}
     assert not set(wheels) & declared
 

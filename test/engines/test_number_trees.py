@@ -128,9 +128,19 @@ def test_small_distant_mass_does_not_widen_the_spread():
     assert grown(Oracle({"2.66": 0.99, "266": 0.01})).histogram().std < 0.05
 
 
-def test_scores_that_are_not_numbers_give_no_number():
-    """A model whose numbers overflow; the other questions keep their answers."""
-    scores = [Oracle({"2.5": 1.0}), lambda partial: np.full(END + 1, np.nan)]
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("correct", range(6))
+def test_scores_that_are_not_numbers_give_no_number(wrong, correct):
+    """A model whose numbers overflow; the other questions keep their answers.
+
+    It happens after some correct symbols, too.
+    """
+    oracle = Oracle({"2.6789": 0.9, "2.5": 0.1})
+
+    def overflowing(partial):
+        return oracle(partial) if len(partial) < correct else np.full(END + 1, wrong)
+
+    scores = [Oracle({"2.5": 1.0}), overflowing]
     for models in (scores, scores[1:]):
         histogram = grown(*models).histogram()
         assert np.isnan(histogram.median[-1])

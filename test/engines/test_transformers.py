@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -113,6 +114,19 @@ def _check_distribution(tiny, image, questions, spoken):
         histogram = Histogram(*np.transpose(tree.bins()))
         assert answer.value == pytest.approx(float(histogram.median), rel=1e-3)
         assert answer.std == pytest.approx(float(histogram.std), rel=1e-3)
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_scores_that_are_not_numbers_are_a_fault(tiny, picture, questions, score):
+    model, template = copy.deepcopy(tiny.model), PROMPTS[DepthWording].answer
+    model.lm_head.weight.detach().fill_(score)
+    engine = TransformersEngine(
+        LoadedModel(model, tiny.processor, tiny.profile), EngineSettings("overflowing")
+    )
+    engine.force(template)
+    for answer in engine.ask([picture(64, 64)], questions, template):
+        assert (answer.text, answer.value, answer.std) == ("", None, None)
+        assert "computes no finite scores" in answer.fault
 
 
 def test_spread_is_that_of_the_training_answers(fluent, image):

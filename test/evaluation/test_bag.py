@@ -369,6 +369,20 @@ def test_a_rate_takes_frames_evenly(drive: Path) -> None:
     assert len(more_than_there_are) == FRAMES
 
 
+def test_the_ground_gives_the_scale_for_a_given_camera_height(drive: Path, engine: Engine) -> None:
+    with bag_source(drive) as source:
+        height = source.T_base_camera[2, 3]
+        plain, same, double = (
+            ask_about_frames(
+                for_all_tasks(engine), source.frames, source.T_base_camera, camera_height=metres
+            )
+            for metres in (None, height, 2 * height)
+        )
+    for stamp, depth in plain.depths.items():
+        np.testing.assert_allclose(same.depths[stamp], depth, rtol=0.02)
+        np.testing.assert_allclose(double.depths[stamp], 2 * depth, rtol=0.02)
+
+
 def test_progress_counts_all_images_of_the_bag(drive: Path, engine: Engine) -> None:
     told: list[tuple[int, int]] = []
     with bag_source(drive) as source:

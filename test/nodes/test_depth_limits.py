@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rosbags.image import image_to_cvimage
+from sensor_msgs.msg import Image
 
+from vlm3_ros.tasks.debug_image import draw_answers
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
 
@@ -58,6 +60,23 @@ def test_uncertain_answers_are_not_published(make_rig, bench):
     stamp = rig.send_good()
     rig.wait_for_stamp(stamp)
     assert last(rig, "points").width == 12
+
+
+def test_the_debug_image_is_drawn_only_for_a_subscriber(make_rig, bench, monkeypatch):
+    drawn = []
+    draw = "vlm3_ros.nodes.depth_node.draw_answers"
+    monkeypatch.setattr(draw, lambda depth: drawn.append(1) or draw_answers(depth))
+    outputs = {**bench.OUTPUTS, "debug_image": Image}
+    rig = make_rig(bench.WallEngine(), outputs=outputs, listen=["points"])
+    rig.wait_active()
+    rig.wait_for_stamp(rig.send_good())
+    assert not drawn
+    rig.listen("debug_image")
+    rig.send_until(rig.send_good, lambda: rig.received["debug_image"], "a debug image")
+    picture = last(rig, "debug_image")
+    assert picture.encoding == "rgb8"
+    assert picture.header.frame_id == bench.FRAME
+    assert picture.width == 2 * bench.CAMERA.width
 
 
 def test_a_filter_that_no_answer_can_pass_is_reported(make_rig, bench):

@@ -73,6 +73,35 @@ def test_one_frame_is_published_on_all_topics(make_rig, bench):
     assert full == bench.CAMERA
 
 
+def test_depth_images_in_millimetres(make_rig, bench):
+    """REP-118's other form: 0 is unknown, and so is what 16 bits cannot hold."""
+
+    class FarCorner(bench.WallEngine):
+        def ask(self, *arguments):
+            far = bench.depth_answer(self.profile.prompts[bench.DepthWording], 65.6)
+            return [*super().ask(*arguments)[:-1], bench.Answer(far)]
+
+    rig = make_rig(FarCorner(unread=4), parameters={"depth_encoding": "16UC1"})
+    rig.wait_active()
+    stamp = rig.send_good()
+    for topic in bench.OUTPUTS:
+        rig.wait_for_stamp(stamp, topic)
+    sparse, dense = (last(rig, f"{name}/image_rect") for name in ("depth", "depth_registered"))
+    for message, width in ((sparse, 4), (dense, bench.CAMERA.width)):
+        assert (message.encoding, message.width, message.step) == ("16UC1", width, 2 * width)
+    wall = 1000 * bench.wall_depth(np.array([250, 750, 1250, 1750]))
+    np.testing.assert_array_equal(image_to_cvimage(sparse), [[0] * 4, wall, [*wall[:3], 0]])
+    # The unread row leaves the top of the image unknown, and nothing else is.
+    spread = image_to_cvimage(dense)
+    assert (spread[0] == 0).all() and (spread[128, :240] > 0).all()
+    assert cloud_of(last(rig, "points"))["xyz"][-1, 2] == np.float32(65.6)
+
+    assert rig.set_parameters(depth_encoding="32FC1").successful
+    rig.wait_for_stamp(rig.send_good(), "depth_registered/image_rect")
+    assert last(rig, "depth_registered/image_rect").encoding == "32FC1"
+    assert not rig.set_parameters(depth_encoding="mono16").successful
+
+
 def test_the_model_sees_the_picture(make_rig, bench):
     engine = bench.WallEngine()
     rig = make_rig(engine)

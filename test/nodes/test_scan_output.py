@@ -182,8 +182,8 @@ class Tree:
 
 
 def test_a_mount_that_changes_on_tf_is_looked_up_again(make_rig, bench, monkeypatch):
-    monkeypatch.setattr("vlm3_ros.nodes.scan_output.FrameTree", Tree)
-    monkeypatch.setattr("vlm3_ros.nodes.scan_output.TF_PERIOD", 0.5)
+    monkeypatch.setattr("vlm3_ros.ros.camera_mounts.FrameTree", Tree)
+    monkeypatch.setattr("vlm3_ros.ros.camera_mounts.TF_PERIOD", 0.5)
     rotation = Rotation.from_quat([-0.5, 0.5, -0.5, 0.5])
     key = ("base_link", bench.FRAME)
     monkeypatch.setattr(Tree, "mounts", {key: transform(rotation, [0.2, 0, 0.5])})
@@ -205,7 +205,7 @@ def test_a_mount_that_changes_on_tf_is_looked_up_again(make_rig, bench, monkeypa
 
 
 def test_a_node_that_is_activated_again_forgets_the_mount(make_rig, bench, monkeypatch):
-    monkeypatch.setattr("vlm3_ros.nodes.scan_output.FrameTree", Tree)
+    monkeypatch.setattr("vlm3_ros.ros.camera_mounts.FrameTree", Tree)
     rotation = Rotation.from_quat([-0.5, 0.5, -0.5, 0.5])
     key = ("base_link", bench.FRAME)
     monkeypatch.setattr(Tree, "mounts", {key: transform(rotation, [0.2, 0, 0.5])})

@@ -161,3 +161,20 @@ def test_dense_depth_without_limits_covers_the_visible_frame():
     expected = densify(shown.image, pixels[asked], depth[asked])
     expected[:100] = np.nan
     np.testing.assert_array_equal(dense, expected)
+
+
+def test_sky_is_not_asked_if_it_is_withheld():
+    engine, shown = SlopeEngine(), frame()
+    shown.image[:120] = (120, 160, 220)
+    settings = FrameDepthSettings(5, 4, withhold_sky=True)
+    result = ask_frame_depth(engine, shown, settings)
+    np.testing.assert_array_equal(np.isnan(result.depth), np.arange(20) < 10)
+    assert result.counts["sky"] == 10 and result.counts["published"] == 10
+    assert len(result.answers.texts) == 10
+    assert np.isnan(result.dense[:114]).all() and np.isfinite(result.dense[126:]).mean() > 0.9
+    assert "sky" not in ask_frame_depth(engine, shown, FrameDepthSettings(5, 4)).counts
+    adaptive = FrameDepthSettings(5, 4, pixel_choice="adaptive", withhold_sky=True)
+    assert ask_frame_depth(engine, shown, adaptive).pixels[:, 1].min() > 114
+    shown.visible[120:] = False
+    nothing = ask_frame_depth(engine, shown, settings)
+    assert np.isnan(nothing.depth).all() and np.isnan(nothing.dense).all()

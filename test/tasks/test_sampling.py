@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,9 +13,10 @@ from scipy.spatial import cKDTree
 
 from vlm3_lab.scenes import KINDS, sample_view
 from vlm3_ros.evaluation.metrics.depth import abs_rel
+from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import uniform_grid
-from vlm3_ros.tasks.sampling import adaptive_pixels
+from vlm3_ros.tasks.sampling import WORK_WIDTH, adaptive_pixels, cell_extents
 
 
 def wall(width=320, height=240):
@@ -107,3 +110,29 @@ def test_adaptive_pixels_give_a_better_depth_image_than_a_grid(kind):
         errors.append([abs_rel(outcome[both], view.depth[both]) for outcome in outcomes])
     uniform, adaptive = np.mean(errors, 0)
     assert adaptive < uniform
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 300), (97, 130), (5, 4)])
+def test_the_cells_of_a_grid_are_its_cells(width, height):
+    camera = PinholeCamera.from_hfov(width, height, 60.0)
+    pixels = uniform_grid(camera, 5, 4)
+    left, right, up, down = cell_extents(width, height, pixels).T
+    step = max(width, height) / WORK_WIDTH
+    for across in (left, right):
+        assert (across >= width / 10 - 1e-9).all() and (across <= width / 10 + 2 * step).all()
+    for along in (up, down):
+        assert (along >= height / 8 - 1e-9).all() and (along <= height / 8 + 2 * step).all()
+
+
+def test_cells_cover_the_whole_width_and_stay_in_the_image():
+    pixels = np.random.default_rng(2).uniform(-0.5, (399.5, 299.5), (30, 2))
+    pixels[7] = pixels[8]
+    left, right, up, down = cell_extents(400, 300, pixels).T
+    u, v = pixels.T
+    assert min((u - left).min(), (v - up).min()) == pytest.approx(-0.5)
+    assert (u + right).max() == pytest.approx(399.5) and (v + down).max() == pytest.approx(299.5)
+    covered = np.zeros(400, bool)
+    for start, end in zip(u - left, u + right, strict=True):
+        covered[max(0, math.ceil(start)) : math.floor(end) + 1] = True
+    assert covered.all()
+    assert min(left.min(), right.min(), up.min(), down.min()) >= 0

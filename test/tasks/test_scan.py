@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from vlm3_lab.scenes.views import sample_view
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse, transform
 from vlm3_ros.tasks.depth import uniform_grid
+from vlm3_ros.tasks.sampling import adaptive_pixels, cell_extents
 from vlm3_ros.tasks.scan import PlanarScan, ScanLimits, planar_scan
 
 COLUMNS, ROWS = 16, 12
@@ -187,3 +189,40 @@ def test_the_floor_is_neither_an_obstacle_nor_free_space():
     assert np.isnan(scan.ranges).all()
     scan = scan_of(CAMERA, 0.8 * floor, T_scan_camera, ScanLimits(0.15, 2.0, 0.1, 10.0))
     assert np.isfinite(scan.ranges).any()
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "roll"),
+    [(16, 12, 0.0), (48, 12, 0.0), (48, 4, 0.0), (16, 12, math.pi / 2), (48, 12, -math.pi / 2)],
+)
+def test_pixels_of_any_places_leave_no_direction_of_a_wall_open(columns, rows, roll):
+    """Gaps between places that are not a grid's columns were unknown: 45 of 86 beams."""
+    limits = ScanLimits(-0.5, 0.7, 0.0, 1e3)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        view = sample_view(rng)
+        camera, T_scan_camera = view.camera, mount(roll=roll)
+        pixels = adaptive_pixels(view.image, columns * rows)
+        extents = cell_extents(camera.width, camera.height, pixels)
+        depth = np.full(len(pixels), 4.0)
+        scan = planar_scan(camera, pixels, depth, columns, rows, T_scan_camera, limits, extents)
+        points = camera.unproject(pixels, depth) @ T_scan_camera[:3, :3].T
+        points = points[(points[:, 2] >= limits.min_height) & (points[:, 2] <= limits.max_height)]
+        angles = np.arctan2(points[:, 1], points[:, 0])
+        beams = beam_angles(scan)
+        between = (beams >= angles.min()) & (beams <= angles.max())
+        assert between.sum() > 5
+        x = scan.ranges[between] * np.cos(beams[between])
+        assert np.isfinite(x).all()
+        assert (np.abs(x / 4 - 1) < 0.05).all()
+
+
+def test_a_direction_without_an_answer_stays_unknown_between_any_places():
+    pixels = adaptive_pixels(np.full((300, 400, 3), 90, np.uint8), 192)
+    extents = cell_extents(400, 300, pixels)
+    hidden = np.abs(pixels[:, 0] - 200) < 60
+    depth = np.where(hidden, np.nan, 3.0)
+    scan = planar_scan(CAMERA, pixels, depth, COLUMNS, ROWS, mount(), ALL, extents)
+    ahead = np.abs(beam_angles(scan)) < math.atan(30 / CAMERA.fx)
+    assert ahead.sum() > 1
+    assert np.isnan(scan.ranges[ahead]).all()

@@ -60,8 +60,23 @@ def test_without_a_network_one_line_says_so(tmp_path):
     assert line.startswith("set-up: there is no network: pip cannot reach the package index")
 
 
+def test_each_ros_has_its_requirements():
+    """And all of them have the same packages of ROS itself, in versions of their own."""
+    assert setup_venv.DISTROS == ("jazzy", "kilted")
+    lines = {}
+    for distro in setup_venv.DISTROS:
+        setup = setup_venv.Setup(Path("/venv"), ros_distro=distro, torch="", torch_index="")
+        text = setup.requirements.read_text()
+        assert f"# ROS 2 {distro.capitalize()}:" in text
+        lines[distro] = [line for line in text.splitlines() if line.startswith("ros-")]
+    assert not set(lines["jazzy"]) & set(lines["kilted"])
+    for package in ("ros-common-interfaces", "ros-rclpy", "ros-rmw-fastrtps-cpp"):
+        for pinned in lines.values():
+            assert any(line.startswith(f"{package}~=") for line in pinned)
+
+
 def test_a_failed_command_is_reported_by_its_last_line(tmp_path):
-    setup = setup_venv.Setup(tmp_path, torch="", torch_index="")
+    setup = setup_venv.Setup(tmp_path, ros_distro="kilted", torch="", torch_index="")
     setup.run(["sh", "-c", "echo first"])
     with pytest.raises(preflight.SetupError, match=r"`sh` failed: third \(details: .*setup\.log\)"):
         setup.run(["sh", "-c", "echo second; echo third >&2; exit 3"])
@@ -69,7 +84,7 @@ def test_a_failed_command_is_reported_by_its_last_line(tmp_path):
 
 
 def test_a_full_disk_is_reported_in_plain_words(tmp_path):
-    setup = setup_venv.Setup(tmp_path, torch="", torch_index="")
+    setup = setup_venv.Setup(tmp_path, ros_distro="kilted", torch="", torch_index="")
     with pytest.raises(preflight.SetupError, match="the disk is full"):
         setup.run(["sh", "-c", "cat /dev/zero >/dev/full"])
 

@@ -23,13 +23,15 @@ from preflight import SetupError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-REQUIREMENTS = HERE / "requirements.txt"
 TF2_MSGS = HERE / "tf2_msgs"
 TF_MESSAGE_HASH = "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
 EXTRAS = "lab,lora,test"
 MODULES = "rclpy, sensor_msgs.msg, tf2_msgs.msg, torch, transformers, cv2, rosbags"
 
-ENVIRONMENT_FILES = (*sorted(HERE.glob("*.py")), REQUIREMENTS, *sorted(TF2_MSGS.rglob("*.*")))
+DISTROS = tuple(sorted(file.stem for file in HERE.glob("*.txt")))
+"""ROS 2 distributions whose wheels are on PyPI."""
+
+ENVIRONMENT_FILES = (*sorted(HERE.glob("*.py")), *sorted(TF2_MSGS.rglob("*.*")))
 PACKAGE_FILES = tuple(ROOT / name for name in ("package.xml", "setup.py", "setup.cfg"))
 
 # Causes of a failure other than the requirements: (text in the output of pip, message).
@@ -43,9 +45,10 @@ _PIP_CAUSES = (
 
 @dataclass(frozen=True)
 class Setup:
-    """Where the environment goes, and which torch goes into it."""
+    """Where the environment goes, and which ROS 2 and torch go into it."""
 
     venv: Path
+    ros_distro: str
     torch: str
     torch_index: str
     started: float = field(default_factory=time.monotonic)
@@ -54,6 +57,11 @@ class Setup:
     def python(self) -> Path:
         """The environment's interpreter."""
         return self.venv / "bin" / "python"
+
+    @property
+    def requirements(self) -> Path:
+        """The packages of ROS 2."""
+        return HERE / f"{self.ros_distro}.txt"
 
     @property
     def log(self) -> Path:
@@ -126,8 +134,8 @@ def make_environment(setup: Setup) -> None:
             setup.say(f"{torch} (a CPU build takes 0.8 GB, a CUDA build several)")
         index = ["--extra-index-url", setup.torch_index] if setup.torch_index else []
         setup.pip("install", *index, torch)
-        setup.say("ROS 2")
-        setup.pip("install", "-r", REQUIREMENTS)
+        setup.say(f"ROS 2 {setup.ros_distro.capitalize()}")
+        setup.pip("install", "-r", setup.requirements)
 
         setup.say("tf2_msgs, generated and compiled")
         numpy_include = setup.evaluate("numpy", "numpy.get_include()")
@@ -188,13 +196,19 @@ def main() -> int:
     """Make or complete the environment. On failure print the causes and return 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="where to make it")
+    parser.add_argument(
+        "--ros-distro", choices=DISTROS, default="kilted", help="the ROS 2 to install"
+    )
     parser.add_argument("--torch", default="torch", help="the torch to install, as pip names it")
     parser.add_argument("--torch-index", default="", help="one more package index for torch")
     arguments = parser.parse_args()
-    setup = Setup(arguments.venv.absolute(), arguments.torch, arguments.torch_index)
+    setup = Setup(
+        arguments.venv.absolute(), arguments.ros_distro, arguments.torch, arguments.torch_index
+    )
 
     python = f"{sys.executable} {sys.version}"
-    environment = fingerprint(ENVIRONMENT_FILES, python, setup.torch, setup.torch_index)
+    files = (*ENVIRONMENT_FILES, setup.requirements)
+    environment = fingerprint(files, python, setup.torch, setup.torch_index)
     package = fingerprint(PACKAGE_FILES, environment, str(ROOT))
     try:
         made = unless_stamped(setup.venv / ".made", environment, lambda: make_environment(setup))

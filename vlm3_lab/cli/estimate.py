@@ -99,7 +99,8 @@ def add_estimate_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_hardware,
         metavar="DEVICE",
-        help=f"devices with published speeds (default: {', '.join(HARDWARE)})",
+        help="devices with published speeds, in quotes if they have spaces (default: "
+        f"{', '.join(HARDWARE)})",
     )
     group.add_argument(
         "--flops",
@@ -187,9 +188,15 @@ def _subject(shape: str | None, settings: EngineSettings) -> _Subject:
     else:
         assert folder is not None
         name, config = model_name(settings.model), _config(folder)
-    model = model_without_weights(config, torch.bfloat16)
+    try:
+        model = model_without_weights(config, torch.bfloat16)
+        work = model_work(model)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        source = f"{folder}/config.json" if folder else name
+        raise CommandError(f"no model has the sizes in {source}: {reason}") from error
     parameters = sum(weights.numel() for weights in model.parameters())
-    return _Subject(name, folder, model_work(model), parameters)
+    return _Subject(name, folder, work, parameters)
 
 
 def _config(folder: Path) -> Any:
@@ -349,6 +356,8 @@ def _processors(
 def _load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
+    if not folder.is_dir():
+        raise CommandError(f"--tokenizer {folder} is no folder: give that of a Qwen3-VL checkpoint")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
@@ -413,8 +422,9 @@ def _notes(counted: str, speeds: Mapping[str, DeviceSpeed]) -> str:
         "questions are read once.",
         "FLOP: 2 per weight and token; 4 x heads x head size x layers per token and token that it "
         "attends to.",
-        f"Forced numbers follow {steps}, then 1 alternatives by step, as measured with vlm3-tiny. "
-        "Answers in free text are as long as the wording's, or --answer-tokens.",
+        f"Each forced number reads {steps}, then 1 tokens by step: alternatives are followed for "
+        "its standard deviation, as many as measured with vlm3-tiny. Answers in free text are as "
+        "long as the wording's, or --answer-tokens.",
         f"Tokens are counted by {counted}.",
     ]
     lines += [
@@ -428,7 +438,7 @@ def _notes(counted: str, speeds: Mapping[str, DeviceSpeed]) -> str:
 
 def _image_words(options: argparse.Namespace) -> str:
     if options.visual_tokens is not None:
-        return f"about {options.visual_tokens:,} visual tokens an image"
+        return f"image for about {options.visual_tokens:,} visual tokens"
     width, height = options.image_size or (DEFAULT_CAMERA.width, DEFAULT_CAMERA.height)
     return f"image of {width}x{height} px, focal length {options.fx or DEFAULT_CAMERA.fx:g} px"
 
@@ -454,7 +464,7 @@ def _hardware(text: str) -> str:
     names = {name.lower(): name for name in HARDWARE}
     if text.lower() not in names:
         raise ArgumentTypeError(
-            f"'{text}' has no published speed here: use {', '.join(HARDWARE)}, or --flops "
-            "and --bandwidth"
+            f"'{text}' has no published speed here: use {', '.join(map(repr, HARDWARE))}, or "
+            "--flops and --bandwidth"
         )
     return names[text.lower()]

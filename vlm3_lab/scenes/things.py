@@ -105,6 +105,8 @@ def add_thing(scene: Scene, kind: str, foot: Vector, yaw: float, rng: np.random.
         KeyError: if the kind is not one of `SIZES`.
     """
     size = np.array(SIZES[kind]) * rng.normal(1, 0.03, 3).clip(0.92, 1.08)
+    if kind in ROUND:
+        size[1] = size[0]
     length, width, height = size
     body = material(rng, "plain")
     x, y = heading(yaw), heading(yaw + np.pi / 2)
@@ -125,9 +127,9 @@ def add_thing(scene: Scene, kind: str, foot: Vector, yaw: float, rng: np.random.
         back = foot - x * (length / 2 - 0.03)
         box(scene, back, np.array([0.06, width, height]), yaw, body, body)
     elif kind == "bin":
-        scene.pillars.append(Pillar(foot, length / 2, height, body))
-        lid = foot + UP * height
-        scene.balls.append(Ball(lid - UP * length * 0.3, length * 0.58, body))
+        lid = foot + UP * (height - length / 2)
+        scene.pillars.append(Pillar(foot, length * 0.43, height - length / 2, body))
+        scene.balls.append(Ball(lid, length / 2, body))
     elif kind == "ball":
         scene.balls.append(Ball(foot + UP * length / 2, length / 2, body))
     elif kind == "person":
@@ -155,10 +157,11 @@ def add_thing(scene: Scene, kind: str, foot: Vector, yaw: float, rng: np.random.
         scene.pillars.append(Pillar(foot, 0.06, height, material(rng, "plain", contrast=0.1)))
         scene.balls.append(Ball(foot + UP * (height - 0.2), 0.2, body))
     elif kind == "bench":
-        box(scene, foot + UP * 0.4, np.array([length, width, 0.06]), yaw, body, body)
+        seat = height - 0.06
+        box(scene, foot + UP * seat, np.array([length, width, 0.06]), yaw, body, body)
         for side in (1, -1):
             leg = foot + x * side * (length / 2 - 0.15)
-            box(scene, leg, np.array([0.08, width, 0.4]), yaw, body, body)
+            box(scene, leg, np.array([0.08, width, seat]), yaw, body, body)
     elif kind == "cone":
         orange = np.array([0.95, 0.4, 0.1]) * rng.uniform(0.8, 1.0)
         cone = Material("plain", orange, orange)

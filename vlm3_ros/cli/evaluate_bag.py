@@ -57,13 +57,20 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         metavar="HZ",
         help="frames per second to evaluate (default: all)",
     )
+    height = group.add_argument(
+        "--camera-height",
+        type=positive_number,
+        metavar="METRES",
+        help="of the camera above the ground, which then gives the scale of depth, as depth_node's "
+        "scale_from: ground (default: the model's own scale)",
+    )
     online = group.add_argument(
         "--online",
         action="store_true",
         help="play the bag in real time into the nodes, and evaluate what they publish (needs "
         "ROS 2)",
     )
-    return [*topics, truth, *camera, *depth, rectified, rate, online]
+    return [*topics, truth, *camera, *depth, rectified, rate, height, online]
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
@@ -101,12 +108,19 @@ def write_rerun(evaluation: BagEvaluation, options: argparse.Namespace) -> None:
 
 
 def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
+    import numpy as np
+
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.answer_counts import check_answered
     from vlm3_ros.evaluation.bag.answers import ask_about_frames, at_rate
     from vlm3_ros.evaluation.bag.evaluate import evaluate_answers
     from vlm3_ros.evaluation.bag.frames import counted
 
+    if options.camera_height is not None and np.array_equal(source.T_base_camera, np.eye(4)):
+        raise CommandError(
+            f"{source.path}: --camera-height needs the camera's tilt, but the recording has no "
+            "pose of the camera on a base (TF)"
+        )
     with (
         loaded_engines(options, *TASKS) as engines,
         progress_bar("images asked about") as progress,
@@ -118,6 +132,7 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
             at_rate(frames, options.rate),
             source.T_base_camera,
             view_focal=options.focal,
+            camera_height=options.camera_height,
         )
     check_answered(answers.counts)
     if not answers.answered:
@@ -154,6 +169,8 @@ def _check_chosen(options: argparse.Namespace, engines: Mapping[str, Engine]) ->
 def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
     from vlm3_ros.cli.replayed import evaluate_replay
 
+    if options.camera_height is not None:
+        raise CommandError("--camera-height is for evaluation without --online")
     if options.rate is not None:
         raise CommandError(
             "--online drops the frames that the nodes have no time for: use it without --rate"

@@ -21,7 +21,7 @@ NORMAL_INTERVAL = (0.158655, 0.841345)
 """Shares of a normal distribution below its mean minus and plus one standard deviation."""
 
 FAR_SHARE = 0.001
-"""Share of the mass beyond an end of a distribution that is taken for normal, and in truth ends."""
+"""Mass cut off at each end of the normal distribution of a `CoarseHistogram`."""
 
 _POWERS_OF_TEN = 10 ** np.arange(18)
 

@@ -119,12 +119,14 @@ class NumberTrees:
         allowed = _ALLOWED[self._frontier["state"]]
         scores = np.where(allowed, log_probabilities.astype(np.float64), -np.inf)
         highest = scores.max(-1, keepdims=True)
-        scores -= highest + np.log(np.exp(scores - highest).sum(-1, keepdims=True))
+        with np.errstate(invalid="ignore"):  # of scores that overflow; see `histogram`
+            scores -= highest + np.log(np.exp(scores - highest).sum(-1, keepdims=True))
 
         parents, symbols = np.nonzero(allowed)
         children = self._frontier[parents]
         children["log_mass"] += scores[parents, symbols]
         children["is_greedy"] &= symbols == scores.argmax(-1)[parents]
+        children["is_greedy"] &= ~np.isnan(children["log_mass"])
         children["is_whole"] = symbols == END
         is_digit = symbols < POINT
         children["digits"] = np.where(
@@ -133,7 +135,8 @@ class NumberTrees:
         children["state"] = _AFTER[children["state"], symbols]
 
         mass = np.exp(children["log_mass"])
-        is_counted = children["is_counted"] | (mass * _relative_width(children) <= RESOLUTION)
+        is_divided = mass * _relative_width(children) > RESOLUTION  # not if the mass is NaN
+        is_counted = children["is_counted"] | ~is_divided
         self._counted.append(children[is_counted & ~children["is_counted"]])
         children["is_counted"] = is_counted
         ended = children[children["is_greedy"] & children["is_whole"]]
@@ -173,7 +176,8 @@ class NumberTrees:
         """Return the distributions, shape (questions, bins). Call it once the frontier is empty.
 
         Digits that were not extended up to a point can begin numbers of several lengths. They
-        count as the numbers of the length nearest to the greedy number.
+        count as the numbers of the length nearest to the greedy number. A row is NaN if the greedy
+        number has no end, since scores were NaN or infinite.
         """
         counted = np.concatenate(self._counted)
         counted = counted[np.argsort(counted["question"], kind="stable")]
@@ -185,6 +189,7 @@ class NumberTrees:
             counted["digits"], _DECIMALS[counted["state"]], counted["is_whole"], value[questions]
         )
         mass[questions, bins] = np.exp(counted["log_mass"])
+        mass[~greedy["is_whole"]] = np.nan
         return Histogram(low, width, mass / mass.sum(-1, keepdims=True))
 
 

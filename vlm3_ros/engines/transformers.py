@@ -9,6 +9,7 @@ copied (see `cascade`). Answers equal those of one greedy `generate` per questio
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 
@@ -35,6 +36,12 @@ logger = logging.getLogger(__name__)
 TRY_LARGER_EVERY = 1000
 """Calls after which more questions at a time are tried again, once the device ran out of memory:
 another program may have held the memory for a while."""
+
+OVERFLOW = (
+    "the model computes no finite scores for numbers: its weights are damaged, or its dtype is too "
+    "small for it; try dtype float32"
+)
+"""Fault of an answer whose distribution is NaN."""
 
 
 def load_transformers_engine(
@@ -310,7 +317,10 @@ class TransformersEngine:
         values = histogram.median.tolist()
         stds = (histogram.std * self.profile.std_scale).tolist()
         texts = map(form.text, trees.texts())
-        return [Answer(*parts) for parts in zip(texts, values, stds, strict=True)]
+        return [
+            Answer("", fault=OVERFLOW) if math.isnan(value) else Answer(text, value, std)
+            for text, value, std in zip(texts, values, stds, strict=True)
+        ]
 
 
 def _text_sizes(model: PreTrainedModel) -> TextSizes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -16,13 +17,16 @@ from vlm3_ros.engines.load import load_engine
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.clouds import cloud_message
 from vlm3_ros.messages.depth_images import depth_message
+from vlm3_ros.messages.images import image_message
 from vlm3_ros.nodes.depth_parameters import DepthParameters
+from vlm3_ros.nodes.scale_input import ScaleInput
 from vlm3_ros.nodes.scan_output import ScanError, ScanOutput
 from vlm3_ros.ros.camera_input import CameraFrame
 from vlm3_ros.ros.frame_worker import FrameWorker, Published
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
+from vlm3_ros.tasks.debug_image import draw_answers
 from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.frame_depth import FrameDepth, ask_frame_depth
 from vlm3_ros.tasks.task import Model, learned_wording
@@ -42,19 +46,22 @@ class DepthNode(CameraModelNode):
     Publishers (reliable; stamp and frame of the source image; metres in the optical frame):
         points (sensor_msgs/PointCloud2): the answers: x y z rgb, and uncertainty: one standard
             deviation of the depth, NaN if unknown
-        depth/image_rect (sensor_msgs/Image, 32FC1): the grid as a small depth image (REP-118),
-            NaN where unanswered; with pixel_choice: adaptive, the values of
-            depth_registered/image_rect at the centres of the grid's cells
+        depth/image_rect (sensor_msgs/Image, 32FC1 or as depth_encoding says): the grid as a small
+            depth image (REP-118), NaN where unanswered (0 in 16UC1); with pixel_choice: adaptive,
+            the values of depth_registered/image_rect at the centres of the grid's cells
         depth/camera_info (sensor_msgs/CameraInfo): its camera, so that depth_image_proc works
-        depth_registered/image_rect (sensor_msgs/Image, 32FC1): depth for every pixel of the
-            rectified image, spread from the answers along the edges of its colours, NaN where
-            unsupported; only while subscribed
+        depth_registered/image_rect (sensor_msgs/Image, 32FC1 or as depth_encoding says): depth for
+            every pixel of the rectified image, spread from the answers along the edges of its
+            colours, NaN where unsupported (0 in 16UC1); only while subscribed
         depth_registered/camera_info (sensor_msgs/CameraInfo): its camera
         scan (sensor_msgs/LaserScan): the nearest answers in a band of heights, by angle about the
             vertical, in scan_frame (REP-117: inf where all is far, NaN where nothing is known);
             only while subscribed
-        /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames, answers and scan, once a
-            second
+        debug_image (sensor_msgs/Image, rgb8): the rectified image with the asked pixels, coloured
+            by depth; withheld and unanswered ones crossed out; a legend below; for people; only
+            while subscribed
+        /diagnostics (diagnostic_msgs/DiagnosticArray): model, frames, answers, ground and scan,
+            once a second
 
     Answers that are filtered out (min_depth, max_depth, max_uncertainty) are missing on all topics.
 
@@ -69,6 +76,7 @@ class DepthNode(CameraModelNode):
         super().__init__("depth_node", DepthParameters, engine_loader, **node_arguments)
         self.frames = FrameWorker(self, lambda: self.parameters, self._answer)
         self._scan_output = ScanOutput(self)
+        self._scale = ScaleInput(self)
         self._answer_counts: dict[str, int] = {}
 
     @override
@@ -87,6 +95,7 @@ class DepthNode(CameraModelNode):
         self._dense = self.create_output(Image, "depth_registered/image_rect")
         self._dense_info = self.create_output(CameraInfo, "depth_registered/camera_info")
         self._scan = self.create_output(LaserScan, "scan")
+        self._debug = self.create_output(Image, "debug_image")
 
     @override
     def create_inputs(self) -> None:
@@ -96,11 +105,12 @@ class DepthNode(CameraModelNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.frames.statistics.reset()
         self._scan_output.forget()
+        self._scale.forget()
         return super().on_activate(state)
 
     @override
     def statuses(self) -> list[DiagnosticStatus]:
-        topic, scan = self.camera.topic, self._scan_output
+        topic, scan, scale = self.camera.topic, self._scan_output, self._scale
         report = self.frames.statistics.report()
         # Nothing is published of a frame that failed, so the counts of earlier frames do not count.
         counts = self._answer_counts if report.answered and not report.is_failing else {}
@@ -109,6 +119,7 @@ class DepthNode(CameraModelNode):
         return [
             self.frames.status(),
             self.health.status("answers", topic, DiagnosticStatus.OK, text, values),
+            self.health.status("ground", topic, scale.level, scale.text, scale.values),
             self.health.status("scan", topic, scan.level, scan.text, {}),
         ]
 
@@ -116,7 +127,8 @@ class DepthNode(CameraModelNode):
         """Ask about a frame and publish its depth, in the worker's thread."""
         parameters, header = self.parameters, frame.header
         engine = self.model.engines["depth"]
-        depth = ask_frame_depth(engine, frame, parameters.depth_settings())
+        scale = partial(self._scale.factor, parameters, header)
+        depth = ask_frame_depth(engine, frame, parameters.depth_settings(), scale)
         self._answer_counts = depth.counts
         self.camera.check_age(header, "its answers came late: ask less, or raise it")
 
@@ -127,15 +139,17 @@ class DepthNode(CameraModelNode):
         except ScanError as error:
             self.health.warn(str(error))
         self._publish_depth_images(frame, depth)
+        if self._debug.get_subscription_count():
+            self._debug.publish(image_message(header, draw_answers(depth)))
         return Published(len(depth.answers.texts), depth.unread)
 
     def _publish_depth_images(self, frame: CameraFrame, depth: FrameDepth) -> None:
-        header, grid = frame.header, depth.grid
+        header, grid, encoding = frame.header, depth.grid, self.parameters.depth_encoding
         rows, columns = grid.shape
-        self._depth.publish(depth_message(header, grid))
+        self._depth.publish(depth_message(header, grid, encoding))
         self._depth_info.publish(camera_info_message(header, frame.camera.resized(columns, rows)))
         if self._dense.get_subscription_count():
-            self._dense.publish(depth_message(header, depth.dense))
+            self._dense.publish(depth_message(header, depth.dense, encoding))
             self._dense_info.publish(camera_info_message(header, frame.camera))
 
 

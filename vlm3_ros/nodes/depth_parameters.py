@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
+from vlm3_ros.messages.depth_images import DepthEncoding
 from vlm3_ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
 from vlm3_ros.ros.node_parameters import FrameParameters
@@ -57,6 +59,36 @@ class DepthParameters(FrameParameters):
         minimum=0.0,
         maximum=1e3,
     )
+    withhold_sky: bool = parameter(
+        _ASKED.withhold_sky,
+        "Do not ask about pixels of clear sky: blue, without texture, and connected to the upper "
+        "border. For use outdoors: a blue wall can look the same.",
+    )
+    scale_from: str = parameter(
+        "none",
+        "What gives the metric scale besides the model. none: nothing. ground: the ground, whose "
+        "depth follows from the camera's pose in ground_frame; one factor, smoothed over frames, "
+        "multiplies all answers and their standard deviations. Nothing is published until the "
+        "ground was found once.",
+        choices=("none", "ground"),
+    )
+    ground_frame: str = parameter(
+        "base_footprint",
+        "Frame on the ground below the robot, fixed to the camera, z up (REP-120), for scale_from.",
+    )
+    ground_from_camera: str = parameter(
+        "",
+        "Pose of the camera's optical frame in ground_frame: `x y z qx qy qz qw`, where z is the "
+        "camera's height in metres, and a quaternion. Empty: from TF. If set, diagnostics report "
+        "the factor with scale_from: none, too.",
+    )
+    ground_window: float = parameter(
+        5.0,
+        "The factor is the median over this many seconds, and follows it by at most 10 % per "
+        "second.",
+        minimum=0.1,
+        maximum=1e3,
+    )
     scan_frame: str = parameter(
         "base_link", "Frame of `scan`: on the robot, fixed to the camera, x forward and z up."
     )
@@ -85,6 +117,13 @@ class DepthParameters(FrameParameters):
     scan_max_range: float = parameter(
         10.0, "Farther answers are inf in `scan`, metres.", minimum=0.0, maximum=1e6
     )
+    depth_encoding: DepthEncoding = parameter(
+        "32FC1",
+        "Encoding of depth/image_rect and depth_registered/image_rect (REP-118). 32FC1: metres, "
+        "NaN where unknown. 16UC1: whole millimetres, 0 where unknown or beyond 65.534 m, for "
+        "subscribers that take nothing else.",
+        choices=get_args(DepthEncoding),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +137,13 @@ class DepthParameters(FrameParameters):
                 raise ParameterError(
                     f"parameter '{least}' ({low:g}) must be smaller than '{most}' ({high:g})"
                 )
+        check_frame_name("ground_frame", self.ground_frame)
+        ground = mount_from_text("ground_from_camera", self.ground_from_camera)
+        if ground is not None and ground[2, 3] <= 0:
+            raise ParameterError(
+                f"parameter 'ground_from_camera': the camera's height z is {ground[2, 3]:g} m; it "
+                "must be above the ground"
+            )
         check_frame_name("scan_frame", self.scan_frame)
         mount_from_text("scan_from_camera", self.scan_from_camera)
 
@@ -109,6 +155,7 @@ class DepthParameters(FrameParameters):
             pixel_choice=self.pixel_choice,
             view_focal=self.unified_focal or None,
             limits=DepthLimits(self.min_depth, self.max_depth, self.max_uncertainty),
+            withhold_sky=self.withhold_sky,
         )
 
     def scan_limits(self) -> ScanLimits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -45,6 +45,11 @@ class DepthAnswers:
     def faulty(self) -> NDArray[np.bool_]:
         """Mask of the pixels about which the engine had no answer, shape (n,)."""
         return faulty(self.missing)
+
+    def scaled(self, factor: float) -> DepthAnswers:
+        """Return the answers with depths and standard deviations times a factor."""
+        metres = np.float32(factor)
+        return replace(self, depth=self.depth * metres, std=self.std * metres)
 
 
 @dataclass(frozen=True)

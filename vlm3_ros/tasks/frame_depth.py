@@ -8,7 +8,7 @@ gets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.frame import RectifiedFrame
 from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DepthAnswers, DepthLimits, ask_depth, uniform_grid
-from vlm3_ros.tasks.sampling import adaptive_pixels
+from vlm3_ros.tasks.sampling import adaptive_pixels, cell_extents
+from vlm3_ros.tasks.sky import sky_mask
 
 PIXEL_CHOICES: dict[str, Callable[[RectifiedFrame, int, int], NDArray[np.float64]]] = {
     "uniform": lambda frame, columns, rows: uniform_grid(frame.camera, columns, rows),
@@ -28,6 +30,11 @@ PIXEL_CHOICES: dict[str, Callable[[RectifiedFrame, int, int], NDArray[np.float64
     ),
 }
 """Ways to choose rows * columns pixels of a frame, each returns shape (rows * columns, 2)."""
+
+
+DepthScale = Callable[[PinholeCamera, NDArray[np.float64], NDArray[np.float32]], float]
+"""Takes the camera, pixels (u, v), shape (n, 2), and their depths in metres, shape (n,), NaN where
+unknown; returns the factor on these depths."""
 
 
 class UnknownUncertaintyError(Vlm3Error):
@@ -44,6 +51,7 @@ class FrameDepthSettings:
         view_focal: unified focal length at which the image enters the model, px; None for the
             checkpoint's own.
         limits: answers beyond these are withheld.
+        withhold_sky: whether pixels of clear sky are not asked, see `sky_mask`.
     """
 
     columns: int = 16
@@ -51,6 +59,7 @@ class FrameDepthSettings:
     pixel_choice: str = "uniform"
     view_focal: float | None = None
     limits: DepthLimits = field(default_factory=DepthLimits)
+    withhold_sky: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +67,15 @@ class FrameDepth:
     """The answers about a frame.
 
     Attributes:
-        frame: that was asked about.
+        frame: that was asked about; withheld sky is not visible.
         settings: that it was asked with.
         pixels: (u, v), shape (n, 2), n = rows * columns.
         depth: metres along Z, shape (n,), float32; NaN where not asked, unanswered or withheld.
         std: standard deviation of the answers in metres, shape (n,), float32; NaN where unknown.
-        answers: raw, about the visible pixels only.
+        answers: about the visible pixels only, scaled, none withheld.
         counts: the answers by what was done with them: "published", "out of range",
-            "too uncertain", "unanswered".
+            "too uncertain", "unanswered"; and the pixels of "sky" that were not asked, if sky is
+            withheld.
     """
 
     frame: RectifiedFrame
@@ -95,10 +105,15 @@ class FrameDepth:
     @property
     def faulty(self) -> NDArray[np.bool_]:
         """Mask of the pixels about which the engine had no answer, shape (n,)."""
-        u, v = nearest_pixels(self.pixels)
-        mask = self.frame.visible[v, u]
+        mask = self.visible
         mask[mask] = self.answers.faulty
         return mask
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """Mask of the pixels that show something, which were asked, shape (n,)."""
+        u, v = nearest_pixels(self.pixels)
+        return self.frame.visible[v, u]
 
     @property
     def grid(self) -> NDArray[np.float32]:
@@ -113,6 +128,13 @@ class FrameDepth:
             depth = self.dense[v, u]
         return depth.reshape(rows, columns)
 
+    @property
+    def cell_extents(self) -> NDArray[np.float64] | None:
+        """How far the cells of the pixels reach, see `cell_extents`; None for those of a grid."""
+        if self.settings.pixel_choice == "uniform":
+            return None
+        return cell_extents(self.frame.camera.width, self.frame.camera.height, self.pixels)
+
     @cached_property
     def dense(self) -> NDArray[np.float32]:
         """Depth of every pixel: see `dense_depth`. Computed on first use."""
@@ -120,21 +142,37 @@ class FrameDepth:
 
 
 def ask_frame_depth(
-    engine: Engine, frame: RectifiedFrame, settings: FrameDepthSettings
+    engine: Engine,
+    frame: RectifiedFrame,
+    settings: FrameDepthSettings,
+    scale: DepthScale | None = None,
 ) -> FrameDepth:
     """Ask for the depth of the chosen pixels of a frame that show something.
+
+    Args:
+        engine: that answers.
+        frame: to ask about.
+        settings: of pixels and limits; the limits count for scaled depths.
+        scale: gives the factor on the answers; None for 1.
 
     Raises:
         GeometryError: if the image does not fit its camera or the engine's limits.
         EngineError: if the engine cannot answer at all.
         UnknownUncertaintyError: if answers are to be filtered by an uncertainty that none has.
     """
+    shown = frame.visible
+    if settings.withhold_sky:
+        frame = replace(frame, visible=shown & ~sky_mask(frame.image))
     choose = PIXEL_CHOICES[settings.pixel_choice]
     pixels = choose(frame, settings.columns, settings.rows)
     u, v = nearest_pixels(pixels)
     visible = frame.visible[v, u]
     answers = ask_depth(engine, frame.image, frame.camera, pixels[visible], settings.view_focal)
+    if scale is not None:
+        answers = answers.scaled(scale(frame.camera, answers.pixels, answers.depth))
     kept, counts = _kept(answers, settings.limits)
+    if settings.withhold_sky:
+        counts["sky"] = int(np.count_nonzero(shown[v, u] & ~visible))
     depth, std = np.full((2, len(pixels)), np.nan, np.float32)
     depth[visible], std[visible] = kept, answers.std
     return FrameDepth(frame, settings, pixels, depth, std, answers, counts)

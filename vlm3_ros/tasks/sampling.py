@@ -79,6 +79,30 @@ def adaptive_pixels(
     return pixels[np.lexsort(pixels.T)]
 
 
+def cell_extents(width: int, height: int, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the Voronoi cells of pixels reach in an image.
+
+    Args:
+        width, height: of the image, px.
+        pixels: (u, v), shape (n, 2), n at least 1.
+
+    Returns:
+        Distances in px from each pixel to the left, right, upper and lower end of its cell, shape
+        (n, 4), at least 0; rounded up by a `WORK_WIDTH`th of the image or two, so that cells meet.
+        0 for a pixel that coincides with another one.
+    """
+    columns, rows = (np.linspace(-0.5, size - 0.5, WORK_WIDTH + 1) for size in (width, height))
+    steps = np.array([columns[1] - columns[0], rows[1] - rows[0]])
+    places = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    nearest = cKDTree(pixels).query(places)[1]
+    least, most = pixels.copy(), pixels.copy()
+    np.minimum.at(least, nearest, places - steps)
+    np.maximum.at(most, nearest, places + steps)
+    ends = np.array([width, height]) - 0.5
+    before, after = pixels - np.maximum(least, -0.5), np.minimum(most, ends) - pixels
+    return np.maximum(np.column_stack([before[:, 0], after[:, 0], before[:, 1], after[:, 1]]), 0)
+
+
 def _edge_density(colours: NDArray[np.float32]) -> NDArray[np.float64]:
     """Density of questions, shape (rows, columns); 1 far from edges."""
     gradients = [cv2.Sobel(colours, cv2.CV_32F, *order) for order in ((1, 0), (0, 1))]

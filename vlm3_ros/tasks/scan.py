@@ -48,13 +48,15 @@ def planar_scan(
     rows: int,
     T_scan_camera: Transform,
     limits: ScanLimits,
+    extents: NDArray[np.float64] | None = None,
 ) -> PlanarScan:
     """Return the nearest range in every direction, within a band of heights.
 
     A depth represents a cell: as wide as its column of the image (or its row, if the camera lies on
-    its side), at this depth everywhere. A beam ends at the nearest cell whose centre lies in the
-    band. So there are no gaps between columns, and no direction is filled without an answer: a
-    direction whose answers lie on the floor or are missing is unknown, not free.
+    its side), or as its `extents`, at this depth everywhere. A beam ends at the nearest cell whose
+    centre lies in the band. So there are no gaps between columns, and no direction is filled
+    without an answer: a direction whose answers lie on the floor or are missing is unknown, not
+    free.
 
     Args:
         camera: of the rectified image.
@@ -64,6 +66,8 @@ def planar_scan(
         T_scan_camera: shape (4, 4), takes points of the optical frame to the scan's frame, whose z
             is up.
         limits: on heights and ranges.
+        extents: how far the cells of the pixels reach to the left, right, up and down, px, shape
+            (n, 4), if the pixels are not the centres of a grid; see `cell_extents`.
 
     Returns:
         The scan, with so many beams that the narrowest column is one beam wide. The number depends
@@ -79,10 +83,13 @@ def planar_scan(
     with np.errstate(invalid="ignore"):
         counted = (limits.min_height <= middles[:, 2]) & (middles[:, 2] <= limits.max_height)
     is_upright = abs(R[2, 0]) <= abs(R[2, 1]) + 1e-9  # u is level, rather than v
-    half = [camera.width / columns / 2, 0] if is_upright else [0, camera.height / rows / 2]
+    if extents is None:
+        half = camera.width / columns / 2, camera.height / rows / 2
+        extents = np.broadcast_to(np.repeat(half, 2), (len(pixels), 4))
+    ends, level = (extents[:, :2], (1, 0)) if is_upright else (extents[:, 2:], (0, 1))
     edges = [
-        (camera.unproject(pixels[counted] + shift, depth[counted]) @ R.T + origin)[:, :2]
-        for shift in (np.array(half), -np.array(half))
+        (camera.unproject(pixels[counted] + shift[counted], depth[counted]) @ R.T + origin)[:, :2]
+        for shift in (np.outer(ends[:, 1], level), -np.outer(ends[:, 0], level))
     ]
     if not counted.any():
         return PlanarScan(-math.pi, step, ranges.astype(np.float32))

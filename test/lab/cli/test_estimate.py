@@ -114,9 +114,9 @@ WRONG = {
     ("--model", "facebook/VLM3-depth"): "--model facebook/VLM3-depth is no folder",
     ("--wording", "vlm4"): "--wording: no prompt set is called 'vlm4'",
     ("--wording", "absent.json"): "--wording: prompt set absent.json: No such file",
-    ("--tokenizer", "absent"): "--tokenizer absent cannot be loaded",
+    ("--tokenizer", "absent"): "--tokenizer absent is no folder",
     ("--visual-tokens", "100", "--fx", "500"): "leave out --image-size, --fx and --focal",
-    ("--image-size", "9999x1"): "focal lengths of 600 and 600 px make an image of 9999x1 px",
+    ("--image-size", "9999x1"): "focal lengths of 600 and 600 px in images of 9999x1 px mean",
 }
 
 
@@ -128,7 +128,7 @@ def test_wrong_options_end_with_one_line(options, capsys):
 
 
 UNREADABLE = {
-    ("--hardware", "H101"): "'H101' has no published speed here: use H100, H200, RTX 4090",
+    ("--hardware", "H101"): "'H101' has no published speed here: use 'H100', 'H200', 'RTX 4090'",
     ("--grid=-16x12",): "'-16x12' is not a grid size such as 16x12",
     ("--image-size", "640"): "'640' is not an image size such as 640x480",
     ("--fx", "-1"): "'-1' is not a number above 0",
@@ -164,6 +164,23 @@ def test_a_config_of_another_model(tmp_path, capsys, content, words):
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / 'config.json'}" in line
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("part", "sizes"),
+    [
+        ("text_config", {"num_attention_heads": 0}),
+        ("text_config", {"hidden_size": -5}),
+        ("vision_config", {"spatial_merge_size": 0}),
+    ],
+)
+def test_a_config_with_sizes_of_no_model(tmp_path, capsys, part, sizes):
+    config = json.loads((default_model() / "config.json").read_text())
+    config[part] |= sizes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main(["bench", "--estimate", "--model", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"no model has the sizes in {tmp_path}/config.json" in line
 
 
 @pytest.mark.parametrize("option", [["--hardware", "H100"], ["--grid", "4x3"], ["--fx", "500"]])

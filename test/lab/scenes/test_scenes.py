@@ -13,6 +13,7 @@ from vlm3_lab.scenes.render import render
 from vlm3_lab.scenes.scene import Ball, Look, Material, Pillar, Rectangle, Scene
 from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.scenes.textures import LEVELS, NAMES, SIDE, atlas
+from vlm3_lab.scenes.things import SIZES, UP, add_thing
 from vlm3_lab.scenes.views import camera_pose
 from vlm3_ros.geometry.camera import PinholeCamera
 
@@ -124,9 +125,33 @@ def test_boxes_contain_the_pixels_that_a_thing_changes(kind):
     for thing in scene.objects:
         c, s = np.cos(thing.yaw), np.sin(thing.yaw)
         local = (points - thing.centre) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-        # Handles and lids may stick out by a few centimetres.
-        inside |= (np.abs(local) < thing.size / 2 + 0.12).all(1)
+        inside |= (np.abs(local) < thing.size / 2 + 0.03).all(1)
     assert inside.all()
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_a_thing_is_drawn_as_large_as_its_label(kind):
+    scene = _empty_scene()
+    add_thing(scene, kind, np.zeros(3), 0.0, np.random.default_rng(5))
+    low, high = [], []
+    for flat in scene.rectangles:
+        corners = [
+            flat.corner + a * flat.width * flat.along + b * flat.height * flat.across
+            for a in (0, 1)
+            for b in (0, 1)
+        ]
+        low += corners
+        high += corners
+    for pillar in scene.pillars:
+        around = np.array([pillar.radius, pillar.radius, 0])
+        low.append(pillar.foot - around)
+        high.append(pillar.foot + around + UP * pillar.height)
+    for ball in scene.balls:
+        low.append(ball.centre - ball.radius)
+        high.append(ball.centre + ball.radius)
+    (thing,) = scene.objects
+    drawn = np.max(high, 0) - np.min(low, 0)
+    np.testing.assert_allclose(drawn, thing.size, atol=0.03)
 
 
 def test_frames_of_a_drive_agree_in_depth():

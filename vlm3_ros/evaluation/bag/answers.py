@@ -6,9 +6,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,12 @@ from vlm3_ros.evaluation.answer_counts import AnswerCounts, count_answers
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.scores.pairs import match_counts, pose_counts
 from vlm3_ros.evaluation.tolerance import PersistentEngine, wrapped
-from vlm3_ros.geometry.camera import GeometryError
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.ground import GroundScale
 from vlm3_ros.geometry.motion import Covariance, Transform
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH
-from vlm3_ros.tasks.frame_depth import FrameDepthSettings, ask_frame_depth
+from vlm3_ros.tasks.frame_depth import DepthScale, FrameDepthSettings, ask_frame_depth
 from vlm3_ros.tasks.learned import why_unlearned
 from vlm3_ros.tasks.odometry import OdometrySettings, OdometryStep, VisualOdometry
 from vlm3_ros.tasks.pose import POSE
@@ -107,6 +109,7 @@ def ask_about_frames(
     T_base_camera: Transform,
     settings: OdometrySettings | None = None,
     view_focal: float | None = None,
+    camera_height: float | None = None,
 ) -> BagAnswers:
     """Ask for depth on a grid and for the motion, each if its model learned it.
 
@@ -119,6 +122,9 @@ def ask_about_frames(
         settings: of the odometry; those of pose_node by default.
         view_focal: focal length at which images enter the model for depth, px; None for the
             checkpoint's own.
+        camera_height: metres above the ground, which then gives the scale of the depths, as
+            depth_node's scale_from: ground; None for the model's own scale. Depths before the
+            ground was found are NaN.
 
     Raises:
         EngineError: if neither depth nor motion was learned.
@@ -132,6 +138,7 @@ def ask_about_frames(
         if odometry is None:
             raise EngineError(f"{reason}; {answers.left_out['pose']}")
         answers.left_out["depth"] = reason
+    scale = None if camera_height is None else _ground_scale(T_base_camera, camera_height)
     pair_questions = {} if odometry is None else _pair_questions(odometry.settings, engines)
     for frame in frames:
         answers.frames += 1
@@ -140,7 +147,8 @@ def ask_about_frames(
             answers.depths[frame.stamp_ns] = np.full(math.prod(GRID), np.nan)
         try:
             if asks_depth:
-                _ask_depth(answers, engines[DEPTH.name], frame, depth_settings)
+                frame_scale = None if scale is None else partial(scale, frame.stamp_ns / 1e9)
+                _ask_depth(answers, engines[DEPTH.name], frame, depth_settings, frame_scale)
             if odometry is not None:
                 with _failures_noted(answers, pair_questions), _timed(answers, "pose"):
                     step = odometry.update(frame.image, frame.camera, frame.stamp_ns, frame.visible)
@@ -206,13 +214,35 @@ def _count(answers: BagAnswers, task: str, counts: AnswerCounts) -> None:
     answers.counts[task] = answers.counts.get(task, AnswerCounts()) + counts
 
 
+def _ground_scale(
+    T_base_camera: Transform, camera_height: float
+) -> Callable[[float, PinholeCamera, NDArray[np.float64], NDArray[np.float32]], float]:
+    """Return what takes the time of a frame in seconds and the arguments of `DepthScale`."""
+    ground, T_ground_camera = GroundScale(), T_base_camera.copy()
+    T_ground_camera[2, 3] = camera_height
+
+    def scale(
+        seconds: float,
+        camera: PinholeCamera,
+        pixels: NDArray[np.float64],
+        depth: NDArray[np.float32],
+    ) -> float:
+        return ground.update(camera, pixels, depth, T_ground_camera, seconds)
+
+    return scale
+
+
 def _ask_depth(
-    answers: BagAnswers, engine: Engine, frame: BagFrame, settings: FrameDepthSettings
+    answers: BagAnswers,
+    engine: Engine,
+    frame: BagFrame,
+    settings: FrameDepthSettings,
+    scale: DepthScale | None,
 ) -> None:
     asked = math.prod(GRID)
     try:
         with _failures_noted(answers, {"depth": asked}), _timed(answers, "depth"):
-            depth = ask_frame_depth(engine, frame, settings)
+            depth = ask_frame_depth(engine, frame, settings, scale)
     except EngineError:
         del answers.depths[frame.stamp_ns]
         raise

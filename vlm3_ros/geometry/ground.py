@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metric scale of depths from the ground: a camera of known height sees it at known depths."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.motion import Transform
+
+MIN_ANGLE = math.radians(5.0)
+"""Least angle of a ray below the horizon: nearer to it, one degree of pitch changes the depth of
+the ground by more than a fifth."""
+
+SAME_PLANE = 0.1
+"""Largest difference of the logarithm of two factors of one plane: the spread of the answers."""
+
+MIN_INLIERS = 12
+"""Least number of answers about the ground."""
+
+MIN_SHARE = 0.3
+"""Least share of the ground among the answers below the horizon, by weight."""
+
+MIN_SPREAD = 1.4
+"""Least ratio of the farthest depth of the ground to the nearest one. Answers about a wall agree
+with one factor only within exp(2 SAME_PLANE) = 1.22."""
+
+FACTORS = (0.4, 2.5)
+"""Factors beyond these come from a wrong camera height or another surface."""
+
+MAX_CHANGE = 0.1
+"""Largest change of the logarithm of the smoothed factor per second: 10 %."""
+
+
+@dataclass(frozen=True)
+class GroundFit:
+    """The ground in the depths of one frame.
+
+    Attributes:
+        factor: takes the depths to metric scale; NaN if the ground was not found.
+        inliers: number of depths on the ground.
+        candidates: number of known depths sufficiently far below the horizon.
+        reason: why the ground was not found; empty otherwise.
+    """
+
+    factor: float
+    inliers: int
+    candidates: int
+    reason: str = ""
+
+
+def fit_ground(
+    camera: PinholeCamera, pixels: ArrayLike, depth: ArrayLike, T_ground_camera: Transform
+) -> GroundFit:
+    """Find the factor that puts the lowest large plane of a frame on the ground.
+
+    The plane is level by the camera's known tilt, so each depth below the horizon alone gives a
+    factor: the ground's depth along its ray over the answered one. Depths of one plane agree, and
+    those of things that stand on it give larger factors, so the ground is the lowest dense mode.
+    A ray counts by its squared slope: the steeper it is, the less a wrong pitch changes the factor.
+
+    Args:
+        camera: of the rectified image.
+        pixels: (u, v), shape (n, 2).
+        depth: metres along Z, shape (n,); NaN if unknown.
+        T_ground_camera: shape (4, 4), takes points of the optical frame to a frame whose x-y plane
+            is the ground, z up.
+    """
+    pixels, depth = np.asarray(pixels, float).reshape(-1, 2), np.asarray(depth, float).ravel()
+    height = float(T_ground_camera[2, 3])
+    if height <= 0:
+        return GroundFit(math.nan, 0, 0, f"the camera is at a height of {height:.2f} m")
+    rays = camera.unproject(pixels, np.ones(len(pixels))) @ T_ground_camera[:3, :3].T
+    slope = -rays[:, 2] / np.linalg.norm(rays[:, :2], axis=1)
+    counted = (slope > math.tan(MIN_ANGLE)) & (depth > 0)
+    total = int(counted.sum())
+    if total < MIN_INLIERS:
+        reason = f"only {total} answers lie {math.degrees(MIN_ANGLE):.0f} degrees below the horizon"
+        return GroundFit(math.nan, 0, total, reason)
+    true_depth, weight = height / -rays[counted, 2], slope[counted] ** 2
+    factors = np.log(true_depth / depth[counted])
+    middle = _lowest_mode(factors, weight)
+    inlier = np.abs(factors - middle) <= SAME_PLANE
+    inliers, share = int(inlier.sum()), float(weight[inlier].sum() / weight.sum())
+    near, far = true_depth[inlier].min(), true_depth[inlier].max()
+    factor = math.exp(middle)
+    reason = ""
+    if inliers < MIN_INLIERS or share < MIN_SHARE:
+        reason = f"only {inliers} of {total} answers below the horizon lie in one level plane"
+    elif far < MIN_SPREAD * near:
+        reason = "the answers below the horizon are those of a wall"
+    elif not FACTORS[0] <= factor <= FACTORS[1]:
+        reason = f"the factor would be {factor:.2f}: is the height of {height:.2f} m right?"
+    return GroundFit(math.nan if reason else factor, inliers, total, reason)
+
+
+class GroundScale:
+    """Smooths the factors of the ground over frames.
+
+    The factor follows the median of the last `window` seconds, by at most `MAX_CHANGE`. It starts
+    anew if the camera or its mount changes, or the time goes back.
+
+    Attributes:
+        fit: of the last frame; None before the first one.
+        factor: smoothed; NaN while no ground was found.
+        age: seconds from the last frame in which the ground was found to the last frame.
+    """
+
+    def __init__(self, window: float = 5.0) -> None:
+        """Start without a factor; `window`: seconds, positive."""
+        self.window = window
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self.fit: GroundFit | None = None
+        self.factor = math.nan
+        self.age = math.inf
+        self._fits: deque[tuple[float, float]] = deque()
+        """Time, logarithm of the factor."""
+        self._time = -math.inf
+        self._place: tuple[PinholeCamera, Transform] | None = None
+
+    def update(
+        self,
+        camera: PinholeCamera,
+        pixels: ArrayLike,
+        depth: ArrayLike,
+        T_ground_camera: Transform,
+        seconds: float,
+    ) -> float:
+        """Fit the ground of a frame and return the smoothed factor; NaN if none is known.
+
+        Args:
+            camera, pixels, depth, T_ground_camera: see `fit_ground`.
+            seconds: time of the frame.
+        """
+        if seconds < self._time or not self._is_same_place(camera, T_ground_camera):
+            self.reset()
+        passed = seconds - self._time
+        self._place, self._time = (camera, T_ground_camera), seconds
+        self.fit = fit_ground(camera, pixels, depth, T_ground_camera)
+        if not self.fit.reason:
+            self._fits.append((seconds, math.log(self.fit.factor)))
+        if not self._fits:
+            return self.factor
+        newest = self._fits[-1][0]
+        while self._fits[0][0] < newest - self.window:
+            self._fits.popleft()
+        self.age = seconds - newest
+        wanted = float(np.median([factor for _, factor in self._fits]))
+        if math.isnan(self.factor):
+            self.factor = math.exp(wanted)
+        else:
+            limit, present = MAX_CHANGE * passed, math.log(self.factor)
+            self.factor = math.exp(present + min(max(wanted - present, -limit), limit))
+        return self.factor
+
+    def _is_same_place(self, camera: PinholeCamera, T_ground_camera: Transform) -> bool:
+        if self._place is None:
+            return True
+        old, mount = self._place
+        # A focusing camera changes its focal length by less.
+        return bool(
+            np.allclose(astuple(old), astuple(camera), rtol=0.02)
+            and np.allclose(mount, T_ground_camera, atol=1e-3)
+        )
+
+
+def _lowest_mode(values: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """Return the weighted median of the lowest window that is at least half as heavy as any."""
+    order = np.argsort(values)
+    values, weight = values[order], weight[order]
+    sums = np.concatenate([[0.0], np.cumsum(weight)])
+
+    def window(middle: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        low, high = np.subtract(middle, SAME_PLANE), np.add(middle, SAME_PLANE)
+        return np.searchsorted(values, low, "left"), np.searchsorted(values, high, "right")
+
+    first, last = window(values)
+    heavy = sums[last] - sums[first]
+    middle = float(values[int(np.argmax(heavy >= heavy.max() / 2))])
+    for _ in range(20):  # it climbs to the mode
+        start, end = window(middle)
+        half = (sums[start] + sums[end]) / 2
+        moved = float(values[min(int(np.searchsorted(sums, half)) - 1, len(values) - 1)])
+        if moved == middle:
+            break
+        middle = moved
+    return middle
