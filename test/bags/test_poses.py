@@ -176,6 +176,49 @@ def test_a_frame_of_tf_that_goes_back_costs_only_those_who_need_it(tmp_path: Pat
         found(tmp_path / "bag", camera="passenger")
 
 
+def static(parent: str, child: str, x: float = 0.0):
+    mount = transform(Rotation.identity(), [x, 0, 0])
+    return tf_message(ROSBAGS.header(0, parent), child, mount)
+
+
+@pytest.mark.parametrize(
+    ("topic", "message", "reason"),
+    [
+        ("/tf_static", static("base", "optical", 0.3), "'optical' changes its place in 'base'"),
+        ("/tf_static", static("mast", "optical"), r"'optical' has several parents in TF \(base, m"),
+        ("/tf", static("mast", "optical"), "'optical' has several parents in TF"),
+        ("/tf", static("base", "optical", 0.3), "'optical' is fixed to 'base' on /tf_static, but"),
+        ("/tf_static", static("optical", "base"), "form a loop: base < optical < base"),
+    ],
+)
+def test_a_tree_that_contradicts_itself_is_refused_by_the_name_of_the_frame(
+    tmp_path: Path, topic: str, message, reason: str
+) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        writer.write("/tf_static", static("base", "optical"), 0)
+        write_odometry(writer)
+        writer.write(topic, message, SECOND // 2)
+    with pytest.raises(BagError, match=reason):
+        found(tmp_path / "bag")
+
+
+def test_what_tf2_ignores_and_what_is_of_other_frames_does_no_harm(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        mount = tf_message(ROSBAGS.header(0, "base"), "optical", T_BASE_CAMERA)
+        for topic, message in (
+            ("/tf_static", mount),
+            ("/tf", mount),
+            ("/tf", static("optical", "optical")),
+            ("/tf", static("", "optical")),
+            ("/tf_static", static("base", "")),
+            ("/tf_static", static("base", "arm", 1.0)),
+            ("/tf_static", static("base", "arm", 2.0)),
+        ):
+            writer.write(topic, message, 0)
+        write_odometry(writer)
+    assert_same_motion(found(tmp_path / "bag"))
+
+
 def test_stamps_that_were_not_set_are_left_out() -> None:
     stamps = [SECOND, 2 * SECOND, 0, 3 * SECOND]
     timed = TimedPoses.from_stamped((stamp, np.eye(4)) for stamp in stamps)

@@ -269,3 +269,29 @@ def test_a_truncated_sqlite_bag_is_refused_or_ends_with_an_error(tmp_path: Path)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(BagError, match="bag"), open_bag(path) as bag:
         list(bag.messages())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.mcap", b"", "a.mcap: the file is empty"),
+        ("a.db3", b"", "a.db3: the file is empty"),
+        ("a.bag", b"", "a.bag: the file is empty"),
+        ("a.mcap", b"hello" * 100, "a.mcap: not an mcap file"),
+        ("bag/metadata.yaml", b"", "bag: its metadata.yaml is damaged or empty"),
+        ("bag/metadata.yaml", b"[1, 2", "bag: its metadata.yaml is damaged or empty"),
+        ("bag/metadata.yaml/", b"", "metadata.yaml: not a bag by its name"),
+        ("photo.jpg", b"abc", "photo.jpg: not a bag by its name"),
+    ],
+)
+def test_what_is_no_bag_is_refused_by_what_it_is(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    is_folder = file.parent != tmp_path and not name.endswith("/")
+    path = file.parent if is_folder else file
+    with pytest.raises(BagError, match=reason) as caught, open_bag(path):
+        pass
+    assert "\n" not in str(caught.value)

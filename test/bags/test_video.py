@@ -6,14 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from videos import FRAMES, RATE, write_video
 
 from vlm3_ros.bags.nearest import header_stamps
 from vlm3_ros.bags.reading import open_bag
-from vlm3_ros.bags.video import IMAGE_TOPIC, bag_from_video
+from vlm3_ros.bags.video import IMAGE_TOPIC, bag_from_video, times_note
+from vlm3_ros.cli.__main__ import main
 from vlm3_ros.errors import BagError
+from vlm3_ros.evaluation.bag.video import video_source
+from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.messages.images import rgb_from_message
 
 SECOND = 1_000_000_000
@@ -83,6 +87,41 @@ def test_a_rotation_in_the_metadata_turns_the_frames_upright(tmp_path: Path, deg
     assert np.abs(images[0] - expected).mean() < 10
 
 
+def test_a_raw_stream_has_assumed_times_which_is_said(tmp_path: Path) -> None:
+    stream = tmp_path / "walk.mjpeg"
+    picture = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    stream.write_bytes(picture * 5)
+    assert "25 frames per second are assumed" in times_note(stream)
+    with video_source(stream, GivenCamera(hfov=60.0)) as source:
+        assert "assumed" in source.notes["times of the frames"]
+    assert times_note(write_video(tmp_path / "walk.mp4")) == ""
+
+
+class _Silent:
+    """A capture whose frames and file have no times."""
+
+    def isOpened(self) -> bool:
+        return True
+
+    def set(self, *_) -> None:
+        pass
+
+    release = set
+
+    def get(self, _) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, np.ndarray]:
+        return True, np.zeros((48, 64, 3), np.uint8)
+
+
+def test_a_video_without_times_and_rate_is_refused(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "walk.avi").write_text("")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: _Silent())
+    with pytest.raises(BagError, match="neither the frames nor the file tell times"):
+        bag_from_video(tmp_path / "walk.avi", tmp_path / "bag")
+
+
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     cut = write_video(tmp_path / "cut.mp4")
@@ -92,6 +131,8 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
             bag_from_video(tmp_path / name, tmp_path / "bag")
     with pytest.raises(BagError, match=r"none.mp4: there is no such file"):
         bag_from_video(tmp_path / "none.mp4", tmp_path / "bag")
+    with pytest.raises(BagError, match="a folder, not a video"):
+        bag_from_video(tmp_path, tmp_path / "bag")
     assert not (tmp_path / "bag").exists()
 
 
@@ -104,3 +145,20 @@ def test_the_command_refuses_it_in_one_line(tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr == "vlm3: text.mp4: not a video that OpenCV can read, or damaged\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["evaluate", "walk.xyz"], "walk.xyz: not a bag by its name: a rosbag2 folder, or a file"),
+        (["demo", "--video", "walk.xyz"], "walk.xyz: not a video that OpenCV can read, or damaged"),
+        (["demo", "--video", "."], ".: a folder, not a video"),
+    ],
+)
+def test_a_recording_of_another_kind_is_refused(
+    tmp_path: Path, monkeypatch, capsys, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "walk.xyz").write_text("neither")
+    assert main([*arguments, "--hfov", "60", "--out", "out"]) == 2
+    assert reason in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
@@ -90,6 +91,20 @@ def test_10_bits_in_a_16_bit_photo_are_named(tmp_path: Path) -> None:
         read_photo(tmp_path / "photo.png")
 
 
+def test_10_bits_in_a_photo_of_16_bit_colours_are_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), np.full((4, 6, 3), 1000, np.uint16))
+    with pytest.raises(CommandError, match=r"photo.png: the image is black"):
+        read_photo(tmp_path / "photo.png")
+
+
+def test_a_calibration_of_the_stored_pixels_of_a_turned_photo_is_named(
+    picture: Image.Image, tmp_path: Path
+) -> None:
+    picture.save(tmp_path / "photo.jpg", exif=exif(6))
+    with pytest.raises(GeometryError, match=r"photo.jpg is turned .* remove the EXIF orientation"):
+        read_shot(tmp_path / "photo.jpg", calibrated(tmp_path, *picture.size))
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_every_mode_becomes_rgb(picture: Image.Image, tmp_path: Path, mode: str) -> None:
     picture.convert(mode).save(tmp_path / "photo.tiff")
@@ -109,7 +124,7 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
 def test_invalid_photos_are_named(picture: Image.Image, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"nowhere\.jpg: there is no such file"):
         read_photo(tmp_path / "nowhere.jpg")
-    with pytest.raises(CommandError, match="there is no such file"):
+    with pytest.raises(CommandError, match="a folder, not a photo"):
         read_photo(tmp_path)
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(CommandError, match=r"empty\.jpg: the file is empty"):

@@ -100,6 +100,7 @@ def info_of(header, camera: LensCamera):
     """CameraInfo of a lens."""
     message = camera_info_message(header, camera.rectified)
     message.d, message.k = camera.D.copy(), camera.K.ravel().copy()
+    message.p = camera.P.ravel().copy()
     return message
 
 
@@ -142,15 +143,29 @@ def test_depth_of_the_rectified_image_stays_as_it_is(tmp_path: Path, info: bool)
         assert all(other_surface(frame) < EDGES for frame in source.frames)
 
 
-def test_without_camera_info_depth_of_distorted_images_must_be_told(tmp_path: Path) -> None:
+def test_without_camera_info_depth_in_the_frame_of_distorted_images_is_rectified_like_them(
+    tmp_path: Path,
+) -> None:
     camera = lens(STRONG)
     path = Bag(camera, camera).write(tmp_path / "bag")
+    with bag_source(path) as source:
+        note = source.notes["true depth"]
+        assert "rectified like the images" in note and "--depth-camera rectified" in note
+        assert all(other_surface(frame) < 0.001 for frame in source.frames)
+    (frame, *_) = frames_of(path, DepthOptions(camera="rectified"))
+    assert other_surface(frame) > 0.05  # as told, though it is wrong
+
+
+@pytest.mark.parametrize("frame", ["", "depth"])
+def test_without_camera_info_depth_of_distorted_images_in_another_frame_must_be_told(
+    tmp_path: Path, frame: str
+) -> None:
+    camera = lens(STRONG)
+    path = Bag(camera, camera, depth_frame=frame).write(tmp_path / "bag")
     with pytest.raises(BagError, match=r"--depth-camera image or --depth-camera rectified.*none"):
         frames_of(path)
     frames = frames_of(path, DepthOptions(camera="image"))
     assert all(other_surface(frame) < 0.001 for frame in frames)
-    (frame, *_) = frames_of(path, DepthOptions(camera="rectified"))
-    assert other_surface(frame) > 0.05  # as told, though it is wrong
     assert frames_of(path, depth="none")[0].depth is None
 
 
@@ -219,6 +234,76 @@ def test_unregistered_depth_is_refused_before_any_work(
     assert frames_of(path, depth="none")[0].depth is None
 
 
+@pytest.mark.parametrize("frame", ["color", "depth"])
+def test_depth_of_the_other_camera_of_a_stereo_pair_is_refused(tmp_path: Path, frame: str) -> None:
+    """A right camera has the left one's frame and K by custom; only P tells them apart."""
+    left = lens()
+    P = left.P.copy()
+    P[0, 3] = -0.12 * P[0, 0]
+    bag = Bag(replace(left, P=P), left, info=left, depth_frame=frame)
+    path = bag.write(tmp_path / "bag")
+    with pytest.raises(BagError, match=r"120 mm beside that of the images .*stereo pair"):
+        frames_of(path)
+    assert frames_of(path, depth=bag.depth_topic)[0].depth is not None
+    of_right = replace(bag, depth=bag.image, info=bag.image).write(tmp_path / "right")
+    assert frames_of(of_right)[0].depth is not None
+
+
+def test_stamps_of_depth_that_were_not_set_are_named(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        for stamp in (START, START + PERIOD):
+            header, unset = ROSBAGS.header(stamp, "color"), ROSBAGS.header(0, "color")
+            picture = np.zeros((360, 640, 3), np.uint8)
+            depth = depth_message(unset, np.ones((360, 640)), "16UC1")
+            writer.write("/color/image_raw", image_message(header, picture), stamp)
+            writer.write("/color/camera_info", info_of(header, lens()), stamp)
+            writer.write("/depth/image_raw", depth, stamp)
+    with pytest.raises(BagError, match=r"stamp is 0 in all messages on '/depth.*--depth-topic n"):
+        frames_of(tmp_path / "bag")
+
+
+def test_images_called_rectified_beside_distortion_are_named(tmp_path: Path) -> None:
+    """image_proc sends the raw camera's D beside its rectified images."""
+    with write_bag(tmp_path / "bag") as writer:
+        header = ROSBAGS.header(START, "color")
+        picture = np.zeros((360, 640, 3), np.uint8)
+        writer.write("/color/image_rect_color", image_message(header, picture), START)
+        writer.write("/color/camera_info", info_of(header, lens(STRONG)), START)
+    with bag_source(tmp_path / "bag") as source:
+        assert "say --rectified" in source.notes["raw or rectified"]
+    with bag_source(tmp_path / "bag", is_rectified=True) as source:
+        assert source.notes == {}
+
+
+def test_a_fault_of_the_lens_of_images_called_rectified_names_the_option(tmp_path: Path) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        header = ROSBAGS.header(START, "color")
+        info = info_of(header, lens())
+        info.d = np.array([1.0, 2.0, 3.0])
+        picture = np.zeros((360, 640, 3), np.uint8)
+        writer.write("/color/image_rect", image_message(header, picture), START)
+        writer.write("/color/camera_info", info, START)
+    with bag_source(tmp_path / "bag") as source:
+        assert list(source.frames) == []
+        (reason,) = source.frames.failed
+        assert "D holds 3" in reason and "--rectified" in reason
+    with bag_source(tmp_path / "bag", is_rectified=True) as source:
+        assert len(list(source.frames)) == 1
+
+
+def test_a_mount_that_changes_is_the_reason_why_depth_is_not_registered(tmp_path: Path) -> None:
+    bag = replace(BESIDE, T_color_depth=(0.0, 0.0, 0.0))
+    path = bag.write(tmp_path / "bag")
+    with open_bag(path) as recorded, write_bag(tmp_path / "changed") as writer:
+        for message in recorded.messages():
+            writer.write(message.topic, message.content, message.stamp_ns)
+        mount = transform(Rotation.identity(), (0.1, 0.0, 0.0))
+        static = tf_message(ROSBAGS.header(START, "color"), "depth", mount)
+        writer.write("/tf_static", static, START + 10 * PERIOD)
+    with pytest.raises(BagError, match=r"TF does not tell its place .*'depth' changes its place"):
+        frames_of(tmp_path / "changed")
+
+
 def test_the_user_says_whose_camera_depth_belongs_to(tmp_path: Path) -> None:
     """The CameraInfo is that of the images, the frame another: either may be wrong."""
     same = Bag(info=lens(), depth_frame="depth", T_color_depth=(0.3, 0.0, 0.0))
@@ -279,8 +364,11 @@ def test_stamps_that_go_back_find_their_depth_and_are_named(tmp_path: Path) -> N
             ):
                 writer.write(topic, message, recorded)
     with bag_source(tmp_path / "bag") as source:
-        expected = "on '/image' stamps go back 2 times, by up to 0.1 s"
-        assert source.notes == {"stamps of the images": expected}
+        said = "stamps go back 2 times, by up to 0.1 s"
+        assert source.notes == {
+            "stamps of the images": f"on '/image' {said}",
+            "stamps of the depth images": f"on '/depth' {said}",
+        }
         for frame, index in zip(source.frames, order, strict=True):
             assert frame.depth is not None
             np.testing.assert_allclose(frame.depth, 2.0 + index, rtol=1e-6)

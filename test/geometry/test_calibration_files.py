@@ -102,7 +102,8 @@ ROSTOPIC = (
         ("ost.ini", OST.replace("\n", "\r\n")),
         ("ost.yaml", ROS_YAML),
         ("info.yaml", ECHO),
-        ("two.yaml", ECHO + ECHO.replace("428.3", "99.0")),
+        ("two.yaml", ECHO + ECHO.replace("sec: 12", "sec: 13")),
+        ("shell.yaml", ("\ufeff" + ECHO).encode("utf-16-le")),
         (
             "lost.yaml",
             "A message was lost!!!\n\ttotal count change:1\n\ttotal count: 1---\n" + ECHO,
@@ -111,8 +112,8 @@ ROSTOPIC = (
         ("rostopic.txt", ROSTOPIC),
     ],
 )
-def test_calibrations_of_ros(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_bytes(text.encode())
+def test_calibrations_of_ros(tmp_path: Path, name: str, text: str | bytes) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     assert load_calibration(tmp_path / name) == lens(P=P)
 
 
@@ -190,6 +191,8 @@ def test_camchains_of_kalibr(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({"cam0": camchain()}))
     assert load_calibration(path) == lens(D[:4])
     fisheye = camchain(distortion_model="equidistant", T_cn_cnm1=np.eye(4).tolist())
+    path.write_text("%YAML:1.0\n" + yaml.safe_dump({"cam0": camchain()}))  # of OpenVINS
+    assert load_calibration(path) == lens(D[:4])
     path.write_text(yaml.safe_dump({"cam0": camchain(), "cam1": fisheye}))
     assert load_calibration(f"{path}:cam0") == lens(D[:4])
     assert load_calibration(f"{path}:cam1") == lens(D[:4], "equidistant")
@@ -217,15 +220,21 @@ ORB_SLAM = '%YAML:1.0\nCamera.type: "PinHole"\nCamera.fx: 535.4\nCamera.fy: 539.
             "no camera_matrix",
         ),
         ("<calibration><f>1200</f></calibration>", "this kind of XML is not read; read are"),
-        (ECHO.replace("height: 480\nwidth", "width"), "ros2 topic echo prints it, but incomplete"),
+        (ECHO.replace("height: 480\nwidth", "width"), "ros2 topic echo prints it, but it has no h"),
+        (ECHO + ECHO.replace(str(K[0]), "99.0"), "ros2 topic .* its 2 messages are of different c"),
+        (ECHO.replace(listed("k", K), "k: '<array type: double[9]>'\n"), "print it without --no-a"),
+        (ECHO.replace(listed("d", D), "d:\n- 0.1\n- '...'\n"), "print it without --no-arr"),
+        ("%YAML:1.0\n---\nmodel_type: PINHOLE\nimage_width: 640\n", "a file of camodocal"),
         (ECHO.replace("plumb_bob", "omni"), "ros2 topic echo .*'omni' is unknown"),
         (listed("header", [1]) + listed("k", [0.0] * 9) + "height: 4\nwidth: 4", "uncalibrated"),
         (OST.replace("height\n480\n", ""), "an ost.txt of camera_calibration: it has no height"),
         (OST.replace("camera matrix", "matrix"), "an ost.txt .*: it has no camera matrix"),
-        ("cam0: {camera_model: pinhole}", "a camchain of Kalibr, but incomplete or damaged"),
+        ("cam0: {camera_model: pinhole}", "a camchain of Kalibr, but it has no intrinsics"),
+        ("cam0: [1, 2]", "a camchain of Kalibr, but incomplete or damaged"),
         ("cam0: [1, 2", "this text is not read"),
         ("fx: 1\nfy: 2\n", "a file with fx, fy is not read; read are camera_calibration's YAML"),
-        ("", "this text is not read"),
+        ("", "the file is empty"),
+        ("---\n", "the file is empty"),
         (b"\x93NUMPY\x01\xff\xfe", "a binary file .* is not read"),
         ("a: &a [*a]\n" + "[" * 3000, "is not read"),
         ("when: 2020-99-99\n", "is not read"),

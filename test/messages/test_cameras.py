@@ -15,6 +15,7 @@ from vlm3_ros.geometry.lens import UncalibratedError
 from vlm3_ros.messages.cameras import (
     CalibrationHistory,
     camera_info_message,
+    is_called_rectified,
     lens_from_message,
 )
 from vlm3_ros.messages.classes import RCLPY, ROSBAGS
@@ -248,3 +249,20 @@ def test_repetitions_are_dropped():
     for stamp in range(3, 50):
         history.add(camera_info(600, stamp))
     assert found_focal(history, image_header(1.5)) == 500
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("/camera/image_rect", True),
+        ("/camera/image_rect_color", True),
+        ("/zed/rgb/color/rect/image", True),
+        ("image_rect", True),
+        ("/camera/image_raw", False),
+        ("/direct/image_raw", False),
+        ("/rectangle/camera/image", False),
+        ("image", False),
+    ],
+)
+def test_topics_that_are_called_rectified(topic: str, expected: bool) -> None:
+    assert is_called_rectified(topic) == expected

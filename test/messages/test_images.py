@@ -261,6 +261,18 @@ def test_compressed_10_bits_in_16_are_refused_by_name():
         rgb_from_message(compressed_message(saved(values, "PNG"), "mono16; png compressed "))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_compressed_colours_of_10_bits_in_16_are_refused_by_name(suffix):
+    """Pillow keeps the upper 8 of 16 bits."""
+    colours = scene().astype(np.uint16)
+    image_format = f"rgb16; {suffix[1:]} compressed bgr16"
+    full = cv2.imencode(suffix, colours[..., ::-1] * 257)[1].tobytes()
+    np.testing.assert_array_equal(rgb_from_message(compressed_message(full, image_format)), scene())
+    dark = cv2.imencode(suffix, colours * 4)[1].tobytes()
+    with pytest.raises(MessageError, match=r"the image is black.*scale them to 16, or send 8"):
+        rgb_from_message(compressed_message(dark, image_format))
+
+
 def big_endian_tiff(grey: np.ndarray) -> bytes:
     """An uncompressed TIFF of 16-bit grey, with Motorola's byte order."""
     height, width = grey.shape

@@ -317,6 +317,18 @@ def test_a_stamp_of_zero_is_said(make_rig, bench):
     rig.wait_for_status("frames", ERROR, text)
 
 
+def test_images_called_rectified_beside_distortion_are_said(make_rig, bench):
+    """image_proc sends the raw camera's D beside its rectified images."""
+    rig = make_rig(bench.WallEngine(), image_topic="image_rect", remaps=["image:=image_rect"])
+    rig.wait_active()
+    stamp = bench.now()
+    info = camera_info_message(bench.header(stamp), bench.CAMERA)
+    info.d = [-0.1, 0.0, 0.0, 0.0, 0.0]
+    rig.send(bench.rgb_message(stamp), info)
+    text = f"{rig.namespace}/image_rect is called rectified.*set image_is_rectified"
+    rig.wait_for_status("frames", WARN, text)
+
+
 def test_an_image_that_the_models_limit_shrinks_is_said_once(make_rig, bench):
     engine = bench.WallEngine(limits=ImageLimits(32, 1024, 320 * 256))
     rig = make_rig(engine)

@@ -139,6 +139,7 @@ def _poses_from_tf(bag: Bag, camera: str, world: str | None, damage: list[str]) 
     chain = tree.chain(camera)
     if world is not None and world not in bag.topics:
         if world not in chain:
+            tree.moving(chain[:-1])  # a contradiction is the better reason
             raise BagError(
                 f"{bag.path}: '{world}' is neither a topic nor a TF frame above '{camera}' "
                 f"(frames above it: {', '.join(chain[1:]) or 'none'})"

@@ -21,6 +21,9 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 
+_SUFFIXES = (".mcap", ".db3", ".bag")
+
+
 @dataclass(frozen=True)
 class Topic:
     """A topic of a bag.
@@ -233,6 +236,11 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
         raise BagError(
             f"{path}: a folder whose name ends in .bag: rename it, .bag is the suffix of ROS 1 bags"
         )
+    if path.is_file() and path.suffix not in _SUFFIXES:
+        raise BagError(
+            f"{path}: not a bag by its name: a rosbag2 folder, or a file that ends in "
+            f"{', '.join(_SUFFIXES)} is read"
+        )
     try:
         reader = Ros1Reader(path) if path.suffix == ".bag" else Ros2Reader(path)
         reader.open()
@@ -277,8 +285,14 @@ def _is_latched(connection: Connection) -> bool:
 
 
 def _why_not_readable(path: Path, error: Exception) -> str:
+    if path.is_file() and not path.stat().st_size:
+        return f"{path}: the file is empty"
+    if path.is_dir() and ("metadata" in str(error) or "YAML" in str(error)):
+        return f"{path}: its metadata.yaml is damaged or empty: `ros2 bag reindex` restores it"
     for file in mcap_files(path):
         part = whole_part(file)
+        if not part.whole_bytes:
+            return f"{file}: not an mcap file, or its start is damaged"
         if part.truncated:
             return (
                 f"{file}: the recording is truncated: {part}; "

@@ -24,6 +24,10 @@ _SAME_METRES, _SAME_RADIANS = 1e-4, 1e-4
 """Largest change of a transform that is fixed but repeated: rounding, not motion."""
 
 
+_Told = list[tuple[str, int, Transform]]
+"""Parents, stamps in nanoseconds and T_parent_child of one frame, in the order of recording."""
+
+
 class UnconnectedError(BagError):
     """TF does not connect two frames. `reason`: which chains it has, without the bag's path."""
 
@@ -59,8 +63,9 @@ class TfTree:
     """The transforms on /tf and /tf_static of a bag.
 
     Frame names have no leading slash: tf of ROS 1 wrote it, tf2 drops it. Transforms that are not
-    rigid are skipped. A transform that never changes is fixed, whatever topic tells it: drivers and
-    robot_state_publisher repeat fixed ones on /tf.
+    rigid, or of a frame to itself or to one without a name, are skipped, as in tf2. A transform
+    that never changes is fixed, whatever topic tells it: drivers and robot_state_publisher repeat
+    fixed ones on /tf.
 
     Args:
         bag: an open bag.
@@ -69,52 +74,67 @@ class TfTree:
     """
 
     def __init__(self, bag: Bag, damage: list[str]) -> None:
+        self._path = bag.path
         self._edges: dict[str, _Edge] = {}
         self._faults: dict[str, BagError] = {}
         topics = [topic.name for topic in bag.topics_of_type(TF_TYPE)]
         if not topics:
             return
-        static: dict[str, _Edge] = {}
-        parents: dict[str, str] = {}
-        moving: dict[str, list[tuple[int, Transform]]] = defaultdict(list)
+        fixed: defaultdict[str, _Told] = defaultdict(list)
+        moving: defaultdict[str, _Told] = defaultdict(list)
         for message in up_to_damage(bag.messages(topics), damage):
+            told = fixed if message.topic.endswith("tf_static") else moving
             for stamped in message.content.transforms:
                 parent = stamped.header.frame_id.lstrip("/")
                 child = stamped.child_frame_id.lstrip("/")
+                if not parent or not child or parent == child:
+                    continue
                 try:
                     T_parent_child = transform_from_message(stamped.transform)
                 except MessageError:
                     continue
-                if message.topic.endswith("tf_static"):
-                    static[child] = _Edge(parent, T_parent_child)
-                else:
-                    parents[child] = parent
-                    moving[child].append((stamp_nanoseconds(stamped.header), T_parent_child))
-        for child, poses in moving.items():
-            T_fixed = _fixed(np.stack([pose for _, pose in poses]))
+                told[child].append((parent, stamp_nanoseconds(stamped.header), T_parent_child))
+        for child in {**moving, **fixed}:
+            # A fault matters only to those who need this frame.
+            if reason := _contradiction(fixed.get(child, []), moving.get(child, [])):
+                self._faults[child] = BagError(f"{bag.path}: '{child}' {reason}")
+            transforms = fixed.get(child) or moving[child]
+            parent = transforms[-1][0]
+            T_fixed = _fixed(transforms)
+            if T_fixed is None and child in fixed:
+                T_fixed = transforms[-1][2]
             if T_fixed is not None:
-                self._edges[child] = _Edge(parents[child], T_fixed)
+                self._edges[child] = _Edge(parent, T_fixed)
                 continue
             what = f"{bag.path}: the transforms of '{child}' in TF"
             try:
-                timed = TimedPoses.from_stamped(poses, what)
-            except BagError as error:  # matters only to those who need this frame
-                timed, self._faults[child] = TimedPoses.from_stamped(()), error
-            self._edges[child] = _Edge(parents[child], timed)
-        self._edges.update(static)
+                timed = TimedPoses.from_stamped(((stamp, T) for _, stamp, T in transforms), what)
+            except BagError as error:
+                timed = TimedPoses.from_stamped(())
+                self._faults.setdefault(child, error)
+            self._edges[child] = _Edge(parent, timed)
 
     def chain(self, frame: str) -> list[str]:
-        """A frame and its ancestors up to the root."""
+        """A frame and its ancestors up to the root.
+
+        Raises:
+            BagError: if there is no root, because the frames form a loop.
+        """
         chain = [frame.lstrip("/")]
-        while chain[-1] in self._edges and self._edges[chain[-1]].parent not in chain:
-            chain.append(self._edges[chain[-1]].parent)
+        while chain[-1] in self._edges:
+            parent = self._edges[chain[-1]].parent
+            if parent in chain:
+                loop = " < ".join([*chain[chain.index(parent) :], parent])
+                raise BagError(f"{self._path}: the frames of TF form a loop: {loop}")
+            chain.append(parent)
         return chain
 
     def moving(self, frames: Sequence[str]) -> list[str]:
         """Those of the frames that move in their parents.
 
         Raises:
-            BagError: if the stamps of one go back, see `TimedPoses.from_stamped`.
+            BagError: if the stamps of one go back, see `TimedPoses.from_stamped`, or TF contradicts
+                itself about one: two parents, or a mount on /tf_static that changes.
         """
         for frame in frames:
             if frame in self._faults:
@@ -145,13 +165,29 @@ class TfTree:
         return T_top_bottom
 
 
-def _fixed(poses: NDArray[np.float64]) -> Transform | None:
-    """The first of some transforms, shape (n, 4, 4), if the others are the same; else None."""
+def _fixed(transforms: _Told) -> Transform | None:
+    """The first of some transforms if the others are the same; else None."""
+    poses = np.stack([pose for _, _, pose in transforms])
     first = poses[0]
     shifts = np.linalg.norm(poses[:, :3, 3] - first[:3, 3], axis=1)
     turns = Rotation.from_matrix(first[:3, :3].T @ poses[:, :3, :3]).magnitude()
     is_fixed = shifts.max() <= _SAME_METRES and turns.max() <= _SAME_RADIANS
     return np.asarray(first) if is_fixed else None
+
+
+def _contradiction(fixed: _Told, moving: _Told) -> str:
+    """How TF contradicts itself about a frame; empty if it does not."""
+    parents = sorted({parent for parent, _, _ in (*fixed, *moving)})
+    if len(parents) > 1:
+        return f"has several parents in TF ({', '.join(parents)}): record one tree"
+    if fixed and _fixed(fixed) is None:
+        return (
+            f"changes its place in '{parents[0]}' on /tf_static, so it is unknown which one holds "
+            "when: cut the recording there, or leave one of the publishers out"
+        )
+    if fixed and _fixed([*fixed, *moving]) is None:
+        return f"is fixed to '{parents[0]}' on /tf_static, but elsewhere on /tf: record one of them"
+    return ""
 
 
 def static_transform(bag: Bag, target: str, source: str, damage: list[str]) -> Transform:
@@ -170,6 +206,7 @@ def static_transform(bag: Bag, target: str, source: str, damage: list[str]) -> T
     targets, sources = tree.chain(target), tree.chain(source)
     common = next((frame for frame in sources if frame in targets), None)
     if common is None:
+        tree.moving(targets[:-1] + sources[:-1])  # a contradiction is the better reason
         raise UnconnectedError(bag, target, source, targets, sources)
     below_target = targets[: targets.index(common)]
     below_source = sources[: sources.index(common)]

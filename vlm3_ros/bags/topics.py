@@ -59,6 +59,10 @@ def find_camera_topics(
     colours, depths = _image_topics(bag)
     if depth is not None:
         colours = [name for name in colours if base_topic(name) != base_topic(depth)]
+    if image is None and not colours and depths:
+        raise BagError(
+            f"{bag.path}: no image topic, only depth ({', '.join(depths)}); {bag.contents()}"
+        )
     image = _choose(bag, "image", colours, image)
     depths = [name for name in depths if base_topic(name) != base_topic(image)]
     if depth == NO_DEPTH:

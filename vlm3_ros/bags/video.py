@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,10 @@ from vlm3_ros.errors import BagError
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.images import jpeg_image_message
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv"),
+    *(".ts", ".mts", ".m2ts", ".ogv", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
+)
 
 IMAGE_TOPIC = "/video/image_raw/compressed"
 
@@ -44,7 +49,7 @@ def bag_from_video(
         The number of frames.
 
     Raises:
-        BagError: if the video is missing, damaged at its start, or has no frames.
+        BagError: if the video is missing, damaged at its start, or has no frames or no times.
     """
     count = 0
     with write_bag(bag) as writer:
@@ -57,14 +62,51 @@ def bag_from_video(
     return count
 
 
+def times_note(video: Path) -> str:
+    """Say in words what is doubtful about the times of the frames; empty if nothing.
+
+    Raises:
+        BagError: if the video is missing or damaged at its start.
+    """
+    with _opened(video) as capture:
+        if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+            return ""
+        rate = capture.get(cv2.CAP_PROP_FPS)
+    return (
+        "the file announces no length: if it is a raw stream without times (H.264, MJPEG), "
+        f"{rate:g} frames per second are assumed"
+    )
+
+
 def _frames(video: Path) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
     """Stamps and RGB images, and the announced number of frames."""
+    with _opened(video) as capture:
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        rate, total = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        last = _START_NS - 1
+        while True:
+            is_read, image = capture.read()
+            if not is_read:
+                return
+            stamp = _START_NS + round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            if stamp <= last and not rate > 0:
+                raise BagError(
+                    f"{video}: neither the frames nor the file tell times: convert it with a frame "
+                    "rate, as with `ffmpeg -r 30 -i`"
+                )
+            # Some files lack the times of frames.
+            last = stamp if stamp > last else last + round(1e9 / rate)
+            yield last, np.ascontiguousarray(image[..., ::-1]), max(0, total)
+
+
+@contextmanager
+def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
+    if video.is_dir():
+        raise BagError(f"{video}: a folder, not a video")
     if not video.is_file():
         raise BagError(f"{video}: there is no such file")
     # FFmpeg would print what is said below in one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    import cv2
-
     # OpenCV 5 moved it.
     set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
     set_level(_ERRORS_ONLY)
@@ -72,17 +114,6 @@ def _frames(video: Path) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
     try:
         if not capture.isOpened():
             raise BagError(f"{video}: not a video that OpenCV can read, or damaged")
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        rate, total = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        period = round(1e9 / rate) if rate > 0 else 1
-        last = _START_NS - 1
-        while True:
-            is_read, image = capture.read()
-            if not is_read:
-                return
-            stamp = _START_NS + round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-            # Some files lack the times of frames.
-            last = stamp if stamp > last else last + period
-            yield last, np.ascontiguousarray(image[..., ::-1]), max(0, total)
+        yield capture
     finally:
         capture.release()

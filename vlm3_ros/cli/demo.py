@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     recording = options.video or options.bag or sample_bag()
-    with recording_source(recording, options) as source:
+    is_video = options.video is not None
+    with recording_source(recording, options, is_video=is_video) as source:
         evaluation = evaluate_replay(source, options, out, options.rate)
         wrote = [*write_pictures(evaluation, out), *write_evaluation(evaluation, out)]
         write_rerun(evaluation, options)

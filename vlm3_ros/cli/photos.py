@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_ros.errors import CommandError, MessageError
-from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 
 if TYPE_CHECKING:
     from vlm3_ros.geometry.calibration_files import GivenCamera
@@ -82,8 +82,16 @@ def read_shot(path: Path, camera: GivenCamera | None) -> Shot:
     if camera is None:
         pinhole = _exif_camera(path, width, height)
         return Shot(photo, pinhole, None)
-    _check_orientation(path, width, height, camera)
-    lens = camera.lens(width, height)
+    is_turned = _check_orientation(path, width, height, camera)
+    try:
+        lens = camera.lens(width, height)
+    except GeometryError as error:
+        if not is_turned:
+            raise
+        raise GeometryError(
+            f"{error} ({path} is turned as its EXIF data say: if the calibration is for the stored "
+            "pixels, remove the EXIF orientation)"
+        ) from error
     for assumption in lens.assumptions:
         print(f"{camera}: {assumption}", file=sys.stderr)
     if camera.file is None:
@@ -91,18 +99,21 @@ def read_shot(path: Path, camera: GivenCamera | None) -> Shot:
     return Shot(lens.rectify(photo), lens.rectified, lens)
 
 
-def _check_orientation(path: Path, width: int, height: int, camera: GivenCamera) -> None:
+def _check_orientation(path: Path, width: int, height: int, camera: GivenCamera) -> bool:
     """Refuse a photo whose size does not tell whether its calibration is of the turned pixels.
 
-    OpenCV turns by EXIF what a calibration program reads, drivers and image_transport do not.
+    Return whether EXIF swaps the sides of a photo with a calibration. OpenCV turns by EXIF what a
+    calibration program reads, drivers and image_transport do not.
     """
     from PIL import ExifTags, Image
 
     with Image.open(path) as picture:
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     swaps_sides = orientation in (5, 6, 7, 8)
-    if camera.file is None or orientation in (0, 1) or (swaps_sides and width != height):
-        return
+    if camera.file is None or orientation not in range(2, 9):
+        return False
+    if swaps_sides and width != height:
+        return True
     raise CommandError(
         f"{path}: EXIF turns or mirrors its pixels (orientation {orientation}), and {camera.file} "
         "does not tell whether it is for the turned ones: store the photo upright, or give --hfov"
@@ -166,15 +177,18 @@ def read_photo(path: Path | str) -> NDArray[np.uint8]:
     # Not with OpenCV, which reads half a picture from half a JPEG without an error.
     from PIL import Image, ImageOps
 
-    from vlm3_ros.messages.images import check_brightness
+    from vlm3_ros.messages.images import check_16_bit_colours, check_brightness
 
     path = Path(path)
+    if path.is_dir():
+        raise CommandError(f"{path}: a folder, not a photo")
     if not path.is_file():
         raise CommandError(f"{path}: there is no such file")
     if not path.stat().st_size:
         raise CommandError(f"{path}: the file is empty")
     try:
         with Image.open(path) as picture:
+            check_16_bit_colours(picture)
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
                 grey = np.asarray(upright).astype(np.uint16)

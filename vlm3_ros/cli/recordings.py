@@ -23,6 +23,7 @@ def recording_source(
     options: argparse.Namespace,
     ground_truth: str | None = None,
     is_rectified: bool = False,
+    is_video: bool = False,
 ) -> Iterator[BagSource]:
     """Open a bag or a video.
 
@@ -30,6 +31,7 @@ def recording_source(
         path: of the recording.
         options: topics, camera and depth as the command line names them.
         ground_truth, is_rectified: see `bag_source`.
+        is_video: whether the user said so; else the suffix tells.
 
     Raises:
         CommandError: if a video lacks a camera, or is given options of bags.
@@ -38,7 +40,8 @@ def recording_source(
     from vlm3_ros.evaluation.bag.evaluate import bag_source
 
     camera = given_camera(options)
-    if path.suffix.lower() not in VIDEO_SUFFIXES or path.is_dir():
+    is_named_so = path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+    if not (is_video or is_named_so):
         with bag_source(
             path,
             options.image_topic,

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,18 +119,22 @@ def _lens(file: str, text: str, chosen: str, is_rectified: bool) -> LensCamera:
     build = partial(lens_from_calibration, is_rectified=is_rectified)
     if re.search(r"^\[image\]", text, re.MULTILINE):
         return _of_kind("an ost.txt of camera_calibration", lambda: _from_ost(text, build))
+    if not text.strip("\n -"):
+        raise GeometryError("the file is empty")
+    # OpenVINS writes camchains with OpenCV's directive.
+    is_chain = re.search(r"^cam\d+:", text, re.MULTILINE) is not None
     # OpenCV 4 writes a directive that is no YAML, OpenCV 5 one of YAML.
-    is_storage = re.match(r"%YAML:|(<\?xml[^>]*>\s*)?<opencv_storage", text) is not None
-    if is_storage or "!!opencv-matrix" in text:
+    is_storage = re.match(r"%YAML:", text) is not None or "<opencv_storage" in text
+    if (is_storage and not is_chain) or "!!opencv-matrix" in text:
         return _of_kind("a FileStorage of OpenCV", lambda: _from_opencv(text, build))
-    documents = _documents(text)
+    documents = _documents(re.sub(r"\A%YAML:.*\n", "", text))
     keys = {str(key) for document in documents for key in document}
     if any(re.fullmatch(r"cam\d+", key) for key in keys):
         return _of_kind("a camchain of Kalibr", lambda: _from_kalibr(documents[0], chosen, build))
     if keys & {"k", "K"} and keys & {"header", "distortion_model", "binning_x", "roi"}:
-        info = next(document for document in documents if {"k", "K"} & set(document))
+        infos = [document for document in documents if {"k", "K"} & set(document)]
         kind = "a CameraInfo as ros2 topic echo prints it"
-        return _of_kind(kind, lambda: _from_echo(info, build))
+        return _of_kind(kind, lambda: _from_echoes(infos, build))
     if "camera_matrix" in keys and "image_width" in keys:
         return load_camera_yaml(file, is_rectified)
     raise GeometryError(f"{_guessed_kind(text, keys)} is not read; read are {READ}")
@@ -141,7 +146,9 @@ def _of_kind(kind: str, read: Callable[[], LensCamera]) -> LensCamera:
         return read()
     except GeometryError as error:
         raise GeometryError(f"{kind}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except KeyError as error:
+        raise GeometryError(f"{kind}, but it has no {error.args[0]}") from error
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise GeometryError(f"{kind}, but incomplete or damaged ({_one_line(error)})") from error
 
 
@@ -152,8 +159,10 @@ def _text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise GeometryError(f"{path}: {error.strerror}") from error
+    # PowerShell writes redirected output as UTF-16.
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
+        return content.decode("utf-16" if is_wide else "utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         kind = "a binary file (MATLAB, NumPy and others)"
         raise GeometryError(f"{path}: {kind} is not read; read are {READ}") from None
@@ -215,9 +224,20 @@ def _from_ost(text: str, build: _Builder) -> LensCamera:
     )
 
 
+def _from_echoes(infos: Sequence[Mapping[str, Any]], build: _Builder) -> LensCamera:
+    """The camera of one or several messages, which must agree."""
+    lenses = [_from_echo(info, build) for info in infos]
+    if any(lens != lenses[0] for lens in lenses):
+        raise GeometryError(f"its {len(lenses)} messages are of different cameras: keep one")
+    return lenses[0]
+
+
 def _from_echo(info: Mapping[str, Any], build: _Builder) -> LensCamera:
     """sensor_msgs/CameraInfo as YAML; ROS 1 writes the matrices with capitals."""
     lower = {str(key).lower(): value for key, value in info.items()}
+    arrays = [lower.get(key) for key in "kdrp"]
+    if any(isinstance(array, str) or (array and "..." in array) for array in arrays):
+        raise GeometryError("its arrays were left out or shortened: print it without --no-arr")
     roi = lower.get("roi") or {}
     region = tuple(int(roi.get(key, 0)) for key in ("x_offset", "y_offset", "width", "height"))
     return build(
@@ -273,8 +293,11 @@ def _from_opencv(text: str, build: _Builder) -> LensCamera:
         reason = getattr(error.__cause__ or error, "err", "")
         raise GeometryError(f"it is damaged ({reason})") from None
     if K is None:
-        kinds = [name for name in names if name.startswith("Camera")]
-        what = "a settings file of ORB-SLAM" if kinds else f"it has {', '.join(names[:5])}"
+        what = f"it has {', '.join(names[:5])}"
+        if any(name.startswith("Camera") for name in names):
+            what = "a settings file of ORB-SLAM"
+        elif "model_type" in names:
+            what = "a file of camodocal, as VINS takes it"
         raise GeometryError(f"it has no camera_matrix ({what})")
     if not width or not height:
         raise GeometryError("it has no image_width and image_height: add them")

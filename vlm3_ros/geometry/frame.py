@@ -22,12 +22,15 @@ class RectifiedFrame:
         visible: False where rectification left the image black, shape (camera.height,
             camera.width).
         lens: of the image as it was taken; None if that image was rectified already.
+        stereo_shift: metres that P adds to X and Y of points; not 0 for the second camera of a
+            stereo pair, whose frame may be that of the first.
     """
 
     image: NDArray[np.uint8]
     camera: PinholeCamera
     visible: NDArray[np.bool_]
     lens: LensCamera | None = None
+    stereo_shift: tuple[float, float] = (0.0, 0.0)
 
 
 def rectified_frame(image: NDArray[np.uint8], lens: LensCamera) -> RectifiedFrame:
@@ -39,10 +42,16 @@ def rectified_frame(image: NDArray[np.uint8], lens: LensCamera) -> RectifiedFram
     """
     if lens.is_pinhole:
         everything = np.broadcast_to(np.True_, image.shape[:2])
-        return RectifiedFrame(image=image, camera=lens.rectified, visible=everything)
+        return RectifiedFrame(
+            image=image,
+            camera=lens.rectified,
+            visible=everything,
+            stereo_shift=lens.stereo_shift,
+        )
     return RectifiedFrame(
         image=lens.rectify(image),
         camera=lens.rectified,
         visible=lens.rectified_mask(),
         lens=lens,
+        stereo_shift=lens.stereo_shift,
     )

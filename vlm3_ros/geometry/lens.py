@@ -108,6 +108,11 @@ class LensCamera:
         return PinholeCamera(self.width, self.height, fx, fy, cx, cy)
 
     @property
+    def stereo_shift(self) -> tuple[float, float]:
+        """Metres that P adds to X and Y of points: (-baseline, 0) for a right stereo camera."""
+        return float(self.P[0, 3] / self.P[0, 0]), float(self.P[1, 3] / self.P[1, 1])
+
+    @property
     def is_pinhole(self) -> bool:
         """Whether the raw and the rectified image are the same."""
         straight = self.distortion_model != "equidistant" and not self.D.any()

@@ -49,6 +49,19 @@ def lens_from_message(
     )
 
 
+def is_called_rectified(topic: str) -> bool:
+    """Whether an image topic is rectified by its name, such as image_rect_color or rect/image.
+
+    image_proc names rectified images so, and sends the raw camera's K and D beside them. A D405
+    names raw ones so, too.
+
+    Args:
+        topic: without the suffix of image_transport.
+    """
+    *_, folder, name = ("", "", *topic.split("/"))
+    return "rect" in name or folder == "rect"
+
+
 def camera_info_message(header: Header, camera: PinholeCamera) -> CameraInfo:
     """Build the CameraInfo of a rectified image: plumb_bob without distortion.
 

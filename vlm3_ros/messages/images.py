@@ -267,6 +267,7 @@ def decode_picture(data: bytes, image_format: str) -> Pillow.Image:
     try:
         with Pillow.open(io.BytesIO(data), formats=_CODECS) as picture:
             _check_size(*picture.size)
+            check_16_bit_colours(picture)
             picture.load()
     except Pillow.UnidentifiedImageError:
         raise MessageError(
@@ -279,6 +280,18 @@ def decode_picture(data: bytes, image_format: str) -> Pillow.Image:
     except Exception as error:  # decoders raise any exception on broken data
         raise MessageError(f"the data (format {image_format!r}) are corrupt: {error}") from None
     return picture
+
+
+def check_16_bit_colours(picture: Pillow.Image) -> None:
+    """As `check_brightness`, of colours of 16 bits, of which Pillow keeps the upper 8.
+
+    Args:
+        picture: that is open, but not loaded.
+    """
+    has_16_bits = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+    if has_16_bits and picture.mode in ("RGB", "RGBA"):
+        colours = np.asarray(picture.convert("RGB")).astype(np.uint16)
+        check_brightness(colours << 8, "scale them to 16, or send 8")
 
 
 def holds_16_bits(picture: Pillow.Image) -> bool:

@@ -20,7 +20,7 @@ from vlm3_ros.errors import MessageError, Vlm3Error
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
 from vlm3_ros.geometry.lens import LensCamera, UncalibratedError
-from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.cameras import CalibrationHistory, is_called_rectified
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
 from vlm3_ros.ros.fallback import FallbackIntrinsics
@@ -139,6 +139,11 @@ class CameraInput:
                 "driver",
             )
         frame = rectified_frame(image, lens)
+        if frame.lens is not None and is_called_rectified(self._base_topic):
+            self._remarks += (
+                f"{self.topic} is called rectified, but {self.info_topic} has distortion, with "
+                "which its images are rectified: set image_is_rectified if they are already",
+            )
         return CameraFrame(**vars(frame), header=header)
 
     def age(self, header: Header) -> float:

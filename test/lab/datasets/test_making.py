@@ -237,7 +237,9 @@ def test_depth_from_another_place_is_refused_until_it_is_named(drive, tmp_path: 
 
 def test_missing_topics_are_named(drive, tmp_path: Path) -> None:
     write_recording(tmp_path / "blind", drive, with_images=False)
-    with pytest.raises(BagError, match=r"no image topic; the bag has .*/camera/depth \("):
+    with pytest.raises(
+        BagError, match=r"no image topic, only depth \(/camera/depth\); the bag has"
+    ):
         make_dataset(tmp_path / "made", [tmp_path / "blind"], EVERYTHING)
     write_recording(tmp_path / "flat", drive, lambda view, stamp: [])
     with pytest.raises(BagError, match=r"neither depth images nor .*LiDAR.*image_raw"):

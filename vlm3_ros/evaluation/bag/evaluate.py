@@ -14,7 +14,7 @@ import numpy as np
 from vlm3_ros.bags.nearest import stamps_note
 from vlm3_ros.bags.poses import TruePoses, find_true_poses
 from vlm3_ros.bags.reading import open_bag
-from vlm3_ros.bags.topics import find_camera_topics, info_beside
+from vlm3_ros.bags.topics import NO_DEPTH, find_camera_topics, info_beside
 from vlm3_ros.bags.truncation import readable_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.answer_counts import void_tasks
@@ -117,6 +117,14 @@ def bag_source(
                     raise
                 no_poses = str(error)
             if topics.depth is not None:
+                try:
+                    stamps = stamps_note(bag, topics.depth, damage)
+                except BagError as error:
+                    raise BagError(
+                        f"{error}; --depth-topic {NO_DEPTH} works without true depth"
+                    ) from error
+                if stamps:
+                    notes["stamps of the depth images"] = stamps
                 own = camera_frame(bag, topics.depth, info_beside(bag, topics.depth))
                 is_named = depth is not None
                 options = depth_options or DepthOptions()
@@ -125,6 +133,8 @@ def bag_source(
                 notes["topics that cannot be read"] = bag.left_out_text()
         frames = BagFrames(readable, topics, rule, camera, is_rectified, damage=damage)
         frames.check_camera()
+        if rectified := frames.rectified_note():
+            notes["raw or rectified"] = rectified
         if registration := frames.check_depth():
             notes["true depth"] = f"depth on '{topics.depth}': {registration}"
         yield BagSource(path, frames, images, poses, no_poses, notes)

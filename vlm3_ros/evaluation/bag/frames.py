@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 
 from vlm3_ros.bags.nearest import NearestMessages
 from vlm3_ros.bags.reading import Bag, open_bag, up_to_damage
-from vlm3_ros.bags.topics import NO_DEPTH, CameraTopics
+from vlm3_ros.bags.topics import NO_DEPTH, CameraTopics, base_topic
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.bag.true_depth import DepthError, DepthRule, first_messages
 from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.geometry.frame import RectifiedFrame, rectified_frame
-from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.cameras import CalibrationHistory, is_called_rectified
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.images import rgb_from_message
 
 MAX_CALIBRATIONS = 10_000
 """Most different CameraInfo that are kept; a camera with autofocus has many."""
+
+
+_IF_RECTIFIED = "; if they are rectified already, say --rectified (evaluate, dataset)"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,6 +94,28 @@ class BagFrames:
                 return  # counted when the frames are read
         self.camera.lens(image.shape[1], image.shape[0], self.is_rectified)
 
+    def rectified_note(self) -> str:
+        """Say in words that images called rectified are rectified with their CameraInfo; or ""."""
+        if self.camera is not None or not self._is_doubtful:
+            return ""
+        with open_bag(self.path) as bag:
+            try:
+                calibrations = self._calibrations(bag, self.topics.camera_info)
+                frame = self._frame(next(first_messages(bag, self.topics.image)), calibrations)
+            except (MessageError, GeometryError, BagError):
+                return ""  # counted when the frames are read
+        if frame.lens is None:
+            return ""
+        return (
+            f"'{self.topics.image}' is called rectified, but its CameraInfo has distortion, with "
+            f"which the images are rectified{_IF_RECTIFIED}"
+        )
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether images are taken for raw ones whose topic is called rectified."""
+        return not self.is_rectified and is_called_rectified(base_topic(self.topics.image))
+
     def check_depth(self) -> str:
         """Register the first depth image to the first image, so that faults show before any work.
 
@@ -141,7 +166,9 @@ class BagFrames:
                 try:
                     frame = self._frame(message.content, calibrations)
                 except (MessageError, GeometryError) as error:
-                    self.failed[f"{self.topics.image}: {error}"] += 1
+                    is_hinted = isinstance(error, GeometryError) and self._is_doubtful
+                    hint = _IF_RECTIFIED if is_hinted else ""
+                    self.failed[f"{self.topics.image}: {error}{hint}"] += 1
                     continue
                 depth = None
                 if rule is not None:

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from vlm3_ros.bags.nearest import half_period, header_stamps
 from vlm3_ros.bags.reading import Bag
-from vlm3_ros.bags.tf_tree import static_transform
+from vlm3_ros.bags.tf_tree import UnconnectedError, static_transform
 from vlm3_ros.bags.topics import CameraTopics, base_topic, info_beside
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
@@ -27,7 +27,7 @@ from vlm3_ros.geometry.frame import RectifiedFrame
 from vlm3_ros.geometry.lens import LensCamera
 from vlm3_ros.geometry.motion import Transform, rotation_angle, transform
 from vlm3_ros.geometry.registration import rectified_depth, registered_depth
-from vlm3_ros.messages.cameras import CalibrationHistory
+from vlm3_ros.messages.cameras import CalibrationHistory, is_called_rectified
 from vlm3_ros.messages.depth_images import depth_from_message
 
 DepthCamera = Literal["image", "rectified", "own"]
@@ -81,6 +81,7 @@ class DepthRule:
         frames: TF frames of the images and of the depth images.
         T_image_depth: takes points of the depth's optical frame to that of the images, shape
             (4, 4); None if TF does not fix them to each other.
+        tf_fault: why TF does not, as the end of a sentence; empty if it lacks a transform.
     """
 
     topic: str
@@ -90,6 +91,7 @@ class DepthRule:
     is_named: bool
     frames: tuple[str, str]
     T_image_depth: Transform | None
+    tf_fault: str = ""
 
     def registered(
         self, message: Any, calibrations: CalibrationHistory, frame: RectifiedFrame
@@ -114,6 +116,7 @@ class DepthRule:
         if self.camera == "image":
             return self._as_taken(depth, frame)
         lens = self._lens(message, calibrations, (depth.shape[1], depth.shape[0]))
+        self._check_stereo(lens, frame)
         if lens is None:
             if self.camera == "own":
                 raise DepthError(f"there is no CameraInfo beside it{self._remedy()}")
@@ -130,17 +133,23 @@ class DepthRule:
             self._check_own(lens.rectified, frame.camera)
         if T_rectified is None:
             image, own = self.frames
-            raise DepthError(f"TF does not fix '{own}' to '{image}' of the images{self._remedy()}")
+            raise DepthError(
+                f"TF does not fix '{own}' to '{image}' of the images{self.tf_fault}{self._remedy()}"
+            )
         moved = f"registered from '{self.frames[1]}' to the images by CameraInfo and TF (z-buffer)"
         warped = registered_depth(depth, lens.rectified, T_rectified, frame.camera)
         return warped, f"{done}, then {moved}" if done else moved
+
+    @property
+    def _is_called_rectified(self) -> bool:
+        return is_called_rectified(base_topic(self.topic))
 
     def _lens(
         self, message: Any, calibrations: CalibrationHistory, size: tuple[int, int]
     ) -> LensCamera | None:
         """The lens of a depth image; None if no CameraInfo fits it."""
         try:
-            found = calibrations.find(message.header, size, _is_rectified(self.topic))
+            found = calibrations.find(message.header, size, self._is_called_rectified)
         except GeometryError:
             return None
         return None if found is None else found[1]
@@ -148,17 +157,28 @@ class DepthRule:
     def _unknown(
         self, depth: NDArray[np.float32], frame: RectifiedFrame
     ) -> tuple[NDArray[np.float32], str]:
-        """Depth without CameraInfo: it can only be of the images' own size and place."""
+        """Depth without CameraInfo: it can only be of the images' own size and place.
+
+        In the frame of distorted images it is depth that their driver aligned to them as they were
+        taken.
+        """
         T = self.T_image_depth
         if T is not None and not _is_same_place(T) and not self.is_named:
             raise DepthError(self._elsewhere())
-        if _is_rectified(self.topic) or _largest_shift(frame) < _SMALL_SHIFT:
+        if self._is_called_rectified or _largest_shift(frame) < _SMALL_SHIFT:
             return self._as_rectified(depth, frame), self._with_frames("")
+        if T is not None and _is_same_place(T):
+            done = (
+                f"rectified like the images, as it is in their place ('{self.frames[1]}') and has "
+                "no CameraInfo of its own; if it belongs to the rectified images, say "
+                "--depth-camera rectified"
+            )
+            return self._as_taken(depth, frame)[0], done
         self._as_rectified(depth, frame)  # another size is the greater fault
         raise DepthError(
-            "the images are distorted, and no CameraInfo beside it says whether it belongs to them "
-            "as they were taken or rectified: say so with --depth-camera image or --depth-camera "
-            "rectified"
+            "the images are distorted, and neither a CameraInfo beside it nor its frame "
+            f"'{self.frames[1]}' says whether it belongs to them as they were taken or rectified: "
+            "say so with --depth-camera image or --depth-camera rectified"
         )
 
     def _as_rectified(
@@ -189,6 +209,19 @@ class DepthRule:
             T_image[:3, :3] = frame.lens.R
         return T_image @ self.T_image_depth @ T_depth
 
+    def _check_stereo(self, lens: LensCamera | None, frame: RectifiedFrame) -> None:
+        """Refuse depth of the other camera of a stereo pair, unless TF tells their places."""
+        own = (0.0, 0.0) if lens is None else lens.stereo_shift
+        metres = float(np.hypot(*np.subtract(frame.stereo_shift, own)))
+        told_by_tf = self.frames[0] != self.frames[1] and self.T_image_depth is not None
+        if metres <= _SAME_METRES or told_by_tf or self.is_named or self.camera is not None:
+            return
+        raise DepthError(
+            f"P of the CameraInfo puts its camera {1000 * metres:.0f} mm beside that of the images "
+            "(the other one of a stereo pair): use the images of that camera (--image-topic), or "
+            "name this topic (--depth-topic) if it is registered"
+        )
+
     def _check_own(self, own: PinholeCamera, image: PinholeCamera) -> None:
         """Refuse another camera in the frame of the images: its place is not told.
 
@@ -205,7 +238,7 @@ class DepthRule:
         raise DepthError(
             f"it is not registered to the images: its CameraInfo says {_camera_text(own)}, that of "
             f"the images {_camera_text(image)}, and TF does not tell its place (frames "
-            f"'{self.frames[1]}' and '{self.frames[0]}'){self._remedy()}"
+            f"'{self.frames[1]}' and '{self.frames[0]}'{self.tf_fault}){self._remedy()}"
         )
 
     def _elsewhere(self) -> str:
@@ -256,11 +289,14 @@ def depth_rule(
     assert topics.depth is not None
     image, own = (frame.lstrip("/") for frame in frames)
     T_image_depth: Transform | None = np.eye(4)
+    tf_fault = ""
     if image != own:
         try:
             T_image_depth = static_transform(bag, image, own, damage)
-        except BagError:
+        except UnconnectedError:
             T_image_depth = None
+        except BagError as error:
+            T_image_depth, tf_fault = None, f": {str(error).removeprefix(f'{bag.path}: ')}"
     elif not image:
         T_image_depth = None
     return DepthRule(
@@ -273,6 +309,7 @@ def depth_rule(
         is_named=is_named,
         frames=(image, own),
         T_image_depth=T_image_depth,
+        tf_fault=tf_fault,
     )
 
 
@@ -291,11 +328,6 @@ def _longest_offset(bag: Bag, topics: CameraTopics, damage: list[str]) -> float:
         half_period(header_stamps(bag, topic, damage)) for topic in (topics.image, topics.depth)
     )
     return min(max(slower, ASSOCIATION_SECONDS), LONGEST_OFFSET)
-
-
-def _is_rectified(topic: str) -> bool:
-    """Whether a topic is rectified by its name, as image_proc writes it."""
-    return "rect" in base_topic(topic).rpartition("/")[2]
 
 
 def _is_same_camera(

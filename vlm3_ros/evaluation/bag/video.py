@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vlm3_ros.bags.video import bag_from_video
+from vlm3_ros.bags.video import bag_from_video, times_note
 from vlm3_ros.evaluation.bag.evaluate import BagSource, bag_source
 from vlm3_ros.evaluation.scores.base import Progress, no_progress
 from vlm3_ros.geometry.calibration_files import GivenCamera
@@ -34,7 +34,13 @@ def video_source(
         BagError: if the video cannot be read.
     """
     with TemporaryDirectory() as folder:
-        bag = Path(folder) / path.stem
+        bag = Path(folder) / "video"
         bag_from_video(path, bag, progress)
         with bag_source(bag, is_rectified=is_rectified, camera=camera) as source:
-            yield replace(source, path=path, no_poses=f"{path}: a video has no true poses")
+            doubt = times_note(path)
+            yield replace(
+                source,
+                path=path,
+                no_poses=f"{path}: a video has no true poses",
+                notes={**source.notes, "times of the frames": doubt} if doubt else source.notes,
+            )
