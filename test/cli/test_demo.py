@@ -102,7 +102,7 @@ def test_a_bag_without_depth_is_refused_before_anything_starts(
     (tmp_path / "empty.bag").touch()
     command = ["demo", "--bag", str(tmp_path / "empty.bag"), "--out", str(tmp_path / "out")]
     assert main(command) == 2
-    assert "empty.bag: not a readable bag" in capsys.readouterr().err
+    assert "empty.bag: the file is empty" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.log"))
 
 

@@ -335,6 +335,13 @@ def test_a_wide_image_that_the_limits_shrink_is_said() -> None:
     assert f"with {image_tokens(unified, QWEN)} tokens, so answers are slow" in remark
 
 
+def test_a_small_image_that_is_rounded_to_tokens_is_not_said_to_be_limited() -> None:
+    limits = ImageLimits(multiple=32, min_pixels=1_024, max_pixels=16_777_216)
+    unified = unify_focal(PinholeCamera(100, 72, 100, 100, 50, 36), 60, limits, "scale")
+    assert unified.effective_focal < 0.9 * 60
+    assert size_remark(unified, limits) == ""
+
+
 @given(cameras(), focals, fits)
 def test_by_fx_alone_the_aspect_is_kept(camera: PinholeCamera, focal: float, fit: str) -> None:
     anything = ImageLimits(multiple=1, min_pixels=1, max_pixels=10**12)

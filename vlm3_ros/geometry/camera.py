@@ -295,7 +295,10 @@ def size_remark(unified: UnifiedCamera, limits: ImageLimits) -> str:
     """Say what is unusual about the size at which an image enters a model; empty if nothing."""
     view, remarks = unified.view, []
     wanted, effective = unified.wanted_focal, unified.effective_focal
-    if wanted is not None and effective < _NOTICEABLE * wanted:
+    # Rounding to whole tokens alone changes the focal length of small images by more.
+    next_larger = (view.width + limits.multiple) * (view.height + limits.multiple)
+    is_limited = next_larger > limits.max_pixels
+    if wanted is not None and effective < _NOTICEABLE * wanted and is_limited:
         remarks.append(
             f"at a focal length of {effective:.0f} px instead of {wanted:.0f} px, because the "
             f"model takes {limits.max_pixels} px at most: answers are coarser"
