@@ -151,7 +151,7 @@ def test_an_image_that_does_not_fit_its_line_is_named(views: list[View], tmp_pat
         evaluate_dataset(TruthEngine(views), dataset)
     tiny = write_again(file, intrinsics=[1e-3, 1e-3, 10.0, 10.0])
     Image.fromarray(views[0].image).save(tmp_path / "rgb" / "0.png")
-    with pytest.raises(DatasetError, match=r"data.jsonl:1: .*check the calibration"):
+    with pytest.raises(DatasetError, match=r"data.jsonl:1: .*which no lens has"):
         evaluate_dataset(TruthEngine(views), read_dataset(tiny))
 
 

@@ -40,7 +40,7 @@ def test_the_constant_motion_of_a_standstill_is_identity() -> None:
 def test_sift_finds_rotation_and_direction_of_a_pair_with_parallax() -> None:
     rng = np.random.default_rng(2)
     errors = []
-    for _ in range(4):
+    for _ in range(8):
         pair = sample_pair(rng, "street")
         images, cameras = (
             (pair.first.image, pair.second.image),

@@ -20,9 +20,9 @@ from scipy.spatial.transform import Rotation
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError
+from vlm3_ros.evaluation.bag.depth_options import DepthOptions
 from vlm3_ros.evaluation.bag.evaluate import bag_source
 from vlm3_ros.evaluation.bag.frames import BagFrame, camera_frame
-from vlm3_ros.evaluation.bag.true_depth import DepthOptions
 from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration

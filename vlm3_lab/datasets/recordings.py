@@ -26,9 +26,9 @@ from vlm3_ros.bags.reading import Bag, open_bag
 from vlm3_ros.bags.tf_tree import static_transform
 from vlm3_ros.bags.topics import NO_DEPTH
 from vlm3_ros.errors import BagError, MessageError
+from vlm3_ros.evaluation.bag.depth_options import DepthCamera, DepthOptions
 from vlm3_ros.evaluation.bag.evaluate import bag_source
 from vlm3_ros.evaluation.bag.frames import BagFrames, camera_frame
-from vlm3_ros.evaluation.bag.true_depth import DepthCamera, DepthOptions
 from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import argparse
 from argparse import ArgumentTypeError
+from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import number_from_zero
 from vlm3_ros.errors import CommandError
-from vlm3_ros.evaluation.bag.true_depth import DEPTH_CAMERAS, DepthOptions
-from vlm3_ros.geometry.calibration_files import GivenCamera
+from vlm3_ros.evaluation.bag.depth_options import DEPTH_CAMERAS, DepthOptions
+
+if TYPE_CHECKING:
+    from vlm3_ros.geometry.calibration_files import GivenCamera
 
 
 def add_camera_options(
@@ -101,6 +104,8 @@ def depth_options(options: argparse.Namespace) -> DepthOptions:
 
 
 def _field_of_view(text: str) -> GivenCamera:
+    from vlm3_ros.geometry.calibration_files import GivenCamera
+
     try:
         return GivenCamera(hfov=float(text))
     except ValueError:
@@ -108,4 +113,6 @@ def _field_of_view(text: str) -> GivenCamera:
 
 
 def _calibration(text: str) -> GivenCamera:
+    from vlm3_ros.geometry.calibration_files import GivenCamera
+
     return GivenCamera(file=text)

@@ -183,6 +183,8 @@ def pixel_rows(
 
 def _unpacked(message: Image) -> NDArray[np.uint8]:
     encoding, width = message.encoding, message.width
+    if not width and not message.height:  # an unset encoding would hide it
+        raise MessageError("the image is empty (0x0)")
     pixel_bytes, is_half_sampled = _pixel_bytes(encoding), encoding in ("nv12", "nv21")
 
     def planes(height: int) -> int:

@@ -21,10 +21,11 @@ from vlm3_ros.evaluation.answer_counts import void_tasks
 from vlm3_ros.evaluation.bag.answers import BagAnswers
 from vlm3_ros.evaluation.bag.clicks import ScoredClick, ScoredClicks, score_clicks
 from vlm3_ros.evaluation.bag.counts import FrameCounts, Latency
+from vlm3_ros.evaluation.bag.depth_options import DepthOptions
 from vlm3_ros.evaluation.bag.frames import BagFrames, camera_frame, counted
 from vlm3_ros.evaluation.bag.occupancy import BagOccupancy, OccupancySurvey
 from vlm3_ros.evaluation.bag.scores import BagScores, published_pairs, score_answers
-from vlm3_ros.evaluation.bag.true_depth import DepthOptions, depth_rule
+from vlm3_ros.evaluation.bag.true_depth import depth_rule
 from vlm3_ros.evaluation.bag.truth import BagTruth, read_truth
 from vlm3_ros.evaluation.result import Result
 from vlm3_ros.evaluation.scores.base import Progress, Scores, TaskScores, no_progress

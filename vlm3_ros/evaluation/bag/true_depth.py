@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from vlm3_ros.bags.reading import Bag
 from vlm3_ros.bags.tf_tree import UnconnectedError, static_transform
 from vlm3_ros.bags.topics import CameraTopics, base_topic, info_beside
 from vlm3_ros.errors import BagError, MessageError
+from vlm3_ros.evaluation.bag.depth_options import DepthCamera, DepthOptions
 from vlm3_ros.evaluation.metrics.trajectories import ASSOCIATION_SECONDS
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.frame import RectifiedFrame
@@ -29,12 +30,6 @@ from vlm3_ros.geometry.motion import Transform, rotation_angle, transform
 from vlm3_ros.geometry.registration import rectified_depth, registered_depth
 from vlm3_ros.messages.cameras import CalibrationHistory, is_called_rectified
 from vlm3_ros.messages.depth_images import depth_from_message
-
-DepthCamera = Literal["image", "rectified", "own"]
-"""Whose camera depth belongs to: "image" that of the images as they were taken, "rectified" that of
-the rectified images, "own" that of its CameraInfo at the place that TF gives it."""
-
-DEPTH_CAMERAS = get_args(DepthCamera)
 
 LONGEST_OFFSET = 0.1
 """Most seconds between an image and its depth if the user names no limit."""
@@ -54,18 +49,6 @@ _FIRST = 5
 
 class DepthError(MessageError):
     """A depth image that cannot be registered to its image."""
-
-
-@dataclass(frozen=True)
-class DepthOptions:
-    """How true depth is found.
-
-    `camera`: whose camera it belongs to; None for what CameraInfo and TF say. `max_offset`: most
-    seconds between an image and its depth; None for half a period of the slower topic.
-    """
-
-    camera: DepthCamera | None = None
-    max_offset: float | None = None
 
 
 @dataclass(frozen=True)
