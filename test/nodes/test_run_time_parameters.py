@@ -49,6 +49,8 @@ VALUES: dict[str, object] = {
     "max_image_age": 1e3,
     "grid_columns": 6,
     "scan_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5",
+    "ground_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5",
+    "scale_from": "none",  # "ground" publishes nothing until it has seen the ground
 }
 """New values for parameters for which `another` finds no suitable one."""
 
