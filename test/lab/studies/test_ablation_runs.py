@@ -26,7 +26,13 @@ from vlm3_lab.training.checkpoint import (
     build_processor,
     build_tokenizer,
 )
-from vlm3_lab.training.config import ConfigError, DataConfig, SourceConfig, TrainConfig
+from vlm3_lab.training.config import (
+    ConfigError,
+    DataConfig,
+    OptimiserConfig,
+    SourceConfig,
+    TrainConfig,
+)
 from vlm3_lab.training.packing import IGNORE
 from vlm3_lab.training.samples import ModelInput
 from vlm3_lab.training.streams import SampleStream, model_input
@@ -167,8 +173,8 @@ def test_a_model_that_learned_another_wording_is_not_reworded(tmp_path) -> None:
     model = tmp_path / "model"
     shape = TinyShape(vision_hidden=32, vision_depth=2, hidden=32, layers=2, position_grid=8)
     build_checkpoint(model, shape, PROFILE)
-    write_profile(model, Profile(96.0, "pad", load_prompt_set("vlm3-depth")))
-    config = TrainConfig(model=str(model))
+    write_profile(model, Profile(96.0, "pad", load_prompt_set("vlm3-last")))
+    config = TrainConfig(model=str(model), optimiser=OptimiserConfig(steps=2))
     with pytest.raises(ConfigError, match=r"arm last: .* has learned a wording already"):
         run_ablation(config, [ARM["last"]], tmp_path / "out", 1, 2)
 
