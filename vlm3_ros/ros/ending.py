@@ -16,6 +16,9 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 3.0
 """Seconds from a signal until the process ends without its threads. launch waits 5 s."""
 
+MARGIN = 1.0
+"""Seconds after which the process is killed if it has not ended by itself then."""
+
 _GUARD = """
 import os, select, signal, sys, time
 process, patience, *signals = map(float, sys.argv[1:])
@@ -36,7 +39,10 @@ input, unless its end closes the pipe before."""
 
 @contextmanager
 def ending_in_time(
-    on_signal: Callable[[], None], on_timeout: Callable[[], None], patience: float = PATIENCE
+    on_signal: Callable[[], None],
+    on_timeout: Callable[[], None],
+    patience: float = PATIENCE,
+    margin: float = MARGIN,
 ) -> Iterator[Callable[[int], None]]:
     """Handle signals so that the process ends soon after one, or by itself within the body.
 
@@ -48,8 +54,8 @@ def ending_in_time(
     Args:
         on_signal: is called by the handler of SIGINT and SIGTERM.
         on_timeout: is called before the timer ends the process.
-        patience: seconds from a signal until the timer ends the process. The other process waits a
-            second longer.
+        patience: seconds from a signal until the timer ends the process.
+        margin: seconds that the other process waits longer.
 
     Yields:
         A function that starts the timer, to call when the process begins to end; its argument is
@@ -61,8 +67,9 @@ def ending_in_time(
     listening, telling = os.pipe()
     os.set_blocking(telling, False)
     numbers = [str(int(number)) for number in ENDING_SIGNALS]
+    arguments = [str(os.getpid()), str(patience + margin), *numbers]
     guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), str(patience + 1), *numbers],
+        [sys.executable, "-I", "-S", "-c", _GUARD, *arguments],
         stdin=listening,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
