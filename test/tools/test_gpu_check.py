@@ -76,7 +76,7 @@ def test_a_part_that_ends_early_keeps_its_rows_and_does_not_stop_the_others(ligh
             Part("fails", 30, "gpu_parts:failing"),
             Part("killed", 30, "gpu_parts:killed"),
             Part("absent", 30, "no_such_module:measure"),
-            Part("hangs", 3, "gpu_parts:hanging", (5, str(late))),
+            Part("hangs", 15, "gpu_parts:hanging", (17, str(late))),
             Part("whole", 30, "gpu_parts:rows", (2,)),
         ],
         tmp_path,
@@ -89,7 +89,7 @@ def test_a_part_that_ends_early_keeps_its_rows_and_does_not_stop_the_others(ligh
         "was killed (exit status -9), probably because memory ran out"
     )
     assert outcomes["absent"].failure == "ModuleNotFoundError: No module named 'no_such_module'"
-    assert outcomes["hangs"].failure == "took longer than 3 s"
+    assert outcomes["hangs"].failure == "took longer than 15 s"
     assert outcomes["whole"].rows == [{"number": 0}, {"number": 1}]
     assert outcomes["whole"].failure is None
     time.sleep(4)
@@ -103,7 +103,7 @@ def test_the_whole_check_keeps_its_time(light, tmp_path):
     ]
     start = time.monotonic()
     outcomes = run(parts, tmp_path, total_s=2)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 45
     assert outcomes["hangs"].failure == "took longer than 2 s"
     assert outcomes["late"].failure == "no time was left"
 
