@@ -167,7 +167,7 @@ def write_wide_model(folder: Path) -> None:
     from stand_ins import checkpoint
     from stand_ins.tokenizer import download_ranks, qwen3_tokenizer
 
-    from vlm3_lab.studies.bench.architectures import SHAPES
+    from vlm3_lab.studies.bench.architectures import SHAPES, fill_randomly
 
     sizes = SHAPES["4b"]
     config = Qwen3VLConfig(
@@ -181,15 +181,7 @@ def write_wide_model(folder: Path) -> None:
     )
     with no_init_weights():
         model = Qwen3VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 1:
-                weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-            else:
-                weight.normal_(std=0.02, generator=generator)
-        # Spreads the logits: an undecided model would follow every number that it might say.
-        model.get_output_embeddings().weight.mul_(25)
+    fill_randomly(model)
     model.generation_config = GenerationConfig(eos_token_id=checkpoint.END)
     model.save_pretrained(folder)
     processor = checkpoint.qwen3_vl_processor(qwen3_tokenizer(download_ranks()))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from documented_chat import encode_chat
 from numpy.typing import NDArray
-from PIL import Image
 from stub_server import StubServer, completion
 from transformers import AutoModelForImageTextToText
 
@@ -60,16 +60,7 @@ class TinyModel(SimpleNamespace):
         return TransformersEngine(loaded, EngineSettings(model=str(self.folder), **settings))
 
     def inputs(self, images: Sequence[NDArray[np.uint8]], question: str) -> dict[str, torch.Tensor]:
-        """Encode one chat in the way that transformers documents."""
-        content = [{"type": "image", "image": Image.fromarray(image)} for image in images]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"images_kwargs": {"do_resize": False}},
-        )
+        return encode_chat(self.processor, images, question)
 
     def generate(
         self,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from documented_chat import encode_chat
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.stats import norm
 from stub_server import StubServer, completion
 
@@ -239,15 +239,7 @@ def spoken_logprobs(
 ) -> dict[str, Any]:
     """Return what a server reports for an answer, computed by the model in process."""
     model, processor = engine._model, engine._processor
-    content = [{"type": "image", "image": Image.fromarray(image)} for image in images]
-    asked = processor.apply_chat_template(
-        [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"images_kwargs": {"do_resize": False}},
-    )
+    asked = encode_chat(processor, images, question)
     said = processor.tokenizer(answer, return_tensors="pt")["input_ids"]
     inputs = {
         **asked,

@@ -102,10 +102,9 @@ class NearestMessages:
         return self._bag.deserialized(cdr).content
 
     def _start(self) -> None:
-        topics = [] if self._topic is None else [self._topic]
         self._messages: Iterator[SerializedMessage] = iter(())
-        if topics:
-            self._messages = up_to_damage(self._bag.serialized(topics), self._damage)
+        if self._topic is not None:
+            self._messages = up_to_damage(self._bag.serialized([self._topic]), self._damage)
         self._recent: deque[tuple[int, SerializedMessage]] = deque(maxlen=_KEPT)
 
 

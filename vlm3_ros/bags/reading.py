@@ -76,14 +76,16 @@ class Bag:
         self.path = path
         self._reader = reader
         self._types: dict[int, MessageType] = {}
+        self._types_of_topics: dict[tuple[str, str], MessageType] = {}
         self.left_out: dict[str, str] = {}
         readable: dict[str, list[Connection]] = {}
         for connection in reader.connections:
             try:
-                self._types[connection.id] = message_type(connection)
+                kind = self._types[connection.id] = message_type(connection)
             except TypeProblem as problem:
                 self.left_out[connection.topic] = str(problem)
             else:
+                self._types_of_topics.setdefault((connection.topic, kind.name), kind)
                 readable.setdefault(connection.topic, []).append(connection)
         self.topics = {
             name: _topic(name, connections, self._types)
@@ -199,11 +201,7 @@ class Bag:
             BagError: if the bytes do not fit the type.
         """
         topic, type_name, stamp_ns, cdr = message
-        kind = next(
-            self._types[c.id]
-            for c in self._reader.connections
-            if c.topic == topic and c.id in self._types and self._types[c.id].name == type_name
-        )
+        kind = self._types_of_topics[topic, type_name]
         try:
             return Message(topic, type_name, stamp_ns, kind.deserialize(cdr))
         except Exception as error:

@@ -59,7 +59,8 @@ def check_names(settings: EngineSettings) -> None:
 def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
     try:
         from vlm3_ros.engines.checkpoint import preflight
-        from vlm3_ros.engines.transformers import load_transformers_engine
+        from vlm3_ros.engines.model import load_model
+        from vlm3_ros.engines.transformers import TransformersEngine
     except (ImportError, RuntimeError) as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -71,7 +72,7 @@ def _load_transformers(settings: EngineSettings, progress: Progress) -> Engine:
     check_names(settings)
     progress(f"checking {settings.model}")
     checked = preflight(settings, progress)
-    return load_transformers_engine(settings, checked, progress)
+    return TransformersEngine(load_model(settings, checked, progress), settings)
 
 
 def _load_openai(settings: EngineSettings, progress: Progress) -> Engine:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,10 +20,10 @@ from transformers import PreTrainedModel
 
 from vlm3_ros.engines import cascade
 from vlm3_ros.engines.base import Answer, EngineError
-from vlm3_ros.engines.checkpoint import Preflight, free_memory
+from vlm3_ros.engines.checkpoint import free_memory
 from vlm3_ros.engines.chunking import MAX_CHUNK, TextSizes, balanced, chunk_size
 from vlm3_ros.engines.forms import FormLearner
-from vlm3_ros.engines.model import LoadedModel, end_tokens, load_model
+from vlm3_ros.engines.model import LoadedModel, end_tokens
 from vlm3_ros.engines.number_trees import NumberTrees
 from vlm3_ros.engines.numbers import MAX_SYMBOLS, AnswerForm, answer_form
 from vlm3_ros.engines.processor import EncodedQuestions, encode_questions, image_limits
@@ -42,24 +42,6 @@ OVERFLOW = (
     "small for it; try dtype float32"
 )
 """Fault of an answer whose distribution is NaN."""
-
-
-def load_transformers_engine(
-    settings: EngineSettings,
-    checked: Preflight,
-    progress: Callable[[str], None] = lambda message: None,
-) -> TransformersEngine:
-    """Load a checkpoint that passed its preflight into an engine.
-
-    Args:
-        settings: which model, where and how.
-        checked: of the checkpoint.
-        progress: receives a line about the checkpoint's conventions, and one about its size.
-
-    Raises:
-        EngineError: if its files do not fit together, or nothing says what it was trained for.
-    """
-    return TransformersEngine(load_model(settings, checked, progress), settings)
 
 
 class TransformersEngine:

@@ -278,8 +278,7 @@ def unify_focal(
         if not 0 < length < math.inf:
             raise GeometryError(f"the unified focal length is {length:g} px")
     check_field_of_view(camera)
-    fy = camera.fx if axes == "fx" else camera.fy
-    width, height = camera.width * entering / camera.fx, camera.height * entering / fy
+    width, height = _entering_size(camera, entering, axes)
     shortest, longest = sorted((width, height))
     if shortest < 1 or longest > MAX_ASPECT * shortest:
         raise GeometryError(
@@ -291,14 +290,22 @@ def unify_focal(
     return replace(unified, wanted_focal=entering)
 
 
+def _entering_size(camera: PinholeCamera, focal: float, axes: Axes) -> tuple[float, float]:
+    """Return width and height in px of a camera's image at a focal length; see `unify_focal`."""
+    fy = camera.fx if axes == "fx" else camera.fy
+    return camera.width * focal / camera.fx, camera.height * focal / fy
+
+
 def size_remark(unified: UnifiedCamera, limits: ImageLimits) -> str:
     """Say what is unusual about the size at which an image enters a model; empty if nothing."""
     view, remarks = unified.view, []
     wanted, effective = unified.wanted_focal, unified.effective_focal
     # Rounding to whole tokens alone changes the focal length of small images by more.
-    next_larger = (view.width + limits.multiple) * (view.height + limits.multiple)
-    is_limited = next_larger > limits.max_pixels
-    if wanted is not None and effective < _NOTICEABLE * wanted and is_limited:
+    if (
+        wanted is not None
+        and effective < _NOTICEABLE * wanted
+        and _area_clamp(*_entering_size(unified.source, wanted, unified.axes), limits) < 1
+    ):
         remarks.append(
             f"at a focal length of {effective:.0f} px instead of {wanted:.0f} px, because the "
             f"model takes {limits.max_pixels} px at most: answers are coarser"

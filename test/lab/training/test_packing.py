@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from documented_chat import encode_chat
 from transformers import AutoModelForImageTextToText
 
 from vlm3_lab.training.checkpoint import TinyShape, build_checkpoint
@@ -55,25 +56,9 @@ def _samples(profile, rng):
         yield image, pairs
 
 
-def _plain_inputs(processor, image, question):
-    return processor.apply_chat_template(
-        [
-            {
-                "role": "user",
-                "content": [{"type": "image", "image": image}, {"type": "text", "text": question}],
-            }
-        ],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"images_kwargs": {"do_resize": False}},
-    )
-
-
 def _plain_losses(model, processor, image, question, answer):
     """Cross entropy of each answer token of one ordinary chat, by the stock model."""
-    inputs = _plain_inputs(processor, image, question)
+    inputs = encode_chat(processor, [image], question)
     tokens = processor.tokenizer(answer, add_special_tokens=False)["input_ids"]
     tokens = torch.tensor([[*tokens, processor.tokenizer.eos_token_id]])
     start = inputs["input_ids"].shape[1]
@@ -139,15 +124,8 @@ def test_no_question_sees_another(checkpoint):
 @pytest.mark.parametrize("sizes", [[(96, 64)], [(64, 160), (96, 96)], [(64, 64)] * 3])
 def test_positions_are_the_model_s_own(checkpoint, sizes):
     model, processor, _ = checkpoint
-    content = [{"type": "image", "image": np.zeros((h, w, 3), np.uint8)} for w, h in sizes]
-    inputs = processor.apply_chat_template(
-        [{"role": "user", "content": [*content, {"type": "text", "text": "How far? (12, 3)"}]}],
-        tokenize=True,
-        add_generation_prompt=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"images_kwargs": {"do_resize": False}},
-    )
+    images = [np.zeros((h, w, 3), np.uint8) for w, h in sizes]
+    inputs = encode_chat(processor, images, "How far? (12, 3)")
     expected, _ = model.model.get_rope_index(
         inputs["input_ids"],
         mm_token_type_ids=inputs["mm_token_type_ids"],

@@ -6,7 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.initialization import no_init_weights
 
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
@@ -108,7 +113,20 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
         model = Qwen3VLForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=None if attention == "auto" else attention
         )
-    generator = torch.Generator(device).manual_seed(seed)
+    fill_randomly(model, seed)
+    with torch.no_grad():  # excludes tokens that the small tokenizer cannot spell
+        model.get_output_embeddings().weight[len(tokenizer) :] = 0.0
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=[],  # noise has no end
+    )
+    return LoadedModel(model.eval().requires_grad_(False), build_processor(tokenizer), profile)
+
+
+def fill_randomly(model: PreTrainedModel, seed: int = 0) -> None:
+    """Fill a model with random weights, whose answers are noise of the right cost."""
+    generator = torch.Generator(model.device).manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 1:
@@ -117,11 +135,3 @@ def random_model(shape: str, settings: EngineSettings, seed: int = 0) -> LoadedM
                 weight.normal_(std=0.02, generator=generator)
         # Spreads the logits: an undecided model would follow every number that it might say.
         model.get_output_embeddings().weight.mul_(25)
-        # Excludes tokens that the small tokenizer cannot spell.
-        model.get_output_embeddings().weight[len(tokenizer) :] = 0.0
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=[],  # noise has no end
-    )
-    return LoadedModel(model.eval().requires_grad_(False), build_processor(tokenizer), profile)

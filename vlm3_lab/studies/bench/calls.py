@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vlm3_lab.studies.bench.work import DeviceSpeed, ModelWork, Pass, causal_pairs
-from vlm3_ros.engines.chunking import MAX_CHUNK
+from vlm3_ros.engines.chunking import MAX_CHUNK, balanced
 from vlm3_ros.engines.numbers import answer_form
 from vlm3_ros.engines.processor import EncodedQuestions
+from vlm3_ros.engines.question_tree import question_tree
 
 Tokens = Sequence[int]
 
@@ -58,8 +60,9 @@ class Call:
         The questions are sorted, so that those of a chunk share the most.
         """
         order = sorted(range(len(self.own)), key=lambda i: tuple(self.own[i]))
-        count = math.ceil(len(order) / size)
-        ends = [len(order) * i // count for i in range(count + 1)]
+        ends = [0]
+        while left := len(order) - ends[-1]:
+            ends.append(ends[-1] + balanced(left, size))
         return [
             replace(
                 self,
@@ -155,15 +158,8 @@ def _branches(sequences: Iterable[Tokens]) -> list[tuple[int, int]]:
     Sorted, a sequence shares most with the one before it.
     """
     ordered = sorted(map(tuple, sequences))
-    return [
-        (_common_length(before, sequence), len(sequence))
-        for before, sequence in zip([(), *ordered], ordered, strict=False)
-    ]
-
-
-def _common_length(one: Tokens, other: Tokens) -> int:
-    pairs = zip(one, other, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    own = np.bincount(question_tree(ordered).questions, minlength=len(ordered)).tolist()
+    return [(len(tokens) - new, len(tokens)) for tokens, new in zip(ordered, own, strict=True)]
 
 
 def _read_own(work: ModelWork, call: Call, as_tree: bool) -> Pass:
