@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,13 @@ def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((np.abs(picture - colour).max(axis=2) < 40).sum())
 
 
+def wait_for_colour(view: Locator, colour: tuple[int, int, int], is_shown: bool) -> None:
+    """The view shows much of a colour, or not: at once or, half drawn, some frames later."""
+    end = time.monotonic() + LIMIT_MS / 1000
+    while ((seen := count(pixels(view), colour)) > 500) != is_shown:
+        assert time.monotonic() < end, f"{seen} pixels of {colour}"
+
+
 @contextmanager
 def drawn_after(page: Page, event: str) -> Iterator[None]:
     """Wait for an event of plotly and for the frames after it, which show its effect."""
@@ -158,8 +166,8 @@ def test_the_mouse_turns_the_scene_and_the_legend_hides_layers(
 ) -> None:
     view = page.locator("#scene-view")
     view.scroll_into_view_if_needed()
+    wait_for_colour(view, RED, True)
     start = pixels(view)
-    assert count(start, RED) > 2000
     assert count(start, BLUE) == 0, "hidden at first"
     box = view.bounding_box()
     assert box is not None
@@ -169,13 +177,13 @@ def test_the_mouse_turns_the_scene_and_the_legend_hides_layers(
         page.mouse.down()
         page.mouse.move(x + 200, y + 40, steps=4)
         page.mouse.up()
+    wait_for_colour(view, RED, True)
     turned = pixels(view)
-    assert count(turned, RED) > 500
     assert (np.abs(turned - start).max(axis=2) > 40).sum() > 2000
     for name, colour, is_shown in (("answers", RED, False), ("truth", BLUE, True)):
         with drawn_after(page, "plotly_restyle"):
             page.locator("#scene-view .traces", has_text=name).locator(".legendtoggle").click()
-        assert (count(pixels(view), colour) > 500) == is_shown
+        wait_for_colour(view, colour, is_shown)
     assert errors == []
 
 

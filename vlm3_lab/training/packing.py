@@ -344,8 +344,15 @@ PACKED_ATTENTION = {"text_config": "vlm3_packed", "vision_config": "vlm3_vision"
 def packed_hidden(model: Any, batch: dict[str, Any]) -> Tensor:
     """The last hidden states of a packed batch, shape (batch, tokens, width).
 
-    The model's attention must be set to `PACKED_ATTENTION`.
+    Raises:
+        ValueError: if the model's attention is not set to `PACKED_ATTENTION`.
     """
+    attention = model.config.get_text_config()._attn_implementation
+    if attention != PACKED_ATTENTION["text_config"]:
+        raise ValueError(
+            f"the model's attention is {attention}, which takes no packed batch: "
+            "call model.set_attn_implementation(PACKED_ATTENTION)"
+        )
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     hidden: Tensor = model.model(
         # All true: the layout decides which token sees which.
@@ -359,7 +366,8 @@ def packed_hidden(model: Any, batch: dict[str, Any]) -> Tensor:
 def packed_loss(model: Any, batch: dict[str, Any]) -> Tensor:
     """Mean cross entropy over the answer tokens of a packed batch.
 
-    The model's attention must be set to `PACKED_ATTENTION`.
+    Raises:
+        ValueError: if the model's attention is not set to `PACKED_ATTENTION`.
     """
     return answer_losses(model, packed_hidden(model, batch), batch["labels"]).mean()
 

@@ -144,8 +144,18 @@ def test_a_sample_without_questions_holds_only_its_images(checkpoint):
     assert bare.blocks == ()
     n = len(bare.prefix_ids)
     assert np.array_equal(bare.prefix_ids, asked.prefix_ids[:n])
+    model.set_attn_implementation(PACKED_ATTENTION)
     with torch.inference_mode():
         alone, before = (
             packed_hidden(model, packer.collate([sample]))[:, :n] for sample in (bare, asked)
         )
     assert torch.allclose(alone, before, atol=1e-5)
+
+
+def test_a_model_with_another_attention_is_refused(checkpoint):
+    model, processor, _ = checkpoint
+    packer = Packer(processor)
+    batch = packer.collate([packer.pack([np.zeros((64, 96, 3), np.uint8)], [("one?", "1")])])
+    model.set_attn_implementation("sdpa")
+    with pytest.raises(ValueError, match=r"is sdpa.*set_attn_implementation\(PACKED_ATTENTION\)"):
+        packed_loss(model, batch)
