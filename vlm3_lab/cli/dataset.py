@@ -69,9 +69,9 @@ def run(options: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from vlm3_lab.datasets.making import make_dataset
-    from vlm3_lab.datasets.reading import load_dataset
     from vlm3_lab.datasets.report import dataset_tables, left_out_facts, write_report
     from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.datasets.own import load_dataset
     from vlm3_ros.evaluation.tables import rich_table
 
     with progress_bar("frames and pairs") as progress:

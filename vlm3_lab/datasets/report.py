@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.frame_pairs import matches
-from vlm3_lab.datasets.reading import Dataset, read_view
 from vlm3_lab.datasets.selection import evenly_spread, reason_text
+from vlm3_ros.datasets.own import Dataset
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.figures import png_source, svg_source
@@ -39,7 +39,7 @@ def write_report(dataset: Dataset) -> list[str]:
     draw_depth_frames(
         _shown_frames(dataset), pictures / "frames.png", "Frames and their known depth"
     )
-    if dataset.pairs:
+    if dataset.listed:
         drawn["pairs.png"] = "Pairs and points that both images show"
         draw_pair_frames(
             _shown_pairs(dataset),
@@ -142,7 +142,7 @@ def _measured(dataset: Dataset) -> dict[str, dict[str, NDArray[np.float64]]]:
     measured: dict[str, dict[str, NDArray[np.float64]]] = {}
     for split in _SPLITS:
         frames = [frame for frame in dataset.frames if frame.split == split]
-        pairs = [pair for pair in dataset.pairs if pair.split == split]
+        pairs = [pair for pair in dataset.listed if pair.split == split]
         for name, values in {
             "depth in m": [z for frame in frames for z in frame.depths],
             "covisibility": [pair.covisibility for pair in pairs],
@@ -161,7 +161,7 @@ def _quantiles(values: NDArray[np.float64]) -> Sequence[float]:
 def _shown_frames(dataset: Dataset) -> list[DepthFrame]:
     shown = []
     for index in evenly_spread(list(range(len(dataset.frames))), SHOWN):
-        frame, view = dataset.frames[index], read_view(dataset, index)
+        frame, view = dataset.frames[index], dataset.read(index)
         title = f"{frame.bag}\nframe {index}, {frame.split.replace('_', ' ')}"
         shown.append(DepthFrame(title, view.image, frame.pixels, frame.depths, None, view.depth))
     return shown
@@ -169,23 +169,25 @@ def _shown_frames(dataset: Dataset) -> list[DepthFrame]:
 
 def _shown_pairs(dataset: Dataset) -> list[PairFrame]:
     shown = []
-    for index in evenly_spread(list(range(len(dataset.pairs))), SHOWN):
-        pair = dataset.pairs[index]
-        first, second = (read_view(dataset, i) for i in (pair.first, pair.second))
+    for index in evenly_spread(list(range(len(dataset.listed))), SHOWN):
+        pair = dataset.listed[index]
+        views = ViewPair(dataset.read(pair.first), dataset.read(pair.second))
+        first, second = views.first, views.second
         rows, columns = np.nonzero(np.isfinite(first.depth))
         chosen = np.random.default_rng(index).choice(
             len(rows), min(4 * MATCHES, len(rows)), replace=False
         )
         pixels1 = np.stack([columns, rows], -1)[chosen].astype(float)
-        pixels2 = matches(first, second, pixels1)
+        pixels2 = views.matches(pixels1)
         matched = np.flatnonzero(np.isfinite(pixels2[:, 0]))[:MATCHES]
         title = (
             f"frames {pair.first} and {pair.second} of {dataset.frames[pair.first].bag}, "
             f"{pair.split.replace('_', ' ')}: covisibility {pair.covisibility:.0%}"
         )
-        motion = np.linalg.inv(first.T_world_camera) @ second.T_world_camera
         images = (first.image, second.image)
         shown.append(
-            PairFrame(title, images, pixels1[matched], pixels2[matched], None, None, motion)
+            PairFrame(
+                title, images, pixels1[matched], pixels2[matched], None, None, views.T_cam1_cam2
+            )
         )
     return shown

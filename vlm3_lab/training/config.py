@@ -13,6 +13,7 @@ import yaml
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.training.tasks import TASKS
+from vlm3_ros.datasets.opening import FORMATS, WITH_IMAGES
 from vlm3_ros.engines.profiles import PAPER_PROFILE, shipped_profile
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import Axes, Fit
@@ -82,17 +83,40 @@ class ProfileConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where scenes come from: procedural, or a `dataset` folder made by `vlm3 dataset`.
+    """Where scenes come from: procedural, or a data set.
 
     Procedural: `kinds` of scene, all if empty; `scenes` limits them to this many different ones, 0
-    for always new ones. Dataset: its `frames`, "train", "held_out" or "all".
+    for always new ones. Data set: its path by its format, one of `datasets.opening.FORMATS`
+    (`dataset`: a folder made by `vlm3 dataset`); `images`: the folder of its images, where they
+    lie elsewhere; its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
     scenes: int = _checked(0, _Check(lambda n: n >= 0, "use 0 for always new scenes, or more"))
     dataset: str = ""
+    depthlm: str = ""
+    images: str = ""
     frames: str = _checked("train", _one_of("train", "held_out", "all"))
     weight: float = 1.0
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats that a path is given for."""
+        return [name for name in FORMATS if getattr(self, name)]
+
+    @property
+    def format(self) -> str:
+        """Format of the data set; "" if procedural."""
+        return next(iter(self.formats), "")
+
+    @property
+    def stored(self) -> tuple[str, Path, Path | None]:
+        """Format, path and folder of images of the data set, for `open_source`."""
+        return (
+            self.format,
+            Path(getattr(self, self.format)),
+            Path(self.images) if self.images else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -321,13 +345,18 @@ def _check_data(data: DataConfig, where: str) -> None:
 
 def _check_source(source: SourceConfig, where: str, weights: str) -> None:
     _check_names(source.kinds, KINDS, f"{where}.kinds")
-    if source.dataset and (source.kinds or source.scenes):
+    formats = source.formats
+    if len(formats) > 1:
+        raise ConfigError(f"{where} is {' and '.join(formats)}: give each a source of its own")
+    if formats and (source.kinds or source.scenes):
         raise ConfigError(
-            f"{where} has a dataset, and kinds or scenes, which are for procedural scenes"
+            f"{where} is a data set ({formats[0]}), and kinds or scenes are for procedural scenes"
         )
-    if source.frames != "train" and not source.dataset:
-        raise ConfigError(f"{where} has frames, and no dataset to take them from")
-    if weights == "size" and source.weight and not source.dataset and not source.scenes:
+    if source.frames != "train" and not formats:
+        raise ConfigError(f"{where} has frames, and no data set to take them from")
+    if source.images and source.format not in WITH_IMAGES:
+        raise ConfigError(f"{where} has images, which are for {', '.join(WITH_IMAGES)}")
+    if weights == "size" and source.weight and not formats and not source.scenes:
         raise ConfigError(
             f"{where} has no size, as it draws always new scenes: set its number of scenes, or "
             "give each source a weight and set `weights: given`"
