@@ -129,7 +129,8 @@ def plot_distributions(dataset: Dataset) -> Figure:
         if not len(values):
             axes.text(0.5, 0.5, "no pairs", ha="center", transform=axes.transAxes)
             continue
-        edges = np.histogram_bin_edges(values, 30)
+        # Of values that differ by rounding only, NumPy makes no bins.
+        edges = np.histogram_bin_edges(np.round(values, 9), 30)
         for split, part in by_split.items():
             label = f"{split.replace('_', ' ')} ({len(part):,})"
             axes.hist(part, edges, color=_COLOURS[split], alpha=0.65, label=label)

@@ -98,7 +98,12 @@ def check_depth_format(message: Image | CompressedImage) -> None:
             raise MessageError(f"an image with encoding '{message.encoding}' is not a depth image")
         return
     kind = message.format
-    if stored_encoding(kind) not in (*_DTYPES, "png", "tiff"):
+    if stored_encoding(kind) == "compressedDepth":
+        raise MessageError(
+            f"depth in the format '{kind}' does not say whether its values are millimetres: set "
+            "the format to '16UC1; compressedDepth png'"
+        )
+    if stored_encoding(kind) not in (*_DTYPES, "png", "tiff", ""):
         raise MessageError(
             f"a compressed image of format '{kind}' is not a depth image that can be read: use "
             "compressedDepth (png), or raw images"
