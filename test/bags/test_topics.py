@@ -10,12 +10,13 @@ import pytest
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.topics import CameraTopics, find_camera_topics
 from vlm3_ros.bags.writing import BagWriter, write_bag
-from vlm3_ros.errors import BagError
+from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.depth_images import (
     DepthEncoding,
+    check_depth_format,
     compressed_depth_message,
     depth_message,
 )
@@ -155,6 +156,20 @@ def test_a_png_of_16_bit_grey_is_depth_if_it_is_called_so(tmp_path: Path) -> Non
     with open_bag(tmp_path / "bag") as bag:
         found = find_camera_topics(bag, image="/rgb/image_raw")
         assert found.depth == "/depth/image/compressed"
+
+
+@pytest.mark.parametrize(("dtype", "encoding"), [(np.float64, "64FC1"), (np.int32, "32SC1")])
+def test_depth_in_another_encoding_is_found_to_be_refused_by_name(
+    tmp_path: Path, dtype: type, encoding: str
+) -> None:
+    message = image_message(ROSBAGS.header(1, "c"), DEPTH.astype(dtype), encoding)
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/rgb")
+        writer.write("/depth/image", message, 1)
+    with open_bag(tmp_path / "bag") as bag:
+        assert find_camera_topics(bag).depth == "/depth/image"
+    with pytest.raises(MessageError, match=f"'{encoding}' is not a depth image: use 32FC1"):
+        check_depth_format(message)
 
 
 def test_images_that_cannot_be_colour_are_none_beside_others(tmp_path: Path) -> None:

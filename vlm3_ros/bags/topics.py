@@ -103,8 +103,8 @@ def base_topic(topic: str) -> str:
 def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
     """Topics of colour and of depth images: one per base topic, uncompressed if possible.
 
-    Depth that cannot be read, such as JPEG, comes last. Images that cannot be colour, such as
-    those of labels or video, count only if there are no others.
+    Depth that cannot be read, such as JPEG or 64FC1, comes last. Images that cannot be colour, such
+    as those of labels or video, count only if there are no others.
     """
     colours: dict[str, str] = {}
     others: dict[str, str] = {}
@@ -133,7 +133,9 @@ def _is_depth(topic: str, message: Any) -> bool:
     named_depth, named_other = name.rfind("depth"), max(others, default=-1)
     if is_depth_message(message):
         return named_depth >= named_other
-    return named_depth > named_other and is_16_bit_grey(message)
+    if named_depth <= named_other:
+        return False
+    return is_16_bit_grey(message) or not _passes(check_colour_format, message)
 
 
 def _passes(check: Callable[[Any], None], message: Any) -> bool:

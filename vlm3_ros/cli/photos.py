@@ -196,7 +196,9 @@ def read_photo(path: Path | str) -> NDArray[np.uint8]:
                 return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.array(upright.convert("RGB"))
     except Image.UnidentifiedImageError:
-        raise CommandError(f"{path}: not a picture that Pillow can read") from None
+        raise CommandError(
+            f"{path}: not a picture that Pillow can read: convert it to JPEG or PNG"
+        ) from None
     except MessageError as error:
         raise CommandError(f"{path}: {error}") from None
     except Exception as error:  # decoders raise anything on broken files

@@ -95,7 +95,10 @@ def check_depth_format(message: Image | CompressedImage) -> None:
     """
     if hasattr(message, "encoding"):
         if message.encoding not in _DTYPES:
-            raise MessageError(f"an image with encoding '{message.encoding}' is not a depth image")
+            raise MessageError(
+                f"an image with encoding '{message.encoding}' is not a depth image: use 32FC1 "
+                "(metres) or 16UC1 (millimetres)"
+            )
         return
     kind = message.format
     if stored_encoding(kind) == "compressedDepth":
