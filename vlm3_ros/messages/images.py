@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 _USE_COLOUR = "use the topic of the camera's colour images"
+_NAME_COLOURS = "publish one of colour, such as rgb8, bgr8 or mono8"
 
 MAX_PIXELS = 2**26
 """Largest image that is decoded, in pixels: a PNG of a few bytes can claim all memory."""
@@ -223,9 +224,9 @@ def _pixel_bytes(encoding: str) -> int:
     try:
         _, colours, dtype, channels = to_cvtype(encoding)
     except ImageError:
-        raise MessageError(f"the encoding {encoding!r} is unknown") from None
+        raise MessageError(f"the encoding {encoding!r} is unknown: {_NAME_COLOURS}") from None
     if colours == Format.GENERIC:
-        raise MessageError(f"the encoding {encoding!r} does not define colours")
+        raise MessageError(f"the encoding {encoding!r} does not define colours: {_NAME_COLOURS}")
     return channels * np.dtype(dtype).itemsize
 
 
