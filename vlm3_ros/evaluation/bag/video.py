@@ -44,5 +44,5 @@ def video_source(
                 source,
                 path=path,
                 no_poses=f"{path}: a video has no true poses",
-                notes=source.notes | {what: doubt for what, doubt in doubts.items() if doubt},
+                notes={**source.notes, **{what: text for what, text in doubts.items() if text}},
             )
