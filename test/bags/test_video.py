@@ -102,13 +102,14 @@ def test_a_raw_stream_has_assumed_times_which_is_said(tmp_path: Path) -> None:
 def test_a_video_that_breaks_off_is_said(tmp_path: Path) -> None:
     video = write_video(tmp_path / "walk.avi", codec="MJPG")
     with video_source(video, GivenCamera(hfov=60.0)) as source:
-        assert "end" not in source.notes
+        assert "end of the video" not in source.notes
     data = video.read_bytes()
     start, end = data.index(b"movi"), data.index(b"idx1")
     video.write_bytes(data[: (start + end) // 2])
     with video_source(video, GivenCamera(hfov=60.0)) as source:
         assert re.fullmatch(
-            r"the video breaks off: 0\.\d s of 1\.0 s could be read", source.notes["end"]
+            r"the video breaks off: 0\.\d s of 1\.0 s could be read",
+            source.notes["end of the video"],
         )
 
 

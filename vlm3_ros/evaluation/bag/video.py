@@ -39,7 +39,10 @@ def video_source(
         bag = Path(folder) / "video"
         bag_from_video(path, bag, progress)
         with bag_source(bag, is_rectified=is_rectified, camera=camera) as source:
-            doubts = {"times of the frames": times_note(path), "end": end_note(path, bag)}
+            doubts = {
+                "times of the frames": times_note(path),
+                "end of the video": end_note(path, bag),
+            }
             yield replace(
                 source,
                 path=path,
