@@ -59,7 +59,9 @@ def write(path: Path, views: list[View], **changed: Any) -> Path:
 def evaluate_dataset(
     engine: Engine, dataset: DepthLmFile, progress: Progress = no_progress
 ) -> DepthScores:
-    return evaluate_depth(engine, FrameReader(dataset), DataSettings(), progress).depth.overall
+    usable = dataset.contents.has_depth
+    reader = FrameReader(dataset)
+    return evaluate_depth(engine, reader, usable, DataSettings(), progress).depth.overall
 
 
 def test_true_answers_have_no_error(views: list[View], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ TASK_OF: dict[str, Task] = {"depth": "depth", "pose": "pose", "match": "correspo
 MATCHES = 8
 """Pixels asked in a pair."""
 
-_GREEDY = {"depthlm": "DepthLM"}
+_PROTOCOLS = {"depthlm": "DepthLM", "authors": "VLM3's notebook"}
 """Formats whose protocol wants greedy answers, not medians of distributions, and its name."""
 
 
@@ -59,7 +59,12 @@ def add_data_options(parser: argparse.ArgumentParser, title: str) -> list[argpar
         metavar="N",
         help="frames that are asked about, and pairs, drawn at random (default: all)",
     )
-    return [images, task, pairs, covisibility, frames]
+    published = group.add_argument(
+        "--published",
+        action="store_true",
+        help="also show what the paper reports about these tasks, in tables of their own",
+    )
+    return [images, task, pairs, covisibility, frames, published]
 
 
 def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
@@ -76,7 +81,7 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     if options.pairs and options.covisibility is not None:
         raise CommandError("--pairs and --covisibility both choose pairs: give one of them")
     form, _, path = text.partition(":")
-    if form in _GREEDY:
+    if form in _PROTOCOLS:
         options.force_answers = False
     source = open_source(text, SourceOptions(options.images, given_camera(options)))
     wanted = tuple(dict.fromkeys(TASK_OF[name] for name in options.task or ()))
@@ -94,7 +99,9 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
         names = {task: model_name(engine.name) for task, engine in engines.items()}
         evaluation = evaluate_data(engines, names, data, settings, progress_bar)
     kind = "jsonl" if form == "depthlm" else form
-    result = data_result(evaluation, kind, Path(path).name, _GREEDY.get(form, ""))
+    result = data_result(
+        evaluation, kind, Path(path).name, _PROTOCOLS.get(form, ""), options.published
+    )
     pictures = draw_pictures(evaluation.parts, evaluation.names, options.out)
     wrote = [*write_result(result, options.out, list(pictures.values())), *pictures]
     print_result(Console(highlight=False), result)

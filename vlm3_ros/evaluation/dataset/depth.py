@@ -38,9 +38,20 @@ SPARSE = 0.02
 
 
 def evaluate_depth(
-    engine: Engine, reader: FrameReader, settings: DataSettings, progress: Progress = no_progress
+    engine: Engine,
+    reader: FrameReader,
+    usable: NDArray[np.bool_],
+    settings: DataSettings,
+    progress: Progress = no_progress,
 ) -> DepthPart:
     """Ask for the depth of labelled or random pixels of frames, and score the answers.
+
+    Args:
+        engine: answers.
+        reader: of the frames.
+        usable: mask of the frames among which some are drawn.
+        settings: what is asked.
+        progress: takes the number of frames done, and of all.
 
     Raises:
         DatasetError: if no frame can be used.
@@ -50,7 +61,7 @@ def evaluate_depth(
     scored = score_frames(
         engine,
         reader,
-        chosen(source.contents.has_depth, settings.frames, settings.seed),
+        chosen(usable, settings.frames, settings.seed),
         settings,
         progress,
     )

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlm3_ros import paths
 from vlm3_ros.datasets.source import FrameSource, Pairs
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import CommandError, DatasetError
 from vlm3_ros.evaluation.dataset.depth import evaluate_depth
 from vlm3_ros.evaluation.dataset.pairs import evaluate_pairs
+from vlm3_ros.evaluation.dataset.published import published
 from vlm3_ros.evaluation.dataset.reading import FrameReader, UsedFrames, read_pairs
 from vlm3_ros.evaluation.dataset.settings import DataSettings
 from vlm3_ros.evaluation.parts.base import (
@@ -25,7 +29,7 @@ from vlm3_ros.evaluation.parts.base import (
     model_keys,
 )
 from vlm3_ros.evaluation.result import Result, joined_names
-from vlm3_ros.evaluation.scores.base import TaskScores
+from vlm3_ros.evaluation.scores.base import Scores, TaskScores
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.pose import POSE
@@ -40,13 +44,17 @@ class DataTasks:
 
     Attributes:
         source: the data set.
+        frames: mask of those that are asked about: the held-out ones, if there are any.
         pairs: of its frames.
+        numbers: of the pairs among which some are drawn.
         tasks: that are asked.
         left_out: why other tasks are not, by name.
     """
 
     source: FrameSource
+    frames: NDArray[np.bool_]
     pairs: Pairs
+    numbers: NDArray[np.int64]
     tasks: tuple[paths.Task, ...]
     left_out: Mapping[str, str]
 
@@ -80,11 +88,16 @@ def data_tasks(
     is_for_pairs = not tasks or {"pose", "correspondence"} & set(tasks)
     if pairs is not None and not is_for_pairs:
         raise CommandError("--pairs is for --task pose and match")
+    contents = source.contents
+    frames = contents.is_held_out | ~contents.is_held_out.any()
     found = read_pairs(pairs, source) if pairs else source.pairs(covisibility)
+    numbers = np.arange(len(found))
+    if pairs is None:
+        numbers = numbers[frames[found.first]]
     missing: dict[str, str] = {}
-    if not source.contents.has_depth.any():
+    if not (contents.has_depth & frames).any():
         missing["depth"] = f"{source.name}: no frame has depth in metres"
-    if not len(found):
+    if not len(numbers):
         reason = f"{source.name}: there are no pairs of frames that show enough of the same"
         missing |= {"pose": reason, "correspondence": reason}
     if wrong := [missing[task] for task in tasks if task in missing]:
@@ -92,7 +105,7 @@ def data_tasks(
     served = tuple(task for task in tasks or TASKS if task not in missing)
     if not served:
         raise DatasetError("; ".join(dict.fromkeys(missing.values())))
-    return DataTasks(source, found, served, {} if tasks else missing)
+    return DataTasks(source, frames, found, numbers, served, {} if tasks else missing)
 
 
 def evaluate_data(
@@ -119,15 +132,21 @@ def evaluate_data(
     reader = FrameReader(data.source)
     kinds: list[tuple[Tasks, Callable[[Mapping[str, Engine]], Part]]] = []
     if "depth" in data.tasks:
-        kinds.append(((DEPTH,), partial(_depth, reader, settings, bar)))
+        kinds.append(((DEPTH,), partial(_depth, data, reader, settings, bar)))
     if of_pairs := tuple(task for task in (POSE, CORRESPONDENCE) if task.name in data.tasks):
-        kinds.append((of_pairs, partial(_pairs, of_pairs, reader, data.pairs, settings, bar)))
+        kinds.append((of_pairs, partial(_pairs, of_pairs, data, reader, settings, bar)))
     evaluation = evaluate_parts(engines, names, kinds)
     content = {**vars(evaluation), "left_out": {**data.left_out, **evaluation.left_out}}
     return DataEvaluation(**content, reader=reader)
 
 
-def data_result(evaluation: DataEvaluation, kind: str, name: str, protocol: str = "") -> Result:
+def data_result(
+    evaluation: DataEvaluation,
+    kind: str,
+    name: str,
+    protocol: str = "",
+    with_published: bool = False,
+) -> Result:
     """Return the result of an evaluation.
 
     Args:
@@ -135,16 +154,29 @@ def data_result(evaluation: DataEvaluation, kind: str, name: str, protocol: str 
         kind: of source, for metrics.json.
         name: of the data set.
         protocol: whose the evaluation is; "" for none.
+        with_published: whether the paper's numbers about the scored tasks are shown, too.
     """
     reader = evaluation.reader
-    used = UsedFrames(len(reader.used), reader.skipped)
-    notes = {"the data set": "; ".join(reader.source.notes), "skipped": reader.note()}
+    scores: dict[str, TaskScores[Scores]] = {
+        **evaluation.scores,
+        "frames": TaskScores(UsedFrames(len(reader.used), reader.skipped)),
+    }
+    if with_published:
+        scores["published"] = TaskScores(published(evaluation.scores))
+    source, held_out = reader.source, reader.source.contents.is_held_out
+    notes = {
+        "the data set": "; ".join(source.notes),
+        "held out": f"only {held_out.sum()} held-out frames of {len(held_out)} are asked about"
+        if held_out.any()
+        else "",
+        "skipped": reader.note(),
+    }
     return Result(
         models=model_keys(evaluation.names),
         title=f"{joined_names(evaluation.names.values())} on {name}"
         + (f" by {protocol}'s protocol" if protocol else ""),
         source={"kind": kind, "name": name, **({"protocol": protocol} if protocol else {})},
-        scores={**evaluation.scores, "frames": TaskScores(used)},
+        scores=scores,
         left_out=evaluation.left_out,
         notes={title: text for title, text in notes.items() if text},
         answers=evaluation.answers,
@@ -152,19 +184,24 @@ def data_result(evaluation: DataEvaluation, kind: str, name: str, protocol: str 
 
 
 def _depth(
-    reader: FrameReader, settings: DataSettings, bar: ProgressBar, engines: Mapping[str, Engine]
+    data: DataTasks,
+    reader: FrameReader,
+    settings: DataSettings,
+    bar: ProgressBar,
+    engines: Mapping[str, Engine],
 ) -> Part:
+    usable = data.frames & data.source.contents.has_depth
     with bar("images") as progress:
-        return evaluate_depth(engines[DEPTH.name], reader, settings, progress)
+        return evaluate_depth(engines[DEPTH.name], reader, usable, settings, progress)
 
 
 def _pairs(
     tasks: Tasks,
+    data: DataTasks,
     reader: FrameReader,
-    pairs: Pairs,
     settings: DataSettings,
     bar: ProgressBar,
     engines: Mapping[str, Engine],
 ) -> Part:
     with bar("pairs of images") as progress:
-        return evaluate_pairs(engines, tasks, reader, pairs, settings, progress)
+        return evaluate_pairs(engines, tasks, reader, data.pairs, data.numbers, settings, progress)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm3_ros.datasets.source import Pairs
 from vlm3_ros.datasets.views import View, ViewPair
@@ -33,6 +34,7 @@ def evaluate_pairs(
     tasks: Tasks,
     reader: FrameReader,
     pairs: Pairs,
+    numbers: NDArray[np.int64],
     settings: DataSettings,
     progress: Progress = no_progress,
 ) -> PairsPart:
@@ -42,7 +44,8 @@ def evaluate_pairs(
         engines: by the name of their task.
         tasks: of pose and correspondence, those that are asked.
         reader: of the frames.
-        pairs: drawn from.
+        pairs: of these frames.
+        numbers: of the pairs among which some are drawn.
         settings: what is asked.
         progress: takes the number of pairs done, and of all.
 
@@ -51,10 +54,10 @@ def evaluate_pairs(
     """
     source = reader.source
     engine, match_engine = engines[tasks[0].name], engines[tasks[-1].name]
-    count = len(pairs) if settings.frames is None else min(settings.frames, len(pairs))
+    count = len(numbers) if settings.frames is None else min(settings.frames, len(numbers))
     frames_of: dict[int, tuple[int, int]] = {}
     scored: list[ScoredPair] = []
-    for frames, views in drawn_pairs(reader, pairs, settings.frames, settings.seed):
+    for frames, views in drawn_pairs(reader, pairs, numbers, count, settings.seed):
         index = len(frames_of)
         frames_of[index] = frames
         sample = _sample(index, views, tasks, settings)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from vlm3_ros.datasets.files import read_json
 from vlm3_ros.datasets.source import FrameSource, Pairs, listed_pairs
 from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.errors import DatasetError
@@ -103,16 +104,16 @@ def generator(*seeds: int) -> np.random.Generator:
 
 
 def drawn_pairs(
-    reader: FrameReader, pairs: Pairs, count: int | None, seed: int
+    reader: FrameReader, pairs: Pairs, numbers: NDArray[np.int64], count: int, seed: int
 ) -> Iterator[tuple[tuple[int, int], ViewPair]]:
-    """Draw pairs at random until there are `count`; all if it is None.
+    """Draw pairs at random among these numbers, until there are `count`.
 
     Yields:
         The numbers of both frames, and the pair.
     """
     found = 0
-    for number in generator(seed).permutation(len(pairs)).tolist():
-        if count is not None and found >= count:
+    for number in generator(seed).permutation(numbers).tolist():
+        if found >= count:
             return
         views: dict[int, View | None] = {}  # a search reads frames before it chooses them
 
@@ -153,10 +154,7 @@ def read_pairs(path: Path, source: FrameSource) -> Pairs:
     Raises:
         DatasetError: naming the file, and the pair whose frame does not exist or has no pose.
     """
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: it cannot be read as JSON: {error}") from error
+    listed = read_json(path)
     if not isinstance(listed, list) or not listed:
         raise DatasetError(
             f'{path}: expected a list of pairs, such as [["a.png", "b.png"], [0, 1]]'
@@ -196,8 +194,13 @@ class _FrameNames:
         found = self._named().get(frame, [])
         if len(found) != 1:
             raise DatasetError(
-                f"{where}: {self._source.name} has {len(found) or 'no'} frames called {frame!r}"
-                + ("" if found else f"; its first one is {self._source.frame_name(0)!r}")
+                f"{where}: {self._source.name} has "
+                + (
+                    f"{len(found)} frames called {frame!r}: give their numbers"
+                    if found
+                    else f"no frame called {frame!r}; its first one is "
+                    f"{self._source.frame_name(0)!r}"
+                )
             )
         return found[0]
 

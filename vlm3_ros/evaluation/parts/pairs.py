@@ -94,7 +94,7 @@ class PairsPart(Part):
         has_direction = any(
             np.linalg.norm(motion.truth[:3, 3]) >= no_direction_m for motion in motions
         )
-        matches = [pair.matches for pair in pairs]
+        matches = [pair.matches for pair in pairs if len(pair.matches.truth)]
         assumed = assumed_uncertainty(engine, match_engine)
         metric = [pair for pair in known if pair.motion.is_metric]
         uncertainty = pair_uncertainty(metric, assumed) if has_direction else None
@@ -105,9 +105,7 @@ class PairsPart(Part):
         return cls(
             pairs=tuple(pairs),
             motion=score_by_group(motions, score_motions) if has_direction else None,
-            matches=score_by_group(matches, match_scores)
-            if any(len(one.truth) for one in matches)
-            else None,
+            matches=score_by_group(matches, match_scores) if matches else None,
             uncertainty=uncertainty,
             view_pair=view_pair,
             name_of=name_of,
