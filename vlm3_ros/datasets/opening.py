@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from vlm3_ros.datasets.authors import read_authors
 from vlm3_ros.datasets.depthlm import read_depthlm
 from vlm3_ros.datasets.folder import read_folder
 from vlm3_ros.datasets.own import load_dataset
@@ -48,8 +49,9 @@ FORMATS: Mapping[str, Format] = {
     "depthlm": Format(lambda path, options: read_depthlm(path, options.images), ("images",)),
     "tum": Format(lambda path, options: read_tum(path, options.camera), ("camera",)),
     "folder": Format(lambda path, options: read_folder(path)),
+    "authors": Format(lambda path, options: read_authors(path)),
 }
-"""By name, as in `tum:DIR` and in a training configuration."""
+"""By name, as in `tum:DIR` and, but for the authors' sample, in a training configuration."""
 
 
 def open_source(text: str, options: SourceOptions) -> FrameSource:
