@@ -200,6 +200,11 @@ class Recorded:
 
         return RecordedScenes(self.name, len(kept), draw)
 
+    def log_notes(self) -> None:
+        """Log what the data set lacks, and what of it was left out."""
+        for note in self._source.notes:
+            logger.warning("source %s: %s", self.name, note)
+
     def log_unreadable(self) -> None:
         """Log how many images could not be read, if any."""
         if unreadable := sum(self._is_unreadable):
@@ -270,6 +275,11 @@ class Sources:
         missing = "pairs of frames: they are made where poses and depth are known"
         return self._mixed("pairs", missing, partial(sample_pair, gaps=gaps), recorded)
 
+    def log_notes(self) -> None:
+        """Log what the data sets lack, and what of them was left out."""
+        for recorded in self._recorded.values():
+            recorded.log_notes()
+
     def log_unreadable(self) -> None:
         """Log how many images of each source could not be read, if any."""
         for recorded in self._recorded.values():
@@ -323,5 +333,6 @@ def check_sources(config: TrainConfig, path: str) -> None:
             parts[f"{key}.data"] = warmup.data, tasks
     for key, (data, tasks) in parts.items():
         sources = Sources(data, f"{path}: {key}")
+        sources.log_notes()
         for task in tasks:
             logger.info("%s: %s from %s", key, task, task_samples(task).scenes(sources))
