@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from vlm3_ros.datasets.source import Contents, FrameSource, Pairs, Read, sought_
 from vlm3_ros.datasets.views import View
 from vlm3_ros.datasets.wai.depth import read_depth
 from vlm3_ros.datasets.wai.index import Index, load_index, scene_folders, some_of
-from vlm3_ros.datasets.wai.matrices import covisible, is_covisible, matrix_file, open_matrix
+from vlm3_ros.datasets.wai.matrices import Matrices, find_matrices
 from vlm3_ros.datasets.wai.scene_lists import read_scene_list
 from vlm3_ros.datasets.wai.scene_meta import CAMERA_MODELS
 from vlm3_ros.errors import DatasetError
@@ -25,9 +24,6 @@ from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration
 from vlm3_ros.geometry.motion import Transform, transform
 from vlm3_ros.geometry.registration import rectified_depth
-
-_OPEN_MATRICES = 16
-"""Matrices that are kept open."""
 
 
 class WaiSource(FrameSource):
@@ -39,7 +35,9 @@ class WaiSource(FrameSource):
         is_metric = np.array([scene.is_metric for scene in index.scenes], bool)
         no_depth = _scenes_without_depth(root, index)
         self._has_depth = index.frames["has_depth"] & ~np.isin(scene, no_depth)
-        self.notes = [*index.notes, *_notes(index, no_depth)]
+        files, wrong = find_matrices(root, index.scenes)
+        self._matrices = Matrices(files, index.scenes)
+        self.notes = [*index.notes, *_notes(index, no_depth, wrong)]
         nothing = np.zeros(len(scene), bool)
         self.contents = Contents(
             has_depth=self._has_depth & is_metric[scene],
@@ -79,38 +77,26 @@ class WaiSource(FrameSource):
         return f"{scene.name}/{self._index.files_of(index).name}"
 
     @override
-    def pairs(self) -> Pairs:
+    def pairs(self, min_covisibility: float | None = None) -> Pairs:
         """Return pairs by the scenes' matrices of covisibility, else by depth and poses."""
-        scenes = self._index.scenes
-        matrices = [matrix_file(self._root / s.folder, s.covisibility) for s in scenes]
-        has_matrix = np.array([matrix is not None for matrix in matrices], bool)
-        scene = self._index.frames["scene"]
+        least = MIN_COVISIBILITY if min_covisibility is None else min_covisibility
+        scene, place = self._index.frames["scene"], self._index.frames["place"]
         is_usable = self._has_depth & self.contents.has_pose
-        is_sought = ~has_matrix[scene]
-        sought = sought_pairs(self, np.where(is_usable & is_sought, scene, -1))
-        listed = np.flatnonzero(is_usable & ~is_sought)
-        starts = np.searchsorted(scene, np.arange(len(scenes) + 1))
-        places = self._index.frames["place"]
-
-        @lru_cache(_OPEN_MATRICES)
-        def matrix(number: int) -> NDArray[np.floating]:
-            path = matrices[number]
-            assert path is not None
-            return open_matrix(path, self._index.scenes[number].frames)
+        has_matrix = self._matrices.has[scene]
+        sought = sought_pairs(self, np.where(is_usable & ~has_matrix, scene, -1))
+        firsts = np.flatnonzero(is_usable & has_matrix)
+        starts = np.searchsorted(scene, np.arange(len(self._index.scenes) + 1))
 
         def second(number: int, rng: np.random.Generator, read: Read) -> int | None:
-            if number >= len(listed):
-                return sought.second(number - len(listed), rng, read)
-            first = int(listed[number])
+            if number >= len(firsts):
+                return sought.second(number - len(firsts), rng, read)
+            first = int(firsts[number])
             start, end = starts[scene[first]], starts[scene[first] + 1]
-            shares, place = matrix(int(scene[first])), int(places[first])
-            is_shown = np.isin(places[start:end], covisible(shares, place, MIN_COVISIBILITY))
-            for mate in start + rng.permutation(np.flatnonzero(is_shown & is_usable[start:end])):
-                if is_covisible(shares, int(places[mate]), place, MIN_COVISIBILITY):
-                    return int(mate)
-            return None
+            mates = self._matrices.covisible(int(scene[first]), int(place[first]), least)
+            is_mate = np.isin(place[start:end], mates) & is_usable[start:end]
+            return int(start + rng.choice(np.flatnonzero(is_mate))) if is_mate.any() else None
 
-        return Pairs(np.concatenate([listed, sought.first]), second)
+        return Pairs(np.concatenate([firsts, sought.first]), second)
 
 
 def read_wai(root: Path, scene_list: Path | None = None) -> WaiSource:
@@ -125,10 +111,9 @@ def read_wai(root: Path, scene_list: Path | None = None) -> WaiSource:
     """
     folders = scene_folders(root)
     if scene_list is not None:
-        names = read_scene_list(scene_list)
-        if missing := [name for name in names if name not in set(folders)]:
+        known, folders = set(folders), read_scene_list(scene_list)
+        if missing := [name for name in folders if name not in known]:
             raise DatasetError(f"{scene_list}: {root} has no scene {some_of(missing)}")
-        folders = names
     return WaiSource(root, load_index(root, folders, str(scene_list or "")))
 
 
@@ -144,8 +129,8 @@ def _scenes_without_depth(root: Path, index: Index) -> NDArray[np.intp]:
     return np.setdiff1d(np.arange(len(index.scenes)), with_folder)
 
 
-def _notes(index: Index, no_depth: NDArray[np.intp]) -> list[str]:
-    """What a reader of a report must know about scale and depth."""
+def _notes(index: Index, no_depth: NDArray[np.intp], wrong_matrix: list[str]) -> list[str]:
+    """What a reader of a report must know about scale, depth and covisibility."""
     scenes = index.scenes
     lacking = {
         "have no depth: nothing is asked about them but what their poses say": [
@@ -154,6 +139,8 @@ def _notes(index: Index, no_depth: NDArray[np.intp]) -> list[str]:
         "have no metric scale (scale_type is not 'metric'): they serve for matches, rotations and "
         "directions, not for depth and distances": [s.name for s in scenes if not s.is_metric],
         "have depth that MVSAnywhere predicted": [s.name for s in scenes if s.is_predicted],
+        "have a matrix of covisibility that is not of their frames; pairs are sought by depth and "
+        "poses": wrong_matrix,
     }
     return [
         f"{len(names)} of {len(scenes)} scenes {what}: {some_of(names)}"
