@@ -12,24 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import OpenEXR
 from PIL import Image
+from rgbd_folders import write_image
 
-from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.scenes.view_pairs import GRID_STEP, true_matches
 from vlm3_ros.datasets.views import View
-from vlm3_ros.geometry.camera import PinholeCamera
-
-CAMERA = PinholeCamera(160, 120, 110.0, 112.0, 80.5, 58.0)
-
-
-def drive(count: int, seed: int = 1, kind: str = "room") -> list[View]:
-    """Views along a drive through a scene, `count` of them, 0.4 s apart."""
-    rng = np.random.default_rng(seed)
-    sequence = sample_sequence(rng, CAMERA, kind=kind, duration=0.4 * count, rate=2.5)
-    return list(sequence.views(rng))
 
 
 def write_scene(
@@ -64,6 +53,7 @@ def write_scene(
     for place, view in enumerate(views):
         name = f"{place:08d}"
         image, depth = f"images/{name}.{image_format}", f"{depth_key}/{name}.exr"
+        (folder / image).parent.mkdir(parents=True, exist_ok=True)
         write_image(folder / image, view.image)
         camera, height, width = view.camera, *view.image.shape[:2]
         frame = {
@@ -127,11 +117,6 @@ def add_masks(
     entry = {"frame_key": key, "format": "binary"}
     meta["frame_modalities"][modality] = {model: entry} if model else entry
     write_meta(folder, meta)
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image[..., ::-1])
 
 
 def write_exr(path: Path, values: np.ndarray, dtype: type = np.float16, name: str = "Y") -> None:

@@ -42,6 +42,9 @@ ATTEMPTS = 6
 """Scenes of one kind that are rendered in search of one that shows enough, before another kind is
 drawn. With fewer, kinds that rarely show two objects would be rare in training."""
 
+MATES = 8
+"""Frames that are drawn for the second of a pair in search of one that can be read."""
+
 TURNS = 100
 """Kinds that are drawn before a source is given up."""
 
@@ -194,9 +197,13 @@ class Recorded:
             first = read(int(pairs.first[kept[number]]))
             if first is None:
                 return None
-            index = pairs.second(int(kept[number]), rng, read)
-            second = None if index is None else read(index)
-            return None if second is None else ViewPair(first, second)
+            for _ in range(MATES):
+                index = pairs.second(int(kept[number]), rng, read)
+                if index is None:
+                    return None
+                if (second := read(index)) is not None:
+                    return ViewPair(first, second)
+            return None
 
         return RecordedScenes(self.name, len(kept), draw)
 

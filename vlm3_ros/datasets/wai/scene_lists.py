@@ -31,7 +31,7 @@ def read_scene_list(path: Path) -> list[str]:
     scenes = [str(name).strip() for name in names]
     if not any(scenes):
         raise DatasetError(f"{path}: the list of scenes is empty")
-    return [name for name in scenes if name]
+    return list(dict.fromkeys(filter(None, scenes)))
 
 
 class _Arrays(pickle.Unpickler):

@@ -215,7 +215,7 @@ def _read_frames(scene: Scene, content: Mapping[str, Any], keys: FrameFiles) -> 
     cameras = np.array(numbers, dtype=float).reshape(-1, 14)
     frames["size"], frames["intrinsics"] = cameras[:, :2], cameras[:, 2:6]
     frames["distortion"] = cameras[:, 6:]
-    frames["T_world_camera"], is_wrong = _poses(poses)
+    frames["T_world_camera"], is_wrong = poses_of(poses)
     frames["has_depth"] = [bool(file.depth) for file in files]
     if is_wrong.any():
         names = [f"{scene.name}/{files[i].name}" for i in np.flatnonzero(is_wrong)]
@@ -270,8 +270,16 @@ def _inside(path: Any) -> str:
     return "/".join(path.split("/")[-2:]) if path.startswith("/") else path
 
 
-def _poses(matrices: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Upper rows of rigid motions, NaN otherwise, shape (n, 3, 4); and which ones are wrong."""
+def poses_of(matrices: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Read poses.
+
+    Args:
+        matrices: 4 rows of 4 numbers, or 16 numbers; None for none.
+
+    Returns:
+        Their upper rows, shape (n, 3, 4), NaN unless they are rigid motions; and the mask of those
+        that are given and are none, shape (n,).
+    """
     poses = np.full((len(matrices), 4, 4), np.nan)
     is_given = np.array([matrix is not None for matrix in matrices], bool)
     for pose, matrix in zip(poses, matrices, strict=True):
