@@ -116,7 +116,7 @@ def test_without_metric_scale_no_depth_is_metric(whole: Path) -> None:
     assert not source.read(7).is_metric
     assert np.isfinite(source.read(7).depth).any()
     (note,) = source.notes
-    assert "1 of 2 scenes have no metric scale" in note and note.endswith(": tower")
+    assert "scenes without metric scale" in note and note.endswith(" (1 of 2: tower)")
 
 
 def test_a_scene_that_says_nothing_about_its_scale_is_not_metric(made: Path) -> None:
@@ -281,7 +281,7 @@ def test_predicted_depth_counts_where_views_agree(views: list[View], tmp_path: P
     depth = source.read(0).depth
     assert np.isnan(depth[:, 49:]).all() and np.isfinite(depth[:, :47]).any()
     assert np.array_equal(depth[1::2, 1:47:3], rounded(views[0])[::2, :46:3], equal_nan=True)
-    assert any("depth that MVSAnywhere predicted: a" in note for note in source.notes)
+    assert any("that MVSAnywhere predicted (1 of 1: a)" in note for note in source.notes)
     assert len(source.pairs()) == 2
 
 
@@ -289,7 +289,7 @@ def test_predicted_depth_without_confidence_is_a_guess(views: list[View], tmp_pa
     predicted(tmp_path / "a", views[:2], has_confidence=False)
     source = read_wai(tmp_path)
     assert np.isnan(source.read(0).depth).all()
-    assert any("1 of 1 scenes have no depth" in note for note in source.notes)
+    assert any("without depth" in note and "(1 of 1: a)" in note for note in source.notes)
     assert len(source.pairs()) == 0
 
 
@@ -306,7 +306,7 @@ def test_a_scene_without_depth_keeps_its_poses(
     assert source.contents.has_pose.all()
     assert np.isnan(source.read(0).depth).all()
     assert np.array_equal(source.read(0).image, views[0].image)
-    assert any("1 of 2 scenes have no depth" in note and "flat" in note for note in source.notes)
+    assert any("without depth" in note and "(1 of 2: flat)" in note for note in source.notes)
     assert set(source.pairs().first) == {6, 7, 8}
 
 
@@ -384,8 +384,8 @@ def test_a_wrong_frame_is_left_out_counted_and_named(
     source = read_wai(made)
     assert len(source.contents) == 8
     assert np.array_equal(source.read(1).image, views[2].image)
-    assert source.notes[0].startswith("1 frames left out: ") and fault in source.notes[0]
-    assert source.notes[0].endswith(": flat/00000001")
+    assert source.notes[0].startswith("frames left out: ") and fault in source.notes[0]
+    assert source.notes[0].endswith(" (1: flat/00000001)")
 
 
 def test_pairs_by_matrix_know_the_frames_that_are_left_out(made: Path) -> None:
@@ -411,8 +411,8 @@ def test_a_wrong_pose_is_unknown_and_named(made: Path, matrix: Any) -> None:
     source = read_wai(made)
     assert source.contents.has_pose.tolist() == [True, False] + [True] * 7
     assert np.isnan(source.read(1).T_world_camera).all()
-    assert "1 frames used without their pose" in source.notes[0]
-    assert source.notes[0].endswith(": flat/00000001")
+    assert "frames used without their pose" in source.notes[0]
+    assert source.notes[0].endswith(" (1: flat/00000001)")
     assert 1 not in source.pairs().first
 
 
@@ -479,7 +479,7 @@ def test_a_matrix_of_other_frames_is_not_used(made: Path) -> None:
     change(made / "flat", scene_modalities={})
     source = read_wai(made / "flat")
     (note,) = source.notes
-    assert "1 of 1 scenes have a matrix of covisibility that is not of their frames" in note
+    assert "scenes with a matrix of covisibility that is not of their frames" in note
     assert set(source.pairs().first) == set(range(6))
     assert (0, 1) in possible_pairs(source)
 
@@ -574,7 +574,7 @@ def test_a_scene_that_cannot_be_read_is_named(made: Path, spoil: Any, message: s
     spoil(made / "flat")
     source = read_wai(made)
     assert len(source.contents) == 3
-    assert source.notes[0].startswith(f"1 scenes left out: {made / 'flat'}")
+    assert source.notes[0].startswith(f"scenes left out (1): {made / 'flat'}")
     assert message in source.notes[0]
     with pytest.raises(DatasetError, match=message.replace("(", r"\(")) as caught:
         read_wai(made / "flat")

@@ -129,11 +129,11 @@ def build_index(root: Path, folders: Sequence[str]) -> Index:
         for file in read.files:
             files += json.dumps(file, ensure_ascii=False, separators=(",", ":")).encode()
             ends.append(len(files))
-    notes = [f"{len(names)} frames {fault}: {some_of(names)}" for fault, names in faults.items()]
+    notes = [f"frames {fault} ({len(names)}: {some_of(names)})" for fault, names in faults.items()]
     if not scenes:
         raise DatasetError("; ".join([*reasons[:_NAMED], *notes]))
     if reasons:
-        notes.insert(0, f"{len(reasons)} scenes left out: {some_of(reasons, '; ')}")
+        notes.insert(0, f"scenes left out ({len(reasons)}): {some_of(reasons, '; ')}")
     return Index(
         scenes,
         np.concatenate(frames),

@@ -133,17 +133,17 @@ def _notes(index: Index, no_depth: NDArray[np.intp], wrong_matrix: list[str]) ->
     """What a reader of a report must know about scale, depth and covisibility."""
     scenes = index.scenes
     lacking = {
-        "have no depth: nothing is asked about them but what their poses say": [
+        "without depth, which give no depth, matches and pairs": [
             scenes[number].name for number in no_depth
         ],
-        "have no metric scale (scale_type is not 'metric'): they serve for matches, rotations and "
-        "directions, not for depth and distances": [s.name for s in scenes if not s.is_metric],
-        "have depth that MVSAnywhere predicted": [s.name for s in scenes if s.is_predicted],
-        "have a matrix of covisibility that is not of their frames; pairs are sought by depth and "
-        "poses": wrong_matrix,
+        "without metric scale (scale_type is not 'metric'), which give matches, rotations and "
+        "directions, but no depth and distances": [s.name for s in scenes if not s.is_metric],
+        "with depth that MVSAnywhere predicted": [s.name for s in scenes if s.is_predicted],
+        "with a matrix of covisibility that is not of their frames; their pairs are sought by "
+        "depth and poses": wrong_matrix,
     }
     return [
-        f"{len(names)} of {len(scenes)} scenes {what}: {some_of(names)}"
+        f"scenes {what} ({len(names)} of {len(scenes)}: {some_of(names)})"
         for what, names in lacking.items()
         if names
     ]
