@@ -541,6 +541,19 @@ def test_depth_of_several_channels_is_refused(made: Path) -> None:
         read_wai(made).read(0)
 
 
+def test_depth_of_a_part_of_the_image_is_refused(made: Path) -> None:
+    import OpenEXR
+
+    header = {
+        "dataWindow": (np.array([0, 0], np.int32), np.array([47, 35], np.int32)),
+        "displayWindow": (np.array([0, 0], np.int32), np.array([95, 71], np.int32)),
+    }
+    with OpenEXR.File(header, {"Y": np.ones((36, 48), np.float16)}) as file:
+        file.write(str(made / "flat/depth/00000000.exr"))
+    with pytest.raises(DatasetError, match=r"00000000.exr: the EXR file holds a part of its image"):
+        read_wai(made).read(0)
+
+
 def test_without_the_exr_package_the_error_says_how_to_get_it(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

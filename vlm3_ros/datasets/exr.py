@@ -33,8 +33,13 @@ def read_exr(path: Path) -> NDArray[np.float32]:
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
             channels = {name: channel.pixels for name, channel in file.channels().items()}
+            is_cropped = not np.array_equal(
+                file.header()["dataWindow"], file.header()["displayWindow"]
+            )
     except Exception as error:  # the library raises anything on broken files
         raise DatasetError(f"{path}: the EXR file cannot be read: {error}") from error
+    if is_cropped:
+        raise DatasetError(f"{path}: the EXR file holds a part of its image")
     if len(channels) != 1:
         names = ", ".join(sorted(channels)) or "none"
         raise DatasetError(f"{path}: the EXR file must have one channel, it has {names}")
