@@ -88,8 +88,13 @@ class ViewPair:
     labels: PairLabels | None = None
 
     @property
+    def is_metric(self) -> bool:
+        """Whether T_cam1_cam2 is in metres; otherwise its distance has an unknown scale."""
+        return self.first.is_metric and self.second.is_metric
+
+    @property
     def T_cam1_cam2(self) -> Transform:
-        """The motion of the camera between the views, shape (4, 4), metres."""
+        """The motion of the camera between the views, shape (4, 4), metres if `is_metric`."""
         return inverse(self.first.T_world_camera) @ self.second.T_world_camera
 
     def matches(self, pixels1: ArrayLike) -> NDArray[np.float64]:
