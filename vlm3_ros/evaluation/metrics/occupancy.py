@@ -77,12 +77,13 @@ class OccupancyGrid:
     @property
     def occupied(self) -> NDArray[np.bool_]:
         """Mask of occupied cells, shape (cells along y, cells along x)."""
-        return np.any([odds > 0 for odds in self._log_odds()], axis=0)
+        return np.asarray(np.logical_or.reduce([odds > 0 for odds in self._log_odds()]))
 
     @property
     def free(self) -> NDArray[np.bool_]:
         """Mask of free cells, shape (cells along y, cells along x)."""
-        return np.any([odds < 0 for odds in self._log_odds()], axis=0) & ~self.occupied
+        is_crossed = np.logical_or.reduce([odds < 0 for odds in self._log_odds()])
+        return np.asarray(is_crossed & ~self.occupied)
 
     @property
     def seen(self) -> NDArray[np.bool_]:
