@@ -30,8 +30,24 @@ MIN_SPREAD = 1.4
 """Least ratio of the farthest depth of the ground to the nearest one. Answers about a wall agree
 with one factor only within exp(2 SAME_PLANE) = 1.22."""
 
-FACTORS = (0.4, 2.5)
-"""Factors beyond these come from a wrong camera height or another surface."""
+NEAR_PLANE = 0.35
+"""Largest difference of the logarithm of factors of the surroundings of a plane."""
+
+MIN_CONCENTRATION = 0.6
+"""Least share of the plane among its surroundings, by weight: a spread of the answers of about
+10 %. Answers about images that a model does not understand are spread evenly."""
+
+MAX_TREND = 0.35
+"""Largest change of the logarithm of the factor with that of the depth, in the surroundings: 0 on
+level ground, 1 on a wall. Models whose error depends on depth reach 0.15."""
+
+MAX_BELOW = 0.1
+"""Largest share of answers more than twice SAME_PLANE below the plane, by weight: nothing is below
+the ground."""
+
+FACTORS = (0.5, 1.5)
+"""Factors beyond these come from a wrong camera height or another surface: seen from eye height, a
+table gives 2."""
 
 MAX_CHANGE = 0.1
 """Largest change of the logarithm of the smoothed factor per second: 10 %."""
@@ -62,7 +78,8 @@ def fit_ground(
     The plane is level by the camera's known tilt, so each depth below the horizon alone gives a
     factor: the ground's depth along its ray over the answered one. Depths of one plane agree, and
     those of things that stand on it give larger factors, so the ground is the lowest dense mode.
-    A ray counts by its squared slope: the steeper it is, the less a wrong pitch changes the factor.
+    A ray counts by its squared slope, up to 45 degrees: the steeper it is, the less a wrong pitch
+    changes the factor.
 
     Args:
         camera: of the rectified image.
@@ -73,30 +90,59 @@ def fit_ground(
     """
     pixels, depth = np.asarray(pixels, float).reshape(-1, 2), np.asarray(depth, float).ravel()
     height = float(T_ground_camera[2, 3])
-    if height <= 0:
+    if not 0 < height < math.inf:
         return GroundFit(math.nan, 0, 0, f"the camera is at a height of {height:.2f} m")
     rays = camera.unproject(pixels, np.ones(len(pixels))) @ T_ground_camera[:3, :3].T
-    slope = -rays[:, 2] / np.linalg.norm(rays[:, :2], axis=1)
-    counted = (slope > math.tan(MIN_ANGLE)) & (depth > 0)
+    down, level = -rays[:, 2], np.linalg.norm(rays[:, :2], axis=1)
+    counted = (down > math.tan(MIN_ANGLE) * level) & (depth > 0) & np.isfinite(depth)
     total = int(counted.sum())
     if total < MIN_INLIERS:
         reason = f"only {total} answers lie {math.degrees(MIN_ANGLE):.0f} degrees below the horizon"
         return GroundFit(math.nan, 0, total, reason)
-    true_depth, weight = height / -rays[counted, 2], slope[counted] ** 2
+    true_depth = height / down[counted]
+    weight = (down[counted] / np.maximum(level[counted], down[counted])) ** 2
     factors = np.log(true_depth / depth[counted])
     middle = _lowest_mode(factors, weight)
-    inlier = np.abs(factors - middle) <= SAME_PLANE
-    inliers, share = int(inlier.sum()), float(weight[inlier].sum() / weight.sum())
-    near, far = true_depth[inlier].min(), true_depth[inlier].max()
+    inliers = int(np.count_nonzero(np.abs(factors - middle) <= SAME_PLANE))
     factor = math.exp(middle)
-    reason = ""
-    if inliers < MIN_INLIERS or share < MIN_SHARE:
-        reason = f"only {inliers} of {total} answers below the horizon lie in one level plane"
-    elif far < MIN_SPREAD * near:
-        reason = "the answers below the horizon are those of a wall"
-    elif not FACTORS[0] <= factor <= FACTORS[1]:
-        reason = f"the factor would be {factor:.2f}: is the height of {height:.2f} m right?"
+    reason = _doubt(factors - middle, weight, true_depth)
+    if not reason and not FACTORS[0] <= factor <= FACTORS[1]:
+        reason = (
+            f"the factor would be {factor:.2f}: is the height of {height:.2f} m right, and is the "
+            "plane the ground?"
+        )
     return GroundFit(math.nan if reason else factor, inliers, total, reason)
+
+
+def _doubt(
+    differences: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    true_depth: NDArray[np.float64],
+) -> str:
+    """Why answers are not those of level ground; empty if they are.
+
+    Args:
+        differences: logarithms of the factors less that of the plane, shape (n,).
+        weight: of the answers, shape (n,).
+        true_depth: of the ground, metres, shape (n,).
+    """
+    total = weight.sum()
+    inlier, near = np.abs(differences) <= SAME_PLANE, np.abs(differences) <= NEAR_PLANE
+    inliers, on_plane = int(inlier.sum()), weight[inlier].sum()
+    if inliers < MIN_INLIERS or on_plane < MIN_SHARE * total:
+        return f"only {inliers} of {len(weight)} answers below the horizon lie in one level plane"
+    if true_depth[inlier].max() < MIN_SPREAD * true_depth[inlier].min():
+        return "the answers below the horizon are those of a wall"
+    trend = np.polyfit(np.log(true_depth[near]), differences[near], 1, w=np.sqrt(weight[near]))[0]
+    if abs(trend) > MAX_TREND:
+        return f"the answers lie on a slope or a wall: the factor changes by depth^{trend:.2f}"
+    below = weight[differences < -2 * SAME_PLANE].sum() / total
+    if below > MAX_BELOW:
+        return f"{below:.0%} of the answers lie below the plane, so it is not the ground"
+    concentration = on_plane / weight[near].sum()
+    if concentration < MIN_CONCENTRATION:
+        return f"the answers are spread: {concentration:.0%} of those near the plane lie in it"
+    return ""
 
 
 class GroundScale:

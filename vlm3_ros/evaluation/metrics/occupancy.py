@@ -88,7 +88,7 @@ class OccupancyGrid:
     @property
     def seen(self) -> NDArray[np.bool_]:
         """Mask of cells with any hit or pass, shape (cells along y, cells along x)."""
-        return (self.hits > 0).any(axis=0) | (self.passes > 0).any(axis=0)
+        return np.asarray((self.hits + self.passes).any(axis=0))
 
     def add(self, sight: Sight) -> None:
         """Count the points and rays of a sight; those outside of the grid are left out."""
