@@ -37,9 +37,10 @@ MIN_CONCENTRATION = 0.6
 """Least share of the plane among its surroundings, by weight: a spread of the answers of about
 10 %. Answers about images that a model does not understand are spread evenly."""
 
-MAX_TREND = 0.35
+MAX_TREND = 0.25
 """Largest change of the logarithm of the factor with that of the depth, in the surroundings: 0 on
-level ground, 1 on a wall. Models whose error depends on depth reach 0.15."""
+level ground, 1 on a wall, 0.3 on a slope of 10 degrees. Models whose error depends on depth reach
+0.15."""
 
 MAX_BELOW = 0.1
 """Largest share of answers more than twice SAME_PLANE below the plane, by weight: nothing is below
@@ -51,6 +52,13 @@ table gives 2."""
 
 MAX_CHANGE = 0.1
 """Largest change of the logarithm of the smoothed factor per second: 10 %."""
+
+
+MIN_FRAMES = 3
+"""Least number of frames that give a factor; a single one may take a sofa for the ground."""
+
+_MAX_FRAMES = 1000
+"""Kept at most, if stamps stand still."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +156,13 @@ def _doubt(
 class GroundScale:
     """Smooths the factors of the ground over frames.
 
-    The factor follows the median of the last `window` seconds, by at most `MAX_CHANGE`. It starts
-    anew if the camera or its mount changes, or the time goes back.
+    The factor follows the median of the last `window` seconds, by at most `MAX_CHANGE`, while the
+    ground was found in at least half of their frames. It starts anew if the camera or its mount
+    changes, or the time goes back.
 
     Attributes:
         fit: of the last frame; None before the first one.
-        factor: smoothed; NaN while no ground was found.
+        factor: smoothed; NaN while the ground was not found in `MIN_FRAMES` frames.
         age: seconds from the last frame in which the ground was found to the last frame.
     """
 
@@ -167,10 +176,20 @@ class GroundScale:
         self.fit: GroundFit | None = None
         self.factor = math.nan
         self.age = math.inf
-        self._fits: deque[tuple[float, float]] = deque()
-        """Time, logarithm of the factor."""
-        self._time = -math.inf
+        self._fits: deque[tuple[float, float]] = deque(maxlen=_MAX_FRAMES)
+        """Time, logarithm of the factor or NaN."""
+        self._time = self._time_found = -math.inf
         self._place: tuple[PinholeCamera, Transform] | None = None
+
+    @property
+    def frames(self) -> int:
+        """Number of frames in the window, at least the last `MIN_FRAMES`."""
+        return len(self._fits)
+
+    @property
+    def found(self) -> int:
+        """Number of frames in the window in which the ground was found."""
+        return len(self._factors())
 
     def update(
         self,
@@ -191,15 +210,16 @@ class GroundScale:
         passed = seconds - self._time
         self._place, self._time = (camera, T_ground_camera), seconds
         self.fit = fit_ground(camera, pixels, depth, T_ground_camera)
-        if not self.fit.reason:
-            self._fits.append((seconds, math.log(self.fit.factor)))
-        if not self._fits:
-            return self.factor
-        newest = self._fits[-1][0]
-        while self._fits[0][0] < newest - self.window:
+        self._fits.append((seconds, math.log(self.fit.factor)))
+        while len(self._fits) > MIN_FRAMES and self._fits[0][0] < seconds - self.window:
             self._fits.popleft()
-        self.age = seconds - newest
-        wanted = float(np.median([factor for _, factor in self._fits]))
+        if not self.fit.reason:
+            self._time_found = seconds
+        self.age = seconds - self._time_found
+        factors = self._factors()
+        if len(factors) < max(MIN_FRAMES, len(self._fits) / 2):
+            return self.factor
+        wanted = float(np.median(factors))
         if math.isnan(self.factor):
             self.factor = math.exp(wanted)
         else:
@@ -207,14 +227,17 @@ class GroundScale:
             self.factor = math.exp(present + min(max(wanted - present, -limit), limit))
         return self.factor
 
+    def _factors(self) -> list[float]:
+        return [factor for _, factor in self._fits if not math.isnan(factor)]
+
     def _is_same_place(self, camera: PinholeCamera, T_ground_camera: Transform) -> bool:
         if self._place is None:
             return True
         old, mount = self._place
-        # A focusing camera changes its focal length by less.
+        # A focusing camera changes its focal length by less, springs move the mount by less.
         return bool(
             np.allclose(astuple(old), astuple(camera), rtol=0.02)
-            and np.allclose(mount, T_ground_camera, atol=1e-3)
+            and np.allclose(mount, T_ground_camera, atol=0.01)
         )
 
 
