@@ -57,6 +57,9 @@ MAX_CHANGE = 0.1
 MIN_FRAMES = 3
 """Least number of frames that give a factor; a single one may take a sofa for the ground."""
 
+_GRID = (12, 12)
+"""Columns and rows of the pixels of `ground_pixels`: half of them lie below the horizon."""
+
 _MAX_FRAMES = 1000
 """Kept at most, if stamps stand still."""
 
@@ -76,6 +79,22 @@ class GroundFit:
     inliers: int
     candidates: int
     reason: str = ""
+
+
+def ground_pixels(camera: PinholeCamera, T_ground_camera: Transform) -> NDArray[np.float64]:
+    """Pixels of a grid, evenly spread, that may show the ground: (u, v), shape (n, 2).
+
+    Args:
+        camera: of the rectified image.
+        T_ground_camera: see `fit_ground`.
+    """
+    u, v = (
+        (np.arange(cells) + 0.5) * (size / cells) - 0.5
+        for cells, size in zip(_GRID, (camera.width, camera.height), strict=True)
+    )
+    pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2)
+    down, level = _steepness(camera, pixels, T_ground_camera)
+    return pixels[down > math.tan(MIN_ANGLE) * level]
 
 
 def fit_ground(
@@ -100,8 +119,7 @@ def fit_ground(
     height = float(T_ground_camera[2, 3])
     if not 0 < height < math.inf:
         return GroundFit(math.nan, 0, 0, f"the camera is at a height of {height:.2f} m")
-    rays = camera.unproject(pixels, np.ones(len(pixels))) @ T_ground_camera[:3, :3].T
-    down, level = -rays[:, 2], np.linalg.norm(rays[:, :2], axis=1)
+    down, level = _steepness(camera, pixels, T_ground_camera)
     counted = (down > math.tan(MIN_ANGLE) * level) & (depth > 0) & np.isfinite(depth)
     total = int(counted.sum())
     if total < MIN_INLIERS:
@@ -120,6 +138,14 @@ def fit_ground(
             "plane the ground?"
         )
     return GroundFit(math.nan if reason else factor, inliers, total, reason)
+
+
+def _steepness(
+    camera: PinholeCamera, pixels: NDArray[np.float64], T_ground_camera: Transform
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far rays lead down and along the ground, per metre of depth; shapes (n,)."""
+    rays = camera.unproject(pixels, np.ones(len(pixels))) @ T_ground_camera[:3, :3].T
+    return -rays[:, 2], np.linalg.norm(rays[:, :2], axis=1)
 
 
 def _doubt(
@@ -162,13 +188,19 @@ class GroundScale:
 
     Attributes:
         fit: of the last frame; None before the first one.
-        factor: smoothed; NaN while the ground was not found in `MIN_FRAMES` frames.
+        factor: smoothed; NaN while the ground was not found in `min_frames` frames.
         age: seconds from the last frame in which the ground was found to the last frame.
     """
 
-    def __init__(self, window: float = 5.0) -> None:
-        """Start without a factor; `window`: seconds, positive."""
+    def __init__(self, window: float = 5.0, min_frames: int = MIN_FRAMES) -> None:
+        """Start without a factor.
+
+        Args:
+            window: seconds, positive.
+            min_frames: least number of frames with ground that give a factor.
+        """
         self.window = window
+        self.min_frames = min_frames
         self.reset()
 
     def reset(self) -> None:
@@ -183,7 +215,7 @@ class GroundScale:
 
     @property
     def frames(self) -> int:
-        """Number of frames in the window, at least the last `MIN_FRAMES`."""
+        """Number of frames in the window, at least the last `min_frames`."""
         return len(self._fits)
 
     @property
@@ -211,13 +243,13 @@ class GroundScale:
         self._place, self._time = (camera, T_ground_camera), seconds
         self.fit = fit_ground(camera, pixels, depth, T_ground_camera)
         self._fits.append((seconds, math.log(self.fit.factor)))
-        while len(self._fits) > MIN_FRAMES and self._fits[0][0] < seconds - self.window:
+        while len(self._fits) > self.min_frames and self._fits[0][0] < seconds - self.window:
             self._fits.popleft()
         if not self.fit.reason:
             self._time_found = seconds
         self.age = seconds - self._time_found
         factors = self._factors()
-        if len(factors) < max(MIN_FRAMES, len(self._fits) / 2):
+        if len(factors) < max(self.min_frames, len(self._fits) / 2):
             return self.factor
         wanted = float(np.median(factors))
         if math.isnan(self.factor):
