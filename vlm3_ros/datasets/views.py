@@ -12,6 +12,7 @@ from typing_extensions import Self
 from vlm3_ros.datasets.covisibility import filled, pixels_shown
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.tasks.conversations import RegionQuestion
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Conversation:
+    """A question about regions of an image, and its true answer in the data set's words.
+
+    The answer names the regions as the question does.
+    """
+
+    question: RegionQuestion
+    answer: str
+
+
+@dataclass(frozen=True)
 class View:
     """An image with its ground truth.
 
@@ -53,6 +65,8 @@ class View:
         is_metric: whether depth and T_world_camera are metres. Otherwise they have one unknown
             scale per scene, as structure from motion gives it.
         labels: the pixels that an evaluation asks about; None for any with depth.
+        conversations: questions about regions in the data set's own words. Such a view has no
+            mirrored variant: left and right are in the words.
     """
 
     image: NDArray[np.uint8]
@@ -63,6 +77,7 @@ class View:
     objects: tuple[SceneObject, ...] = ()
     is_metric: bool = True
     labels: Labels | None = None
+    conversations: tuple[Conversation, ...] = ()
 
 
 @dataclass(frozen=True)
