@@ -150,7 +150,7 @@ def test_an_image_that_does_not_fit_its_line_is_named(views: list[View], tmp_pat
     with pytest.raises(DatasetError, match=r"data.jsonl:1: .*lies outside of 2x2 px"):
         evaluate_dataset(TruthEngine(views), dataset)
     (tmp_path / "rgb" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"data.jsonl:1: .*0.png: cannot identify"):
+    with pytest.raises(DatasetError, match=r"data.jsonl:1: .*0.png: the image cannot be read"):
         evaluate_dataset(TruthEngine(views), dataset)
     tiny = write_again(file, intrinsics=[1e-3, 1e-3, 10.0, 10.0])
     Image.fromarray(views[0].image).save(tmp_path / "rgb" / "0.png")

@@ -32,7 +32,8 @@ from vlm3_lab.datasets.storage import (
     write_whole,
 )
 from vlm3_ros.datasets.covisibility import ReducedFrame, reduced_frame
-from vlm3_ros.datasets.own import Pair, Split, frame_from_json, read_depth
+from vlm3_ros.datasets.files import read_png_depth
+from vlm3_ros.datasets.own import Pair, Split, frame_from_json
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.messages.depth_images import millimetres
 
@@ -299,7 +300,9 @@ def _store(
 def _reduced(folder: Path, lines: Sequence[dict[str, Any]]) -> list[ReducedFrame]:
     frames = [frame_from_json(line) for line in lines]
     return [
-        reduced_frame(frame.camera, read_depth(folder / frame.depth_image), frame.T_world_camera)
+        reduced_frame(
+            frame.camera, read_png_depth(folder / frame.depth_image), frame.T_world_camera
+        )
         for frame in frames
     ]
 

@@ -13,9 +13,10 @@ import yaml
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.training.tasks import TASKS
-from vlm3_ros.datasets.opening import FORMATS, WITH_IMAGES
+from vlm3_ros.datasets.opening import FORMATS, SourceOptions
 from vlm3_ros.engines.profiles import PAPER_PROFILE, shipped_profile
 from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import Axes, Fit
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.templates import PromptError
@@ -88,14 +89,19 @@ class SourceConfig:
     Procedural: `kinds` of scene, all if empty; `scenes` limits them to this many different ones, 0
     for always new ones. Data set: its path by its format, one of `datasets.opening.FORMATS`
     (`dataset`: a folder made by `vlm3 dataset`); `images`: the folder of its images, where they
-    lie elsewhere; its `frames`, "train", "held_out" or "all".
+    lie elsewhere; `camera` or `hfov`: a calibration file or the horizontal field of view in degrees
+    of all images, where the data set does not say it; its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
     scenes: int = _checked(0, _Check(lambda n: n >= 0, "use 0 for always new scenes, or more"))
     dataset: str = ""
     depthlm: str = ""
+    tum: str = ""
+    folder: str = ""
     images: str = ""
+    camera: str = ""
+    hfov: float = _checked(0.0, _Check(lambda deg: 0 <= deg < 180, "use degrees, below 180"))
     frames: str = _checked("train", _one_of("train", "held_out", "all"))
     weight: float = 1.0
 
@@ -110,13 +116,17 @@ class SourceConfig:
         return next(iter(self.formats), "")
 
     @property
-    def stored(self) -> tuple[str, Path, Path | None]:
-        """Format, path and folder of images of the data set, for `open_source`."""
-        return (
-            self.format,
-            Path(getattr(self, self.format)),
-            Path(self.images) if self.images else None,
-        )
+    def path(self) -> Path:
+        """File or folder of the data set."""
+        return Path(getattr(self, self.format))
+
+    @property
+    def options(self) -> SourceOptions:
+        """What the format needs besides a path."""
+        camera = None
+        if self.camera or self.hfov:
+            camera = GivenCamera(self.camera or None, self.hfov or None)
+        return SourceOptions(Path(self.images) if self.images else None, camera)
 
 
 @dataclass(frozen=True)
@@ -354,8 +364,12 @@ def _check_source(source: SourceConfig, where: str, weights: str) -> None:
         )
     if source.frames != "train" and not formats:
         raise ConfigError(f"{where} has frames, and no data set to take them from")
-    if source.images and source.format not in WITH_IMAGES:
-        raise ConfigError(f"{where} has images, which are for {', '.join(WITH_IMAGES)}")
+    if source.camera and source.hfov:
+        raise ConfigError(f"{where} has camera and hfov: give one of them")
+    for key, option in {"images": "images", "camera": "camera", "hfov": "camera"}.items():
+        takers = [name for name, taken in FORMATS.items() if option in taken.options]
+        if getattr(source, key) and source.format not in takers:
+            raise ConfigError(f"{where} has {key}, which is for {', '.join(takers)}")
     if weights == "size" and source.weight and not formats and not source.scenes:
         raise ConfigError(
             f"{where} has no size, as it draws always new scenes: set its number of scenes, or "

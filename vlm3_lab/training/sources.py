@@ -29,7 +29,7 @@ from vlm3_lab.training.config import (
     TrainingError,
 )
 from vlm3_lab.training.tasks import TASKS, task_samples
-from vlm3_ros.datasets.opening import open_source
+from vlm3_ros.datasets.opening import FORMATS
 from vlm3_ros.datasets.source import Contents
 from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.errors import DatasetError
@@ -162,7 +162,7 @@ class Recorded:
 
     def __init__(self, name: str, config: SourceConfig):
         self.name = name
-        self._source = open_source(*config.stored)
+        self._source = FORMATS[config.format].open(config.path, config.options)
         contents = self._source.contents
         self._is_kept = {
             "train": ~contents.is_held_out,

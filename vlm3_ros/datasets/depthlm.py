@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from vlm3_ros.datasets.files import read_image
 from vlm3_ros.datasets.source import Contents, FrameSource
 from vlm3_ros.datasets.views import Labels, View
 from vlm3_ros.errors import DatasetError
@@ -131,15 +132,11 @@ def _parse(entry: Any, source: str, folder: Path) -> LabelledImage:
 
 
 def _read_image(labelled: LabelledImage) -> NDArray[np.uint8]:
-    from PIL import Image
-
     try:
-        with Image.open(labelled.image) as picture:
-            image = np.array(picture.convert("RGB"))
-    except Exception as error:  # decoders raise anything on broken files
-        raise DatasetError(f"{labelled.source}: {labelled.image}: {error}") from error
-    try:
+        image = read_image(labelled.image)
         _check_inside(labelled.pixels, image.shape[1], image.shape[0])
+    except DatasetError as error:
+        raise DatasetError(f"{labelled.source}: {error}") from error
     except ValueError as error:
         raise DatasetError(f"{labelled.source}: {labelled.image}: {error}") from error
     return image

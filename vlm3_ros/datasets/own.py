@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
+from vlm3_ros.datasets.files import read_image, read_png_depth
 from vlm3_ros.datasets.source import Contents, FrameSource, Pairs, listed_pairs
 from vlm3_ros.datasets.views import Labels, SceneObject, View
 from vlm3_ros.errors import DatasetError
@@ -119,8 +119,8 @@ class Dataset(FrameSource):
     @override
     def read(self, index: int) -> View:
         frame = self.frames[index]
-        image = _decoded(self.folder / frame.image, cv2.IMREAD_COLOR, np.uint8)
-        depth = read_depth(self.folder / frame.depth_image)
+        image = read_image(self.folder / frame.image)
+        depth = read_png_depth(self.folder / frame.depth_image)
         for name, shape in ((frame.image, image.shape), (frame.depth_image, depth.shape)):
             if shape[:2] != (frame.camera.height, frame.camera.width):
                 raise DatasetError(
@@ -128,7 +128,7 @@ class Dataset(FrameSource):
                     f"{frame.camera.width}x{frame.camera.height}"
                 )
         return View(
-            image=np.ascontiguousarray(image[..., ::-1]),
+            image=image,
             depth=depth,
             camera=frame.camera,
             T_world_camera=np.full((4, 4), np.nan)
@@ -177,18 +177,6 @@ def load_dataset(folder: Path | str) -> Dataset:
     if not frames:
         raise DatasetError(f"{folder / FRAMES}: there is no frame in it")
     return Dataset(folder, tuple(frames), tuple(pairs), description)
-
-
-def read_depth(path: Path) -> NDArray[np.float32]:
-    """Read metres along Z from a 16-bit PNG of millimetres, shape (height, width), NaN if unknown.
-
-    Raises:
-        DatasetError: naming the file that cannot be read.
-    """
-    pixels = _decoded(path, cv2.IMREAD_UNCHANGED, np.uint16)
-    if pixels.ndim != 2:
-        raise DatasetError(f"{path}: it is not a depth image: it has colours")
-    return np.where(pixels > 0, pixels.astype(np.float32) / 1000, np.float32(np.nan))
 
 
 def frame_from_json(content: dict[str, Any]) -> Frame:
@@ -258,17 +246,6 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
         except ValueError as error:
             raise DatasetError(f"{source}: {error}") from error
         yield source, content
-
-
-def _decoded(path: Path, flags: int, dtype: type[np.generic]) -> NDArray[Any]:
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DatasetError(f"{path}: it cannot be read: {error}") from error
-    pixels = cv2.imdecode(data, flags) if data.size else None
-    if pixels is None or pixels.dtype != dtype:
-        raise DatasetError(f"{path}: it is damaged, or not an image of this kind")
-    return pixels
 
 
 def _inside(path: Any) -> str:

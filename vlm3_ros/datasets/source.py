@@ -126,8 +126,11 @@ def sought_pairs(source: FrameSource, scenes: ArrayLike) -> Pairs:
         view = read(first)
         if view is None:
             return None
-        one = _reduced(view)
-        for candidate in rng.permutation(near[is_mate])[:CANDIDATES].tolist():
+        one, mates = _reduced(view), near[is_mate]
+        share = 1 / np.abs(mates - first)  # those nearby show more of the same
+        count = min(CANDIDATES, len(mates))
+        chosen = rng.choice(mates, count, replace=False, p=share / share.sum()) if count else mates
+        for candidate in chosen.tolist():
             other = read(candidate)
             if other is not None and covisibility(one, _reduced(other)) >= MIN_COVISIBILITY:
                 return int(candidate)
