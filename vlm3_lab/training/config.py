@@ -90,13 +90,15 @@ class SourceConfig:
     for always new ones. Data set: its path by its format, one of `datasets.opening.FORMATS`
     (`dataset`: a folder made by `vlm3 dataset`); `images`: the folder of its images, where they
     lie elsewhere; `camera` or `hfov`: a calibration file or the horizontal field of view in degrees
-    of all images, where the data set does not say it; its `frames`, "train", "held_out" or "all".
+    of all images, where the data set does not say it (for `spatialrgpt`, `camera` may be a .jsonl
+    of the intrinsics of each image); its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
     scenes: int = _checked(0, _Check(lambda n: n >= 0, "use 0 for always new scenes, or more"))
     dataset: str = ""
     depthlm: str = ""
+    spatialrgpt: str = ""
     tum: str = ""
     folder: str = ""
     images: str = ""

@@ -10,6 +10,8 @@ from pathlib import Path
 from vlm3_ros.cli.arguments import natural_number, positive_integer
 from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
 from vlm3_ros.cli.evaluate_jsonl import add_jsonl_options, evaluate_on_jsonl
+from vlm3_ros.cli.evaluate_spatialrgpt import PREFIX as SPATIALRGPT
+from vlm3_ros.cli.evaluate_spatialrgpt import evaluate_on_spatialrgpt
 from vlm3_ros.cli.laboratory import load_from_lab, missing_lab
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
@@ -21,6 +23,7 @@ _LIMITS = {"request_timeout": 600.0, "frame_timeout": 3600.0}
 --online keeps them, since it measures a robot."""
 
 _SCENES, _BAGS, _JSONL = "procedural scenes (--synthetic)", "bags", "data sets (.jsonl)"
+_QUESTIONS = "questions about objects (spatialrgpt:FILE)"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +48,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         metavar="DATA",
         help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file, a video (with --hfov or "
-        "--camera-info; no truth), or a data set in DepthLM's format (.jsonl)",
+        "--camera-info; no truth), a data set in DepthLM's format (.jsonl), or questions about "
+        "objects in SpatialRGPT's format (spatialrgpt:FILE, with --images and --hfov or "
+        "--camera-info)",
     )
     parser.add_argument(
         "--synthetic",
@@ -60,6 +65,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         _BAGS: add_bag_options(parser),
         _JSONL: add_jsonl_options(parser),
     }
+    shared = ("images", "cameras")
+    options_of[_QUESTIONS] = [
+        action for kind in (_BAGS, _JSONL) for action in options_of[kind] if action.dest in shared
+    ]
     add_focal_option(parser)
     add_model_options(
         parser,
@@ -77,16 +86,19 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError("evaluate takes a bag or a data set, or --synthetic N")
     if options.data is None:
         evaluated, evaluate = _SCENES, _scene_evaluation()
+    elif str(options.data).startswith(SPATIALRGPT):
+        evaluated, evaluate = _QUESTIONS, evaluate_on_spatialrgpt
     elif options.data.suffix == ".jsonl":
         evaluated, evaluate = _JSONL, evaluate_on_jsonl
     else:
         evaluated, evaluate = _BAGS, evaluate_on_bag
+    known = {action.dest for action in options.options_of[evaluated]}
     for kind, actions in options.options_of.items():
         for action in actions:
-            if kind != evaluated and getattr(options, action.dest) != action.default:
+            if action.dest not in known and getattr(options, action.dest) != action.default:
                 raise CommandError(f"{action.option_strings[0]} is for {kind}, not for {evaluated}")
-    if evaluated == _JSONL and options.rerun is not None:
-        raise CommandError(f"--rerun is for {_SCENES} and {_BAGS}, not for {_JSONL}")
+    if evaluated in (_JSONL, _QUESTIONS) and options.rerun is not None:
+        raise CommandError(f"--rerun is for {_SCENES} and {_BAGS}, not for {evaluated}")
     check_rerun(options)
     for name, seconds in _LIMITS.items():
         if getattr(options, name) is None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from vlm3_ros.datasets.depthlm import read_depthlm
 from vlm3_ros.datasets.folder import read_folder
 from vlm3_ros.datasets.own import load_dataset
+from vlm3_ros.datasets.photo_cameras import PhotoCameras
 from vlm3_ros.datasets.source import FrameSource
+from vlm3_ros.datasets.spatialrgpt import read_spatialrgpt
 from vlm3_ros.datasets.tum import read_tum
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.calibration_files import GivenCamera
@@ -46,6 +48,10 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "dataset": Format(lambda path, options: load_dataset(path)),
     "depthlm": Format(lambda path, options: read_depthlm(path, options.images), ("images",)),
+    "spatialrgpt": Format(
+        lambda path, options: read_spatialrgpt(path, options.images, PhotoCameras(options.camera)),
+        ("images", "camera"),
+    ),
     "tum": Format(lambda path, options: read_tum(path, options.camera), ("camera",)),
     "folder": Format(lambda path, options: read_folder(path)),
 }

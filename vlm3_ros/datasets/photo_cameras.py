@@ -27,14 +27,15 @@ from numpy.typing import ArrayLike, NDArray
 from vlm3_ros.engines.anycalib import Calibrator
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.calibration_files import GivenCamera
-from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
+from vlm3_ros.geometry.camera import GeometryError, PinholeCamera, check_field_of_view
 
 LINES = ".jsonl"
 """Suffix of files with the intrinsics of each image."""
 
 ADVICE = (
-    "its camera is unknown: give a field of view (hfov), a calibration or a .jsonl of intrinsics "
-    "(camera_info)"
+    "its camera is unknown: give a field of view (--hfov; in YAML hfov), or a calibration or a "
+    ".jsonl of intrinsics (--camera-info; in YAML camera), or let the package anycalib estimate it "
+    "(installed, or by `vlm3 intrinsics`)"
 )
 
 
@@ -142,6 +143,7 @@ class PhotoCameras:
         height, width = image.shape[:2]
         try:
             camera = self._camera(name, image, K)
+            check_field_of_view(camera)
         except GeometryError as error:
             raise DatasetError(f"{name}: {error}") from error
         if (camera.width, camera.height) != (width, height):

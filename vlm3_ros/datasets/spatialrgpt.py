@@ -47,9 +47,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
+from vlm3_ros.datasets.files import read_image
 from vlm3_ros.datasets.json_entries import JsonEntries, open_entries
 from vlm3_ros.datasets.photo_cameras import ADVICE, PhotoCameras
 from vlm3_ros.datasets.source import Contents, FrameSource
@@ -117,7 +117,7 @@ class SpatialRgptFile(FrameSource):
         entry, where = self._entries.read(index), self._entries.name(index)
         try:
             name, size = _image_of(entry)
-            image = _read_image(self._images / name)
+            image = read_image(self._images / name)
             height, width = image.shape[:2]
             if size is not None and size != (width, height):
                 raise ValueError(
@@ -126,7 +126,7 @@ class SpatialRgptFile(FrameSource):
                 )
             camera = self._cameras.camera(name, image, _matrix_of(entry))
             conversations = tuple(self._conversations(entry, (width, height), where))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (DatasetError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise DatasetError(f"{where}: {reason}") from error
         folder = name.partition("/")[0] if "/" in name else ""
@@ -311,15 +311,3 @@ def _literal(value: Any) -> Any:
         return ast.literal_eval(value)
     except SyntaxError as error:
         raise ValueError(f"{value!r} is neither JSON nor a value of Python") from error
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if not path.is_file():
-        raise ValueError(f"there is no image {path}")
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
-    except Exception as error:  # decoders raise anything on broken files
-        raise ValueError(f"the image {path} cannot be read: {error}") from error
