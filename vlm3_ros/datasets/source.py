@@ -126,18 +126,19 @@ def sought_pairs(source: FrameSource, scenes: ArrayLike) -> Pairs:
         view = read(first)
         if view is None:
             return None
-        one, mates = _reduced(view), near[is_mate]
+        one, mates = reduced_view(view), near[is_mate]
         share = 1 / np.abs(mates - first)  # those nearby show more of the same
         count = min(CANDIDATES, len(mates))
         chosen = rng.choice(mates, count, replace=False, p=share / share.sum()) if count else mates
         for candidate in chosen.tolist():
             other = read(candidate)
-            if other is not None and covisibility(one, _reduced(other)) >= MIN_COVISIBILITY:
+            if other is not None and covisibility(one, reduced_view(other)) >= MIN_COVISIBILITY:
                 return int(candidate)
         return None
 
     return Pairs(firsts, second)
 
 
-def _reduced(view: View) -> ReducedFrame:
+def reduced_view(view: View) -> ReducedFrame:
+    """Reduce a view, to compare it with others."""
     return reduced_frame(view.camera, view.depth, view.T_world_camera)
