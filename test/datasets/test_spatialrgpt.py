@@ -146,7 +146,7 @@ def test_impossible_cameras_are_refused(tmp_path: Path) -> None:
         cameras.camera("a.jpg", image)
     with pytest.raises(DatasetError, match="its camera is unknown: give a field of view"):
         PhotoCameras().camera("a.jpg", image)
-    with pytest.raises(DatasetError, match="a.jpg: .* which no lens has"):
+    with pytest.raises(DatasetError, match=r"a\.jpg: .* which no lens has"):
         PhotoCameras().camera("a.jpg", image, np.diag([1e6, 1e6, 1]))
     calibration = tmp_path / "camera.yaml"
     calibration.write_text(

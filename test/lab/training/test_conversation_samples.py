@@ -13,10 +13,10 @@ from spatialrgpt_files import open_spatial_entries, views_of_objects, write_open
 
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import ConfigError, DataConfig, SourceConfig, load_config
+from vlm3_lab.training.sft import train
 from vlm3_lab.training.sources import Sources
 from vlm3_lab.training.streams import model_input
 from vlm3_lab.training.tasks.objects import Questions
-from vlm3_lab.training.sft import train
 from vlm3_lab.training.warmups.object_facts import ObjectFacts
 from vlm3_ros.datasets.photo_cameras import PhotoCameras
 from vlm3_ros.datasets.spatialrgpt import read_spatialrgpt

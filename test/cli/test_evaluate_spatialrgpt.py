@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vlm3 evaluate spatialrgpt:FILE`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from spatialrgpt_files import bench_entries, views_of_objects, write_bench
+
+from vlm3_ros.cli import main
+from vlm3_ros.engines import anycalib
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six questions about one image, whose intrinsics are unknown."""
+    views = views_of_objects(1)
+    path = tmp_path_factory.mktemp("bench") / "bench.json"
+    entries = bench_entries(views, 6, K=None)
+    entries[0]["qa_info"]["category"] = "red_predicate"
+    write_bench(path, views, entries)
+    return path
+
+
+def evaluate(bench: Path, out: Path, *options: str) -> int:
+    command = ["evaluate", f"spatialrgpt:{bench}", "--images", str(bench.parent)]
+    return main([*command, "--out", str(out), *options])
+
+
+def test_answers_about_objects_are_scored(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(bench, tmp_path / "out", "--hfov", "60") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["source"] == {
+        "kind": "spatialrgpt",
+        "name": "bench.json",
+        "protocol": "SpatialRGPT-Bench",
+    }
+    assert metrics["objects"]["questions"] == metrics["answers"]["objects"]["asked"] == 5
+    assert metrics["notes"]["wording"].startswith("the checkpoint's own")
+    assert "the category 'red_predicate' is unknown" in metrics["notes"]["questions left out"]
+    printed = capsys.readouterr().out
+    assert "bench.json by the categories of SpatialRGPT-Bench" in printed
+    assert "lengths within 25 %" in printed or "relations" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ((), "entry 1: its camera is unknown: give a field of view (--hfov"),
+        (("--hfov", "60", "--focal", "500"), "--focal is for depth only"),
+        (("--hfov", "60", "--rate", "5"), "--rate is for bags, not for questions about objects"),
+        (("--hfov", "60", "--hfov", "50"), "give --hfov or --camera-info once"),
+        (("--hfov", "60", "--rerun", "a.rrd"), "--rerun is for"),
+        (("--camera-info", "none.jsonl"), "none.jsonl: cannot be read"),
+    ],
+)
+def test_one_line_says_what_is_wrong_before_a_model_is_loaded(
+    options: tuple[str, ...],
+    complaint: str,
+    bench: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(anycalib, "is_installed", lambda: False)
+    assert evaluate(bench, tmp_path / "out", "--model", "/no/model", *options) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and len(error.splitlines()) == 1
