@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from spatialrgpt_files import bench_entries, views_of_objects, write_bench
 
 from vlm3_ros.cli import main
 from vlm3_ros.engines import anycalib
+from vlm3_ros.geometry.camera import PinholeCamera
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,21 @@ def test_one_line_says_what_is_wrong_before_a_model_is_loaded(
     assert evaluate(bench, tmp_path / "out", "--model", "/no/model", *options) == 2
     error = capsys.readouterr().err
     assert complaint in error and len(error.splitlines()) == 1
+
+
+def test_anycalib_serves_where_it_is_installed_and_nothing_is_given(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def camera(image: NDArray[np.uint8]) -> PinholeCamera:
+        seen.append(image.shape)
+        return PinholeCamera.from_hfov(image.shape[1], image.shape[0], 60.0)
+
+    monkeypatch.setattr(anycalib, "is_installed", lambda: True)
+    monkeypatch.setattr(anycalib, "load_anycalib", lambda: camera)
+    assert evaluate(bench, tmp_path / "out") == 0
+    assert len(seen) == 6
+    seen.clear()
+    assert evaluate(bench, tmp_path / "out", "--hfov", "60") == 0
+    assert not seen

@@ -76,6 +76,7 @@ def test_masks_of_a_refused_question_still_count(
     boxes = [list(box) for one in rest for box in one.question.boxes]
     assert boxes == entries[0]["bbox"][first:]
     assert "with x1 <= x2" in str(source.left_out)
+    assert source.notes == [f"questions left out: {source.left_out}"]
 
 
 def test_a_rotated_image_is_refused(file: Path, entries: list[dict[str, Any]]) -> None:

@@ -31,9 +31,10 @@ Sources: https://github.com/AnjieCheng/SpatialRGPT: llava/eval/eval_spatial.py r
 (id, image_info, text_q, conversations, bbox, rle, qa_info), llava/data/dataset.py and
 llava/mm_utils.py the training set (filename, conversations, rle, segmentation, bbox), and
 dataset_pipeline/osdsynth/processor has the templates and the names of the categories. Neither
-reads what `Region [n]` of an answer counts: that it starts anew with every question is told by
-users who looked at the file. Not verified: whether image_info holds K (images of Omni3D have it),
-and whether a category exists that the pipeline does not make.
+reads what `Region [n]` of an answer counts: that it starts anew with every question, and that
+there is a box per mask, is told by users who looked at the file (kasohrab/theworld,
+docs/spatial-bbox-correspondence.md). Not verified: whether image_info holds K (images of Omni3D
+have it), and whether a category exists that the pipeline does not make.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class LeftOut:
 
 
 class SpatialRgptFile(FrameSource):
-    """A file of one of SpatialRGPT's formats. `left_out`: questions that `read` left out."""
+    """A file of one of SpatialRGPT's formats. `left_out`: questions that `read` left out so far."""
 
     def __init__(self, entries: JsonEntries, images: Path, cameras: PhotoCameras):
         self.name, self.notes, self.left_out = str(entries.path), [], LeftOut()
@@ -157,6 +158,7 @@ class SpatialRgptFile(FrameSource):
                 yield _conversation(question, _plain(answered["value"]), own, size, category)
             except _UnusableError as error:
                 self.left_out.add(error.reason, f"{where}{error.detail}")
+                self.notes[:] = [f"questions left out: {self.left_out}"]
 
 
 def read_spatialrgpt(

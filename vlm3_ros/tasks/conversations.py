@@ -32,7 +32,7 @@ from vlm3_ros.tasks.objects import (
 from vlm3_ros.tasks.reading import Missing, answer_text, read_answer
 from vlm3_ros.tasks.task import ModelViews, Prompt, Task
 
-SAME_SCALE = 0.02
+SAME_SCALE = 0.05
 """Largest relative difference of focal lengths at which the lengths in a conversation hold as they
 are. Image sizes are rounded to whole patches, which costs less than this."""
 
