@@ -99,6 +99,7 @@ setup(
         NAME: ["py.typed"],
         LAB: ["py.typed"],
         f"{NAME}.engines": ["shipped_profiles/*.json"],
+        f"{NAME}.evaluation.dataset": ["published.json"],
         f"{NAME}.language": ["prompt_sets/*.json"],
     },
     data_files=[

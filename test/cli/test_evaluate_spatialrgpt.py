@@ -37,17 +37,24 @@ def test_answers_about_objects_are_scored(
 ) -> None:
     assert evaluate(bench, tmp_path / "out", "--hfov", "60") == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["source"] == {
-        "kind": "spatialrgpt",
-        "name": "bench.json",
-        "protocol": "SpatialRGPT-Bench",
-    }
+    assert metrics["source"] == {"kind": "spatialrgpt", "name": "bench.json"}
     assert metrics["objects"]["questions"] == metrics["answers"]["objects"]["asked"] == 5
-    assert metrics["notes"]["wording"].startswith("the checkpoint's own")
-    assert "the category 'red_predicate' is unknown" in metrics["notes"]["questions left out"]
+    assert metrics["frames"]["used"] == 5
+    assert metrics["left_out"] == {}
+    notes = metrics["notes"]
+    assert notes["wording"].startswith("the checkpoint's own")
+    assert "the category 'red_predicate' is unknown" in notes["questions without a score"]
     printed = capsys.readouterr().out
-    assert "bench.json by the categories of SpatialRGPT-Bench" in printed
-    assert "lengths within 25 %" in printed or "relations" in printed
+    assert "vlm3-tiny on bench.json" in printed
+    assert "objects: lengths within 25 %" in printed or "objects: relations" in printed
+    assert (tmp_path / "out" / "objects.png").stat().st_size > 10_000
+
+
+def test_a_task_that_the_data_set_does_not_serve_is_refused(
+    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(bench, tmp_path / "out", "--hfov", "60", "--task", "depth") == 2
+    assert "no frame has depth in metres" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,7 @@ def test_answers_about_objects_are_scored(
     [
         ((), "entry 1: its camera is unknown: give a field of view (--hfov"),
         (("--hfov", "60", "--focal", "500"), "--focal is for depth only"),
-        (("--hfov", "60", "--rate", "5"), "--rate is for bags, not for questions about objects"),
+        (("--hfov", "60", "--rate", "5"), "--rate is for bags, not for data sets"),
         (("--hfov", "60", "--hfov", "50"), "give --hfov or --camera-info once"),
         (("--hfov", "60", "--rerun", "a.rrd"), "--rerun is for"),
         (("--camera-info", "none.jsonl"), "none.jsonl: cannot be read"),
@@ -87,7 +94,7 @@ def test_anycalib_serves_where_it_is_installed_and_nothing_is_given(
     monkeypatch.setattr(anycalib, "is_installed", lambda: True)
     monkeypatch.setattr(anycalib, "load_anycalib", lambda: camera)
     assert evaluate(bench, tmp_path / "out") == 0
-    assert len(seen) == 6
+    assert len(seen) == 1, "six questions about one image"
     seen.clear()
     assert evaluate(bench, tmp_path / "out", "--hfov", "60") == 0
     assert not seen

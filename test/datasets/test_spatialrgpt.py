@@ -62,7 +62,7 @@ def test_the_nth_mask_of_an_image_is_its_nth_box(
             assert one.question.text == text
             assert one.answer == entry["conversations"][2 * number + 1]["value"]
             assert mentioned_regions(text) == list(range(len(one.question.boxes)))
-    assert not source.left_out
+    assert not source.omissions
 
 
 def test_masks_of_a_refused_question_still_count(
@@ -75,8 +75,8 @@ def test_masks_of_a_refused_question_still_count(
     first = 1 + ("<mask>" in entries[0]["conversations"][0]["value"].replace("<mask>", "", 1))
     boxes = [list(box) for one in rest for box in one.question.boxes]
     assert boxes == entries[0]["bbox"][first:]
-    assert "with x1 <= x2" in str(source.left_out)
-    assert source.notes == [f"questions left out: {source.left_out}"]
+    assert "with x1 <= x2" in str(source.omissions)
+    assert source.notes == [f"questions left out: {source.omissions}"]
 
 
 def test_a_rotated_image_is_refused(file: Path, entries: list[dict[str, Any]]) -> None:
@@ -161,11 +161,12 @@ def test_impossible_cameras_are_refused(tmp_path: Path) -> None:
 
 def test_what_nothing_is_known_about_is_estimated_once_loaded() -> None:
     loads: list[int] = []
+    asked: list[int] = []
     camera = PinholeCamera(30, 20, 25.0, 25.0, 14.5, 9.5)
 
     def load() -> Any:
         loads.append(1)
-        return lambda image: camera
+        return lambda image: asked.append(1) or camera
 
     cameras = PhotoCameras(calibrator=load)
     image, K = np.zeros((20, 30, 3), np.uint8), np.diag([7.0, 7.0, 1.0])
@@ -173,6 +174,8 @@ def test_what_nothing_is_known_about_is_estimated_once_loaded() -> None:
     assert not loads
     assert cameras.camera("a.jpg", image) == cameras.camera("b.jpg", image) == camera
     assert loads == [1]
+    assert asked == [1, 1], "once per image"
+    assert cameras.camera("a.jpg", image) == camera and len(asked) == 2
 
 
 def test_unknown_files_and_cameras_are_told_when_the_file_is_opened(

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from spatialrgpt_files import (
     TalkingTruth,
@@ -19,17 +21,38 @@ from spatialrgpt_files import (
 from truth import TruthEngine
 
 from vlm3_ros.datasets.photo_cameras import PhotoCameras
-from vlm3_ros.datasets.spatialrgpt import read_spatialrgpt
+from vlm3_ros.datasets.spatialrgpt import SpatialRgptFile, read_spatialrgpt
 from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import DatasetError
-from vlm3_ros.evaluation.conversations import conversations_result, evaluate_conversations
+from vlm3_ros.evaluation.dataset.objects import ObjectsPart, evaluate_objects
+from vlm3_ros.evaluation.dataset.reading import FrameReader
+from vlm3_ros.evaluation.dataset.settings import DataSettings
 from vlm3_ros.evaluation.metrics.objects import relation_pairs
-from vlm3_ros.evaluation.result import result_json
+from vlm3_ros.evaluation.scores.base import Progress, no_progress
 from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.language.wordings.objects import QUANTITIES
 
 Entry = dict[str, Any]
+
+
+@dataclass
+class Evaluated:
+    """Scores, and what was left out: images, and questions."""
+
+    part: ObjectsPart
+    images: str
+    questions: str
+
+
+def evaluate(
+    engine: Engine, source: SpatialRgptFile, progress: Progress = no_progress
+) -> Evaluated:
+    reader = FrameReader(source)
+    everything = np.ones(len(source.contents), bool)
+    part = evaluate_objects(engine, reader, everything, DataSettings(), progress)
+    notes = [*source.notes, part.notes().get("questions without a score", "")]
+    return Evaluated(part, reader.note(), "; ".join(filter(None, notes)))
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +77,8 @@ def test_true_answers_have_no_error(
     make: Callable[[list[View]], Engine], views: list[View], entries: list[Entry], bench: Path
 ) -> None:
     done: list[tuple[int, int]] = []
-    evaluated = evaluate_conversations(
-        make(views), read_spatialrgpt(bench), lambda *step: done.append(step)
-    )
-    scores = evaluated.scores.overall
+    evaluated = evaluate(make(views), read_spatialrgpt(bench), lambda *step: done.append(step))
+    scores = evaluated.part.objects.overall
     assert list(scores.model.relations) == relation_pairs()
     assert list(scores.model.quantities) == [*QUANTITIES, "direction"]
     assert scores.questions == len(entries) == len(done)
@@ -68,11 +89,10 @@ def test_true_answers_have_no_error(
     assert scores.constant.accuracy < 1
     assert scores.constant.success < 1
     assert 0.3 < scores.boxes.accuracy < 1
-    assert list(evaluated.scores.groups) == ["street"]
-    assert list(evaluated.notes) == ["wording"]
-    metrics = result_json(conversations_result("truth", "bench", evaluated))
-    assert metrics["objects"]["pooled_success"] == 1
-    assert {"constant", "boxes"} == set(metrics["baselines"])
+    assert evaluated.images == evaluated.questions == ""
+    assert list(evaluated.part.notes()) == ["wording"]
+    assert scores.to_json()["pooled_success"] == 1
+    assert {"constant", "boxes"} == set(scores.baselines_json())
 
 
 def test_lengths_are_written_in_several_units(entries: list[Entry]) -> None:
@@ -92,12 +112,10 @@ def test_lines_and_the_hub_s_tables_are_read_too(
         for entry in entries[:30]
     ]  # fmt: skip
     write_bench(tmp_path / "bench.jsonl", views, few)
-    evaluated = evaluate_conversations(
-        TalkingTruth(views), read_spatialrgpt(tmp_path / "bench.jsonl")
-    )
-    assert evaluated.scores.overall.questions == 30
-    assert evaluated.scores.overall.model.accuracy == 1
-    assert "kinds without a question" not in evaluated.notes
+    evaluated = evaluate(TalkingTruth(views), read_spatialrgpt(tmp_path / "bench.jsonl"))
+    assert evaluated.part.objects.overall.questions == 30
+    assert evaluated.part.objects.overall.model.accuracy == 1
+    assert "kinds without a question" not in evaluated.part.notes()
 
 
 def changed(entry: Entry, **changes: Any) -> Entry:
@@ -114,77 +132,77 @@ def turns(entry: Entry, question: str | None = None, answer: str | None = None) 
 BROKEN: dict[str, tuple[Callable[[Entry], Entry], str, str]] = {
     "a box outside": (
         lambda one: changed(one, bbox=[[9000, 10, 9010, 20]] * 2),
-        "questions left out",
+        "questions",
         "a box is outside of its image",
     ),
     "an inverted box": (
         lambda one: changed(one, bbox=[[20, 10, 5, 20]] * 2),
-        "questions left out",
+        "questions",
         "a box is no [x1, y1, x2, y2] with x1 <= x2",
     ),
     "no box at all": (
         lambda one: changed(one, bbox=[["a", None], 3]),
-        "questions left out",
+        "questions",
         "a box is no [x1, y1, x2, y2] with x1 <= x2",
     ),
     "fewer boxes than masks": (
         lambda one: changed(one, bbox=[[1, 1, 2, 2]]),
-        "questions left out",
+        "questions",
         "the question names more regions than there are boxes",
     ),
     "an unknown category": (
         lambda one: changed(one, qa_info={"type": "qualitative", "category": "red_predicate"}),
-        "questions left out",
+        "questions",
         "the category 'red_predicate' is unknown, or asks about another number of regions",
     ),
     "no category": (
         lambda one: changed(one, qa_info={}),
-        "questions left out",
+        "questions",
         "the category '' is unknown, or asks about another number of regions",
     ),
     "a question without mask": (
         lambda one: changed(one, text_q="Is it big?", conversations=turns(one, "Is it big?")),
-        "questions left out",
+        "questions",
         "the question names no region (<mask> or Region [n])",
     ),
     "an unreadable truth": (
         lambda one: changed(one, conversations=turns(one, answer="It is hard to say.")),
-        "questions left out",
+        "questions",
         "the true answer cannot be read as one of",
     ),
     "an answer about another region": (
         lambda one: changed(one, conversations=turns(one, answer="Yes, it is Region [7].")),
-        "questions left out",
+        "questions",
         "the answer names a region that the question does not",
     ),
     "an empty answer": (
         lambda one: changed(one, conversations=turns(one, answer="")),
-        "questions left out",
+        "questions",
         "the answer is empty",
     ),
     "a missing image": (
         lambda one: changed(one, image_info={**one["image_info"], "file_path": "none.png"}),
-        "images left out",
+        "images",
         "there is no such image",
     ),
     "an image of another size": (
         lambda one: changed(one, image_info={**one["image_info"], "width": 77}),
-        "images left out",
+        "images",
         "and the entry is about 77x",
     ),
     "an impossible K": (
         lambda one: changed(one, image_info={**one["image_info"], "K": [1, 2]}),
-        "images left out",
+        "images",
         "its K is no 3x3 matrix",
     ),
     "no boxes": (
         lambda one: {key: value for key, value in one.items() if key != "bbox"},
-        "images left out",
+        "images",
         "it has no 'bbox'",
     ),
     "turns that are no texts": (
         lambda one: changed(one, conversations=[{"value": 3}, {"value": "Yes"}]),
-        "images left out",
+        "images",
         "a turn is 3, not a text",
     ),
 }
@@ -200,23 +218,23 @@ def test_what_cannot_be_asked_is_counted_and_named(
     broken = [change(one) for one in relations[:2]]
     path = tmp_path / "bench.json"
     write_bench(path, views, [*good, *broken])
-    evaluated = evaluate_conversations(TalkingTruth(views), read_spatialrgpt(path))
-    assert evaluated.scores.overall.questions == len(good)
-    note = evaluated.notes[title]
-    assert reason in note and f"{path}, entry 5" in note and "\n" not in note
+    evaluated = evaluate(TalkingTruth(views), read_spatialrgpt(path))
+    assert evaluated.part.objects.overall.questions == len(good)
+    note = getattr(evaluated, title)
+    assert reason in note and "entry 5" in note and "\n" not in note
     if name != "an unreadable truth":  # whose reasons name the category
-        assert note.startswith("2 times: ")
+        assert ("2: " if title == "images" else "2 times: ") in note
 
 
 def test_a_broken_image_is_skipped(views: list[View], entries: list[Entry], tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     write_bench(path, views, entries)
     (tmp_path / "street" / "1.png").write_bytes(b"\x89PNG half")
-    evaluated = evaluate_conversations(TalkingTruth(views), read_spatialrgpt(path))
+    evaluated = evaluate(TalkingTruth(views), read_spatialrgpt(path))
     lost = sum(entry["image_info"]["file_path"] == "street/1.png" for entry in entries)
-    assert evaluated.scores.overall.questions == len(entries) - lost
-    assert f"{lost} times: the image cannot be used" in evaluated.notes["images left out"]
-    assert "1.png: the image cannot be read" in evaluated.notes["images left out"]
+    assert evaluated.part.objects.overall.questions == len(entries) - lost
+    assert evaluated.images.startswith(f"{lost}: ")
+    assert "1.png: the image cannot be read" in evaluated.images
 
 
 def test_a_box_that_sticks_out_is_cut_off(
@@ -240,14 +258,15 @@ def test_a_kind_without_questions_or_without_answers_is_told(
             answer = super()._template(*asked)
             return "I cannot tell." if "o'clock" in answer else answer
 
-    evaluated = evaluate_conversations(NoHours(views), read_spatialrgpt(tmp_path / "bench.json"))
-    absent = evaluated.notes["kinds without a question"].split(", ")
-    assert set(absent) == {*relation_pairs(), *QUANTITIES} - {"left/right"}
-    model = evaluated.scores.overall.model
+    evaluated = evaluate(NoHours(views), read_spatialrgpt(tmp_path / "bench.json"))
+    absent = evaluated.part.notes()["kinds without a question"].split(", ")
+    names = {*relation_pairs(), *(name.replace("_", " ") for name in QUANTITIES)}
+    assert set(absent) == names - {"left/right"}
+    model = evaluated.part.objects.overall.model
     hours = model.quantities["direction"]
     assert hours.success == 0 and hours.unanswered == hours.questions > 0
     assert model.relations["left/right"].success == 1
-    assert "nan" in str(evaluated.scores.tables())
+    assert "nan" in str(evaluated.part.objects.tables())
 
 
 def test_nothing_to_ask_is_an_error_with_the_reasons(
@@ -255,8 +274,10 @@ def test_nothing_to_ask_is_an_error_with_the_reasons(
 ) -> None:
     path = tmp_path / "bench.json"
     write_bench(path, views, [changed(one, bbox=[]) for one in entries[:3]])
-    with pytest.raises(DatasetError, match=r"no question can be asked: 3 times: .* more regions"):
-        evaluate_conversations(TalkingTruth(views), read_spatialrgpt(path))
+    with pytest.raises(
+        DatasetError, match=r"no question .* could be used: .* 3 times: .* more reg"
+    ):
+        evaluate(TalkingTruth(views), read_spatialrgpt(path))
 
 
 def test_the_published_sample_is_asked_as_the_authors_ask_it() -> None:
@@ -291,7 +312,5 @@ def test_a_field_of_view_goes_before_the_file(bench: Path) -> None:
 
 
 def test_units_are_those_of_the_pipeline() -> None:
-    import numpy as np
-
     lengths = {human_length(0.5, np.random.default_rng(seed)) for seed in range(9)}
     assert lengths == {"50.0 centimeters", "19.69 inches"}

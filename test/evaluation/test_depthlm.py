@@ -11,10 +11,15 @@ from PIL import Image
 from truth import TruthEngine
 
 from vlm3_lab.scenes import sample_view
-from vlm3_ros.datasets.depthlm import read_depthlm
+from vlm3_ros.datasets.depthlm import DepthLmFile, read_depthlm
 from vlm3_ros.datasets.views import View
+from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import DatasetError
-from vlm3_ros.evaluation.depthlm import evaluate_dataset
+from vlm3_ros.evaluation.dataset.depth import evaluate_depth
+from vlm3_ros.evaluation.dataset.reading import FrameReader
+from vlm3_ros.evaluation.dataset.settings import DataSettings
+from vlm3_ros.evaluation.scores.base import Progress, no_progress
+from vlm3_ros.evaluation.scores.depth import DepthScores
 
 COUNT, PIXELS = 3, 12
 
@@ -49,6 +54,14 @@ def write(path: Path, views: list[View], **changed: Any) -> Path:
     file = path / "data.jsonl"
     file.write_text("\n".join(map(json.dumps, entries)) + "\n")
     return file
+
+
+def evaluate_dataset(
+    engine: Engine, dataset: DepthLmFile, progress: Progress = no_progress
+) -> DepthScores:
+    usable = dataset.contents.has_depth
+    reader = FrameReader(dataset)
+    return evaluate_depth(engine, reader, usable, DataSettings(), progress).depth.overall
 
 
 def test_true_answers_have_no_error(views: list[View], tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class SourceConfig:
     @property
     def formats(self) -> list[str]:
         """The formats that a path is given for."""
-        return [name for name in FORMATS if getattr(self, name)]
+        return [name for name in FORMATS if getattr(self, name, "")]
 
     @property
     def format(self) -> str:

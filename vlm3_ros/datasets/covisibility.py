@@ -55,7 +55,7 @@ def pixels_shown(
     camera1, camera2 = cameras
     pixels1 = np.asarray(pixels1, dtype=float).reshape(-1, 2)
     u, v = np.rint(pixels1).astype(int).T
-    depth1 = depths[0][v, u]
+    depth1 = np.where(np.isfinite(depths[0]), depths[0], np.float32(np.nan))[v, u]
     pixels2 = transferred_pixels(T_cam1_cam2, camera1, pixels1, depth1, camera2)
     points = camera1.unproject(pixels1, depth1)
     T_cam2_cam1 = inverse(T_cam1_cam2)

@@ -58,6 +58,10 @@ class DepthLmFile(FrameSource):
         self.contents = Contents(has_depth, nothing, nothing, nothing)
 
     @override
+    def frame_name(self, index: int) -> str:
+        return self.lines[index].source
+
+    @override
     def read(self, index: int) -> View:
         line = self.lines[index]
         image = _read_image(line)

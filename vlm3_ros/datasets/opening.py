@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from vlm3_ros.datasets.authors import read_authors
 from vlm3_ros.datasets.depthlm import read_depthlm
 from vlm3_ros.datasets.folder import read_folder
 from vlm3_ros.datasets.own import load_dataset
@@ -15,6 +16,7 @@ from vlm3_ros.datasets.photo_cameras import PhotoCameras
 from vlm3_ros.datasets.source import FrameSource
 from vlm3_ros.datasets.spatialrgpt import read_spatialrgpt
 from vlm3_ros.datasets.tum import read_tum
+from vlm3_ros.engines.anycalib import Calibrator
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.calibration_files import GivenCamera
 
@@ -26,10 +28,12 @@ class SourceOptions:
     Attributes:
         images: folder of the images; None if they lie beside the file that names them.
         camera: of all images; None if the data set says it.
+        calibrator: loads what estimates the camera of an image that has none; None for no estimate.
     """
 
     images: Path | None = None
     camera: GivenCamera | None = None
+    calibrator: Callable[[], Calibrator] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,16 @@ FORMATS: Mapping[str, Format] = {
     "dataset": Format(lambda path, options: load_dataset(path)),
     "depthlm": Format(lambda path, options: read_depthlm(path, options.images), ("images",)),
     "spatialrgpt": Format(
-        lambda path, options: read_spatialrgpt(path, options.images, PhotoCameras(options.camera)),
-        ("images", "camera"),
+        lambda path, options: read_spatialrgpt(
+            path, options.images, PhotoCameras(options.camera, options.calibrator)
+        ),
+        ("images", "camera", "calibrator"),
     ),
     "tum": Format(lambda path, options: read_tum(path, options.camera), ("camera",)),
     "folder": Format(lambda path, options: read_folder(path)),
+    "authors": Format(lambda path, options: read_authors(path)),
 }
-"""By name, as in `tum:DIR` and in a training configuration."""
+"""By name, as in `tum:DIR` and, but for the authors' sample, in a training configuration."""
 
 
 def open_source(text: str, options: SourceOptions) -> FrameSource:

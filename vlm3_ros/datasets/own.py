@@ -113,8 +113,13 @@ class Dataset(FrameSource):
         )
 
     @override
-    def pairs(self) -> Pairs:
-        return listed_pairs([(pair.first, pair.second) for pair in self.listed])
+    def pairs(self, min_covisibility: float | None = None) -> Pairs:
+        enough = [pair for pair in self.listed if pair.covisibility >= (min_covisibility or 0)]
+        return listed_pairs([(pair.first, pair.second) for pair in enough])
+
+    @override
+    def frame_name(self, index: int) -> str:
+        return self.frames[index].image
 
     @override
     def read(self, index: int) -> View:

@@ -121,6 +121,7 @@ class PhotoCameras:
         self._given = None if is_table else given
         self._table = read_intrinsics(Path(str(given.file))) if given and is_table else None
         self._calibrator = cache(calibrator) if calibrator is not None else None
+        self._estimated: dict[str, PinholeCamera] = {}  # an image may have many questions
 
     @property
     def knows_all(self) -> bool:
@@ -163,7 +164,9 @@ class PhotoCameras:
         if K is not None:
             return _from_matrix(K, width, height)
         if self._calibrator is not None:
-            return self._calibrator()(image)
+            if name not in self._estimated:
+                self._estimated[name] = self._calibrator()(image)
+            return self._estimated[name]
         if self._table is not None:
             raise GeometryError(f"{self._table.path} does not name it")
         raise GeometryError(ADVICE)

@@ -69,8 +69,13 @@ class RgbdSource(FrameSource):
         )
 
     @override
-    def pairs(self) -> Pairs:
-        return sought_pairs(self, np.where(self.contents.has_depth, self._scene, -1))
+    def pairs(self, min_covisibility: float | None = None) -> Pairs:
+        scenes = np.where(self.contents.has_depth, self._scene, -1)
+        return sought_pairs(self, scenes, min_covisibility)
+
+    @override
+    def frame_name(self, index: int) -> str:
+        return f"{self._scenes[self._scene[index]].name}/{self._files[index].image.name}"
 
     @override
     def read(self, index: int) -> View:

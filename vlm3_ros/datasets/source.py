@@ -16,7 +16,7 @@ from vlm3_ros.datasets.covisibility import (
     covisibility,
     reduced_frame,
 )
-from vlm3_ros.datasets.views import View
+from vlm3_ros.datasets.views import PairLabels, View
 
 CANDIDATES = 8
 """Frames that are read in search of one that shows enough of the same as another one."""
@@ -60,10 +60,12 @@ class Pairs:
             (n,), indices of frames.
         second: takes a number from 0 to n - 1, random numbers, and how to read a frame, in case
             that it must look; returns the index of the second frame, None if there is none.
+        labels: takes such a number; returns the pixels that an evaluation asks about, None for any.
     """
 
     first: NDArray[np.int64]
     second: Callable[[int, np.random.Generator, Read], int | None]
+    labels: Callable[[int], PairLabels | None] = lambda number: None
 
     def __len__(self) -> int:
         return len(self.first)
@@ -76,11 +78,13 @@ class FrameSource(ABC):
         name: its file or folder, for messages and reports.
         contents: what is known about each frame without reading it.
         notes: what a reader of a report must know, such as what was left out and why.
+        has_conversations: whether its views have questions in the data set's own words.
     """
 
     name: str
     contents: Contents
     notes: list[str]
+    has_conversations: bool = False
 
     @abstractmethod
     def read(self, index: int) -> View:
@@ -90,9 +94,20 @@ class FrameSource(ABC):
             DatasetError: naming the file that cannot be read.
         """
 
-    def pairs(self) -> Pairs:
-        """Return pairs of frames of the same scene and split; none by default."""
+    def pairs(self, min_covisibility: float | None = None) -> Pairs:
+        """Return pairs of frames of the same scene and split; none by default.
+
+        `min_covisibility`: least share of each frame that the other one shows; None for all pairs
+        that the data set lists, or `MIN_COVISIBILITY` where it lists none.
+        """
         return listed_pairs([])
+
+    def frame_name(self, index: int) -> str:
+        """Return what a frame is called in messages and in lists of pairs: its number by default.
+
+        Its end, from a "/" on, may stand for it where that is unique.
+        """
+        return str(index)
 
 
 def listed_pairs(pairs: ArrayLike) -> Pairs:
@@ -101,15 +116,19 @@ def listed_pairs(pairs: ArrayLike) -> Pairs:
     return Pairs(first, lambda number, rng, read: int(second[number]))
 
 
-def sought_pairs(source: FrameSource, scenes: ArrayLike) -> Pairs:
+def sought_pairs(
+    source: FrameSource, scenes: ArrayLike, min_covisibility: float | None = None
+) -> Pairs:
     """Return pairs that are found by depth and poses when they are drawn.
 
     Args:
         source: its frames of a scene follow each other.
         scenes: number of the scene of each frame, shape (n,); frames of a negative one are in no
             pair.
+        min_covisibility: see `FrameSource.pairs`.
     """
     scene = np.asarray(scenes)
+    least = MIN_COVISIBILITY if min_covisibility is None else min_covisibility
     contents = source.contents
     is_usable = contents.has_pose & (scene >= 0)
     firsts = np.flatnonzero(is_usable)
@@ -132,7 +151,7 @@ def sought_pairs(source: FrameSource, scenes: ArrayLike) -> Pairs:
         chosen = rng.choice(mates, count, replace=False, p=share / share.sum()) if count else mates
         for candidate in chosen.tolist():
             other = read(candidate)
-            if other is not None and covisibility(one, reduced_view(other)) >= MIN_COVISIBILITY:
+            if other is not None and covisibility(one, reduced_view(other)) >= least:
                 return int(candidate)
         return None
 

@@ -41,7 +41,6 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,6 +51,7 @@ from typing_extensions import override
 
 from vlm3_ros.datasets.files import read_image
 from vlm3_ros.datasets.json_entries import JsonEntries, open_entries
+from vlm3_ros.datasets.omissions import Omissions
 from vlm3_ros.datasets.photo_cameras import ADVICE, PhotoCameras
 from vlm3_ros.datasets.source import Contents, FrameSource
 from vlm3_ros.datasets.views import Conversation, View
@@ -74,41 +74,14 @@ QUANTITY_CATEGORIES = {
 _MASK = re.compile(r"<mask>(?:\s*<depth>)?")
 _OTHER_TAGS = re.compile(r"\s*<(?:image|depth)>\s*")
 
-_SHOWN_REASONS = 10
-
-logger = logging.getLogger(__name__)
-
-
-class LeftOut:
-    """What cannot be asked, by reason: how often, and where first."""
-
-    def __init__(self) -> None:
-        self._reasons: dict[str, tuple[int, str]] = {}
-
-    def add(self, reason: str, where: str) -> None:
-        """Count a question or an image; the first of each reason is logged."""
-        count, first = self._reasons.get(reason, (0, where))
-        self._reasons[reason] = count + 1, first
-        if not count:
-            logger.warning("%s: left out: %s", where, reason)
-
-    def __bool__(self) -> bool:
-        return bool(self._reasons)
-
-    def __str__(self) -> str:
-        ranked = sorted(self._reasons.items(), key=lambda item: -item[1][0])
-        texts = [
-            f"{count} times: {reason} (first: {first})" if count > 1 else f"{reason} ({first})"
-            for reason, (count, first) in ranked[:_SHOWN_REASONS]
-        ]
-        return "; ".join(texts)
-
 
 class SpatialRgptFile(FrameSource):
-    """A file of one of SpatialRGPT's formats. `left_out`: questions that `read` left out so far."""
+    """A file of one of SpatialRGPT's formats. `omissions`: questions left out by `read` so far."""
+
+    has_conversations = True
 
     def __init__(self, entries: JsonEntries, images: Path, cameras: PhotoCameras):
-        self.name, self.notes, self.left_out = str(entries.path), [], LeftOut()
+        self.name, self.notes, self.omissions = str(entries.path), [], Omissions()
         self._entries, self._images, self._cameras = entries, images, cameras
         nothing = np.zeros(len(entries), bool)
         self.contents = Contents(nothing, nothing, ~nothing, nothing)
@@ -140,6 +113,10 @@ class SpatialRgptFile(FrameSource):
             conversations=conversations,
         )
 
+    @override
+    def frame_name(self, index: int) -> str:
+        return f"entry {index + 1}"
+
     def _conversations(
         self, entry: dict[str, Any], size: tuple[int, int], where: str
     ) -> Iterator[Conversation]:
@@ -157,8 +134,8 @@ class SpatialRgptFile(FrameSource):
             try:
                 yield _conversation(question, _plain(answered["value"]), own, size, category)
             except _UnusableError as error:
-                self.left_out.add(error.reason, f"{where}{error.detail}")
-                self.notes[:] = [f"questions left out: {self.left_out}"]
+                self.omissions.add(error.reason, f"{where}{error.detail}")
+                self.notes[:] = [f"questions left out: {self.omissions}"]
 
 
 def read_spatialrgpt(

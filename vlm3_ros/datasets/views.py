@@ -51,6 +51,17 @@ class Conversation:
 
 
 @dataclass(frozen=True)
+class PairLabels:
+    """Pixels of two views that show the same points, as a data set says.
+
+    `pixels1`, `pixels2`: (u, v) in the first and in the second view, shape (n, 2) each.
+    """
+
+    pixels1: NDArray[np.float64]
+    pixels2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class View:
     """An image with its ground truth.
 
@@ -82,10 +93,14 @@ class View:
 
 @dataclass(frozen=True)
 class ViewPair:
-    """Two views of one scene whose depth is measured, with errors and holes."""
+    """Two views of one scene whose depth is measured, with errors and holes.
+
+    `labels`: the pixels that an evaluation asks about; None for any that both views show.
+    """
 
     first: View
     second: View
+    labels: PairLabels | None = None
 
     @property
     def T_cam1_cam2(self) -> Transform:
@@ -110,4 +125,5 @@ class ViewPair:
 
     def exchanged(self) -> Self:
         """Return the pair with the second view first."""
-        return replace(self, first=self.second, second=self.first)
+        labels = self.labels and PairLabels(self.labels.pixels2, self.labels.pixels1)
+        return replace(self, first=self.second, second=self.first, labels=labels)

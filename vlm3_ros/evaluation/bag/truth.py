@@ -30,11 +30,13 @@ from vlm3_ros.tasks.depth import uniform_grid
 class TrueMatches:
     """Where the second image of a pair shows the asked pixels of the first one.
 
-    `pixels2`: (u, v), shape (n, 2), NaN where unknown or hidden. `width`: of the second image, px.
+    `pixels2`: (u, v), shape (n, 2), NaN where unknown or hidden. `width`, `height`: of the second
+    image, px.
     """
 
     pixels2: NDArray[np.float64]
     width: int
+    height: int
 
 
 @dataclass
@@ -149,4 +151,4 @@ def _compare(
     truth.sift[pair] = motion_of_features(first.features, second.features, cameras)
     if pair in pixels and one.depth is not None and two.depth is not None:
         pixels2 = true_matches(one, two, motion, pixels[pair])
-        truth.matches[pair] = TrueMatches(pixels2, two.camera.width)
+        truth.matches[pair] = TrueMatches(pixels2, two.camera.width, two.camera.height)
