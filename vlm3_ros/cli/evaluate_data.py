@@ -9,11 +9,17 @@ from pathlib import Path
 from vlm3_ros.cli.arguments import number_between, positive_integer
 from vlm3_ros.cli.camera_options import given_camera
 from vlm3_ros.cli.model_options import check_chosen, loaded_engines
+from vlm3_ros.engines import anycalib
 from vlm3_ros.engines.settings import model_name
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import Task
 
-TASK_OF: dict[str, Task] = {"depth": "depth", "pose": "pose", "match": "correspondence"}
+TASK_OF: dict[str, Task] = {
+    "depth": "depth",
+    "pose": "pose",
+    "match": "correspondence",
+    "object": "objects",
+}
 """Tasks by their name on the command line."""
 
 MATCHES = 8
@@ -83,9 +89,16 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     form, _, path = text.partition(":")
     if form in _PROTOCOLS:
         options.force_answers = False
-    source = open_source(text, SourceOptions(options.images, given_camera(options)))
+    camera = given_camera(options)
+    is_estimated = camera is None and _takes_calibrator(form) and anycalib.is_installed()
+    calibrator = anycalib.load_anycalib if is_estimated else None
+    source = open_source(text, SourceOptions(options.images, camera, calibrator))
     wanted = tuple(dict.fromkeys(TASK_OF[name] for name in options.task or ()))
     data = data_tasks(source, wanted, options.pairs, options.covisibility)
+    if options.focal is not None and data.tasks == ("objects",):
+        raise CommandError(
+            "--focal is for depth only: objects are asked at the model's own focal length"
+        )
     settings = DataSettings(
         options.frames,
         options.pixels,
@@ -107,3 +120,10 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     print_result(Console(highlight=False), result)
     print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
+
+
+def _takes_calibrator(form: str) -> bool:
+    """Return whether a format has images without intrinsics."""
+    from vlm3_ros.datasets.opening import FORMATS
+
+    return form in FORMATS and "calibrator" in FORMATS[form].options
