@@ -21,7 +21,7 @@ from tf2_msgs.msg import TFMessage
 from truth import TruthEngine, exact_prompts, for_all_tasks
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
-from vlm3_lab.scenes.views import View
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse, transform

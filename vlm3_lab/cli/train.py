@@ -17,7 +17,7 @@ from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from vlm3_lab.training.config import TrainConfig
-    from vlm3_ros.evaluation.depthlm import LabelledImage
+    from vlm3_ros.datasets.depthlm import LabelledImage
     from vlm3_ros.evaluation.metrics.depth import DepthMetrics
 
 VALIDATION_SEED = 1_000_003
@@ -109,6 +109,7 @@ def score_checkpoint(
     from vlm3_lab.studies.tasks.depth import evaluate_depth
     from vlm3_lab.studies.tasks.objects import evaluate_objects
     from vlm3_lab.studies.tasks.pairs import evaluate_pairs
+    from vlm3_ros.datasets.depthlm import DepthLmFile
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
     from vlm3_ros.evaluation.depthlm import evaluate_dataset
@@ -122,7 +123,7 @@ def score_checkpoint(
             model = evaluate_depth(engine, config.evaluation_views, VALIDATION_SEED)
             scores |= _depth_scores(model.overall.model, "")
             if held_out:
-                own = evaluate_dataset(engine, held_out)
+                own = evaluate_dataset(engine, DepthLmFile("held-out frames", held_out))
                 scores |= _depth_scores(own.model, "held_out_")
         if config.learns("pairs"):
             pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED)
@@ -149,8 +150,8 @@ def held_out_images(config: TrainConfig) -> list[LabelledImage]:
     Raises:
         DatasetError: naming a line that cannot be read.
     """
-    from vlm3_lab.datasets.reading import HELD_OUT
-    from vlm3_ros.evaluation.depthlm import read_dataset
+    from vlm3_ros.datasets.depthlm import read_depthlm
+    from vlm3_ros.datasets.own import HELD_OUT
 
     if not config.evaluation_views:
         return []
@@ -169,7 +170,7 @@ def held_out_images(config: TrainConfig) -> list[LabelledImage]:
         image
         for file in files
         if file.is_file() and file.stat().st_size
-        for image in read_dataset(file)
+        for image in read_depthlm(file).lines
     ]
     return images[:: -(-len(images) // config.evaluation_views) or 1]
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
-from vlm3_lab.scenes.view_pairs import GAPS, ViewPair
+from vlm3_lab.scenes.view_pairs import GAPS
 from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.sources import MixedScenes, Scene, Sources
+from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera
 from vlm3_ros.tasks.task import ModelViews, model_views

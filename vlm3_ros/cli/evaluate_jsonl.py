@@ -27,16 +27,13 @@ def evaluate_on_jsonl(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.depthlm import (
-        dataset_result,
-        evaluate_dataset,
-        read_dataset,
-    )
+    from vlm3_ros.datasets.depthlm import read_depthlm
+    from vlm3_ros.evaluation.depthlm import dataset_result, evaluate_dataset
     from vlm3_ros.evaluation.output import print_result, write_result
 
     # The protocol wants greedy answers, not medians of distributions.
     options.force_answers = False
-    dataset = read_dataset(options.data, options.images)
+    dataset = read_depthlm(options.data, options.images)
     options.out.mkdir(parents=True, exist_ok=True)
     with loaded_engine(options, "depth") as engine, progress_bar("images") as progress:
         scores = evaluate_dataset(engine, dataset, progress, options.focal)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_lab.scenes import KINDS, View, sample_view
+from vlm3_lab.scenes import KINDS, sample_view
 from vlm3_lab.studies.task_evaluation import (
     Calibrated,
     Picture,
@@ -18,6 +18,7 @@ from vlm3_lab.studies.task_evaluation import (
     SceneSettings,
     TaskEvaluation,
 )
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, total
 from vlm3_ros.evaluation.metrics.calibration import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.view_pairs import RATE, DrivePair, ViewPair, sample_drive_pair, true_matches
+from vlm3_lab.scenes.view_pairs import RATE, DrivePair, sample_drive_pair, true_matches
 from vlm3_lab.studies.task_evaluation import (
     Calibrated,
     Picture,
@@ -19,6 +19,7 @@ from vlm3_lab.studies.task_evaluation import (
     SceneSettings,
     TaskEvaluation,
 )
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.answer_counts import AnswerCounts, total
 from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames

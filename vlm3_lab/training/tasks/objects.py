@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
 from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects, true_answers
 from vlm3_lab.training.samples import ViewSamples
 from vlm3_lab.training.sources import MixedScenes, Sources
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet
 from vlm3_ros.language.wordings.objects import ObjectsWording
@@ -35,7 +35,7 @@ class Questions(ViewSamples["PackedSample"]):
         return sources.views(
             "objects",
             "frames with boxes of objects and a pose",
-            lambda frame: bool(frame.objects) and frame.T_world_camera is not None,
+            lambda contents: contents.has_objects,
         )
 
     @override

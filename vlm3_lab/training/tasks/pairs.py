@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
-from vlm3_lab.scenes.view_pairs import ViewPair
 from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.samples import PairSamples, sample_pixels
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.pose import POSE

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
 from vlm3_lab.training.packing import still_frames
 from vlm3_lab.training.samples import ViewSamples
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.tasks.depth import uniform_grid

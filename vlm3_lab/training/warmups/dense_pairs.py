@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlm3_lab.scenes.view_pairs import GAPS, ViewPair
+from vlm3_lab.scenes.view_pairs import GAPS
 from vlm3_lab.training.packing import PackedSample, Packer, packed_hidden
 from vlm3_lab.training.samples import PairSamples
 from vlm3_lab.training.warmups.dense_depth import (
@@ -31,6 +31,7 @@ from vlm3_lab.training.warmups.dense_depth import (
     token_cells,
     wave_code,
 )
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import Transform, seen_motion

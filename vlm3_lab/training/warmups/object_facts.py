@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
 from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects, true_answers
 from vlm3_lab.training.packing import IGNORE, PackedSample, Packer, answer_losses, packed_hidden
 from vlm3_lab.training.tasks.objects import Questions as ObjectQuestions
 from vlm3_lab.training.tasks.objects import with_one_phrasing
 from vlm3_lab.training.warmups.dense_depth import known_error
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet
