@@ -132,6 +132,7 @@ def test_mono16_is_depth_only_where_it_is_called_so(
         ("/infra1/image_rect_raw", "camera_depth_optical_frame", False),
         ("/ir/depth/image_raw", "camera_ir_optical_frame", True),
         ("/first/image", "iris_optical_frame", True),  # not "ir"
+        ("/depth_masked/image", "c", True),
     ],
 )
 def test_an_image_of_16_or_32_bits_is_no_depth_if_it_is_called_otherwise(

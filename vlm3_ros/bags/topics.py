@@ -16,8 +16,8 @@ from vlm3_ros.messages.images import check_colour_format, is_16_bit_grey
 _TRANSPORTS = ("compressed", "compressedDepth")
 
 _OTHER_QUANTITIES = re.compile(
-    r"(?<![a-z])(ir\d*(?![a-z])|infra|thermal|lwir|confidence|disparity|intensity|amplitude"
-    r"|semantic|segmentation|label|mask)"
+    r"(?<![a-z])(infra|thermal|confidence|disparity|semantic|segmentation"
+    r"|(ir\d*|lwir|intensity|amplitude|labels?|masks?)(?![a-z]))"
 )
 """What images of 16 or 32 bits show by their names, if not depth."""
 
