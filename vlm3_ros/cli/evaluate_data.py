@@ -22,6 +22,8 @@ TASK_OF: dict[str, Task] = {
 }
 """Tasks by their name on the command line."""
 
+SCENE_LIST = "names of the scenes to use, of a wai data set: a text file or .npy (default: all)"
+
 MATCHES = 8
 """Pixels asked in a pair."""
 
@@ -38,6 +40,7 @@ def add_data_options(parser: argparse.ArgumentParser, title: str) -> list[argpar
         metavar="DIR",
         help="folder that image paths start from (default: the folder of the file)",
     )
+    scene_list = group.add_argument("--scene-list", type=Path, metavar="FILE", help=SCENE_LIST)
     task = group.add_argument(
         "--task",
         nargs="+",
@@ -70,7 +73,7 @@ def add_data_options(parser: argparse.ArgumentParser, title: str) -> list[argpar
         action="store_true",
         help="also show what the paper reports about these tasks, in tables of their own",
     )
-    return [images, task, pairs, covisibility, frames, published]
+    return [images, scene_list, task, pairs, covisibility, frames, published]
 
 
 def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
@@ -92,7 +95,15 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     camera = given_camera(options)
     is_estimated = camera is None and _takes_calibrator(form) and anycalib.is_installed()
     calibrator = anycalib.load_anycalib if is_estimated else None
-    source = open_source(text, SourceOptions(options.images, camera, calibrator))
+    source = open_source(
+        text,
+        SourceOptions(
+            images=options.images,
+            camera=camera,
+            scene_list=options.scene_list,
+            calibrator=calibrator,
+        ),
+    )
     wanted = tuple(dict.fromkeys(TASK_OF[name] for name in options.task or ()))
     data = data_tasks(source, wanted, options.pairs, options.covisibility)
     if options.focal is not None and data.tasks == ("objects",):
