@@ -12,10 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from authors_folder import write_sample
 from memory_source import MemorySource
 from truth import TruthEngine, exact_prompts, for_all_tasks
 
-from vlm3_lab.scenes.view_pairs import sample_pair
+from vlm3_lab.scenes.view_pairs import RenderedPair, sample_pair
+from vlm3_ros.datasets.authors import read_authors
 from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import DatasetError, NoAnswersError, Vlm3Error
@@ -331,3 +333,31 @@ def test_averages_of_the_paper_s_numbers_are_those_of_their_rows() -> None:
                 if has_average and (task, method) not in as_printed:
                     mean = math.fsum(values[:-1]) / (len(values) - 1)
                     assert mean == pytest.approx(values[-1], abs=allowed), method
+
+
+def test_the_authors_sample_is_scored(views: list[View], tmp_path: Path) -> None:
+    """Their direction has two decimals, and the pair with matches no intrinsics."""
+    pair = RenderedPair(views[0], views[1])
+    write_sample(tmp_path / "sample_data", views[2], pair)
+    source = read_authors(tmp_path / "sample_data")
+    oracle = TruthEngine(views)
+    prompts = exact_prompts().without("depth", "pose", "objects")
+    matcher = TruthEngine(views, prompts, None, longest_side=512, name="corr")
+    evaluation = evaluate_data(
+        {"depth": oracle, "pose": oracle, "correspondence": matcher},
+        {"depth": "truth", "pose": "truth", "correspondence": "corr"},
+        data_tasks(source),
+        DataSettings(),
+        lambda name: nullcontext(lambda done, total: None),
+    )
+    metrics = metrics_of(evaluation, tmp_path, protocol="the authors")
+    assert metrics["source"]["protocol"] == "the authors"
+    assert (metrics["depth"]["delta1"], metrics["depth"]["pixels"]) == (1, 6)
+    assert (metrics["pose"]["auc3"], metrics["pose"]["pairs"]) == (1, 1)
+    assert metrics["pose"]["direction_deg"]["median"] < 0.4
+    assert metrics["correspondence"]["matches"] == 6
+    assert metrics["correspondence"]["epe_px"] < 0.01
+    assert metrics["match_model"] == "corr"
+    assert metrics["left_out"] == {}
+    draw_pictures(evaluation.parts, evaluation.names, tmp_path)
+    assert cv2.imread(str(tmp_path / "pairs.png")) is not None

@@ -168,9 +168,10 @@ def _depth(content: Mapping[str, Any]) -> Parsed:
 def _pose(content: Mapping[str, Any]) -> Parsed:
     truth = content["ground_truth_pose"]
     numbers = re.findall(r"[-+]?[\d.]+", truth["translation_unit_vector"])
+    direction = np.array([float(number) for number in numbers])
     T_cam1_cam2 = motion_from_parts(
         float(truth["translation_distance_m"]),
-        [float(number) for number in numbers],
+        direction / np.linalg.norm(direction),  # two decimals make no unit vector
         [float(truth[f"{angle}_deg"]) for angle in ("yaw", "pitch", "roll")],
     )
     frames = [

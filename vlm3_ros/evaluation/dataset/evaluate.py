@@ -63,9 +63,13 @@ class DataTasks:
 
 @dataclass(frozen=True)
 class DataEvaluation(Evaluation):
-    """Scores on a data set; `reader`: knows which frames were used and skipped."""
+    """Scores on a data set.
+
+    `reader`: knows which frames were used and skipped. `settings`: what was asked.
+    """
 
     reader: FrameReader
+    settings: DataSettings
 
 
 def data_tasks(
@@ -147,7 +151,7 @@ def evaluate_data(
         kinds.append(((OBJECTS,), partial(_objects, data, reader, settings, bar)))
     evaluation = evaluate_parts(engines, names, kinds)
     content = {**vars(evaluation), "left_out": {**data.left_out, **evaluation.left_out}}
-    return DataEvaluation(**content, reader=reader)
+    return DataEvaluation(**content, reader=reader, settings=settings)
 
 
 def data_result(
@@ -173,6 +177,8 @@ def data_result(
     }
     if with_published:
         scores["published"] = TaskScores(published(evaluation.scores))
+    settings = evaluation.settings
+    is_drawn = not protocol or settings.frames is not None or settings.pixels is not None
     source, held_out = reader.source, reader.source.contents.is_held_out
     notes = {
         "the data set": "; ".join(source.notes),
@@ -186,7 +192,12 @@ def data_result(
         models=model_keys(evaluation.names),
         title=f"{joined_names(evaluation.names.values())} on {name}"
         + (f" by {protocol}'s protocol" if protocol else ""),
-        source={"kind": kind, "name": name, **({"protocol": protocol} if protocol else {})},
+        source={
+            "kind": kind,
+            "name": name,
+            **({"protocol": protocol} if protocol else {}),
+            **({"seed": settings.seed} if is_drawn else {}),
+        },
         scores=scores,
         left_out=evaluation.left_out,
         notes={title: text for title, text in notes.items() if text},
