@@ -79,6 +79,18 @@ def test_masks_of_a_refused_question_still_count(
     assert source.notes == [f"questions left out: {source.omissions}"]
 
 
+def test_no_question_is_asked_where_a_box_is_missing(
+    file: Path, entries: list[dict[str, Any]]
+) -> None:
+    """It may be any of them, and then all others would be off by one."""
+    del entries[0]["bbox"][-1]
+    file.write_text(json.dumps(entries))
+    source = read_spatialrgpt(file, cameras=HFOV)
+    assert source.read(0).conversations == ()
+    assert str(source.omissions).startswith("10 times: the question names more regions than")
+    assert len(source.read(1).conversations) == 10
+
+
 def test_a_rotated_image_is_refused(file: Path, entries: list[dict[str, Any]]) -> None:
     entries[0]["rle"][0]["size"] = entries[0]["rle"][0]["size"][::-1]
     file.write_text(json.dumps(entries))

@@ -124,9 +124,11 @@ class SpatialRgptFile(FrameSource):
         turns = _literal(entry["conversations"])
         boxes = _literal(entry["bbox"])
         category = str(_literal(entry.get("qa_info") or {}).get("category", ""))
+        questions = [_named_regions(asked["value"]) for asked in turns[::2]]
+        if sum(masks for _, masks in questions) > len(boxes):
+            boxes = []  # which one is missing is not known
         used = 0
-        for asked, answered in zip(turns[::2], turns[1::2], strict=False):
-            question, masks = _named_regions(asked["value"])
+        for (question, masks), answered in zip(questions, turns[1::2], strict=False):
             if not masks and not mentioned_regions(question) and len(turns) == 2:
                 question = str(entry.get("text_q", ""))
             own = boxes[used : used + masks] if masks else boxes
