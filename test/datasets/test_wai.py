@@ -425,6 +425,7 @@ def test_a_missing_pose_is_unknown(made: Path) -> None:
     assert len(source.notes) == 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 3e-4), st.floats(4e-3, 0.5))
 def test_rigid_motions_are_told_from_others(seed: int, small: float, large: float) -> None:
     rng = np.random.default_rng(seed)
@@ -444,12 +445,12 @@ def test_rigid_motions_are_told_from_others(seed: int, small: float, large: floa
 # Pairs
 
 
-def possible_pairs(source: WaiSource) -> set[tuple[int, int]]:
+def possible_pairs(source: WaiSource, draws: int = 60) -> set[tuple[int, int]]:
     """All pairs that are drawn in many draws."""
     pairs, rng = source.pairs(), np.random.default_rng(0)
     drawn = set()
     for number in range(len(pairs)):
-        for _ in range(60):
+        for _ in range(draws):
             second = pairs.second(number, rng, source.read)
             if second is not None:
                 drawn.add((int(pairs.first[number]), second))
@@ -482,7 +483,7 @@ def test_a_matrix_of_other_frames_is_not_used(made: Path) -> None:
     (note,) = source.notes
     assert "scenes with a matrix of covisibility that is not of their frames" in note
     assert set(source.pairs().first) == set(range(6))
-    assert (0, 1) in possible_pairs(source)
+    assert {0, 1, 2, 3, 4, 5} == {first for first, _ in possible_pairs(source, draws=2)}
 
 
 def test_a_frame_without_depth_has_no_pair_by_matrix(made: Path) -> None:
@@ -505,7 +506,7 @@ def test_pairs_without_matrix_are_found_by_depth_and_poses(whole: Path) -> None:
     source = read_wai(whole)
     pairs = source.pairs()
     assert set(pairs.first[6:]) == {6, 7, 8}
-    drawn = {pair for pair in possible_pairs(source) if pair[0] >= 6}
+    drawn = {pair for pair in possible_pairs(source, draws=3) if pair[0] >= 6}
     assert drawn and all(second >= 6 for _, second in drawn)
 
 
@@ -621,7 +622,7 @@ def altered(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(whole / "flat", tmp_path_factory.mktemp("altered") / "flat"))
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_any_metadata_are_read_or_refused(whole: Path, altered: Path, data: st.DataObject) -> None:
     meta = meta_of(whole / "flat")
