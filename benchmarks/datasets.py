@@ -4,8 +4,9 @@
     python benchmarks/datasets.py [--frames 100000] [--width 1024] [--folder DIR]
 
 It writes a folder of scenes with 100 frames each, whose metadata are real and whose images and
-depth are links to those of one rendered drive. Then it opens it twice, the second time from the
-cache, and draws training samples in one process as a training worker does.
+depth are links to those of one rendered drive; a tenth of the depth is unknown. Then it opens it
+twice, the second time from the cache, and draws training samples in one process as a training
+worker does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import OpenEXR
+from numpy.typing import NDArray
 
 from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
@@ -52,7 +54,7 @@ def write_folder(root: Path, frames: int, width: int, has_matrices: bool) -> Non
     (shared / "depth").mkdir()
     for number, view in enumerate(views):
         cv2.imwrite(str(shared / f"images/{number}.jpg"), view.image[..., ::-1])
-        depth = np.where(np.isfinite(view.depth), view.depth, 0).astype(np.float16)
+        depth = np.where(np.isfinite(view.depth) & ~holes(view), view.depth, 0).astype(np.float16)
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
         with OpenEXR.File(header, {"Y": depth}) as file:
             file.write(str(shared / f"depth/{number}.exr"))
@@ -92,6 +94,13 @@ def rendered(width: int) -> list[View]:
     camera = PinholeCamera.from_hfov(width, width * 3 // 4, 70)
     sequence = sample_sequence(rng, camera, kind="room", duration=VIEWS / 5, rate=5)
     return list(sequence.views(rng))
+
+
+def holes(view: View) -> NDArray[np.bool_]:
+    """Patches of unknown depth, a tenth of the image, as depth cameras and stereo leave them."""
+    noise = np.random.default_rng(2).normal(size=view.depth.shape).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 8)
+    return smooth > np.quantile(smooth, 0.9)
 
 
 def described(view: View, number: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
-from vlm3_ros.datasets.covisibility import filled, pixels_shown
+from vlm3_ros.datasets.covisibility import pixels_shown
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.conversations import RegionQuestion
@@ -123,9 +123,10 @@ class ViewPair:
         """
         return pixels_shown(
             (self.first.camera, self.second.camera),
-            (self.first.depth, filled(self.second.depth)),
+            (self.first.depth, self.second.depth),
             self.T_cam1_cam2,
             pixels1,
+            fills_holes=True,
         )
 
     def exchanged(self) -> Self:

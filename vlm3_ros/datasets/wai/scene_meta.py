@@ -95,7 +95,8 @@ class SceneFrames:
         scene: of the frames.
         frames: of dtype `FRAME`, in the order of scene_meta.json.
         files: of each frame.
-        faults: kinds of fault, and the names of the frames that have them.
+        faults: kinds of fault, without values of single frames, and the names of the frames that
+            have them.
     """
 
     scene: Scene
@@ -126,7 +127,7 @@ def read_scene(root: Path, folder: str) -> SceneFrames:
         keys = _file_keys(_mapping(content, "frame_modalities"))
         scene = Scene(
             folder=folder,
-            name=str(content.get("scene_name", path.parent.name)),
+            name=str(content.get("scene_name", path.parent.resolve().name)),
             dataset=str(content.get("dataset_name", "")),
             is_metric=content.get("scale_type") == "metric",
             is_predicted=bool(keys.confidence),
@@ -226,7 +227,7 @@ def _read_frames(scene: Scene, content: Mapping[str, Any], keys: FrameFiles) -> 
 def _camera(content: Mapping[str, Any], frame: Mapping[str, Any]) -> tuple[int, list[float]]:
     """The number of the model, and width, height, 4 intrinsics and 8 coefficients."""
     model = frame.get("camera_model", content.get("camera_model"))
-    if model not in CAMERA_MODELS:
+    if not isinstance(model, str) or model not in CAMERA_MODELS:
         known = ", ".join(CAMERA_MODELS)
         raise DatasetError(f"camera_model is {model!r}; this program reads {known}")
 
@@ -237,12 +238,12 @@ def _camera(content: Mapping[str, Any], frame: Mapping[str, Any]) -> tuple[int, 
         if value is None:
             raise DatasetError(f"no {key}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
-            raise DatasetError(f"{key} is {value!r}")
+            raise DatasetError(f"{key} is no number, or not finite")
         return float(value)
 
     intrinsics = [number(key) for key in _INTRINSICS]
     if min(intrinsics[:2]) <= 0:
-        raise DatasetError(f"focal lengths are {intrinsics[0]:g} and {intrinsics[1]:g} px")
+        raise DatasetError("a focal length is not positive")
     size = [number("w", 0), number("h", 0)]
     coefficients = [number(key, 0) for key in CAMERA_MODELS[model]]
     if model == "PINHOLE" and any(number(key, 0) for key in CAMERA_MODELS["FULL_OPENCV"]):
@@ -266,7 +267,7 @@ def _inside(path: Any) -> str:
     last folder and name are those within the scene.
     """
     if not isinstance(path, str) or ".." in path.split("/"):
-        raise DatasetError(f"{path!r} is not a path within the scene's folder")
+        raise DatasetError("a file is not a path within the scene's folder")
     return "/".join(path.split("/")[-2:]) if path.startswith("/") else path
 
 
@@ -285,7 +286,7 @@ def poses_of(matrices: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.b
     for pose, matrix in zip(poses, matrices, strict=True):
         try:
             pose[:] = np.asarray(matrix, dtype=float).reshape(4, 4)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     rotations = poses[:, :3, :3]
     with np.errstate(all="ignore"):
