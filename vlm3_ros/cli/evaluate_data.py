@@ -16,10 +16,7 @@ from vlm3_ros.paths import Task
 TASK_OF: dict[str, Task] = {"depth": "depth", "pose": "pose", "match": "correspondence"}
 """Tasks by their name on the command line."""
 
-MATCHES = 8
-"""Pixels asked in a pair."""
-
-_PROTOCOLS = {"depthlm": "DepthLM", "authors": "VLM3's notebook"}
+_PROTOCOLS = {"depthlm": "DepthLM", "authors": "VLM3"}
 """Formats whose protocol wants greedy answers, not medians of distributions, and its name."""
 
 
@@ -89,7 +86,7 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     settings = DataSettings(
         options.frames,
         options.pixels,
-        options.matches or MATCHES,
+        options.matches,
         options.seed,
         options.focal,
     )
