@@ -31,8 +31,8 @@ REQUIREMENTS = [
     "typing_extensions>=4.5",
 ]
 EXTRAS = {
-    # training and studies: `vlm3 train`, `vlm3 ablate`
-    "lab": ["accelerate>=1.10,<2", "tokenizers", "tqdm"],
+    # training, studies (`vlm3 train`, `vlm3 ablate`) and depth of data sets in EXR files
+    "lab": ["accelerate>=1.10,<2", "OpenEXR>=3.3,<4", "tokenizers", "tqdm"],
     # adapters: `lora` in a training's configuration
     "lora": ["peft>=0.17,<1"],
     # `--rerun`

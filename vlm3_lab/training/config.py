@@ -89,17 +89,20 @@ class SourceConfig:
     Procedural: `kinds` of scene, all if empty; `scenes` limits them to this many different ones, 0
     for always new ones. Data set: its path by its format, one of `datasets.opening.FORMATS`
     (`dataset`: a folder made by `vlm3 dataset`); `images`: the folder of its images, where they
-    lie elsewhere; `camera` or `hfov`: a calibration file or the horizontal field of view in degrees
-    of all images, where the data set does not say it; its `frames`, "train", "held_out" or "all".
+    lie elsewhere; `scene_list`: a file with the names of the scenes to use; `camera` or `hfov`: a
+    calibration file or the horizontal field of view in degrees of all images, where the data set
+    does not say it; its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
     scenes: int = _checked(0, _Check(lambda n: n >= 0, "use 0 for always new scenes, or more"))
     dataset: str = ""
     depthlm: str = ""
+    wai: str = ""
     tum: str = ""
     folder: str = ""
     images: str = ""
+    scene_list: str = ""
     camera: str = ""
     hfov: float = _checked(0.0, _Check(lambda deg: 0 <= deg < 180, "use degrees, below 180"))
     frames: str = _checked("train", _one_of("train", "held_out", "all"))
@@ -126,7 +129,11 @@ class SourceConfig:
         camera = None
         if self.camera or self.hfov:
             camera = GivenCamera(self.camera or None, self.hfov or None)
-        return SourceOptions(Path(self.images) if self.images else None, camera)
+        return SourceOptions(
+            images=Path(self.images) if self.images else None,
+            camera=camera,
+            scene_list=Path(self.scene_list) if self.scene_list else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -366,7 +373,8 @@ def _check_source(source: SourceConfig, where: str, weights: str) -> None:
         raise ConfigError(f"{where} has frames, and no data set to take them from")
     if source.camera and source.hfov:
         raise ConfigError(f"{where} has camera and hfov: give one of them")
-    for key, option in {"images": "images", "camera": "camera", "hfov": "camera"}.items():
+    options = {key: key for key in ("images", "scene_list", "camera")} | {"hfov": "camera"}
+    for key, option in options.items():
         takers = [name for name, taken in FORMATS.items() if option in taken.options]
         if getattr(source, key) and source.format not in takers:
             raise ConfigError(f"{where} has {key}, which is for {', '.join(takers)}")

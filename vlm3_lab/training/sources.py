@@ -42,6 +42,9 @@ ATTEMPTS = 6
 """Scenes of one kind that are rendered in search of one that shows enough, before another kind is
 drawn. With fewer, kinds that rarely show two objects would be rare in training."""
 
+MATES = 8
+"""Frames that are drawn for the second of a pair in search of one that can be read."""
+
 TURNS = 100
 """Kinds that are drawn before a source is given up."""
 
@@ -194,11 +197,20 @@ class Recorded:
             first = read(int(pairs.first[kept[number]]))
             if first is None:
                 return None
-            index = pairs.second(int(kept[number]), rng, read)
-            second = None if index is None else read(index)
-            return None if second is None else ViewPair(first, second)
+            for _ in range(MATES):
+                index = pairs.second(int(kept[number]), rng, read)
+                if index is None:
+                    return None
+                if (second := read(index)) is not None:
+                    return ViewPair(first, second)
+            return None
 
         return RecordedScenes(self.name, len(kept), draw)
+
+    def log_notes(self) -> None:
+        """Log what the data set lacks, and what of it was left out."""
+        for note in self._source.notes:
+            logger.warning("source %s: %s", self.name, note)
 
     def log_unreadable(self) -> None:
         """Log how many images could not be read, if any."""
@@ -270,6 +282,11 @@ class Sources:
         missing = "pairs of frames: they are made where poses and depth are known"
         return self._mixed("pairs", missing, partial(sample_pair, gaps=gaps), recorded)
 
+    def log_notes(self) -> None:
+        """Log what the data sets lack, and what of them was left out."""
+        for recorded in self._recorded.values():
+            recorded.log_notes()
+
     def log_unreadable(self) -> None:
         """Log how many images of each source could not be read, if any."""
         for recorded in self._recorded.values():
@@ -323,5 +340,6 @@ def check_sources(config: TrainConfig, path: str) -> None:
             parts[f"{key}.data"] = warmup.data, tasks
     for key, (data, tasks) in parts.items():
         sources = Sources(data, f"{path}: {key}")
+        sources.log_notes()
         for task in tasks:
             logger.info("%s: %s from %s", key, task, task_samples(task).scenes(sources))

@@ -27,6 +27,9 @@ SAME_DEPTH = 0.05
 HOLE = 0.03
 """Largest distance, as a share of the width, over which an unknown depth is filled."""
 
+_FEW = 500
+"""Pixels for which looking around each is quicker than filling the whole image."""
+
 _WIDTH = 160
 """Approximate width at which covisibility is measured; images are reduced to it in blocks."""
 
@@ -39,6 +42,7 @@ def pixels_shown(
     depths: tuple[NDArray[np.float32], NDArray[np.float32]],
     T_cam1_cam2: Transform,
     pixels1: ArrayLike,
+    fills_holes: bool = False,
 ) -> NDArray[np.float64]:
     """Find pixels of the first image in the second one, by depth and motion.
 
@@ -47,6 +51,7 @@ def pixels_shown(
         depths: metres along Z, shape (height, width) each, NaN where unknown.
         T_cam1_cam2: shape (4, 4), in the same unit.
         pixels1: (u, v), shape (n, 2); the depth of the nearest pixel counts.
+        fills_holes: whether unknown depth of the second image is filled, see `filled`.
 
     Returns:
         (u, v), shape (n, 2); NaN where the depth is unknown, or the point lies outside of the
@@ -63,7 +68,11 @@ def pixels_shown(
     limits = (camera2.width - 1, camera2.height - 1)
     inside = np.all((pixels2 >= 0) & (pixels2 <= limits), axis=1)
     u, v = np.rint(np.where(inside[:, None], pixels2, 0)).astype(int).T
-    is_same = np.abs(depths[1][v, u] / expected - 1) < SAME_DEPTH
+    depth2 = depths[1][v, u]
+    if fills_holes:
+        in_hole = np.flatnonzero(inside & ~np.isfinite(depth2))
+        depth2[in_hole] = _filled_at(depths[1], u[in_hole], v[in_hole])
+    is_same = np.abs(depth2 / expected - 1) < SAME_DEPTH
     return np.where((inside & is_same)[:, None], pixels2, np.nan)
 
 
@@ -110,6 +119,25 @@ def filled(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     distance, nearest = distance_transform_edt(unknown, return_indices=True)
     whole: NDArray[np.float32] = depth[tuple(nearest)]
     return np.where(distance <= HOLE * depth.shape[1], whole, np.float32(np.nan))
+
+
+def _filled_at(
+    depth: NDArray[np.float32], columns: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Take unknown pixels from `filled(depth)`, shape (n,); a few need no look at all of it."""
+    if len(columns) > _FEW:
+        return filled(depth)[rows, columns]
+    reach = HOLE * depth.shape[1]
+    values = np.full(len(columns), np.nan, np.float32)
+    for i, (column, row) in enumerate(zip(columns.tolist(), rows.tolist(), strict=True)):
+        left, top = max(0, column - int(reach)), max(0, row - int(reach))
+        window = depth[top : row + int(reach) + 1, left : column + int(reach) + 1]
+        known = np.flatnonzero(np.isfinite(window))
+        down, right = np.divmod(known, window.shape[1])
+        squares = (down + top - row) ** 2 + (right + left - column) ** 2
+        if len(known) and squares.min() <= reach**2:
+            values[i] = window.flat[known[squares.argmin()]]
+    return values
 
 
 def covisibility(first: ReducedFrame, second: ReducedFrame) -> float:

@@ -14,6 +14,7 @@ from vlm3_ros.datasets.folder import read_folder
 from vlm3_ros.datasets.own import load_dataset
 from vlm3_ros.datasets.source import FrameSource
 from vlm3_ros.datasets.tum import read_tum
+from vlm3_ros.datasets.wai.source import read_wai
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.calibration_files import GivenCamera
 
@@ -25,10 +26,12 @@ class SourceOptions:
     Attributes:
         images: folder of the images; None if they lie beside the file that names them.
         camera: of all images; None if the data set says it.
+        scene_list: file with the names of the scenes to use; None for all.
     """
 
     images: Path | None = None
     camera: GivenCamera | None = None
+    scene_list: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "dataset": Format(lambda path, options: load_dataset(path)),
     "depthlm": Format(lambda path, options: read_depthlm(path, options.images), ("images",)),
+    "wai": Format(lambda path, options: read_wai(path, options.scene_list), ("scene_list",)),
     "tum": Format(lambda path, options: read_tum(path, options.camera), ("camera",)),
     "folder": Format(lambda path, options: read_folder(path)),
     "authors": Format(lambda path, options: read_authors(path)),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
-from vlm3_ros.datasets.covisibility import filled, pixels_shown
+from vlm3_ros.datasets.covisibility import pixels_shown
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
 
@@ -88,8 +88,13 @@ class ViewPair:
     labels: PairLabels | None = None
 
     @property
+    def is_metric(self) -> bool:
+        """Whether T_cam1_cam2 is in metres; otherwise its distance has an unknown scale."""
+        return self.first.is_metric and self.second.is_metric
+
+    @property
     def T_cam1_cam2(self) -> Transform:
-        """The motion of the camera between the views, shape (4, 4), metres."""
+        """The motion of the camera between the views, shape (4, 4), metres if `is_metric`."""
         return inverse(self.first.T_world_camera) @ self.second.T_world_camera
 
     def matches(self, pixels1: ArrayLike) -> NDArray[np.float64]:
@@ -103,9 +108,10 @@ class ViewPair:
         """
         return pixels_shown(
             (self.first.camera, self.second.camera),
-            (self.first.depth, filled(self.second.depth)),
+            (self.first.depth, self.second.depth),
             self.T_cam1_cam2,
             pixels1,
+            fills_holes=True,
         )
 
     def exchanged(self) -> Self:

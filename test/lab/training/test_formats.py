@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rgbd_folders import drive_views, write_folder, write_image, write_tum
+from wai_folder import write_scene
 
 from vlm3_ros.cli import main
 from vlm3_ros.datasets.views import View
@@ -63,9 +64,34 @@ def depthlm(at: Path, views: list[View]) -> str:
     return f"{{depthlm: {at / 'room.jsonl'}, images: {at / 'photos'}}}"
 
 
+def wai(at: Path, views: list[View]) -> str:
+    write_scene(at / "rooms/one", views, matrix="v0")
+    (at / "rooms/one/images/00000001.png").unlink()  # other frames are drawn instead
+    return f"{{wai: {at / 'rooms'}}}"
+
+
+def wai_of_unknown_scale(at: Path, views: list[View]) -> str:
+    write_scene(at / "rooms/one", views, scale_type="colmap")
+    return f"{{wai: {at / 'rooms'}}}"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.mark.parametrize(
     ("write", "task"),
-    [(folder, "depth"), (folder, "pairs"), (tum, "depth"), (tum, "pairs"), (depthlm, "depth")],
+    [
+        (folder, "depth"),
+        (folder, "pairs"),
+        (tum, "depth"),
+        (tum, "pairs"),
+        (depthlm, "depth"),
+        (wai, "depth"),
+        (wai, "pairs"),
+        (wai_of_unknown_scale, "pairs"),
+    ],
 )
 def test_ten_steps(write: Callable[[Path, list[View]], str], task: str, tmp_path: Path) -> None:
     source = write(tmp_path, drive_views(6, PinholeCamera(96, 72, 80.0, 82.0, 47.0, 36.5)))
@@ -85,3 +111,12 @@ def test_labelled_pixels_without_poses_teach_no_pairs(tmp_path: Path, capsys) ->
     recipe.write_text(RECIPE % ("pairs", source))
     assert main(["train", str(recipe), "--out", str(tmp_path / "out")]) == 2
     assert "asks for pairs, but own has no pairs of frames" in capsys.readouterr().err
+
+
+def test_without_metric_scale_no_depth_is_taught(tmp_path: Path, capsys, caplog) -> None:
+    camera = PinholeCamera(96, 72, 80.0, 82.0, 47.0, 36.5)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE % ("depth", wai_of_unknown_scale(tmp_path, drive_views(2, camera))))
+    assert main(["train", str(recipe), "--out", str(tmp_path / "out")]) == 2
+    assert "asks for depth, but own has no such frames" in capsys.readouterr().err
+    assert "source own: scenes without metric scale" in caplog.text
