@@ -84,9 +84,7 @@ class WaiSource(FrameSource):
         scene, place = self._index.frames["scene"], self._index.frames["place"]
         is_usable = self._has_depth & self.contents.has_pose
         has_matrix = self._matrices.has[scene]
-        sought = sought_pairs(
-            self, np.where(is_usable & ~has_matrix, scene, -1), min_covisibility
-        )
+        sought = sought_pairs(self, np.where(is_usable & ~has_matrix, scene, -1), min_covisibility)
         firsts = np.flatnonzero(is_usable & has_matrix)
         starts = np.searchsorted(scene, np.arange(len(self._index.scenes) + 1))
 
