@@ -15,10 +15,13 @@ import pytest
 from authors_folder import write_sample
 from memory_source import MemorySource
 from truth import TruthEngine, exact_prompts, for_all_tasks
+from wai_folder import write_scene
 
 from vlm3_lab.scenes.view_pairs import RenderedPair, sample_pair
 from vlm3_ros.datasets.authors import read_authors
+from vlm3_ros.datasets.source import FrameSource
 from vlm3_ros.datasets.views import View
+from vlm3_ros.datasets.wai.source import read_wai
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import DatasetError, NoAnswersError, Vlm3Error
 from vlm3_ros.evaluation.dataset.evaluate import (
@@ -57,7 +60,7 @@ def oracle(views: list[View]) -> TruthEngine:
 
 def evaluate(
     engine: Engine,
-    source: MemorySource,
+    source: FrameSource,
     tasks: Sequence[Task] = (),
     pairs: Path | None = None,
     **settings: Any,
@@ -361,3 +364,27 @@ def test_the_authors_sample_is_scored(views: list[View], tmp_path: Path) -> None
     assert metrics["left_out"] == {}
     draw_pictures(evaluation.parts, evaluation.names, tmp_path)
     assert cv2.imread(str(tmp_path / "pairs.png")) is not None
+
+
+@pytest.mark.parametrize("scale_type", ["metric", "colmap"])
+def test_true_answers_about_wai_scenes_have_no_error(
+    views: list[View], tmp_path: Path, scale_type: str
+) -> None:
+    for name, at in (("hall", 0), ("office", 2)):
+        scene = tmp_path / "wai" / name
+        write_scene(scene, views[at : at + 2], scale_type=scale_type, matrix="v0")
+    source = read_wai(tmp_path / "wai")
+    listed = tmp_path / "pairs.json"
+    listed.write_text('[["hall/00000000", "hall/00000001"], [2, 3]]')
+    known = [source.read(index) for index in range(4)]
+    metrics = metrics_of(evaluate(TruthEngine(known), source, (), listed), tmp_path)
+    is_metric = scale_type == "metric"
+    assert ("depth" in metrics) == is_metric
+    if is_metric:
+        assert metrics["depth"]["delta1"] == 1
+        assert metrics["depth"]["abs_rel"] < 1e-6
+    assert (metrics["pose"]["auc3"], metrics["pose"]["pairs"]) == (1, 2)
+    assert (metrics["pose"]["distance_error_m"]["median"] is None) == (not is_metric)
+    assert metrics["correspondence"]["epe_px"] < 0.1
+    assert set(metrics["groups"]) == {"hall", "office"}
+    assert ("without metric scale" in metrics["notes"].get("the data set", "")) == (not is_metric)

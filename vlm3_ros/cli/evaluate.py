@@ -11,7 +11,7 @@ from pathlib import Path
 from vlm3_ros.cli.arguments import natural_number, positive_integer
 from vlm3_ros.cli.camera_options import add_camera_options
 from vlm3_ros.cli.evaluate_bag import add_bag_options, evaluate_on_bag
-from vlm3_ros.cli.evaluate_data import MATCHES, add_data_options, evaluate_on_data
+from vlm3_ros.cli.evaluate_data import add_data_options, evaluate_on_data
 from vlm3_ros.cli.laboratory import load_from_lab, missing_lab
 from vlm3_ros.cli.model_options import add_focal_option, add_model_options
 from vlm3_ros.cli.rerun_option import add_rerun_option, check_rerun
@@ -27,8 +27,8 @@ _SCENES, _BAGS, _DATA = "procedural scenes (--synthetic)", "bags", "data sets"
 _FORMAT = re.compile(r"[A-Za-z]\w+:(?!//)")
 """How a data set begins whose format is named; one letter is a drive."""
 
-_PIXELS = 10
-"""Asked in each procedural view."""
+_PIXELS, _MATCHES = 10, 8
+"""Asked in each procedural view, and in each pair."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
     if options.data is not None:
         options.data = Path(options.data)
         return evaluate_on_bag(options)
-    options.pixels, options.matches = options.pixels or _PIXELS, options.matches or MATCHES
+    options.pixels, options.matches = options.pixels or _PIXELS, options.matches or _MATCHES
     return _scene_evaluation()(options)
 
 
@@ -157,7 +157,8 @@ def _add_drawing_options(parser: argparse.ArgumentParser) -> list[argparse.Actio
             "--matches",
             type=positive_integer,
             metavar="N",
-            help=f"pixels of each pair whose match is asked (default: {MATCHES})",
+            help=f"pixels of each pair whose match is asked (default: {_MATCHES}; all that a data "
+            "set labels)",
         ),
     ]
 

@@ -24,10 +24,7 @@ TASK_OF: dict[str, Task] = {
 
 SCENE_LIST = "names of the scenes to use, of a wai data set: a text file or .npy (default: all)"
 
-MATCHES = 8
-"""Pixels asked in a pair."""
-
-_PROTOCOLS = {"depthlm": "DepthLM", "authors": "VLM3's notebook"}
+_PROTOCOLS = {"depthlm": "DepthLM", "authors": "VLM3"}
 """Formats whose protocol wants greedy answers, not medians of distributions, and its name."""
 
 
@@ -113,7 +110,7 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     settings = DataSettings(
         options.frames,
         options.pixels,
-        options.matches or MATCHES,
+        options.matches,
         options.seed,
         options.focal,
     )

@@ -72,8 +72,9 @@ class WaiSource(FrameSource):
             raise DatasetError(f"{folder}, frame {files.name}: {error}") from error
         return View(image, depth, lens, _pose(frame), scene.name, is_metric=scene.is_metric)
 
+    @override
     def frame_name(self, index: int) -> str:
-        """Return the name of a frame, scene/frame as in scene_meta.json."""
+        """Return scene/frame as in scene_meta.json."""
         scene = self._index.scenes[self._index.frames["scene"][index]]
         return f"{scene.name}/{self._index.files_of(index).name}"
 
@@ -84,7 +85,7 @@ class WaiSource(FrameSource):
         scene, place = self._index.frames["scene"], self._index.frames["place"]
         is_usable = self._has_depth & self.contents.has_pose
         has_matrix = self._matrices.has[scene]
-        sought = sought_pairs(self, np.where(is_usable & ~has_matrix, scene, -1))
+        sought = sought_pairs(self, np.where(is_usable & ~has_matrix, scene, -1), min_covisibility)
         firsts = np.flatnonzero(is_usable & has_matrix)
         starts = np.searchsorted(scene, np.arange(len(self._index.scenes) + 1))
 

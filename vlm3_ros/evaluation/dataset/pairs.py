@@ -23,6 +23,9 @@ from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.pose import POSE
 
+MATCHES = 8
+"""Pixels asked in a pair whose data set chose none."""
+
 MEASURED_NO_DIRECTION_M = 0.01
 """True displacements below this have no direction, as on bags: poses are measured."""
 
@@ -103,7 +106,8 @@ def _sample(index: int, views: ViewPair, tasks: Tasks, settings: DataSettings) -
     pixels1 = pixels2 = np.empty((0, 2))
     if CORRESPONDENCE in tasks:
         rng = generator(settings.seed, index)
-        pixels1, pixels2 = visible_pixels(views, settings.matches, rng)
+        count = settings.matches or (len(views.labels.pixels1) if views.labels else MATCHES)
+        pixels1, pixels2 = visible_pixels(views, count, rng)
     return PairSample(
         index=index,
         group=first.kind,

@@ -20,8 +20,8 @@ from vlm3_ros.evaluation.tables import TextTable
 def published_numbers() -> Mapping[str, Any]:
     """Return tables 1 and 2 of the paper by task, with their source and remarks.
 
-    Each task has a list of tables: `table`, its number; `metric`; `columns`, data sets; `rows`, by
-    method, a number per column, None where the paper has none.
+    Each task has a list of tables: `table`, its number; `metric`; `decimals` as printed; `columns`,
+    data sets; `rows`, by method, a number per column, None where the paper has none.
     """
     content = files("vlm3_ros.evaluation.dataset").joinpath("published.json")
     numbers: Mapping[str, Any] = json.loads(content.read_text(encoding="utf-8"))
@@ -51,13 +51,14 @@ def published(tasks: Iterable[str]) -> PublishedNumbers:
 
 
 def _table(task: str, table: Mapping[str, Any], numbers: Mapping[str, Any]) -> TextTable:
+    decimals = table["decimals"]
     return TextTable(
         f"published, {task}: {table['metric']}",
         ("", *table["columns"]),
         tuple(
-            (method, *("-" if value is None else f"{value:g}" for value in values))
+            (method, *("-" if value is None else f"{value:.{decimals}f}" for value in values))
             for method, values in table["rows"].items()
         ),
-        f"Not measured here. Source: {numbers['source']}; this is from table {table['table']}.",
+        f"Not measured here. Source: {numbers['source']}, table {table['table']}.",
         has_baselines=False,
     )

@@ -21,7 +21,7 @@ class DataSettings:
     Attributes:
         frames: number of frames for depth, and of pairs; None for all.
         pixels: asked in each frame; None for all labelled ones, or some where none are labelled.
-        matches: pixels asked in each pair.
+        matches: pixels asked in each pair; None likewise.
         seed: of what is drawn at random.
         view_focal: focal length at which images enter the model for depth, px; None for the
             checkpoint's.
@@ -29,7 +29,7 @@ class DataSettings:
 
     frames: int | None = None
     pixels: int | None = None
-    matches: int = 8
+    matches: int | None = None
     seed: int = 0
     view_focal: float | None = None
 

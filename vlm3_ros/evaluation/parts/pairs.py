@@ -33,7 +33,6 @@ from vlm3_ros.evaluation.scores.pairs import ScoredPair, pair_uncertainty
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
 from vlm3_ros.geometry.motion import Transform
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
-from vlm3_ros.tasks.learned import has_learned
 from vlm3_ros.tasks.pose import POSE
 from vlm3_ros.tasks.two_view import assumed_uncertainty
 
@@ -98,7 +97,7 @@ class PairsPart(Part):
         assumed = assumed_uncertainty(engine, match_engine)
         metric = [pair for pair in known if pair.motion.is_metric]
         uncertainty = pair_uncertainty(metric, assumed) if has_direction else None
-        has_matches = CORRESPONDENCE in asked and has_learned(match_engine, CORRESPONDENCE)
+        has_matches = any(np.isfinite(pair.match_errors_deg).any() for pair in metric)
         if uncertainty and uncertainty.measured and not has_matches:
             measured = replace(uncertainty.measured, match_deg=assumed.match_deg)
             uncertainty = replace(uncertainty, measured=measured)
