@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from vlm3_lab.scenes.views import R_BODY_OPTICAL, View, sample_view
+from vlm3_lab.scenes.views import R_BODY_OPTICAL, sample_view
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.ground import MAX_CHANGE, GroundScale, fit_ground
 from vlm3_ros.geometry.motion import Transform, transform
