@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm3_lab.datasets.report import (
     FRAMES_TITLE,
@@ -20,7 +24,7 @@ from vlm3_lab.datasets.report import (
 )
 from vlm3_ros.datasets.covisibility import covisibility
 from vlm3_ros.datasets.source import FrameSource, reduced_view
-from vlm3_ros.datasets.views import View, ViewPair
+from vlm3_ros.datasets.views import Conversation, View, ViewPair
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
@@ -29,15 +33,22 @@ from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
 from vlm3_ros.evaluation.scores.base import Progress, no_progress
 from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.motion import rotation_angle
+from vlm3_ros.language.answers import AnswerError
+from vlm3_ros.language.regions import REGION
+from vlm3_ros.language.wordings.objects import holds_length, parse_length
 
 PIXELS = 100
 """Depths of a frame that the distribution counts."""
 
+BOX_COLOUR = (255, 220, 0)
+"""RGB."""
+
 STREAM = 0x100C
 """First word of the seed that draws frames and pairs."""
 
-DEPTH, COVISIBILITY, BASELINE, ROTATION = (
+DEPTH, LENGTH, COVISIBILITY, BASELINE, ROTATION = (
     "depth in m",
+    "lengths in answers in m",
     "covisibility",
     "baseline in m",
     "rotation in degrees",
@@ -55,23 +66,33 @@ class Look:
         frame_pictures, pair_pictures: to draw.
         unreadable: why frames could not be read, by index.
         without_scale: number of frames whose depth has an unknown scale.
+        questions: number of questions in the data set's own words.
+        examples: question and answer of some of them, by the name of the frame.
     """
 
     source: FrameSource
     frames: int = 0
     pairs: int = 0
     values: dict[str, list[float]] = field(
-        default_factory=lambda: {DEPTH: [], COVISIBILITY: [], BASELINE: [], ROTATION: []}
+        default_factory=lambda: {
+            name: [] for name in (DEPTH, LENGTH, COVISIBILITY, BASELINE, ROTATION)
+        }
     )
     frame_pictures: list[DepthFrame] = field(default_factory=list)
     pair_pictures: list[PairFrame] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
     without_scale: int = 0
+    questions: int = 0
+    examples: dict[str, str] = field(default_factory=dict)
 
     @property
     def measured(self) -> Measured:
         """Values by quantity, for tables and histograms."""
-        return {name: {"": np.array(values)} for name, values in self.values.items()}
+        return {
+            name: {"": np.array(values)}
+            for name, values in self.values.items()
+            if values or name != LENGTH  # which only conversations have
+        }
 
     def read(self, index: int) -> View | None:
         """Read a frame; None if it cannot be read."""
@@ -145,7 +166,9 @@ def look_facts(look: Look) -> dict[str, str]:
             f"{look.without_scale} of the frames: their depth and baselines are not in metres and "
             "are left out of the distributions"
         )
-    return facts
+    if look.questions:
+        facts["conversations"] = f"{look.questions} questions, with boxes in px of the image"
+    return {**facts, **look.examples}
 
 
 def write_look(look: Look, out: Path) -> list[str]:
@@ -186,12 +209,39 @@ def _see_frame(look: Look, index: int, view: View, rng: np.random.Generator) -> 
         look.values[DEPTH] += depth.tolist()
     else:
         look.without_scale += 1
+    image = _see_conversations(look, index, view) if view.conversations else view.image
     if len(look.frame_pictures) < SHOWN:
         title = f"{view.kind}\nframe {index}"
         is_dense = len(rows) > PIXELS
         look.frame_pictures.append(
-            DepthFrame(title, view.image, pixels, depth, None, view.depth if is_dense else None)
+            DepthFrame(title, image, pixels, depth, None, view.depth if is_dense else None)
         )
+
+
+def _see_conversations(look: Look, index: int, view: View) -> NDArray[np.uint8]:
+    """Count the questions about a view; return its image with their boxes."""
+    image, thickness = view.image.copy(), max(1, view.camera.width // 300)
+    look.questions += len(view.conversations)
+    for one in view.conversations:
+        for left, top, right, bottom in one.question.boxes:
+            corners = (round(left), round(top)), (round(right), round(bottom))
+            cv2.rectangle(image, *corners, BOX_COLOUR, thickness)
+        with suppress(AnswerError):
+            if holds_length(one.answer):
+                look.values[LENGTH].append(parse_length(one.answer, any_form=True))
+    first = view.conversations[0]
+    if len(look.examples) < SHOWN:
+        texts = (_with_pixels(first, text) for text in (first.question.text, first.answer))
+        look.examples[f"frame {index}"] = " ".join(texts)
+    return image
+
+
+def _with_pixels(one: Conversation, text: str) -> str:
+    def box(match: re.Match[str]) -> str:
+        values = ", ".join(f"{value:g}" for value in one.question.boxes[int(match[1])])
+        return f"({values})"
+
+    return REGION.sub(box, text)
 
 
 def _see_pair(look: Look, title: str, views: ViewPair, rng: np.random.Generator) -> None:

@@ -124,11 +124,15 @@ def left_out_facts(dataset: Dataset) -> dict[str, str]:
 
 
 def plot_distributions(measured: Measured) -> Figure:
-    """Histograms of four quantities."""
+    """Histograms of quantities, two in a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 5.4), layout="constrained", facecolor="white")
-    for axes, (name, by_part) in zip(figure.subplots(2, 2).flat, measured.items(), strict=True):
+    rows = (len(measured) + 1) // 2
+    figure = Figure(figsize=(9.0, 2.7 * rows), layout="constrained", facecolor="white")
+    cells = list(figure.subplots(rows, 2, squeeze=False).flat)
+    for axes in cells[len(measured) :]:
+        axes.axis("off")
+    for axes, (name, by_part) in zip(cells, measured.items(), strict=False):
         axes.set_xlabel(name)
         axes.spines[["top", "right"]].set_visible(False)
         values = np.concatenate(list(by_part.values()))

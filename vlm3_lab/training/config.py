@@ -91,7 +91,8 @@ class SourceConfig:
     (`dataset`: a folder made by `vlm3 dataset`); `images`: the folder of its images, where they
     lie elsewhere; `scene_list`: a file with the names of the scenes to use; `camera` or `hfov`: a
     calibration file or the horizontal field of view in degrees of all images, where the data set
-    does not say it; its `frames`, "train", "held_out" or "all".
+    does not say it (for `spatialrgpt`, `camera` may be a .jsonl of the intrinsics of each image);
+    its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
@@ -99,6 +100,7 @@ class SourceConfig:
     dataset: str = ""
     depthlm: str = ""
     wai: str = ""
+    spatialrgpt: str = ""
     tum: str = ""
     folder: str = ""
     images: str = ""

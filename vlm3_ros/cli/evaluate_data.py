@@ -9,11 +9,17 @@ from pathlib import Path
 from vlm3_ros.cli.arguments import number_between, positive_integer
 from vlm3_ros.cli.camera_options import given_camera
 from vlm3_ros.cli.model_options import check_chosen, loaded_engines
+from vlm3_ros.engines import anycalib
 from vlm3_ros.engines.settings import model_name
 from vlm3_ros.errors import CommandError
 from vlm3_ros.paths import Task
 
-TASK_OF: dict[str, Task] = {"depth": "depth", "pose": "pose", "match": "correspondence"}
+TASK_OF: dict[str, Task] = {
+    "depth": "depth",
+    "pose": "pose",
+    "match": "correspondence",
+    "object": "objects",
+}
 """Tasks by their name on the command line."""
 
 _PROTOCOLS = {"depthlm": "DepthLM", "authors": "VLM3"}
@@ -28,6 +34,12 @@ def add_data_options(parser: argparse.ArgumentParser, title: str) -> list[argpar
         type=Path,
         metavar="DIR",
         help="folder that image paths start from (default: the folder of the file)",
+    )
+    scene_list = group.add_argument(
+        "--scene-list",
+        type=Path,
+        metavar="FILE",
+        help="names of the scenes to use, one in a line (wai; default: all)",
     )
     task = group.add_argument(
         "--task",
@@ -61,7 +73,7 @@ def add_data_options(parser: argparse.ArgumentParser, title: str) -> list[argpar
         action="store_true",
         help="also show what the paper reports about these tasks, in tables of their own",
     )
-    return [images, task, pairs, covisibility, frames, published]
+    return [images, scene_list, task, pairs, covisibility, frames, published]
 
 
 def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
@@ -80,9 +92,17 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     form, _, path = text.partition(":")
     if form in _PROTOCOLS:
         options.force_answers = False
-    source = open_source(text, SourceOptions(options.images, given_camera(options)))
+    camera = given_camera(options)
+    is_estimated = camera is None and _takes_calibrator(form) and anycalib.is_installed()
+    calibrator = anycalib.load_anycalib if is_estimated else None
+    given = SourceOptions(options.images, camera, options.scene_list, calibrator)
+    source = open_source(text, given)
     wanted = tuple(dict.fromkeys(TASK_OF[name] for name in options.task or ()))
     data = data_tasks(source, wanted, options.pairs, options.covisibility)
+    if options.focal is not None and data.tasks == ("objects",):
+        raise CommandError(
+            "--focal is for depth only: objects are asked at the model's own focal length"
+        )
     settings = DataSettings(
         options.frames,
         options.pixels,
@@ -104,3 +124,10 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     print_result(Console(highlight=False), result)
     print(f"wrote {', '.join(wrote)} to {options.out}")
     return 0
+
+
+def _takes_calibrator(form: str) -> bool:
+    """Return whether a format has images without intrinsics."""
+    from vlm3_ros.datasets.opening import FORMATS
+
+    return form in FORMATS and "calibrator" in FORMATS[form].options

@@ -158,13 +158,14 @@ def check_chosen(
     from vlm3_ros.tasks.correspondence import CORRESPONDENCE
     from vlm3_ros.tasks.depth import DEPTH
     from vlm3_ros.tasks.learned import check_not_swapped, why_unlearned
+    from vlm3_ros.tasks.objects import OBJECTS
     from vlm3_ros.tasks.pose import POSE
 
     if POSE.name in engines and CORRESPONDENCE.name in engines:
         check_not_swapped((engines["pose"], POSE), (engines["correspondence"], CORRESPONDENCE))
     reasons = [
         why_unlearned(engines[task.name], task)
-        for task in (DEPTH, POSE, CORRESPONDENCE)
+        for task in (DEPTH, POSE, CORRESPONDENCE, OBJECTS)
         if task.name in engines
         and (task.name in wanted or getattr(options, model_setting(task.name)))
     ]

@@ -12,9 +12,12 @@ from vlm3_ros.datasets.authors import read_authors
 from vlm3_ros.datasets.depthlm import read_depthlm
 from vlm3_ros.datasets.folder import read_folder
 from vlm3_ros.datasets.own import load_dataset
+from vlm3_ros.datasets.photo_cameras import PhotoCameras
 from vlm3_ros.datasets.source import FrameSource
+from vlm3_ros.datasets.spatialrgpt import read_spatialrgpt
 from vlm3_ros.datasets.tum import read_tum
 from vlm3_ros.datasets.wai.source import read_wai
+from vlm3_ros.engines.anycalib import Calibrator
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.calibration_files import GivenCamera
 
@@ -27,11 +30,13 @@ class SourceOptions:
         images: folder of the images; None if they lie beside the file that names them.
         camera: of all images; None if the data set says it.
         scene_list: file with the names of the scenes to use; None for all.
+        calibrator: loads what estimates the camera of an image that has none; None for no estimate.
     """
 
     images: Path | None = None
     camera: GivenCamera | None = None
     scene_list: Path | None = None
+    calibrator: Callable[[], Calibrator] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,12 @@ FORMATS: Mapping[str, Format] = {
     "dataset": Format(lambda path, options: load_dataset(path)),
     "depthlm": Format(lambda path, options: read_depthlm(path, options.images), ("images",)),
     "wai": Format(lambda path, options: read_wai(path, options.scene_list), ("scene_list",)),
+    "spatialrgpt": Format(
+        lambda path, options: read_spatialrgpt(
+            path, options.images, PhotoCameras(options.camera, options.calibrator)
+        ),
+        ("images", "camera", "calibrator"),
+    ),
     "tum": Format(lambda path, options: read_tum(path, options.camera), ("camera",)),
     "folder": Format(lambda path, options: read_folder(path)),
     "authors": Format(lambda path, options: read_authors(path)),

@@ -78,11 +78,13 @@ class FrameSource(ABC):
         name: its file or folder, for messages and reports.
         contents: what is known about each frame without reading it.
         notes: what a reader of a report must know, such as what was left out and why.
+        has_conversations: whether its views have questions in the data set's own words.
     """
 
     name: str
     contents: Contents
     notes: list[str]
+    has_conversations: bool = False
 
     @abstractmethod
     def read(self, index: int) -> View:

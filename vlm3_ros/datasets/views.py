@@ -12,6 +12,7 @@ from typing_extensions import Self
 from vlm3_ros.datasets.covisibility import pixels_shown
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, inverse
+from vlm3_ros.tasks.conversations import RegionQuestion
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ class Labels:
 
     pixels: NDArray[np.float64]
     depth: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A question about regions of an image, and its true answer in the data set's words.
+
+    The answer names the regions as the question does.
+    """
+
+    question: RegionQuestion
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,8 @@ class View:
         is_metric: whether depth and T_world_camera are metres. Otherwise they have one unknown
             scale per scene, as structure from motion gives it.
         labels: the pixels that an evaluation asks about; None for any with depth.
+        conversations: questions about regions in the data set's own words. Such a view has no
+            mirrored variant: left and right are in the words.
     """
 
     image: NDArray[np.uint8]
@@ -74,6 +88,7 @@ class View:
     objects: tuple[SceneObject, ...] = ()
     is_metric: bool = True
     labels: Labels | None = None
+    conversations: tuple[Conversation, ...] = ()
 
 
 @dataclass(frozen=True)

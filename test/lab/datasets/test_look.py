@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rgbd_folders import drive_views, write_folder
+from spatialrgpt_files import open_spatial_entries, views_of_objects, write_open_spatial
 
 from vlm3_lab.datasets.look import BASELINE, COVISIBILITY, DEPTH, look_at, look_facts
 from vlm3_ros.cli import main
@@ -56,6 +57,19 @@ def test_frames_without_poses_have_no_pairs(folder: Path):
     assert (look.frames, look.pairs) == (5, 0)
     assert look.values[COVISIBILITY] == []
     assert look_facts(look) == {"data set": str(folder)}
+
+
+def test_conversations_are_shown_with_their_boxes(tmp_path: Path, capsys):
+    views = views_of_objects(1)
+    write_open_spatial(tmp_path / "open.json", views, open_spatial_entries(views))
+    out = tmp_path / "out"
+    source = f"spatialrgpt:{tmp_path / 'open.json'}"
+    assert main(["dataset", "--look", source, "--hfov", "60", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "lengths in answers in m" in printed
+    assert "conversations: 10 questions" in printed
+    assert "frame 0: " in printed and "Region [" not in printed
+    assert (out / "frames.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("arguments", [[], ["drive.mcap", "--look", "folder:x"]])

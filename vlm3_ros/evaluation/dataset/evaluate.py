@@ -16,6 +16,7 @@ from vlm3_ros.datasets.source import FrameSource, Pairs
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import CommandError, DatasetError
 from vlm3_ros.evaluation.dataset.depth import evaluate_depth
+from vlm3_ros.evaluation.dataset.objects import evaluate_objects
 from vlm3_ros.evaluation.dataset.pairs import evaluate_pairs
 from vlm3_ros.evaluation.dataset.published import published
 from vlm3_ros.evaluation.dataset.reading import FrameReader, UsedFrames, read_pairs
@@ -32,10 +33,11 @@ from vlm3_ros.evaluation.result import Result, joined_names
 from vlm3_ros.evaluation.scores.base import Scores, TaskScores
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.depth import DEPTH
+from vlm3_ros.tasks.objects import OBJECTS
 from vlm3_ros.tasks.pose import POSE
 
 TASKS: tuple[paths.Task, ...] = ("depth", "pose", "correspondence")
-"""What is scored on data sets."""
+"""What is scored on data sets of frames; others have conversations about objects."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,18 @@ def data_tasks(
     if not len(numbers):
         reason = f"{source.name}: there are no pairs of frames that show enough of the same"
         missing |= {"pose": reason, "correspondence": reason}
+    if not source.has_conversations:
+        missing["objects"] = f"{source.name}: there are no questions about objects"
     if wrong := [missing[task] for task in tasks if task in missing]:
         raise DatasetError(wrong[0])
-    served = tuple(task for task in tasks or TASKS if task not in missing)
+    known: tuple[paths.Task, ...] = (*TASKS, "objects")
+    served = tuple(task for task in tasks or known if task not in missing)
+    left_out: dict[str, str] = {}
+    if not (tasks or source.has_conversations):
+        left_out = {task: missing[task] for task in TASKS if task in missing}
     if not served:
-        raise DatasetError("; ".join(dict.fromkeys(missing.values())))
-    return DataTasks(source, frames, found, numbers, served, {} if tasks else missing)
+        raise DatasetError("; ".join(dict.fromkeys(left_out.values())))
+    return DataTasks(source, frames, found, numbers, served, left_out)
 
 
 def evaluate_data(
@@ -139,6 +147,8 @@ def evaluate_data(
         kinds.append(((DEPTH,), partial(_depth, data, reader, settings, bar)))
     if of_pairs := tuple(task for task in (POSE, CORRESPONDENCE) if task.name in data.tasks):
         kinds.append((of_pairs, partial(_pairs, of_pairs, data, reader, settings, bar)))
+    if "objects" in data.tasks:
+        kinds.append(((OBJECTS,), partial(_objects, data, reader, settings, bar)))
     evaluation = evaluate_parts(engines, names, kinds)
     content = {**vars(evaluation), "left_out": {**data.left_out, **evaluation.left_out}}
     return DataEvaluation(**content, reader=reader, settings=settings)
@@ -176,6 +186,7 @@ def data_result(
         if held_out.any()
         else "",
         "skipped": reader.note(),
+        **{title: text for part in evaluation.parts for title, text in part.notes().items()},
     }
     return Result(
         models=model_keys(evaluation.names),
@@ -204,6 +215,18 @@ def _depth(
     usable = data.frames & data.source.contents.has_depth
     with bar("images") as progress:
         return evaluate_depth(engines[DEPTH.name], reader, usable, settings, progress)
+
+
+def _objects(
+    data: DataTasks,
+    reader: FrameReader,
+    settings: DataSettings,
+    bar: ProgressBar,
+    engines: Mapping[str, Engine],
+) -> Part:
+    usable = data.frames & data.source.contents.has_objects
+    with bar("images") as progress:
+        return evaluate_objects(engines[OBJECTS.name], reader, usable, settings, progress)
 
 
 def _pairs(

@@ -58,6 +58,10 @@ class Part(ABC):
         """Return why scores are missing, by their key in metrics.json."""
         return {}
 
+    def notes(self) -> dict[str, str]:
+        """Return what else a reader must know, by title."""
+        return {}
+
     def pictures(self, model: str) -> list[Picture]:
         """Return what to draw; `model` names the checkpoints.
 
