@@ -282,8 +282,10 @@ def test_predicted_depth_counts_where_views_agree(views: list[View], tmp_path: P
     depth = source.read(0).depth
     assert np.isnan(depth[:, 49:]).all() and np.isfinite(depth[:, :47]).any()
     assert np.array_equal(depth[1::2, 1:47:3], rounded(views[0])[::2, :46:3], equal_nan=True)
-    assert any("that MVSAnywhere predicted (1 of 1: a)" in note for note in source.notes)
+    assert any("that MVSAnywhere predicted, which" in note for note in source.notes)
     assert len(source.pairs()) == 2
+    change(tmp_path / "a", scale_type="metric")
+    assert not read_wai(tmp_path).contents.has_depth.any()
 
 
 def test_predicted_depth_without_confidence_is_a_guess(views: list[View], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import number_from_zero, positive_integer, positive_number
 from vlm3_ros.cli.camera_options import add_camera_options, add_depth_options, given_camera
+from vlm3_ros.cli.evaluate_data import SCENE_LIST
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="folder of the images that --look needs, where they do not lie beside the data set",
     )
+    parser.add_argument("--scene-list", type=Path, metavar="FILE", help=SCENE_LIST)
     _add_topic_options(parser)
     _add_selection_options(parser)
     parser.add_argument(
@@ -98,7 +100,12 @@ def _look(options: argparse.Namespace) -> int:
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.datasets.opening import SourceOptions, open_source
 
-    source = open_source(options.look, SourceOptions(options.images, given_camera(options)))
+    source = open_source(
+        options.look,
+        SourceOptions(
+            images=options.images, camera=given_camera(options), scene_list=options.scene_list
+        ),
+    )
     with progress_bar("frames and pairs") as progress:
         look = look_at(source, options.frames, progress)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,8 @@ def plot_distributions(measured: Measured) -> Figure:
         if not len(values):
             axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes)
             continue
-        edges = np.histogram_bin_edges(values, 30)
+        # Of values that differ by rounding only, NumPy makes no bins.
+        edges = np.histogram_bin_edges(np.round(values, 9), 30)
         for part, of_part in by_part.items():
             label = " ".join(filter(None, (part.replace("_", " "), f"({len(of_part):,})")))
             axes.hist(of_part, edges, color=_COLOURS[part], alpha=0.65, label=label)

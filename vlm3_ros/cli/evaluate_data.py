@@ -22,6 +22,8 @@ TASK_OF: dict[str, Task] = {
 }
 """Tasks by their name on the command line."""
 
+SCENE_LIST = "names of the scenes to use, of a wai data set: a text file or .npy (default: all)"
+
 _PROTOCOLS = {"depthlm": "DepthLM", "authors": "VLM3"}
 """Formats whose protocol wants greedy answers, not medians of distributions, and its name."""
 
@@ -35,12 +37,7 @@ def add_data_options(parser: argparse.ArgumentParser, title: str) -> list[argpar
         metavar="DIR",
         help="folder that image paths start from (default: the folder of the file)",
     )
-    scene_list = group.add_argument(
-        "--scene-list",
-        type=Path,
-        metavar="FILE",
-        help="names of the scenes to use, one in a line (wai; default: all)",
-    )
+    scene_list = group.add_argument("--scene-list", type=Path, metavar="FILE", help=SCENE_LIST)
     task = group.add_argument(
         "--task",
         nargs="+",
@@ -95,8 +92,15 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
     camera = given_camera(options)
     is_estimated = camera is None and _takes_calibrator(form) and anycalib.is_installed()
     calibrator = anycalib.load_anycalib if is_estimated else None
-    given = SourceOptions(options.images, camera, options.scene_list, calibrator)
-    source = open_source(text, given)
+    source = open_source(
+        text,
+        SourceOptions(
+            images=options.images,
+            camera=camera,
+            scene_list=options.scene_list,
+            calibrator=calibrator,
+        ),
+    )
     wanted = tuple(dict.fromkeys(TASK_OF[name] for name in options.task or ()))
     data = data_tasks(source, wanted, options.pairs, options.covisibility)
     if options.focal is not None and data.tasks == ("objects",):

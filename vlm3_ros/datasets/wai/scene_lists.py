@@ -39,7 +39,12 @@ class _Arrays(pickle.Unpickler):
 
     @override
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype", "scalar"):
+        if module.partition(".")[0] == "numpy" and name in (
+            "_reconstruct",
+            "ndarray",
+            "dtype",
+            "scalar",
+        ):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it holds {module}.{name}, not only names")
 

@@ -32,7 +32,8 @@ class WaiSource(FrameSource):
     def __init__(self, root: Path, index: Index):
         self.name, self._root, self._index = str(root), root, index
         scene = index.frames["scene"]
-        is_metric = np.array([scene.is_metric for scene in index.scenes], bool)
+        # Predicted depth is good enough for matches, but no truth about distances.
+        is_true = np.array([s.is_metric and not s.is_predicted for s in index.scenes], bool)
         no_depth = _scenes_without_depth(root, index)
         self._has_depth = index.frames["has_depth"] & ~np.isin(scene, no_depth)
         files, wrong = find_matrices(root, index.scenes)
@@ -40,7 +41,7 @@ class WaiSource(FrameSource):
         self.notes = [*index.notes, *_notes(index, no_depth, wrong)]
         nothing = np.zeros(len(scene), bool)
         self.contents = Contents(
-            has_depth=self._has_depth & is_metric[scene],
+            has_depth=self._has_depth & is_true[scene],
             has_pose=np.isfinite(index.frames["T_world_camera"][:, 0, 0]),
             has_objects=nothing,
             is_held_out=nothing,
@@ -139,7 +140,9 @@ def _notes(index: Index, no_depth: NDArray[np.intp], wrong_matrix: list[str]) ->
         ],
         "without metric scale (scale_type is not 'metric'), which give matches, rotations and "
         "directions, but no depth and distances": [s.name for s in scenes if not s.is_metric],
-        "with depth that MVSAnywhere predicted": [s.name for s in scenes if s.is_predicted],
+        "with depth that MVSAnywhere predicted, which serves for matches alone": [
+            s.name for s in scenes if s.is_predicted
+        ],
         "with a matrix of covisibility that is not of their frames; their pairs are sought by "
         "depth and poses": wrong_matrix,
     }
