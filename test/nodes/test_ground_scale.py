@@ -46,6 +46,7 @@ def floor_engine(bench):
         height: float = HEIGHT
 
         def ask(self, images, questions, answer_template=None):
+            self.images.append(images[0])
             answers = []
             for question in questions:
                 pixel = re.search(r"\(\d+, (\d+)\)", question)
@@ -138,7 +139,8 @@ def test_another_factor_in_the_last_frame_warns(make_rig, floor_engine):
     rig.wait_for_stamp(send_frames(rig))
     floor_engine.height = 0.75 * HEIGHT
     rig.wait_for_stamp(rig.send_good())
-    rig.wait_for_status("ground", WARN, r"factor 0\.\d+ \(applied\), but 1\.0\d* in the last frame")
+    text = r"factor 0\.\d+ \(applied\), but 1\.0\d* in the last frame"
+    rig.wait_for_status("ground", WARN, text)
 
 
 def test_by_default_nothing_is_scaled_but_a_known_height_is_measured(make_rig, floor_engine):
