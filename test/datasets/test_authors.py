@@ -13,12 +13,13 @@ from PIL import Image
 
 from vlm3_lab.scenes import sample_view
 from vlm3_lab.scenes.view_pairs import RenderedPair, sample_pair
-from vlm3_ros.datasets.authors import DEPTH, MATCHES, POSE, read_authors
+from vlm3_ros.datasets.authors import DEPTH, MATCHES, OBJECTS, POSE, read_authors
 from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.engines.profiles import shipped_profile
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.camera import ImageLimits
 from vlm3_ros.geometry.motion import motion_parts, rotation_angle
+from vlm3_ros.tasks.conversations import CONVERSATIONS, true_value
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.depth import DEPTH as DEPTH_TASK
 from vlm3_ros.tasks.task import ModelViews, model_view
@@ -44,7 +45,10 @@ def test_the_labels_are_those_of_the_files(folder: Path, view: View, pair: ViewP
     source = read_authors(folder)
     assert source.contents.has_depth.tolist() == [True, False, False, False, False]
     assert source.contents.has_pose.tolist() == [False, True, True, False, False]
-    assert source.notes == [f"{MATCHES} has no intrinsics: 60 degrees across are assumed"]
+    assert source.notes == [
+        f"{MATCHES} has no intrinsics: 60 degrees across are assumed",
+        f"there is no {OBJECTS}",
+    ]
     depth = source.read(0)
     assert depth.labels is not None
     assert depth.camera == view.camera
@@ -129,12 +133,45 @@ def test_the_authors_rotation_is_read_in_their_convention(tmp_path: Path, folder
     assert motion[0, 3] < 0 < motion[2, 3]
 
 
+def test_the_question_about_objects_is_the_authors_own_word_for_word(tmp_path: Path) -> None:
+    """With the content of their label file."""
+    Image.fromarray(np.full((851, 1134, 3), 90, np.uint8)).save(tmp_path / "spatialrgpt.jpeg")
+    camera = {"fx": 1000.0, "fy": 998.8106998731977, "cx": 566.657, "cy": 425.209}
+    content = {
+        "image": "spatialrgpt.jpeg",
+        "image_size_resized": {"width": 1134, "height": 851},
+        "intrinsics_after_focal_normalization_to_1000": camera,
+        "bboxes": [
+            {"region_id": 0, "bbox_normalized_1000": [0, 39, 652, 999]},
+            {"region_id": 1, "bbox_normalized_1000": [6, 380, 228, 562]},
+        ],
+        "qa_info": {"category": "small_predicate", "type": "qualitative"},
+        "raw_user_msg": "<image>\n Can you confirm if <mask> is smaller than <mask>?",
+        "raw_assistant_msg": "Incorrect, Region [0] is not smaller in size than Region [1].",
+    }
+    (tmp_path / OBJECTS).write_text(json.dumps(content))
+    source = read_authors(tmp_path)
+    assert source.has_conversations
+    view = source.read(0)
+    (conversation,) = view.conversations
+    assert true_value(conversation.question, conversation.answer) is False
+    known = shipped_profile("vlm3-object")
+    unified = model_view(known, ImageLimits(32, 4096, 2**24), view.camera)
+    seen = ModelViews((unified,), known.prompts.text_range, known.prompts.text_rounding)
+    wording = known.prompts[CONVERSATIONS.wording]
+    (prompt,) = CONVERSATIONS.prompts(wording, seen, [conversation.question])
+    assert prompt.text == (
+        "Can you confirm if bounding box region (0, 39, 652, 999) is smaller than bounding box "
+        "region (6, 380, 228, 562)?"
+    )
+
+
 def test_files_may_be_missing(folder: Path) -> None:
     (folder / DEPTH).unlink()
     (folder / MATCHES).unlink()
     source = read_authors(folder)
     assert len(source.contents) == 2
-    assert source.notes == [f"there is no {DEPTH}", f"there is no {MATCHES}"]
+    assert source.notes == [f"there is no {file}" for file in (DEPTH, MATCHES, OBJECTS)]
     (folder / POSE).unlink()
     with pytest.raises(DatasetError, match=f"it holds none of {DEPTH}"):
         read_authors(folder)

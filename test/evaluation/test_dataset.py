@@ -110,18 +110,6 @@ def test_true_answers_have_no_error(views: list[View], oracle: TruthEngine, tmp_
         assert cv2.imread(str(tmp_path / name)) is not None
 
 
-def test_the_epe_of_ufm_is_that_of_images_that_cover_560x420(
-    views: list[View], oracle: TruthEngine
-) -> None:
-    matches = evaluate(oracle, MemorySource(views, PAIRS), ["correspondence"]).scores
-    scores = matches["correspondence"].overall.to_json()
-    camera = views[0].camera
-    scale = max(560 / camera.width, 420 / camera.height)
-    if len({(view.camera.width, view.camera.height) for view in views}) == 1:
-        assert scores["epe_ufm_px"] == pytest.approx(scale * scores["epe_px"])
-    assert scores["epe_ufm_px"] > scores["epe_px"]
-
-
 def test_a_model_that_sees_nothing_is_no_better_than_the_guesses(
     views: list[View], tmp_path: Path
 ) -> None:

@@ -40,11 +40,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "correspondences and answers about objects, next to guesses that do not look at the image "
         "and to classical vision. Writes metrics.json and report.html. On a bag: every frame as "
         "the nodes would answer it, with the trajectory; needs no ROS; also writes occupancy.png "
-        "and trajectories (TUM). On a data set (docs/datasets.md): what its frames and pairs "
-        "serve; by DepthLM's protocol in its format. On procedural scenes that no training draws "
-        "(--synthetic). These two also write views.png, pairs.png and objects.png (the best, the "
-        "median and the worst) and reliability.png (how often the truth lies in the intervals that "
-        "standard deviations promise).",
+        "and trajectories (TUM). On a data set (docs/datasets.md): depth, motions, matches and "
+        "objects, as far as their truth is known; DepthLM's format by DepthLM's protocol. On "
+        "procedural scenes that no training draws (--synthetic). These two also write views.png, "
+        "pairs.png and objects.png (the best, the median and the worst) and reliability.png (how "
+        "often the truth lies in the intervals that standard deviations promise).",
         epilog="examples: vlm3 evaluate drive.mcap --out out/drive; "
         "vlm3 evaluate tum:rgbd_dataset_freiburg1_desk --frames 100 --out out/desk; "
         "vlm3 evaluate --synthetic 500 --seed 1 --out out/evaluation",

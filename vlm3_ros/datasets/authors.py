@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The authors' `sample_data`: an image with depths, a pair with its motion, a pair with matches.
+"""The authors' `sample_data`: depths, a motion, matches and a question about objects.
 
 The folder lies in https://github.com/facebookresearch/VLM3. It holds a label file for each
 checkpoint, and the images that these name, already at the size at which the authors ask:
@@ -14,8 +14,10 @@ checkpoint, and the images that these name, already at the size at which the aut
 - `pixel_corr_labels.json`: `image_1`, `image_2` and `correspondences`, each with
   `img1_pixel_in_resized` and `img2_pixel_in_resized`. There are no intrinsics: `VLM3-corr` needs
   none. For checkpoints that do, `ASSUMED_HFOV` is assumed.
-
-`spatialrgpt_labels.json` is not read.
+- `spatialrgpt_labels.json`: `image`, `image_size_resized`,
+  `intrinsics_after_focal_normalization_to_1000`, `bboxes`, each with `bbox_normalized_1000`
+  (`bbox_resized_pixels` beside it is rounded, and would give other numbers), `qa_info.category`,
+  and the question and its answer as in SpatialRGPT-Bench: `raw_user_msg`, `raw_assistant_msg`.
 """
 
 from __future__ import annotations
@@ -32,12 +34,18 @@ from typing_extensions import override
 
 from vlm3_ros.datasets.files import read_image, read_json
 from vlm3_ros.datasets.source import Contents, FrameSource, Pairs, listed_pairs
-from vlm3_ros.datasets.views import Labels, PairLabels, View
+from vlm3_ros.datasets.spatialrgpt import conversation_of
+from vlm3_ros.datasets.views import Conversation, Labels, PairLabels, View
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.motion import Transform, motion_from_parts
 
-DEPTH, POSE, MATCHES = "depth_labels.json", "pose_labels.json", "pixel_corr_labels.json"
+DEPTH, POSE, MATCHES, OBJECTS = (
+    "depth_labels.json",
+    "pose_labels.json",
+    "pixel_corr_labels.json",
+    "spatialrgpt_labels.json",
+)
 
 ASSUMED_HFOV = 60.0
 """Horizontal field of view of the pair with matches, degrees; the labels do not say it."""
@@ -58,6 +66,7 @@ class SampleFrame:
     T_world_camera: Transform | None = None
     is_metric: bool = True
     labels: Labels | None = None
+    conversations: tuple[Conversation, ...] = ()
 
 
 class AuthorsSample(FrameSource):
@@ -72,13 +81,13 @@ class AuthorsSample(FrameSource):
     ):
         self.name, self.notes, self.frames = str(folder), notes, frames
         self._folder, self._listed = folder, pairs
-        nothing = np.zeros(len(frames), bool)
         self.contents = Contents(
             has_depth=np.array([frame.labels is not None for frame in frames]),
             has_pose=np.array([frame.T_world_camera is not None for frame in frames]),
-            has_objects=nothing,
-            is_held_out=nothing,
+            has_objects=np.array([bool(frame.conversations) for frame in frames]),
+            is_held_out=np.zeros(len(frames), bool),
         )
+        self.has_conversations = bool(self.contents.has_objects.any())
 
     @override
     def frame_name(self, index: int) -> str:
@@ -111,6 +120,7 @@ class AuthorsSample(FrameSource):
             frame.kind,
             is_metric=frame.is_metric,
             labels=frame.labels,
+            conversations=frame.conversations,
         )
 
     @override
@@ -128,7 +138,8 @@ def read_authors(folder: Path) -> AuthorsSample:
     frames: list[SampleFrame] = []
     pairs: list[tuple[int, int, PairLabels | None]] = []
     notes = []
-    for file, read in {DEPTH: _depth, POSE: _pose, MATCHES: _matches}.items():
+    readers = {DEPTH: _depth, POSE: _pose, MATCHES: _matches, OBJECTS: _objects}
+    for file, read in readers.items():
         if not (folder / file).is_file():
             notes.append(f"there is no {file}")
             continue
@@ -143,8 +154,8 @@ def read_authors(folder: Path) -> AuthorsSample:
             notes.append(f"{file} has no intrinsics: {ASSUMED_HFOV:g} degrees across are assumed")
     if not frames:
         raise DatasetError(
-            f"{folder}: it holds none of {DEPTH}, {POSE} and {MATCHES}: give the folder "
-            "sample_data of https://github.com/facebookresearch/VLM3"
+            f"{folder}: it holds none of {', '.join(readers)}: give the folder sample_data of "
+            " https://github.com/facebookresearch/VLM3"
         )
     return AuthorsSample(folder, frames, pairs, notes)
 
@@ -193,6 +204,21 @@ def _matches(content: Mapping[str, Any]) -> Parsed:
     )
     frames = [SampleFrame(content[f"image_{number}"], "matches", None) for number in (1, 2)]
     return frames, PairLabels(pixels1, pixels2)
+
+
+def _objects(content: Mapping[str, Any]) -> Parsed:
+    size = content["image_size_resized"]["width"], content["image_size_resized"]["height"]
+    boxes = [np.array(box["bbox_normalized_1000"], dtype=float) for box in content["bboxes"]]
+    conversation = conversation_of(
+        content["raw_user_msg"],
+        content["raw_assistant_msg"],
+        [box * np.tile(size, 2) / 1000 for box in boxes],
+        size,
+        content["qa_info"]["category"],
+    )
+    intrinsics = _intrinsics(content["intrinsics_after_focal_normalization_to_1000"])
+    frame = SampleFrame(content["image"], "objects", intrinsics, conversations=(conversation,))
+    return [frame], None
 
 
 def _pixels(entries: list[Mapping[str, Any]], key: str) -> NDArray[np.float64]:

@@ -199,6 +199,26 @@ def meaning_of(category: str, regions: Sequence[Box]) -> tuple[Question | None, 
     return None, False
 
 
+def conversation_of(
+    question: str, answer: str, boxes: Sequence[Any], size: tuple[int, int], category: str
+) -> Conversation:
+    """Read a question that names objects as `<mask>`, and its answer.
+
+    Args:
+        question, answer: in the words of the benchmark.
+        boxes: [x1, y1, x2, y2] of the masks, px.
+        size: width and height of the image.
+        category: see `meaning_of`.
+
+    Raises:
+        ValueError: with the reason for which it cannot be asked.
+    """
+    try:
+        return _conversation(_named_regions(question)[0], _plain(answer), boxes, size, category)
+    except _UnusableError as error:
+        raise ValueError(f"{error.reason}{error.detail}") from error
+
+
 class _UnusableError(Exception):
     """A question that cannot be asked: the reason, the same for all of a kind, and a detail."""
 

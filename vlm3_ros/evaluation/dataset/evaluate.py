@@ -37,7 +37,7 @@ from vlm3_ros.tasks.objects import OBJECTS
 from vlm3_ros.tasks.pose import POSE
 
 TASKS: tuple[paths.Task, ...] = ("depth", "pose", "correspondence")
-"""What is scored on data sets, except those of conversations, which have nothing else."""
+"""What is scored on data sets of frames; others have conversations about objects."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ def data_tasks(
         missing["objects"] = f"{source.name}: there are no questions about objects"
     if wrong := [missing[task] for task in tasks if task in missing]:
         raise DatasetError(wrong[0])
-    by_default: tuple[paths.Task, ...] = ("objects",) if source.has_conversations else TASKS
-    served = tuple(task for task in tasks or by_default if task not in missing)
-    left_out: dict[str, str] = {
-        task: missing[task] for task in by_default if task in missing and not tasks
-    }
+    known: tuple[paths.Task, ...] = (*TASKS, "objects")
+    served = tuple(task for task in tasks or known if task not in missing)
+    left_out: dict[str, str] = {}
+    if not (tasks or source.has_conversations):
+        left_out = {task: missing[task] for task in TASKS if task in missing}
     if not served:
         raise DatasetError("; ".join(dict.fromkeys(left_out.values())))
     return DataTasks(source, frames, found, numbers, served, left_out)
@@ -224,8 +224,9 @@ def _objects(
     bar: ProgressBar,
     engines: Mapping[str, Engine],
 ) -> Part:
+    usable = data.frames & data.source.contents.has_objects
     with bar("images") as progress:
-        return evaluate_objects(engines[OBJECTS.name], reader, data.frames, settings, progress)
+        return evaluate_objects(engines[OBJECTS.name], reader, usable, settings, progress)
 
 
 def _pairs(

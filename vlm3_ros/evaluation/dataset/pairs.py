@@ -118,7 +118,7 @@ def _sample(index: int, views: ViewPair, tasks: Tasks, settings: DataSettings) -
         T_constant_velocity=_UNKNOWN_MOTION,
         pixels1=pixels1,
         pixels2=pixels2,
-        is_metric=first.is_metric and second.is_metric,
+        is_metric=views.is_metric,
     )
 
 
