@@ -64,14 +64,14 @@ def test_a_data_set_is_scored_by_greedy_answers(
     assert f"{metrics['depth']['delta1']:.3f}" in printed
 
 
-def test_a_broken_line_is_named_before_a_model_is_loaded(
+def test_a_broken_first_line_is_named_before_a_model_is_loaded(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data.write_text(data.read_text() + '{"image": "1.png"}\n')
+    data.write_text('{"image": "1.png"}\n' + data.read_text())
     command = ["evaluate", str(data), "--out", str(tmp_path / "out"), "--model", "/no/model"]
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert "data.jsonl:3: missing depth, intrinsics, pixel_coords" in error
+    assert "data.jsonl:1: missing depth, intrinsics, pixel_coords" in error
     assert len(error.splitlines()) == 1
 
 
@@ -136,7 +136,10 @@ def _no_bar(name: str) -> Any:
         (["tun:{tum}"], "tun:{tum}: expected FORMAT:PATH, where FORMAT is one of"),
         (["tun:{tum}"], "; did you mean tum:{tum}?"),
         (["wia:DIR"], "wia:DIR: expected FORMAT:PATH"),
-        (["tum:{tum}", "--images", "."], "tum takes no images, which is for depthlm"),
+        (
+            ["tum:{tum}", "--images", "."],
+            "tum takes no folder of images (images): they are for",
+        ),
         (["tum:{tum}", "--rate", "2"], "--rate is for bags, not for data sets"),
         (["tum:{tum}", "--calibrate"], "--calibrate is for procedural scenes"),
         (["tum:{tum}", "--rerun", "a.rrd"], "--rerun is for procedural scenes"),

@@ -35,5 +35,5 @@ def test_another_text_is_refused(text: str, message: str):
 
 def test_an_option_that_a_format_does_not_take_is_refused():
     options = SourceOptions(camera=GivenCamera(hfov=60.0))
-    with pytest.raises(DatasetError, match=r"folder takes no camera, which is for .*tum"):
+    with pytest.raises(DatasetError, match=r"folder takes no calibration or field .*are for .*tum"):
         open_source("folder:x", options)

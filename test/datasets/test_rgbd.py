@@ -135,6 +135,22 @@ def pose_of_nan(folder: Path) -> None:
     (folder / "poses.txt").write_text("0 nan 2 3 0 0 0 1\n")
 
 
+def second_pose(folder: Path) -> None:
+    (folder / "poses.txt").write_text("0 1 2 3 0 0 0 1\n\n0 4 5 6 0 0 0 1\n")
+
+
+def second_image(folder: Path) -> None:
+    shutil.copy(folder / "rgb/00002.png", folder / "rgb/00002.jpg")
+
+
+def list_of_intrinsics(folder: Path) -> None:
+    (folder / "intrinsics.json").write_text("[80, 82, 47, 36, 96, 72]")
+
+
+def scale_of_true(folder: Path) -> None:
+    (folder / "meta.json").write_text('{"depth_scale": true}')
+
+
 def no_images(folder: Path) -> None:
     shutil.rmtree(folder / "rgb")
 
@@ -150,6 +166,10 @@ def no_images(folder: Path) -> None:
         (zero_quaternion, r"poses.txt:1: the quaternion is zero"),
         (mirrored_matrix, r"poses.txt:1: the matrix is no rotation"),
         (pose_of_nan, r"poses.txt:1: the pose is not finite"),
+        (second_pose, r"poses.txt:3: ID 0 has a second pose"),
+        (second_image, r"00002.png: 00002.jpg has the same ID"),
+        (list_of_intrinsics, r"intrinsics.json: expected an object with fx, fy, cx, cy"),
+        (scale_of_true, r"meta.json: depth_scale is True"),
         (no_images, r"rgb: there is no image in it"),
     ],
 )
@@ -157,6 +177,18 @@ def test_a_wrong_file_is_named(folder: Path, damage, message: str):
     damage(folder)
     with pytest.raises(DatasetError, match=message):
         read_folder(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(DatasetError, match=r"none: there is no such folder"):
+        read_folder(tmp_path / "none")
+
+
+def test_intrinsics_that_are_not_read_are_named(folder: Path):
+    content = json.loads((folder / "intrinsics.json").read_text())
+    (folder / "intrinsics.json").write_text(json.dumps({**content, "k1": 0.1, "dist": []}))
+    (note,) = read_folder(folder).notes
+    assert note.endswith("intrinsics.json: not read, as images must have no distortion: dist, k1")
 
 
 def test_a_folder_without_calibration_says_what_is_needed(tmp_path: Path):
@@ -236,6 +268,8 @@ def test_frames_without_depth_or_pose_at_their_time_are_counted(sequence, tmp_pa
         ("rgb.txt", "1.0\n", r"rgb.txt:1: expected a stamp and a file, found '1.0'"),
         ("depth.txt", "soon depth/1.png\n", r"depth.txt:1: 'soon' is no stamp"),
         ("groundtruth.txt", "1 2 3\n", r"groundtruth.txt:1: expected 'stamp tx ty tz qx qy qz qw'"),
+        ("groundtruth.txt", "1 0 0 0 nan 0 0 1\n", r"groundtruth.txt:1: .* finite numbers, found"),
+        ("groundtruth.txt", "1 inf 0 0 0 0 0 1\n", r"groundtruth.txt:1: .* finite numbers, found"),
         ("groundtruth.txt", "9 0 0 0 0 0 0 1\n1 0 0 0 0 0 0 1\n", r"poses go back in time"),
     ],
 )
@@ -243,6 +277,20 @@ def test_a_wrong_list_is_named(sequence, tmp_path: Path, file: str, text: str, m
     path = Path(shutil.copytree(sequence[0], tmp_path / "freiburg3"))
     (path / file).write_text(text)
     with pytest.raises(DatasetError, match=message):
+        read_tum(path)
+
+
+def test_a_sequence_whose_first_image_is_missing_is_read(sequence, tmp_path: Path):
+    path = Path(shutil.copytree(sequence[0], tmp_path / "freiburg3"))
+    images = sorted((path / "rgb").iterdir())
+    images[0].unlink()
+    source = read_tum(path)
+    np.testing.assert_array_equal(source.read(1).image, sequence[1][1].image)
+    with pytest.raises(DatasetError, match=rf"{images[0].name}: there is no such image"):
+        source.read(0)
+    for image in images[1:]:
+        image.unlink()
+    with pytest.raises(DatasetError, match=rf"{images[0].name}: there is no such image"):
         read_tum(path)
 
 

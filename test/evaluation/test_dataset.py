@@ -19,7 +19,7 @@ from wai_folder import write_scene
 
 from vlm3_lab.scenes.view_pairs import RenderedPair, sample_pair
 from vlm3_ros.datasets.authors import read_authors
-from vlm3_ros.datasets.source import FrameSource
+from vlm3_ros.datasets.source import FrameSource, Pairs
 from vlm3_ros.datasets.views import View
 from vlm3_ros.datasets.wai.source import read_wai
 from vlm3_ros.engines.base import Engine
@@ -161,6 +161,26 @@ def test_it_is_an_error_if_all_frames_are_skipped(views: list[View], oracle: Tru
         evaluate(oracle, source, ["pose"])
 
 
+def test_depth_is_kept_if_no_pair_can_be_used(views: list[View], oracle: TruthEngine) -> None:
+    class Alone(MemorySource):
+        def pairs(self, min_covisibility: float | None = None) -> Pairs:
+            return Pairs(np.arange(2), lambda number, rng, read: None)
+
+    evaluation = evaluate(oracle, Alone(views, []))
+    assert set(evaluation.scores) == {"depth"}
+    reason = "memory: no pair of frames could be used: none that was tried shows enough of the same"
+    assert evaluation.left_out == {"pose": reason, "correspondence": reason}
+    with pytest.raises(DatasetError, match=reason):
+        evaluate(oracle, Alone(views, []), ["pose"])
+
+
+def test_a_data_set_without_poses_says_so(views: list[View], oracle: TruthEngine) -> None:
+    unposed = [replace(view, T_world_camera=np.full((4, 4), np.nan)) for view in views]
+    evaluation = evaluate(oracle, MemorySource(unposed, []))
+    reason = "memory: it has no pairs, as no pose of a frame is known"
+    assert evaluation.left_out == {"pose": reason, "correspondence": reason}
+
+
 def test_frames_pixels_and_pairs_are_drawn_by_seed(views: list[View], oracle: TruthEngine) -> None:
     source = MemorySource(views, PAIRS)
 
@@ -209,7 +229,7 @@ def test_without_metric_scale_neither_depth_nor_distance_is_scored(
         "consistency": "no motion has a metric scale",
     }
     (table,) = (t for t in result_tables(data_result(evaluation, "", "")) if "3 pairs" in t.title)
-    assert "3 pairs has no metric scale: no distance is scored" in table.note
+    assert "3 of these pairs have no metric scale: their distance is not scored" in table.note
     draw_pictures(evaluation.parts, evaluation.names, tmp_path)
     assert cv2.imread(str(tmp_path / "pairs.png")) is not None
 

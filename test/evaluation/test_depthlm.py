@@ -108,14 +108,25 @@ def test_missing_pixels_and_focal_lengths_of_zero_are_understood(
 
 
 def test_images_can_be_in_another_folder(views: list[View], tmp_path: Path) -> None:
-    file = write(tmp_path, views, image="/rgb/0.png")
+    file = write(tmp_path, views, image=f"/rgb/{COUNT - 1}.png")
     moved = tmp_path / "elsewhere" / "data.jsonl"
     moved.parent.mkdir()
     file.rename(moved)
     with pytest.raises(DatasetError, match="no such image"):
         read_depthlm(moved).read(0)
     last = read_depthlm(moved, tmp_path).read(COUNT - 1)
-    np.testing.assert_array_equal(last.image, views[0].image)
+    np.testing.assert_array_equal(last.image, views[-1].image)
+
+
+def test_an_image_of_another_size_than_its_intrinsics_is_named(
+    views: list[View], tmp_path: Path
+) -> None:
+    camera = views[-1].camera
+    lens = [camera.fx, camera.fy, camera.cx, camera.cy]
+    file = write(tmp_path, views, intrinsics=[*lens, camera.width + 8, camera.height])
+    size = f"{camera.width}x{camera.height} px, but its intrinsics are for {camera.width + 8}x"
+    with pytest.raises(DatasetError, match=rf"data.jsonl:{COUNT}: .*png: {size}"):
+        read_depthlm(file).read(COUNT - 1)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +170,8 @@ def test_lines_that_are_no_json_object_are_named(tmp_path: Path) -> None:
 
 def test_an_image_that_does_not_fit_its_line_is_named(views: list[View], tmp_path: Path) -> None:
     file = write(tmp_path, views[:1])
-    dataset = read_depthlm(file)
+    camera = views[0].camera
+    dataset = read_depthlm(write_again(file, intrinsics=[camera.fx, camera.fy, 1.0, 1.0]))
     Image.fromarray(views[0].image[:2, :2]).save(tmp_path / "rgb" / "0.png")
     with pytest.raises(DatasetError, match=r"data.jsonl:1: .*lies outside of 2x2 px"):
         evaluate_dataset(TruthEngine(views), dataset)

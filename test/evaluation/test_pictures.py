@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
+from vlm3_ros.evaluation.pictures.pair import motion_words
 
 MAGENTA = (255, 0, 255)
 
@@ -53,6 +54,25 @@ def test_five_panels_show_image_answers_truth_and_error(frame: DepthFrame, tmp_p
     assert far[2] > far[0]
 
 
+def test_depth_of_unknown_scale_looks_the_same_at_any_scale(
+    frame: DepthFrame, tmp_path: Path
+) -> None:
+    pictures = []
+    for scale in (np.float32(0.01), np.float32(500)):
+        unscaled = replace(
+            frame,
+            depth=frame.depth * scale,
+            dense=frame.dense * scale,
+            truth=frame.truth * scale,
+            is_metric=False,
+        )
+        draw_depth_frames([frame, unscaled], tmp_path / "a.png", "title")
+        pictures.append(cv2.imread(str(tmp_path / "a.png")).astype(int))
+        draw_depth_frames([unscaled], tmp_path / "b.png", "title")
+        assert cv2.imread(str(tmp_path / "b.png")) is not None
+    assert np.abs(pictures[0] - pictures[1]).max() <= 3
+
+
 def test_unknown_columns_are_left_out(frame: DepthFrame, tmp_path: Path) -> None:
     draw_depth_frames([replace(frame, truth=None)], tmp_path / "a.png", "title")
     assert len(panels(tmp_path / "a.png")[1]) == 3
@@ -70,3 +90,11 @@ def test_truth_of_only_sky_is_drawn(frame: DepthFrame, tmp_path: Path) -> None:
     sky = replace(frame, truth=np.full((120, 160), np.inf, np.float32))
     draw_depth_frames([sky, frame], tmp_path / "a.png", "title")
     assert len(panels(tmp_path / "a.png")[1]) == 5
+
+
+def test_a_motion_without_scale_has_no_metres() -> None:
+    T = np.eye(4)
+    T[2, 3] = 0.11
+    turn = "yaw 0.0°, pitch 0.0°, roll 0.0°"
+    assert motion_words(T) == f"0.11 m forward; {turn}"
+    assert motion_words(T, is_metric=False) == f"unknown distance forward; {turn}"

@@ -110,6 +110,9 @@ def look_at(source: FrameSource, count: int, progress: Progress = no_progress) -
         source: the data set.
         count: number of frames, and of pairs, at most.
         progress: takes the number of steps done, and of all.
+
+    Raises:
+        DatasetError: if no frame can be read.
     """
     rng, look = np.random.default_rng(STREAM), Look(source)
     pairs = source.pairs()
@@ -127,6 +130,11 @@ def look_at(source: FrameSource, count: int, progress: Progress = no_progress) -
             if one is not None and other is not None:
                 _see_pair(look, f"frames {first} and {second}", ViewPair(one, other), rng)
         progress(done, len(frames) + len(numbers))
+    if not look.frames:
+        reasons = list(look.unreadable.values())
+        raise DatasetError(
+            f"{source.name}: none of {len(reasons)} frames can be read, such as {reasons[0]}"
+        )
     return look
 
 
@@ -163,8 +171,8 @@ def look_facts(look: Look) -> dict[str, str]:
         facts["unreadable"] = f"{len(look.unreadable)} frames, such as {reason}"
     if look.without_scale:
         facts["without scale"] = (
-            f"{look.without_scale} of the frames: their depth and baselines are not in metres and "
-            "are left out of the distributions"
+            f"{look.without_scale} of the {look.frames} frames: their depth and baselines are not "
+            "in metres and are left out of the distributions"
         )
     if look.questions:
         facts["conversations"] = f"{look.questions} questions, with boxes in px of the image"
@@ -211,10 +219,10 @@ def _see_frame(look: Look, index: int, view: View, rng: np.random.Generator) -> 
         look.without_scale += 1
     image = _see_conversations(look, index, view) if view.conversations else view.image
     if len(look.frame_pictures) < SHOWN:
-        title = f"{view.kind}\nframe {index}"
-        is_dense = len(rows) > PIXELS
+        title = f"{view.kind}\nframe {index}{'' if view.is_metric else ', scale unknown'}"
+        truth = view.depth if len(rows) > PIXELS else None
         look.frame_pictures.append(
-            DepthFrame(title, image, pixels, depth, None, view.depth if is_dense else None)
+            DepthFrame(title, image, pixels, depth, None, truth, view.is_metric)
         )
 
 
@@ -250,7 +258,7 @@ def _see_pair(look: Look, title: str, views: ViewPair, rng: np.random.Generator)
     share = covisibility(reduced_view(views.first), reduced_view(views.second))
     look.values[COVISIBILITY].append(share)
     look.values[ROTATION].append(float(np.degrees(rotation_angle(motion))))
-    if views.first.is_metric:
+    if views.is_metric:
         look.values[BASELINE].append(float(np.linalg.norm(motion[:3, 3])))
     if len(look.pair_pictures) < SHOWN:
         look.pair_pictures.append(pair_picture(f"{title}: covisibility {share:.0%}", views, rng))

@@ -142,7 +142,7 @@ def plot_distributions(measured: Measured) -> Figure:
         # Of values that differ by rounding only, NumPy makes no bins.
         edges = np.histogram_bin_edges(np.round(values, 9), 30)
         for part, of_part in by_part.items():
-            label = " ".join(filter(None, (part.replace("_", " "), f"({len(of_part):,})")))
+            label = f"{part.replace('_', ' ')} ({len(of_part):,})" if part else f"{len(of_part):,}"
             axes.hist(of_part, edges, color=_COLOURS[part], alpha=0.65, label=label)
         axes.legend(loc="upper right", fontsize=8, frameon=False)
     return figure
@@ -198,5 +198,12 @@ def pair_picture(title: str, views: ViewPair, rng: np.random.Generator) -> PairF
     matched = np.flatnonzero(np.isfinite(pixels2[:, 0]))[:MATCHES]
     images = (views.first.image, views.second.image)
     return PairFrame(
-        title, images, pixels1[matched], pixels2[matched], None, None, views.T_cam1_cam2
+        title=title,
+        images=images,
+        pixels1=pixels1[matched],
+        pixels2=pixels2[matched],
+        pixels2_true=None,
+        motion=None,
+        motion_true=views.T_cam1_cam2,
+        is_metric=views.is_metric,
     )

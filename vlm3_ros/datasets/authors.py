@@ -155,7 +155,7 @@ def read_authors(folder: Path) -> AuthorsSample:
     if not frames:
         raise DatasetError(
             f"{folder}: it holds none of {', '.join(readers)}: give the folder sample_data of "
-            " https://github.com/facebookresearch/VLM3"
+            "https://github.com/facebookresearch/VLM3"
         )
     return AuthorsSample(folder, frames, pairs, notes)
 

@@ -36,12 +36,14 @@ from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 class LabelledImage:
     """A line of a data set.
 
-    `image`: its file. `intrinsics`: fx, fy, cx and
-    cy in px. `pixels`: (u, v), shape (n, 2). `depth`: metres, shape (n,).
+    `image`: its file. `intrinsics`: fx, fy, cx and cy in px. `size`: width and height of the image
+    that they are for; None if it is not said. `pixels`: (u, v), shape (n, 2). `depth`: metres,
+    shape (n,).
     """
 
     image: Path
     intrinsics: tuple[float, float, float, float]
+    size: tuple[float, ...] | None
     pixels: NDArray[np.float64]
     depth: NDArray[np.float64]
 
@@ -66,6 +68,9 @@ class DepthLmFile(FrameSource):
         try:
             image = read_image(line.image)
             height, width = image.shape[:2]
+            if line.size not in (None, (width, height)):
+                expected = "x".join(f"{side:g}" for side in line.size or ())
+                raise ValueError(f"{width}x{height} px, but its intrinsics are for {expected}")
             _check_inside(line.pixels, width, height)
             camera = PinholeCamera(width, height, *line.intrinsics)
         except (DatasetError, GeometryError) as error:
@@ -124,9 +129,10 @@ def _parse(entry: dict[str, Any], folder: Path) -> LabelledImage:
     pixels, depth = pixels[known], depth[known]
     if not (np.isfinite(depth) & (depth > 0)).all():
         raise ValueError("a depth is not finite and positive")
-    if len(intrinsics) == 6:
-        _check_inside(pixels, *intrinsics[4:].tolist())
-    return LabelledImage(image, (fx or fy, fy or fx, cx, cy), pixels, depth)
+    size = tuple(intrinsics[4:].tolist()) or None
+    if size:
+        _check_inside(pixels, *size)
+    return LabelledImage(image, (fx or fy, fy or fx, cx, cy), size, pixels, depth)
 
 
 def _check_inside(pixels: NDArray[np.float64], width: float, height: float) -> None:

@@ -19,7 +19,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as it is stored: an EXIF rotation is left, since truth is about these pixels.
 
     Returns:
-        RGB, shape (height, width, 3), uint8.
+        RGB, shape (height, width, 3), uint8; of 16 bits per channel the upper 8.
 
     Raises:
         DatasetError: naming the file that is missing, broken or truncated.
@@ -29,7 +29,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as picture:
+            if picture.mode.startswith("I;16"):  # Pillow's own conversion makes nearly all white
+                return np.repeat((np.array(picture) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            if picture.mode in ("I", "F"):
+                raise DatasetError(f"{path}: it is not an image of 8 or 16 bits per channel")
             return np.array(picture.convert("RGB"))
+    except DatasetError:
+        raise
     except FileNotFoundError:
         raise DatasetError(f"{path}: there is no such image") from None
     except Exception as error:  # decoders raise anything on broken files

@@ -34,6 +34,8 @@ INTRINSICS = "intrinsics.json"
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
+_KEYS = ("fx", "fy", "cx", "cy", "width", "height")
+
 _NOT_RIGID = 1e-3
 """Largest deviation of a rotation matrix from one, as of files with few digits."""
 
@@ -44,6 +46,8 @@ def read_folder(path: Path) -> RgbdSource:
     Raises:
         DatasetError: naming the file that is missing or wrong.
     """
+    if not path.is_dir():
+        raise DatasetError(f"{path}: there is no such folder")
     folders = (
         [path]
         if (path / INTRINSICS).is_file()
@@ -51,18 +55,19 @@ def read_folder(path: Path) -> RgbdSource:
     )
     if not folders:
         raise DatasetError(
-            f"{path}: neither it nor a folder in it has {INTRINSICS}: fx, fy, cx, cy, width, height"
+            f"{path}: neither it nor a folder in it has {INTRINSICS}: {', '.join(_KEYS)}"
         )
     notes: list[str] = []
     return RgbdSource(str(path), [_scene(folder, notes) for folder in folders], notes)
 
 
 def _scene(folder: Path, notes: list[str]) -> RgbdScene:
-    images = {
-        file.stem: file
-        for file in sorted((folder / "rgb").glob("*"))
-        if file.suffix.lower() in _SUFFIXES
-    }
+    images: dict[str, Path] = {}
+    for file in sorted((folder / "rgb").glob("*")):
+        if file.suffix.lower() in _SUFFIXES:
+            if file.stem in images:
+                raise DatasetError(f"{file}: {images[file.stem].name} has the same ID: delete one")
+            images[file.stem] = file
     if not images:
         raise DatasetError(f"{folder / 'rgb'}: there is no image in it")
     poses = _poses(folder / "poses.txt") if (folder / "poses.txt").is_file() else {}
@@ -77,12 +82,16 @@ def _scene(folder: Path, notes: list[str]) -> RgbdScene:
         notes.append(f"{folder}: {len(poses)} poses have no image, such as {next(iter(poses))}")
     if without := sum(file.depth is None for file in files):
         notes.append(f"{folder}: {without} of {len(files)} images have no depth")
-    return RgbdScene(folder.name, _lens(folder), _scale(folder), files)
+    return RgbdScene(folder.resolve().name, _lens(folder, notes), _scale(folder), files)
 
 
-def _lens(folder: Path) -> LensCamera:
+def _lens(folder: Path, notes: list[str]) -> LensCamera:
     path = folder / INTRINSICS
     content = read_json(path)
+    if not isinstance(content, Mapping):
+        raise DatasetError(f"{path}: expected an object with {', '.join(_KEYS)}")
+    if unread := sorted(set(content) - set(_KEYS)):
+        notes.append(f"{path}: not read, as images must have no distortion: {', '.join(unread)}")
     try:
         camera = PinholeCamera(
             int(content["width"]),
@@ -102,7 +111,7 @@ def _scale(folder: Path) -> float:
     path = folder / "meta.json"
     content: Any = read_json(path) if path.is_file() else {}
     scale = content.get("depth_scale", 0.001) if isinstance(content, Mapping) else None
-    if not isinstance(scale, (int, float)) or not 0 < scale < np.inf:
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < np.inf:
         raise DatasetError(
             f"{path}: depth_scale is {scale!r}; it is metres per unit, such as 0.001"
         )
@@ -112,6 +121,8 @@ def _scale(folder: Path) -> float:
 def _poses(path: Path) -> dict[str, Transform]:
     poses = {}
     for source, (name, *words) in table_rows(path):
+        if name in poses:
+            raise DatasetError(f"{source}: ID {name} has a second pose: delete one")
         try:
             poses[name] = _pose(np.array(words, float))
         except ValueError as error:

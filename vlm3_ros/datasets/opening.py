@@ -69,6 +69,15 @@ FORMATS: Mapping[str, Format] = {
 """By name, as in `tum:DIR` and, but for the authors' sample, in a training configuration."""
 
 
+_NAMES = {
+    "images": "folder of images (images)",
+    "camera": "calibration or field of view (camera, hfov)",
+    "scene_list": "list of scenes (scene_list)",
+    "calibrator": "estimated intrinsics",
+}
+"""What fields of `SourceOptions` are called in messages, and their keys in a configuration."""
+
+
 def open_source(text: str, options: SourceOptions) -> FrameSource:
     """Open a data set that is given as `FORMAT:PATH`, such as `tum:rgbd_dataset_freiburg1_desk`.
 
@@ -87,6 +96,6 @@ def open_source(text: str, options: SourceOptions) -> FrameSource:
         if getattr(options, field.name) is not None and field.name not in FORMATS[name].options:
             takers = [other for other, known in FORMATS.items() if field.name in known.options]
             raise DatasetError(
-                f"{text}: {name} takes no {field.name}, which is for {', '.join(takers)}"
+                f"{text}: {name} takes no {_NAMES[field.name]}: they are for {', '.join(takers)}"
             )
     return FORMATS[name].open(Path(path), options)

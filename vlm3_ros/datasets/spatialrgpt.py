@@ -310,5 +310,5 @@ def _literal(value: Any) -> Any:
         pass
     try:
         return ast.literal_eval(value)
-    except SyntaxError as error:
-        raise ValueError(f"{value!r} is neither JSON nor a value of Python") from error
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{value[:80]!r} is neither JSON nor a value of Python") from error

@@ -10,6 +10,7 @@ intrinsics, https://cvg.cit.tum.de/data/datasets/rgbd-dataset.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def read_tum(path: Path, camera: GivenCamera | None = None) -> RgbdSource:
         RgbdFile(image, depth, pose)
         for (_, image), depth, pose in zip(images, depth_of, poses, strict=True)
     ]
-    lens = _lens(path, images[0][1], camera)
+    lens = _lens(path, [image for _, image in images], camera)
     name = path.resolve().name
     return RgbdSource(str(path), [RgbdScene(name, lens, 1 / UNITS_PER_METRE, files)], notes)
 
@@ -114,11 +115,12 @@ def _poses(path: Path) -> TimedPoses:
     for source, (stamp, *words) in table_rows(path):
         try:
             *shift, qx, qy, qz, qw = (float(word) for word in words)
-            if len(shift) != 3 or not any((qx, qy, qz, qw)):
+            is_finite = np.isfinite([*shift, qx, qy, qz, qw]).all()
+            if len(shift) != 3 or not any((qx, qy, qz, qw)) or not is_finite:
                 raise ValueError
         except ValueError:
             raise DatasetError(
-                f"{source}: expected 'stamp tx ty tz qx qy qz qw', found "
+                f"{source}: expected 'stamp tx ty tz qx qy qz qw', finite numbers, found "
                 f"{' '.join((stamp, *words))!r}"
             ) from None
         pose = transform(Rotation.from_quat([qx, qy, qz, qw]), shift)
@@ -131,8 +133,22 @@ def _poses(path: Path) -> TimedPoses:
         raise DatasetError(str(error)) from error
 
 
-def _lens(path: Path, image: Path, camera: GivenCamera | None) -> LensCamera:
-    height, width = read_image(image).shape[:2]
+def _first_image(images: Sequence[Path]) -> tuple[Path, int, int]:
+    """The first image that can be read, and its width and height."""
+    missing: DatasetError | None = None
+    for image in images:
+        try:
+            height, width = read_image(image).shape[:2]
+        except DatasetError as error:
+            missing = missing or error
+        else:
+            return image, width, height
+    assert missing is not None
+    raise missing
+
+
+def _lens(path: Path, images: Sequence[Path], camera: GivenCamera | None) -> LensCamera:
+    image, width, height = _first_image(images)
     try:
         if camera is not None:
             return camera.lens(width, height)

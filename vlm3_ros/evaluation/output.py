@@ -11,7 +11,7 @@ from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.json_file import write_json
 from vlm3_ros.evaluation.result import Result, result_json, result_tables, verdict
 from vlm3_ros.evaluation.scene import Scene3D
-from vlm3_ros.evaluation.tables import rich_table
+from vlm3_ros.evaluation.tables import rich_table, split_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,6 +55,7 @@ def print_result(console: Console, result: Result) -> None:
     console.rule(escape(result.title))
     console.print(verdict(result), soft_wrap=True, markup=False)
     for table in result_tables(result):
-        console.print(rich_table(table))
+        for part in split_table(table, console.width):
+            console.print(rich_table(part))
     for name, text in result.all_notes.items():
         console.print(f"[bold]{escape(name)}[/bold]: {escape(text)}", soft_wrap=True)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,39 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     has_baselines: bool = True
+
+
+def split_table(content: TextTable, width: int) -> list[TextTable]:
+    """Split a table that is wider than the terminal into several with fewer columns each.
+
+    Args:
+        content: the table.
+        width: characters of a line. A table of two columns is not split.
+    """
+    sizes = [
+        max(len(text) for text in texts) + 2
+        for texts in zip(content.columns, *content.rows, strict=True)
+    ]
+    parts: list[list[int]] = [[]]
+    for index, size in enumerate(sizes[1:], 1):
+        used = sizes[0] + sum(sizes[other] for other in parts[-1])
+        if parts[-1] and used + size > width:
+            parts.append([])
+        parts[-1].append(index)
+    return [
+        replace(
+            content,
+            title=content.title if not number else f"{content.title} (continued)",
+            columns=_chosen(content.columns, part),
+            rows=tuple(_chosen(row, part) for row in content.rows),
+            note=content.note if number == len(parts) - 1 else "",
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _chosen(row: tuple[str, ...], columns: Sequence[int]) -> tuple[str, ...]:
+    return (row[0], *(row[column] for column in columns))
 
 
 def rich_table(content: TextTable) -> Table:

@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 from rgbd_folders import drive_views, write_folder
 from spatialrgpt_files import open_spatial_entries, views_of_objects, write_open_spatial
+from wai_folder import write_scene
 
-from vlm3_lab.datasets.look import BASELINE, COVISIBILITY, DEPTH, look_at, look_facts
+from vlm3_lab.datasets.look import (
+    BASELINE,
+    COVISIBILITY,
+    DEPTH,
+    look_at,
+    look_facts,
+    write_look,
+)
 from vlm3_ros.cli import main
 from vlm3_ros.datasets.folder import read_folder
 from vlm3_ros.datasets.views import View
+from vlm3_ros.datasets.wai.source import read_wai
+from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.camera import PinholeCamera
 
 
@@ -49,6 +59,28 @@ def test_the_command_draws_and_names_what_cannot_be_read(folder: Path, tmp_path:
     assert "Looked at 4 frames" in printed
     for name in ("frames.png", "pairs.png", "distributions.png", "report.html"):
         assert (out / name).stat().st_size > 10_000
+
+
+def test_it_is_an_error_if_no_frame_can_be_read(folder: Path):
+    for image in (folder / "rgb").iterdir():
+        image.write_bytes(b"torn")
+    message = r"room: none of 5 frames can be read, such as .*png: the image cannot be read"
+    with pytest.raises(DatasetError, match=message):
+        look_at(read_folder(folder), 100)
+
+
+def test_without_scale_nothing_is_told_in_metres(views: list[View], tmp_path: Path):
+    write_scene(tmp_path / "tower", views, scale_type="colmap")
+    look = look_at(read_wai(tmp_path), 100)
+    assert look.values[DEPTH] == look.values[BASELINE] == []
+    assert look.without_scale == look.frames == 5
+    assert {(frame.is_metric, "scale unknown" in frame.title) for frame in look.frame_pictures} == {
+        (False, True)
+    }
+    for frame in look.pair_pictures:
+        assert not frame.is_metric
+        assert frame.motion_true is not None
+    assert write_look(look, tmp_path)
 
 
 def test_frames_without_poses_have_no_pairs(folder: Path):

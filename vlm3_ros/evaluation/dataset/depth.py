@@ -103,7 +103,7 @@ def score_frames(
                     reader.skip(name, str(error))
         progress(done, len(frames))
     if not scored:
-        raise reader.nothing("frame with depth")
+        raise reader.nothing("frame with depth", "there is none")
     return scored
 
 

@@ -104,7 +104,11 @@ def data_tasks(
     if not (contents.has_depth & frames).any():
         missing["depth"] = f"{source.name}: no frame has depth in metres"
     if not len(numbers):
-        reason = f"{source.name}: there are no pairs of frames that show enough of the same"
+        reason = f"{source.name}: " + (
+            "there are no pairs of frames that show enough of the same"
+            if (contents.has_pose & frames).any()
+            else "it has no pairs, as no pose of a frame is known"
+        )
         missing |= {"pose": reason, "correspondence": reason}
     if not source.has_conversations:
         missing["objects"] = f"{source.name}: there are no questions about objects"

@@ -127,7 +127,7 @@ def evaluate_objects(
             reader.skip("questions", f"questions cannot be scored: {omissions}")
         for note in reader.source.notes:
             reader.skip(note, note)
-        raise reader.nothing("question about objects")
+        raise reader.nothing("question about objects", "there is none")
     check_answered({OBJECTS.name: total(view.answers for view in scored)})
     scores = by_few_groups(score_by_group(scored, object_scores))
     remarks = {
@@ -154,7 +154,9 @@ def _with_truth(
         if question.meaning is None:
             omissions.add(
                 f"the category {question.category!r} is unknown, or asks about another number of "
-                "regions",
+                "regions"
+                if question.category
+                else "the entry has no category, so no rule reads its answer",
                 name,
             )
             continue

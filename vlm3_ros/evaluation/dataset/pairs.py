@@ -74,15 +74,17 @@ def evaluate_pairs(
             reader.skip(pair_name(source, frames), str(error))
         progress(len(frames_of), count)
     if not scored:
-        raise reader.nothing("pair of frames")
+        raise reader.nothing("pair of frames", "none that was tried shows enough of the same")
 
     def view_pair(index: int) -> ViewPair:
         first, second = map(source.read, frames_of[index])
         return ViewPair(first, second)
 
+    has_scenes = len({pair.motion.group for pair in scored}) > 1
+
     def name_of(pair: ScoredPair) -> str:
         names = (source.frame_name(frame).rpartition("/")[2] for frame in frames_of[pair.index])
-        return " and ".join(names)
+        return (f"{pair.motion.group}: " if has_scenes else "") + " and ".join(names)
 
     is_metric = all(pair.motion.is_metric for pair in scored)
     part = PairsPart.of_pairs(

@@ -53,10 +53,14 @@ class FrameReader:
         """Note why a frame or a pair is not asked about."""
         self.skipped[name] = reason
 
-    def nothing(self, what: str) -> DatasetError:
-        """Return the error that nothing could be used, with the first reasons."""
-        reasons = f": {self._reasons()}" if self.skipped else ""
-        return DatasetError(f"{self.source.name}: no {what} could be used{reasons}")
+    def nothing(self, what: str, reason: str) -> DatasetError:
+        """Return the error that nothing could be used.
+
+        `reason`: why, if no frame was skipped; otherwise the first ones are named.
+        """
+        return DatasetError(
+            f"{self.source.name}: no {what} could be used: {self._reasons() or reason}"
+        )
 
     def note(self) -> str:
         """Return how many frames and pairs were skipped, and the first ones; "" for none."""
@@ -64,7 +68,7 @@ class FrameReader:
 
     def _reasons(self) -> str:
         named = [
-            reason if name in reason else f"{name}: {reason}"
+            reason if name.rpartition("/")[2] in reason else f"{name}: {reason}"
             for name, reason in list(self.skipped.items())[:_NAMED]
         ]
         return "; ".join([*named, "..."] if len(self.skipped) > _NAMED else named)

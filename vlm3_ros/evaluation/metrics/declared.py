@@ -55,8 +55,13 @@ def metric_titles(metrics: Any) -> tuple[str, ...]:
 
 
 def metric_cells(metrics: Any) -> tuple[str, ...]:
-    """Return the values of a metrics dataclass as texts, one for each heading."""
+    """Return the values of a metrics dataclass as texts, one for each heading; "-" for NaN."""
     return tuple(cell for _, cell in _columns(metrics))
+
+
+def cell_text(value: float, form: str) -> str:
+    """Format a number of a table; "-" for NaN, where there is nothing to measure."""
+    return "-" if value != value else f"{value:{form}}"
 
 
 def headlines(metrics: Any) -> dict[str, float]:
@@ -82,11 +87,11 @@ def _columns(metrics: Any) -> Iterator[tuple[str, str]]:
         if declared is None:
             continue
         if not isinstance(value, dict):
-            yield declared.title, f"{value:{declared.form}}"
+            yield declared.title, cell_text(value, declared.form)
             continue
         for place, (index, entry) in enumerate(value.items()):
             title = declared.repeated if place and declared.repeated else declared.title
-            yield title.format(index), f"{entry:{declared.form}}"
+            yield title.format(index), cell_text(entry, declared.form)
 
 
 def _declared(metrics: Any) -> Iterator[tuple[str, Metric | None, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from vlm3_ros.engines.base import Engine, EngineError
-from vlm3_ros.errors import NoAnswersError
+from vlm3_ros.errors import DatasetError, NoAnswersError
 from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, void_tasks
 from vlm3_ros.evaluation.pictures.figures import png_source
 from vlm3_ros.evaluation.result import joined_names
@@ -98,7 +98,9 @@ def evaluate_parts(
     names: Mapping[str, str],
     kinds: Sequence[tuple[Tasks, Callable[[Mapping[str, Engine]], Part]]],
 ) -> Evaluation:
-    """Ask for all parts, and score the answers; leave out what was not learned or not answered.
+    """Ask for all parts, and score the answers.
+
+    What was not learned or not answered, or has no frame that can be used, is left out.
 
     Args:
         engines: by the name of their task; tasks may share one.
@@ -107,13 +109,14 @@ def evaluate_parts(
             called if none of its tasks was learned.
 
     Raises:
+        DatasetError: if no frame can be used.
         EngineError: if no model learned its task.
         NoAnswersError: if too few questions were answered.
     """
     engines = wrapped(engines, TolerantEngine)
     parts: list[Part] = []
     left_out: dict[str, str] = {}
-    silent: NoAnswersError | None = None
+    failure: NoAnswersError | DatasetError | None = None
     for tasks, evaluate in kinds:
         missing = [task for task in tasks if not has_learned(engines[task.name], task)]
         for name in dict.fromkeys(names[task.name] for task in missing):
@@ -124,14 +127,14 @@ def evaluate_parts(
             continue
         try:
             part = evaluate(engines)
-        except NoAnswersError as error:
-            silent = error
+        except (NoAnswersError, DatasetError) as error:
+            failure = error
             left_out |= {task.name: str(error) for task in tasks if task not in missing}
             continue
         parts.append(part)
         left_out |= part.left_out()
     if not parts:
-        raise silent or EngineError("; ".join(dict.fromkeys(left_out.values())))
+        raise failure or EngineError("; ".join(dict.fromkeys(left_out.values())))
     counts = (item for part in parts for item in part.answers().items())
     answers = {task: of_task for task, of_task in counts if of_task.asked}
     check_answered(answers)

@@ -192,7 +192,7 @@ def pair_frame(pair: ScoredPair, title: str, views: ViewPair) -> PairFrame:
     if not pair.motion.is_known:
         motion = motion_true = None
     elif not pair.motion.is_metric:
-        title = f"{title}; scale unknown, the true motion is drawn as long as the answered one"
+        title = f"{title}; without scale: the true motion is drawn as long as the answered one"
         answered = float(np.linalg.norm(pair.motion.predicted[:3, 3]))
         unscaled = pair.motion.truth / (np.linalg.norm(pair.motion.truth[:3, 3]) or 1.0)
         unscaled[:3, :3] = pair.motion.truth[:3, :3]
@@ -205,6 +205,7 @@ def pair_frame(pair: ScoredPair, title: str, views: ViewPair) -> PairFrame:
         pixels2_true=pair.matches.truth,
         motion=motion,
         motion_true=motion_true,
+        is_metric=pair.motion.is_metric,
     )
 
 

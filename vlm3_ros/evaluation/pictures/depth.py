@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -38,6 +38,8 @@ class DepthFrame:
         dense: depth of every pixel, shape (height, width), metres, NaN where unsupported; None
             with too few answers.
         truth: shape (height, width), metres, not finite where unknown or sky; None if unknown.
+        is_metric: whether all depths are in metres. Otherwise they have an unknown scale, and are
+            drawn with the median of the other frames.
     """
 
     title: str
@@ -46,6 +48,7 @@ class DepthFrame:
     depth: NDArray[np.floating[Any]]
     dense: NDArray[np.float32] | None
     truth: NDArray[np.float32] | None
+    is_metric: bool = True
 
 
 def draw_depth_frames(
@@ -72,6 +75,8 @@ def draw_depth_frames(
     height = _HEAD + sum(heights) + _GAP * len(frames) + _MARGIN
     figure = new_figure(width, height)
     add_text(figure, _LEFT, height - 0.12, title, 12, "bold")
+    is_metric = [frame.is_metric for frame in frames]
+    frames = _fitted(frames)
     norm = _depth_scale(frames)
     top = height - _HEAD
     for row, (frame, panel_height) in enumerate(zip(frames, heights, strict=True)):
@@ -87,7 +92,10 @@ def draw_depth_frames(
     bottom = top + _GAP
     left = _LEFT + len(columns) * (_PANEL_WIDTH + _GAP) + 0.12
     scale_box = (left, bottom, 0.16, height - _HEAD - bottom)
-    _depth_bar(figure, scale_box, norm)
+    bar_label = "depth along Z in m" if any(is_metric) else "depth along Z, in medians"
+    if any(is_metric) and not all(is_metric):
+        bar_label += "; fitted where the scale is unknown"
+    _depth_bar(figure, scale_box, norm, bar_label)
     if scales == 2:
         _error_bar(figure, (left + _SCALE_WIDTH, *scale_box[1:]))
     save_png(figure, path)
@@ -138,7 +146,7 @@ def _draw_dots(axes: Axes, frame: DepthFrame, norm: LogNorm) -> None:
         edgecolors="black",
     )
     axes.scatter(u[~answered], v[~answered], c="white", marker="x", s=area, linewidths=1)
-    if count <= 12:
+    if count <= 12 and frame.is_metric:
         for x, y, depth in zip(u, v, frame.depth, strict=True):
             _label(axes, x, y, f"{depth:.2f} m" if np.isfinite(depth) else "no answer")
 
@@ -157,12 +165,37 @@ def _label(axes: Axes, u: float, v: float, text: str) -> None:
     )
 
 
+def _fitted(frames: Sequence[DepthFrame]) -> list[DepthFrame]:
+    """Give depths of unknown scale the median of those in metres, or 1 if there is none."""
+    metric = [_known_depth(frame) for frame in frames if frame.is_metric]
+    middle = np.median(np.concatenate([*metric, np.zeros(0)]) if any(map(len, metric)) else [1.0])
+
+    def fitted(frame: DepthFrame) -> DepthFrame:
+        known = _known_depth(frame)
+        if frame.is_metric or not len(known):
+            return frame
+        factor = np.float32(middle / np.median(known))
+        return replace(
+            frame,
+            depth=frame.depth * factor,
+            dense=None if frame.dense is None else frame.dense * factor,
+            truth=None if frame.truth is None else frame.truth * factor,
+        )
+
+    return [fitted(frame) for frame in frames]
+
+
+def _known_depth(frame: DepthFrame) -> NDArray[np.floating[Any]]:
+    """The true depths or, if unknown, the answers, shape (n,)."""
+    depth = frame.depth if frame.truth is None else frame.truth
+    return depth[np.isfinite(depth) & (depth > 0)]
+
+
 def _depth_scale(frames: Sequence[DepthFrame]) -> LogNorm:
     """One scale for all frames, from the true depths or, if unknown, from the answers."""
     from matplotlib.colors import LogNorm
 
-    depths = [f.depth if f.truth is None else f.truth for f in frames]
-    pooled = np.concatenate([d[np.isfinite(d) & (d > 0)].ravel() for d in depths])
+    pooled = np.concatenate([_known_depth(frame) for frame in frames])
     if not pooled.size:
         return LogNorm(0.5, 20)
     near, far = np.percentile(pooled, [1, 99])
@@ -178,7 +211,9 @@ def _depth_colours() -> Colormap:
     return ListedColormap(colormaps["turbo_r"](np.linspace(0.06, 0.94, 256)))
 
 
-def _depth_bar(figure: Figure, box: tuple[float, float, float, float], norm: LogNorm) -> None:
+def _depth_bar(
+    figure: Figure, box: tuple[float, float, float, float], norm: LogNorm, label: str
+) -> None:
     from matplotlib.cm import ScalarMappable
 
     bar = figure.colorbar(ScalarMappable(norm, _depth_colours()), cax=add_panel(figure, *box))
@@ -192,7 +227,7 @@ def _depth_bar(figure: Figure, box: tuple[float, float, float, float], norm: Log
     bar.ax.invert_yaxis()
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
-    bar.set_label("depth along Z in m", fontsize=9, labelpad=2)
+    bar.set_label(label, fontsize=9, labelpad=2)
 
 
 def _error_bar(figure: Figure, box: tuple[float, float, float, float]) -> None:

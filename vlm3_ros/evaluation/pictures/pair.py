@@ -39,6 +39,7 @@ class PairFrame:
         motion: answered T_cam1_cam2, shape (4, 4), metres, NaN if unanswered; None if not
             asked.
         motion_true: true T_cam1_cam2; None if unknown.
+        is_metric: whether `motion_true` is in metres; otherwise its length means nothing.
     """
 
     title: str
@@ -48,10 +49,11 @@ class PairFrame:
     pixels2_true: NDArray[np.float64] | None
     motion: Transform | None
     motion_true: Transform | None
+    is_metric: bool = True
 
 
-def motion_words(T_cam1_cam2: Transform) -> str:
-    """Describe a motion: distance, direction, yaw, pitch and roll."""
+def motion_words(T_cam1_cam2: Transform, is_metric: bool = True) -> str:
+    """Describe a motion: distance, if it is in metres, direction, yaw, pitch and roll."""
     if not np.isfinite(T_cam1_cam2).all():
         return "no motion could be read"
     parts = motion_parts(T_cam1_cam2)
@@ -60,7 +62,8 @@ def motion_words(T_cam1_cam2: Transform) -> str:
     turn = ", ".join(
         f"{name} {angle:.1f}°" for name, angle in zip(("yaw", "pitch", "roll"), angles, strict=True)
     )
-    return f"{parts.distance:.2f} m {coarse_direction(parts.direction)}; {turn}"
+    distance = f"{parts.distance:.2f} m" if is_metric else "unknown distance"
+    return f"{distance} {coarse_direction(parts.direction)}; {turn}"
 
 
 def draw_pair_frames(
@@ -115,7 +118,8 @@ def _caption(frame: PairFrame) -> list[tuple[str, str]]:
     """Lines above a row and their colours."""
     lines = [(frame.title, "black")] if frame.title else []
     for name, colour, motion in _known_motions(frame):
-        lines.append((f"{name}: {motion_words(motion)}", colour))
+        is_metric = frame.is_metric or motion is not frame.motion_true
+        lines.append((f"{name}: {motion_words(motion, is_metric)}", colour))
     return lines
 
 

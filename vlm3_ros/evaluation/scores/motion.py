@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
+from vlm3_ros.evaluation.metrics.declared import (
+    cell_text,
+    metric_cells,
+    metric_json,
+    metric_titles,
+)
 from vlm3_ros.evaluation.metrics.pair_baselines import (
     CONSTANT_MOTION,
     CONSTANT_VELOCITY,
@@ -119,9 +124,9 @@ class MotionScores(Scores):
             lambda scores: (
                 f"{scores.model.auc[_AUC]:.3f}",
                 *(f"{scores.guesses[name].auc[_AUC]:.3f}" for name in guesses.values()),
-                f"{scores.model.rotation_deg_median:.2f}",
-                f"{scores.model.direction_deg_median:.1f}",
-                f"{scores.model.distance_error_m_median:.3f}",
+                cell_text(scores.model.rotation_deg_median, ".2f"),
+                cell_text(scores.model.direction_deg_median, ".1f"),
+                cell_text(scores.model.distance_error_m_median, ".3f"),
                 str(scores.model.pairs),
             ),
             "Errors of the model are medians.",
@@ -152,7 +157,9 @@ class MotionScores(Scores):
                 f"{self.no_direction_m * 100:g} cm: {still}."
             )
         if unscaled := sum(not motion.is_metric for motion in self.motions):
-            note += f" The truth of {unscaled} pairs has no metric scale: no distance is scored."
+            note += (
+                f" {unscaled} of these pairs have no metric scale: their distance is not scored."
+            )
         return TextTable(
             f"{self.title}: {self.model.pairs} pairs",
             ("", *titles),

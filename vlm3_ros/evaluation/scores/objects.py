@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.answer_counts import AnswerCounts, count_answers, total
+from vlm3_ros.evaluation.metrics.declared import cell_text
 from vlm3_ros.evaluation.metrics.objects import (
     DIRECTION,
     Asked,
@@ -106,7 +107,9 @@ class ObjectScores(Scores):
             ),
             "Shares of right answers; lengths include directions.",
         )
-        return [self._relation_table(), self._quantity_table(), *by_group]
+        tables = [self._relation_table()] if self.model.relations else []
+        tables += [self._quantity_table()] if self.model.quantities else []
+        return [*tables, *by_group]
 
     @override
     def verdict(self) -> str:
@@ -269,4 +272,5 @@ def _counts(kinds: Mapping[str, KindMetrics]) -> tuple[str, str]:
 
 
 def _error_text(kind: str, error: float) -> str:
-    return f"{error:.1f}°" if kind == DIRECTION else f"{error:.3f}"
+    text = cell_text(error, ".1f" if kind == DIRECTION else ".3f")
+    return f"{text}°" if kind == DIRECTION and text != "-" else text
