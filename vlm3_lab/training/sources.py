@@ -45,6 +45,9 @@ drawn. With fewer, kinds that rarely show two objects would be rare in training.
 MATES = 8
 """Frames that are drawn for the second of a pair in search of one that can be read."""
 
+CHANCES = 500
+"""Pairs that are drawn from a data set in search of one whose frames show enough of the same."""
+
 TURNS = 100
 """Kinds that are drawn before a source is given up."""
 
@@ -93,14 +96,21 @@ class RecordedScenes(Generic[Scene]):
         size: number of scenes.
 
     Args:
-        draw: makes a scene from its number and random numbers; None if it cannot be read.
+        draw: makes a scene from its number and random numbers; None if it cannot be read, or if
+            these random numbers lead to none.
+        is_chance: whether other random numbers may lead to a scene. Otherwise a number that gives
+            none is not drawn again.
     """
 
     def __init__(
-        self, name: str, size: int, draw: Callable[[int, np.random.Generator], Scene | None]
+        self,
+        name: str,
+        size: int,
+        draw: Callable[[int, np.random.Generator], Scene | None],
+        is_chance: bool = False,
     ):
         self.name, self.size = name, size
-        self._draw = draw
+        self._draw, self._is_chance = draw, is_chance
         self._is_useless = np.zeros(size, dtype=bool)
 
     def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
@@ -109,14 +119,20 @@ class RecordedScenes(Generic[Scene]):
         Raises:
             TrainingError: if none does; names the source.
         """
-        while not self._is_useless.all():
+        failures = 0
+        while failures < CHANCES and not self._is_useless.all():
             number = int(rng.integers(self.size))
             if self._is_useless[number]:
                 continue
             scene = self._draw(number, rng)
             if scene is not None and is_enough(scene):
                 return scene
-            self._is_useless[number] = True
+            # What chance decides is not remembered: a scene would depend on those drawn before it,
+            # a resumed run would differ, and every failure would cost a scene for good.
+            if self._is_chance:
+                failures += 1
+            else:
+                self._is_useless[number] = True
         raise TrainingError(
             f"source {self.name}: of {self.size} scenes, none can be read and shows enough to ask "
             "about"
@@ -205,7 +221,7 @@ class Recorded:
                     return ViewPair(first, second)
             return None
 
-        return RecordedScenes(self.name, len(kept), draw)
+        return RecordedScenes(self.name, len(kept), draw, is_chance=True)
 
     def log_notes(self) -> None:
         """Log what the data set lacks, and what of it was left out."""

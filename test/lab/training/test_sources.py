@@ -24,7 +24,7 @@ from vlm3_lab.training.config import (
     WarmupConfig,
 )
 from vlm3_lab.training.samples import ModelInput, PairSamples, ViewSamples, sample_pixels
-from vlm3_lab.training.sources import check_sources
+from vlm3_lab.training.sources import RecordedScenes, check_sources
 from vlm3_lab.training.streams import SampleStream, model_input
 from vlm3_lab.training.warmups.dense_depth import DenseDepth
 from vlm3_lab.training.warmups.dense_pairs import DensePairs
@@ -200,6 +200,26 @@ def test_a_source_without_a_readable_scene_is_named(folder):
     stream = stream_of({"own": SourceConfig(dataset=str(folder))})
     with pytest.raises(TrainingError, match="source own: of 3 scenes, none"):
         stream.scene(0)
+
+
+def test_a_pair_that_chance_did_not_find_may_be_drawn_again():
+    """Scene i is the same whatever was drawn before it, and no scene is lost for good."""
+
+    def draw(number, rng):
+        return number if rng.random() < 0.2 else None
+
+    def drawn(start):
+        scenes = RecordedScenes("own", 3, draw, is_chance=True)
+        return [
+            scenes.draw(np.random.default_rng([7, index]), lambda scene: True)
+            for index in range(start, 60)
+        ]
+
+    assert drawn(0)[40:] == drawn(40)
+    assert set(drawn(40)) == {0, 1, 2}
+    hopeless = RecordedScenes("own", 3, lambda number, rng: None, is_chance=True)
+    with pytest.raises(TrainingError, match="source own: of 3 scenes, none"):
+        hopeless.draw(np.random.default_rng(0), lambda scene: True)
 
 
 @pytest.mark.usefixtures("plain_views")
