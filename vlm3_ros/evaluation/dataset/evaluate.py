@@ -148,11 +148,15 @@ def evaluate_data(
     reader = FrameReader(data.source)
     kinds: list[tuple[Tasks, Callable[[Mapping[str, Engine]], Part]]] = []
     if "depth" in data.tasks:
-        kinds.append(((DEPTH,), partial(_depth, data, reader, settings, bar)))
+        usable = data.frames & data.source.contents.has_depth
+        part = partial(_frames, evaluate_depth, DEPTH.name, usable, reader, settings, bar)
+        kinds.append(((DEPTH,), part))
     if of_pairs := tuple(task for task in (POSE, CORRESPONDENCE) if task.name in data.tasks):
         kinds.append((of_pairs, partial(_pairs, of_pairs, data, reader, settings, bar)))
     if "objects" in data.tasks:
-        kinds.append(((OBJECTS,), partial(_objects, data, reader, settings, bar)))
+        usable = data.frames & data.source.contents.has_objects
+        part = partial(_frames, evaluate_objects, OBJECTS.name, usable, reader, settings, bar)
+        kinds.append(((OBJECTS,), part))
     evaluation = evaluate_parts(engines, names, kinds)
     content = {**vars(evaluation), "left_out": {**data.left_out, **evaluation.left_out}}
     return DataEvaluation(**content, reader=reader, settings=settings)
@@ -209,28 +213,17 @@ def data_result(
     )
 
 
-def _depth(
-    data: DataTasks,
+def _frames(
+    evaluate: Callable[..., Part],
+    task: str,
+    usable: NDArray[np.bool_],
     reader: FrameReader,
     settings: DataSettings,
     bar: ProgressBar,
     engines: Mapping[str, Engine],
 ) -> Part:
-    usable = data.frames & data.source.contents.has_depth
     with bar("images") as progress:
-        return evaluate_depth(engines[DEPTH.name], reader, usable, settings, progress)
-
-
-def _objects(
-    data: DataTasks,
-    reader: FrameReader,
-    settings: DataSettings,
-    bar: ProgressBar,
-    engines: Mapping[str, Engine],
-) -> Part:
-    usable = data.frames & data.source.contents.has_objects
-    with bar("images") as progress:
-        return evaluate_objects(engines[OBJECTS.name], reader, usable, settings, progress)
+        return evaluate(engines[task], reader, usable, settings, progress)
 
 
 def _pairs(

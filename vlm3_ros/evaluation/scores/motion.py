@@ -150,7 +150,7 @@ class MotionScores(Scores):
         )
         if CONSTANT_VELOCITY in self.guesses:
             note += "Const. velocity: the true motion before the pair, continued. "
-        note += "SIFT: essential matrix with the true distance."
+        note += "SIFT: essential matrix with the true distance. AUC takes backwards for forwards."
         if still := self.model.pairs - self.model.directed:
             note += (
                 " AUC and direction leave out pairs that moved less than "
