@@ -123,7 +123,7 @@ class SourceConfig:
     @property
     def path(self) -> Path:
         """File or folder of the data set."""
-        return Path(getattr(self, self.format))
+        return Path(getattr(self, self.format)).expanduser()
 
     @property
     def options(self) -> SourceOptions:
@@ -132,9 +132,9 @@ class SourceConfig:
         if self.camera or self.hfov:
             camera = GivenCamera(self.camera or None, self.hfov or None)
         return SourceOptions(
-            images=Path(self.images) if self.images else None,
+            images=Path(self.images).expanduser() if self.images else None,
             camera=camera,
-            scene_list=Path(self.scene_list) if self.scene_list else None,
+            scene_list=Path(self.scene_list).expanduser() if self.scene_list else None,
         )
 
 

@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _data_set(data: str) -> str | None:
     """Return a data set as FORMAT:PATH; None for a bag or a video."""
-    from vlm3_ros.datasets.opening import FORMATS
+    from vlm3_ros.datasets.opening import FORMATS, format_of
     from vlm3_ros.datasets.own import DESCRIPTION
 
     path = Path(data)
@@ -125,7 +125,10 @@ def _data_set(data: str) -> str | None:
         return data
     if path.suffix == ".jsonl":
         return f"depthlm:{data}"
-    return f"dataset:{data}" if (path / DESCRIPTION).is_file() else None
+    if (path / DESCRIPTION).is_file():
+        return f"dataset:{data}"
+    is_bag = (path / "metadata.yaml").is_file()
+    return data if format_of(path) and not is_bag else None  # refused, with the format to name
 
 
 def _scene_evaluation() -> Callable[[argparse.Namespace], int]:

@@ -121,7 +121,7 @@ def evaluate_on_data(text: str, options: argparse.Namespace) -> int:
         evaluation = evaluate_data(engines, names, data, settings, progress_bar)
     kind = "jsonl" if form == "depthlm" else form
     result = data_result(
-        evaluation, kind, Path(path).name, _PROTOCOLS.get(form, ""), options.published
+        evaluation, kind, Path(path).absolute().name, _PROTOCOLS.get(form, ""), options.published
     )
     pictures = draw_pictures(evaluation.parts, evaluation.names, options.out)
     wrote = [*write_result(result, options.out, list(pictures.values())), *pictures]

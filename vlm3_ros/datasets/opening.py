@@ -10,12 +10,13 @@ from pathlib import Path
 
 from vlm3_ros.datasets.authors import read_authors
 from vlm3_ros.datasets.depthlm import read_depthlm
-from vlm3_ros.datasets.folder import read_folder
+from vlm3_ros.datasets.folder import INTRINSICS, read_folder
 from vlm3_ros.datasets.own import load_dataset
 from vlm3_ros.datasets.photo_cameras import PhotoCameras
 from vlm3_ros.datasets.source import FrameSource
 from vlm3_ros.datasets.spatialrgpt import read_spatialrgpt
 from vlm3_ros.datasets.tum import read_tum
+from vlm3_ros.datasets.wai.scene_meta import SCENE_META
 from vlm3_ros.datasets.wai.source import read_wai
 from vlm3_ros.engines.anycalib import Calibrator
 from vlm3_ros.errors import DatasetError
@@ -78,8 +79,18 @@ _NAMES = {
 """What fields of `SourceOptions` are called in messages, and their keys in a configuration."""
 
 
+def format_of(path: Path) -> str:
+    """Return the format that the files of a folder, or of a folder in it, tell; "" for none."""
+    for name, mark in (("folder", INTRINSICS), ("tum", "rgb.txt"), ("wai", SCENE_META)):
+        if (path / mark).is_file() or next(path.glob(f"*/{mark}"), None):
+            return name
+    return ""
+
+
 def open_source(text: str, options: SourceOptions) -> FrameSource:
     """Open a data set that is given as `FORMAT:PATH`, such as `tum:rgbd_dataset_freiburg1_desk`.
+
+    `~` begins a path of the user's home: no shell replaces it after a colon.
 
     Raises:
         DatasetError: if the format is unknown or does not take an option, or naming the file that
@@ -88,7 +99,10 @@ def open_source(text: str, options: SourceOptions) -> FrameSource:
     name, colon, path = text.partition(":")
     if not colon or name not in FORMATS:
         near = difflib.get_close_matches(name, FORMATS, 1)
-        advice = f"; did you mean {near[0]}:{path}?" if colon and near else ""
+        meant = f"{near[0]}:{path}" if colon and near else ""
+        if marked := format_of(Path(text)):
+            meant = f"{marked}:{text}"
+        advice = f"; did you mean {meant}?" if meant else ""
         raise DatasetError(
             f"{text}: expected FORMAT:PATH, where FORMAT is one of {', '.join(FORMATS)}{advice}"
         )
@@ -98,4 +112,6 @@ def open_source(text: str, options: SourceOptions) -> FrameSource:
             raise DatasetError(
                 f"{text}: {name} takes no {_NAMES[field.name]}: they are for {', '.join(takers)}"
             )
-    return FORMATS[name].open(Path(path), options)
+    if not path:
+        raise DatasetError(f"{text}: give the file or folder of the data set after the colon")
+    return FORMATS[name].open(Path(path).expanduser(), options)
