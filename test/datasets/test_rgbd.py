@@ -92,6 +92,16 @@ def test_pairs_match_as_rendered(views: list[View], folder: Path):
     np.testing.assert_allclose(found[both], exact[both], atol=0.1)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_a_depth_that_no_camera_measures_is_told(folder: Path, scale: float):
+    assert read_folder(folder).notes == []
+    (folder / "depth/00000.png").write_bytes(b"torn")  # the next frame is looked at
+    (folder / "meta.json").write_text(json.dumps({"depth_scale": scale}))
+    (note,) = read_folder(folder).notes
+    assert "the median depth of 00001.png is " in note
+    assert f"correct depth_scale in meta.json, {scale:g} metres per unit now" in note
+
+
 def test_depth_in_other_units(folder: Path):
     (folder / "meta.json").write_text(json.dumps({"depth_scale": 0.01}))
     (folder / "poses.txt").unlink()

@@ -128,7 +128,8 @@ def look_at(source: FrameSource, count: int, progress: Progress = no_progress) -
         if second is not None:
             one, other = look.read(first), look.read(second)
             if one is not None and other is not None:
-                _see_pair(look, f"frames {first} and {second}", ViewPair(one, other), rng)
+                views = ViewPair(one, other, pairs.labels(number))
+                _see_pair(look, f"frames {first} and {second}", views, rng)
         progress(done, len(frames) + len(numbers))
     if not look.frames:
         reasons = list(look.unreadable.values())
@@ -255,10 +256,13 @@ def _with_pixels(one: Conversation, text: str) -> str:
 def _see_pair(look: Look, title: str, views: ViewPair, rng: np.random.Generator) -> None:
     look.pairs += 1
     motion = views.T_cam1_cam2
-    share = covisibility(reduced_view(views.first), reduced_view(views.second))
-    look.values[COVISIBILITY].append(share)
-    look.values[ROTATION].append(float(np.degrees(rotation_angle(motion))))
-    if views.is_metric:
-        look.values[BASELINE].append(float(np.linalg.norm(motion[:3, 3])))
+    if np.isfinite(motion).all():
+        look.values[ROTATION].append(float(np.degrees(rotation_angle(motion))))
+        if views.is_metric:
+            look.values[BASELINE].append(float(np.linalg.norm(motion[:3, 3])))
+        if all(np.isfinite(view.depth).any() for view in (views.first, views.second)):
+            share = covisibility(reduced_view(views.first), reduced_view(views.second))
+            look.values[COVISIBILITY].append(share)
+            title = f"{title}: covisibility {share:.0%}"
     if len(look.pair_pictures) < SHOWN:
-        look.pair_pictures.append(pair_picture(f"{title}: covisibility {share:.0%}", views, rng))
+        look.pair_pictures.append(pair_picture(title, views, rng))

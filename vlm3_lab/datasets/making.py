@@ -32,16 +32,13 @@ from vlm3_lab.datasets.storage import (
     write_whole,
 )
 from vlm3_ros.datasets.covisibility import ReducedFrame, reduced_frame
-from vlm3_ros.datasets.files import read_png_depth
+from vlm3_ros.datasets.files import MAX_MEDIAN_DEPTH, MIN_MEDIAN_DEPTH, read_png_depth
 from vlm3_ros.datasets.own import Pair, Split, frame_from_json
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.messages.depth_images import millimetres
 
 LABELS = 10
 """Labelled pixels per frame: the paper packs as many questions into a sample (appendix A)."""
-
-MAX_MEDIAN_DEPTH, MIN_MEDIAN_DEPTH = 200.0, 0.01
-"""Metres: a median beyond these means that the unit is not that of REP-118."""
 
 _LABELS_STREAM = 0xDA7A
 """First word of the seeds of labelled pixels."""

@@ -190,13 +190,16 @@ def _shown_pairs(dataset: Dataset) -> list[PairFrame]:
 
 
 def pair_picture(title: str, views: ViewPair, rng: np.random.Generator) -> PairFrame:
-    """A pair with its motion and random matches, to draw it."""
-    rows, columns = np.nonzero(np.isfinite(views.first.depth))
-    chosen = rng.choice(len(rows), min(4 * MATCHES, len(rows)), replace=False)
-    pixels1 = np.stack([columns, rows], -1)[chosen].astype(float)
-    pixels2 = views.matches(pixels1)
+    """A pair with its motion, if it is known, and random or labelled matches, to draw it."""
+    if views.labels is not None:
+        pixels1, pixels2 = views.labels.pixels1, views.labels.pixels2
+    else:
+        rows, columns = np.nonzero(np.isfinite(views.first.depth))
+        chosen = rng.choice(len(rows), min(4 * MATCHES, len(rows)), replace=False)
+        pixels1 = np.stack([columns, rows], -1)[chosen].astype(float)
+        pixels2 = views.matches(pixels1)
     matched = np.flatnonzero(np.isfinite(pixels2[:, 0]))[:MATCHES]
-    images = (views.first.image, views.second.image)
+    images, motion = (views.first.image, views.second.image), views.T_cam1_cam2
     return PairFrame(
         title=title,
         images=images,
@@ -204,6 +207,6 @@ def pair_picture(title: str, views: ViewPair, rng: np.random.Generator) -> PairF
         pixels2=pixels2[matched],
         pixels2_true=None,
         motion=None,
-        motion_true=views.T_cam1_cam2,
+        motion_true=motion if np.isfinite(motion).all() else None,
         is_metric=views.is_metric,
     )

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from vlm3_ros.errors import DatasetError
 
+MAX_MEDIAN_DEPTH, MIN_MEDIAN_DEPTH = 200.0, 0.01
+"""Metres: a median beyond these means that depth is in another unit."""
+
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as it is stored: an EXIF rotation is left, since truth is about these pixels.

@@ -15,7 +15,7 @@ scene.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from vlm3_ros.datasets.files import read_json, table_rows
+from vlm3_ros.datasets.files import (
+    MAX_MEDIAN_DEPTH,
+    MIN_MEDIAN_DEPTH,
+    read_json,
+    read_png_depth,
+    table_rows,
+)
 from vlm3_ros.datasets.rgbd import RgbdFile, RgbdScene, RgbdSource
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
@@ -82,7 +88,9 @@ def _scene(folder: Path, notes: list[str]) -> RgbdScene:
         notes.append(f"{folder}: {len(poses)} poses have no image, such as {next(iter(poses))}")
     if without := sum(file.depth is None for file in files):
         notes.append(f"{folder}: {without} of {len(files)} images have no depth")
-    return RgbdScene(folder.resolve().name, _lens(folder, notes), _scale(folder), files)
+    scale = _scale(folder)
+    notes += _doubts_about_scale(folder, scale, files)
+    return RgbdScene(folder.resolve().name, _lens(folder, notes), scale, files)
 
 
 def _lens(folder: Path, notes: list[str]) -> LensCamera:
@@ -116,6 +124,25 @@ def _scale(folder: Path) -> float:
             f"{path}: depth_scale is {scale!r}; it is metres per unit, such as 0.001"
         )
     return float(scale)
+
+
+def _doubts_about_scale(folder: Path, scale: float, files: Sequence[RgbdFile]) -> list[str]:
+    """Say if the depth of the first frame that has some is none that a depth camera measures."""
+    for file in files:
+        try:
+            depth = read_png_depth(file.depth, scale) if file.depth else np.zeros(0)
+        except DatasetError:  # named when the frame is read
+            continue
+        known = depth[np.isfinite(depth)]
+        if len(known):
+            median = float(np.median(known))
+            if MIN_MEDIAN_DEPTH <= median <= MAX_MEDIAN_DEPTH:
+                return []
+            return [
+                f"{folder}: the median depth of {file.image.name} is {median:.3g} m; if that is "
+                f"wrong, correct depth_scale in meta.json, {scale:g} metres per unit now"
+            ]
+    return []
 
 
 def _poses(path: Path) -> dict[str, Transform]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from authors_folder import write_sample
 from rgbd_folders import drive_views, write_folder
 from spatialrgpt_files import open_spatial_entries, views_of_objects, write_open_spatial
 from wai_folder import write_scene
@@ -15,11 +16,15 @@ from vlm3_lab.datasets.look import (
     BASELINE,
     COVISIBILITY,
     DEPTH,
+    ROTATION,
     look_at,
     look_facts,
     write_look,
 )
+from vlm3_lab.scenes import sample_view
+from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_ros.cli import main
+from vlm3_ros.datasets.authors import read_authors
 from vlm3_ros.datasets.folder import read_folder
 from vlm3_ros.datasets.views import View
 from vlm3_ros.datasets.wai.source import read_wai
@@ -80,6 +85,20 @@ def test_without_scale_nothing_is_told_in_metres(views: list[View], tmp_path: Pa
     for frame in look.pair_pictures:
         assert not frame.is_metric
         assert frame.motion_true is not None
+    assert write_look(look, tmp_path)
+
+
+def test_the_authors_sample_has_pairs_without_motion_or_depth(tmp_path: Path):
+    rng = np.random.default_rng(2)
+    write_sample(tmp_path / "sample", sample_view(rng, "street"), sample_pair(rng, "room"))
+    look = look_at(read_authors(tmp_path / "sample"), 100)
+    assert look.pairs == 2
+    assert len(look.values[ROTATION]) == 1
+    assert look.values[COVISIBILITY] == []
+    motions = [frame.motion_true is None for frame in look.pair_pictures]
+    matches = [len(frame.pixels1) > 0 for frame in look.pair_pictures]
+    assert sorted(motions) == [False, True]
+    assert matches == motions
     assert write_look(look, tmp_path)
 
 
