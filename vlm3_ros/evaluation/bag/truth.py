@@ -16,13 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.evaluation.bag.answers import GRID, Pair
 from vlm3_ros.evaluation.bag.frames import BagFrame
-from vlm3_ros.evaluation.metrics.pair_baselines import (
-    SiftFeatures,
-    motion_of_features,
-    sift_features,
-)
+from vlm3_ros.evaluation.metrics.pair_baselines import SIFT_FEATURES, motion_of_features
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.epipolar import transferred_pixels
+from vlm3_ros.geometry.features import Features, sift_features
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
 
@@ -93,7 +90,7 @@ def read_truth(
         kept = {s: f for s, f in kept.items() if last_use[s] >= stamp}
         if poses is None or (stamp not in wanted and stamp not in last_use):
             continue
-        seen = _KeptFrame(frame, sift_features(frame.image))
+        seen = _KeptFrame(frame, sift_features(frame.image, SIFT_FEATURES))
         for pair in wanted.get(stamp, ()):
             if pair[0] in kept:
                 _compare(truth, pair, kept[pair[0]], seen, poses, pixels)
@@ -156,7 +153,7 @@ def pixels_shown(
 @dataclass(frozen=True)
 class _KeptFrame:
     frame: BagFrame
-    features: SiftFeatures
+    features: Features
 
 
 def _compare(
