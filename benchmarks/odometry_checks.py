@@ -151,7 +151,7 @@ def _statistics(
     motion: Transform,
     features: tuple[Features, Features],
 ) -> dict[str, float]:
-    """Return what each check compares with its limit, in multiples of today's limit."""
+    """Return what each check compares with its limit, in multiples of its limit."""
     uncertainty, cameras, matches = asked.uncertainty, asked.cameras, asked.matches
     covariance = answered_covariance(motion, asked.pose.distance_std, uncertainty)
     values = {
@@ -163,6 +163,7 @@ def _statistics(
         "backward": math.nan,
         "image features: rotation": math.nan,
         "image features: epipolar lines": math.nan,
+        "image features: reversed": math.nan,
     }
     if asked.backward.has_motion:
         back = asked.backward.T_cam1_cam2
@@ -175,10 +176,11 @@ def _statistics(
     if evidence is not None:
         values["image features: rotation"] = evidence.rotation_deg / evidence.rotation_limit_deg
         values["image features: epipolar lines"] = evidence.residual_deg / RESIDUAL_LIMIT_DEG
+        values["image features: reversed"] = evidence.behind_deg / evidence.behind_limit_deg
     both = _largest(values, "matches: epipolar lines", "matches: reversed")
-    seen = _largest(values, "image features: rotation", "image features: epipolar lines")
+    seen = _largest(values, *(name for name in values if name.startswith("image features")))
     values["image features (`check_features`)"] = seen
-    values["image features, where silent matches"] = both if evidence is None else seen
+    values["image features, else matches (default)"] = both if evidence is None else seen
     values["image features and matches"] = float(np.nanmax([seen, both]))
     return values
 
@@ -224,15 +226,20 @@ def _limit_for(checked: Sequence[Checked], check: str, refused: float) -> float:
 def _print_table(checked: Sequence[Checked]) -> None:
     for name in [*dict.fromkeys(one.recording for one in checked), "all"]:
         of_name = [one for one in checked if name in ("all", one.recording)]
+        own = [one for one in of_name if one.is_own]
         wrong = sum(one.is_wrong for one in of_name)
-        print(f"\n{name}: {len(of_name) - wrong} right motions, {wrong} wrong ones\n")
-        print("| check | accepts of wrong | refuses of right | limit that refuses 5 % | accepts |")
+        right = f"{len(of_name) - wrong} right motions, {len(own) - wrong} of them the model's"
+        print(f"\n{name}: {right}; {wrong} wrong ones\n")
+        print(
+            "| check | accepts of wrong | refuses of right | of the model's right "
+            "| accepts of wrong if it refuses 5 % of right |"
+        )
         print("|---|---|---|---|---|")
         for check in of_name[0].statistics:
             accepted, refused = rates(of_name, check, 1.0)
-            limit = _limit_for(of_name, check, 0.05)
-            there, _ = rates(of_name, check, limit)
-            print(f"| {check} | {accepted:.0%} | {refused:.0%} | {limit:.2f} | {there:.0%} |")
+            there, _ = rates(of_name, check, _limit_for(of_name, check, 0.05))
+            of_own = rates(own, check, 1.0)[1]
+            print(f"| {check} | {accepted:.0%} | {refused:.0%} | {of_own:.0%} | {there:.0%} |")
 
 
 def _draw(checked: Sequence[Checked], path: Path) -> None:
@@ -252,7 +259,7 @@ def _draw(checked: Sequence[Checked], path: Path) -> None:
     axes.plot([0, 100], [100, 0], ":", color="grey", label="a coin")
     axes.set_xlabel("right motions that are refused, %")
     axes.set_ylabel("wrong motions that are accepted, %")
-    axes.set_title("Dots: today's limits")
+    axes.set_title("Dots: the limits of the node")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_ros.geometry.epipolar import epipolar_residuals, motion_from_matches
+from vlm3_ros.geometry.epipolar import epipolar_residuals, motion_from_matches, parallaxes
 from vlm3_ros.geometry.features import Features, matched_features, sift_features
 from vlm3_ros.geometry.motion import Transform, motion_error
 from vlm3_ros.geometry.refinement import refined_motion, rotation_std
@@ -44,6 +44,10 @@ ROTATION_LIMIT_DEG, ROTATION_STDS = 5.5, 4.0
 RESIDUAL_LIMIT_DEG = 3.0
 """A motion is refused if supporting matches lie farther off its epipolar lines, in the median."""
 
+BEHIND_LIMIT_DEG = 2.5
+"""A motion is refused as reversed if features meet behind the cameras, at this angle and
+`ROTATION_STDS` standard deviations of the rotation, in the median."""
+
 
 @dataclass(frozen=True)
 class FeatureEvidence:
@@ -51,18 +55,26 @@ class FeatureEvidence:
 
     `matches`: number that support one motion. `rotation_deg`: from the answered rotation to the
     nearest one that explains them. `rotation_std_deg`: how well they determine it, about each axis.
-    `residual_deg`: their median distance from the answered motion's epipolar lines.
+    `residual_deg`: their median distance from the answered motion's epipolar lines. `behind_deg`:
+    median angle at which they meet behind the cameras, for that rotation and the answered
+    direction; negative in front of them, 0 without displacement.
     """
 
     matches: int
     rotation_deg: float
     rotation_std_deg: float
     residual_deg: float
+    behind_deg: float
 
     @property
     def rotation_limit_deg(self) -> float:
         """Rotation above which the motion is refused."""
         return ROTATION_LIMIT_DEG + ROTATION_STDS * self.rotation_std_deg
+
+    @property
+    def behind_limit_deg(self) -> float:
+        """Angle behind the cameras above which the motion is refused."""
+        return BEHIND_LIMIT_DEG + ROTATION_STDS * self.rotation_std_deg
 
     @property
     def contradiction(self) -> str | None:
@@ -76,6 +88,11 @@ class FeatureEvidence:
             return (
                 f"{self.matches} image features are {self.residual_deg:.1f} degrees off the "
                 f"motion's epipolar lines, more than {RESIDUAL_LIMIT_DEG:.1f}"
+            )
+        if self.behind_deg > self.behind_limit_deg:
+            return (
+                f"{self.matches} image features meet behind the cameras, at "
+                f"{self.behind_deg:.1f} degrees: the motion would be the other way"
             )
         return None
 
@@ -118,11 +135,15 @@ def feature_evidence(
         near = refined_motion(start, *matches, tolerance)
         if np.sum(epipolar_residuals(near, *matches) < tolerance) >= least:
             explains.append(near)
-    turns = [np.linalg.norm(motion_error(T_cam1_cam2, motion)[3:]) for motion in explains]
+    turns = [float(np.linalg.norm(motion_error(T_cam1_cam2, motion)[3:])) for motion in explains]
+    nearest = int(np.argmin(turns))
+    directed = T_cam1_cam2.copy()
+    directed[:3, :3] = explains[nearest][:3, :3]
     supporting = (cameras[0], pixels1[best.inliers], cameras[1], pixels2[best.inliers])
     return FeatureEvidence(
         matches=int(best.inliers.sum()),
-        rotation_deg=math.degrees(min(turns)),
+        rotation_deg=math.degrees(turns[nearest]),
         rotation_std_deg=math.degrees(rotation_std(best.T_cam1_cam2, *supporting, tolerance / 2)),
         residual_deg=math.degrees(np.median(epipolar_residuals(starts[0], *supporting))),
+        behind_deg=-math.degrees(np.median(parallaxes(directed, *supporting))),
     )

@@ -132,7 +132,8 @@ class PosePrediction:
             Stamps in nanoseconds and poses, oldest first; without those returned before.
         """
         with self._lock:
-            stamps = {s for s in (self._known and self._known.stamp_ns, self._image_ns) if s}
+            known_ns = None if self._known is None else self._known.stamp_ns
+            stamps = {stamp for stamp in (known_ns, self._image_ns) if stamp is not None}
             poses = [(stamp, self._at(stamp, horizon)) for stamp in sorted(stamps)]
         return [(stamp, pose) for stamp, pose in poses if pose is not None]
 

@@ -4,8 +4,9 @@
 Five things must agree with the motion: the answered angle of its rotation, the image features of
 the pair (`vlm3_ros.tasks.feature_check`), the matches of the pair (they must lie on its epipolar
 lines and meet in front of the cameras), the motion that geometry solves from matches and depths,
-and the answered motion from the second image back to the first. A motion that disagrees is refused;
-one that the geometric motion confirms is fused with it.
+and the answered motion from the second image back to the first. Features that say something replace
+the check by matches, which errs more: docs/odometry.md has the figures. A motion that disagrees is
+refused; one that the geometric motion confirms is fused with it.
 """
 
 from __future__ import annotations
@@ -101,9 +102,8 @@ class VerifiedMotion:
 
     `status`: "accepted" as answered, "fused" with the geometric motion, or "refused": must not be
     used. `reason`: one sentence for diagnostics. `refused_by`: the check; None unless refused.
-    `T_cam1_cam2`: shape (4, 4), metres, the best
-    estimate; NaN if refused. `covariance`: shape (6, 6) in the axes of the first camera
-    (`vlm3_ros.geometry.motion`), NaN if refused.
+    `T_cam1_cam2`: shape (4, 4), metres, the best estimate; NaN if refused. `covariance`: shape
+    (6, 6) in the axes of the first camera (`vlm3_ros.geometry.motion`), NaN if refused.
     """
 
     status: Status
@@ -143,12 +143,9 @@ def verify_motion(
         return _refused("answers", contradiction)
     if features is not None and (contradiction := features.contradiction) is not None:
         return _refused("image features", contradiction)
-    if matches is not None:
-        readable = len(matches.pixels1) - matches.failures
-        if readable < MIN_MATCHES:
-            return _refused(
-                "matches", f"{readable} matches could be read, a check needs {MIN_MATCHES}"
-            )
+    readable = 0 if matches is None else len(matches.pixels1) - matches.failures
+    if matches is not None and features is None and readable < MIN_MATCHES:
+        return _refused("matches", f"{readable} matches could be read, a check needs {MIN_MATCHES}")
     motion = pose.T_cam1_cam2
     covariance = answered_covariance(motion, pose.distance_std, uncertainty)
     if backward is not None and backward.has_motion:
@@ -167,30 +164,43 @@ def verify_motion(
             )
         # If two answers differ by a gap, each has a variance of half its square.
         covariance = covariance + np.outer(gap, gap) / 2
-    if matches is None:
-        return VerifiedMotion("accepted", "no matches were asked", motion, covariance)
-    residual = median_residual(motion, matches, cameras)
-    limit_deg = EPIPOLAR_LIMIT * uncertainty.match_deg
-    if residual > math.radians(limit_deg):
-        return _refused(
-            "matches",
-            f"matches are {math.degrees(residual):.1f} degrees off the motion's epipolar lines, "
-            f"more than {limit_deg:.1f}",
-        )
-    behind = -median_parallax(motion, matches, cameras)
-    if behind > math.radians(REVERSED_LIMIT * uncertainty.rotation_deg):
-        return _refused(
-            "matches",
-            f"matches meet behind the cameras, at {math.degrees(behind):.1f} degrees: the motion "
-            "would be the other way",
-        )
-    # A rotation error could explain the residual of the matches.
-    covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
-    if depth1 is None:
-        return VerifiedMotion("accepted", "the matches agree", motion, covariance)
+    reason = "no matches were asked"
+    if features is not None:
+        reason = f"{features.matches} image features agree"
+        residual = math.radians(features.residual_deg)
+        covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
+    elif matches is not None:
+        if contradiction := _match_contradiction(motion, matches, cameras, uncertainty):
+            return _refused("matches", contradiction)
+        reason = "the matches agree"
+        # A rotation error could explain the residual of the matches.
+        residual = median_residual(motion, matches, cameras)
+        covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
+    if matches is None or depth1 is None or readable < MIN_MATCHES:
+        return VerifiedMotion("accepted", reason, motion, covariance)
     inlier = math.radians(INLIER * uncertainty.match_deg)
     depth1 = np.asarray(depth1, dtype=float)
     return _fused(motion, covariance, matches, cameras, depth1, inlier)
+
+
+def _match_contradiction(
+    motion: Transform, matches: Matches, cameras: CameraPair, uncertainty: AnswerUncertainty
+) -> str | None:
+    """How matches contradict a motion; None if they do not."""
+    residual = median_residual(motion, matches, cameras)
+    limit_deg = EPIPOLAR_LIMIT * uncertainty.match_deg
+    if residual > math.radians(limit_deg):
+        return (
+            f"matches are {math.degrees(residual):.1f} degrees off the motion's epipolar lines, "
+            f"more than {limit_deg:.1f}"
+        )
+    behind = -median_parallax(motion, matches, cameras)
+    if behind > math.radians(REVERSED_LIMIT * uncertainty.rotation_deg):
+        return (
+            f"matches meet behind the cameras, at {math.degrees(behind):.1f} degrees: the motion "
+            "would be the other way"
+        )
+    return None
 
 
 def angle_contradiction(
