@@ -31,8 +31,8 @@ REQUIREMENTS = [
     "typing_extensions>=4.5",
 ]
 EXTRAS = {
-    # training and studies: `vlm3 train`, `vlm3 ablate`
-    "lab": ["accelerate>=1.10,<2", "tokenizers", "tqdm"],
+    # training, studies (`vlm3 train`, `vlm3 ablate`) and depth of data sets in EXR files
+    "lab": ["accelerate>=1.10,<2", "OpenEXR>=3.3,<4", "tokenizers", "tqdm"],
     # adapters: `lora` in a training's configuration
     "lora": ["peft>=0.17,<1"],
     # `--rerun`
@@ -99,6 +99,7 @@ setup(
         NAME: ["py.typed"],
         LAB: ["py.typed"],
         f"{NAME}.engines": ["shipped_profiles/*.json"],
+        f"{NAME}.evaluation.dataset": ["published.json"],
         f"{NAME}.language": ["prompt_sets/*.json"],
     },
     data_files=[

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.scenes import View
 from vlm3_lab.studies.tasks.depth import evaluation_view
 from vlm3_ros.cli.progress import progress_bar
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.scenes import View
 from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects
 from vlm3_lab.studies.tasks.objects import evaluation_objects
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings

@@ -20,6 +20,10 @@ class CommandError(Vlm3Error):
     """A command line that cannot be carried out."""
 
 
+class DatasetError(Vlm3Error):
+    """A data set, or a frame of one, that cannot be read; the text names the file and the line."""
+
+
 class MessageError(Vlm3Error, ValueError):
     """A message without usable content."""
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,6 +146,33 @@ def test_an_empty_child_frame_is_named(tmp_path: Path) -> None:
     with write_bag(tmp_path / "bag") as writer:
         write_odometry(writer, child="")
     with pytest.raises(BagError, match=r"child_frame_id is empty on '/odom'.*\(--gt\)"):
+        found(tmp_path / "bag")
+
+
+def test_odometry_without_stamps_is_named(tmp_path: Path) -> None:
+    message = odometry_message(
+        ROSBAGS.header(0, "odom"), "optical", pose(0), EXACT, np.zeros(6), EXACT
+    )
+    with write_bag(tmp_path / "bag") as writer:
+        for stamp in range(3):
+            writer.write("/odom", message, stamp)
+    with pytest.raises(BagError, match=r"header.stamp is 0 in all messages on '/odom': set it"):
+        found(tmp_path / "bag")
+
+
+@pytest.mark.parametrize(("other", "is_refused"), [(pose, False), (lambda s: pose(-s), True)])
+def test_the_tf_of_two_robots_is_not_mixed(tmp_path: Path, other: Any, is_refused: bool) -> None:
+    """Both say 'base' in 'odom'; a relay says the same twice."""
+    with write_bag(tmp_path / "bag") as writer:
+        writer.write("/tf_static", tf_message(ROSBAGS.header(0, "base"), "optical", np.eye(4)), 0)
+        for stamp in range(SECOND, 2 * SECOND, SECOND // 10):
+            for topic, place in (("/one/tf", pose), ("/two/tf", other)):
+                T = place(stamp / SECOND)
+                writer.write(topic, tf_message(ROSBAGS.header(stamp, "odom"), "base", T), stamp)
+    if not is_refused:
+        assert found(tmp_path / "bag").source == "TF ('base' in 'odom')"
+        return
+    with pytest.raises(BagError, match="'base' moves differently by /one/tf and /two/tf: record"):
         found(tmp_path / "bag")
 
 

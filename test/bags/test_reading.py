@@ -120,11 +120,24 @@ def test_every_rosbag2_storage_is_read(
         found = list(bag.messages())
     assert [m.stamp_ns for m in found] == STAMPS
     assert np.array_equal(found[7].content.data, noise_image(7).ravel())
+    if mode == CompressionMode.NONE:
+        return
+    (file,) = (part for part in path.iterdir() if part.name != "metadata.yaml")
+    with pytest.raises(BagError, match="give the bag's folder with"), open_bag(file) as bag:
+        list(bag.messages())
 
 
 def test_a_storage_file_without_its_folder_is_read(camera_bag: Path) -> None:
     with open_bag(camera_bag / "camera.mcap") as bag:
         assert len(list(bag.serialized(["/image"]))) == len(STAMPS)
+
+
+def test_a_ros1_bag_that_was_not_finished_names_reindex(tmp_path: Path) -> None:
+    path = tmp_path / "ros1.bag"
+    write_ros1_bag(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(BagError, match=r"index.*; `rosbag reindex` may restore it"), open_bag(path):
+        pass
 
 
 def write_ros1_bag(path: Path) -> None:
@@ -282,6 +295,7 @@ def test_a_truncated_sqlite_bag_is_refused_or_ends_with_an_error(tmp_path: Path)
         ("bag/metadata.yaml", b"[1, 2", "bag: its metadata.yaml is damaged or empty"),
         ("bag/metadata.yaml/", b"", "metadata.yaml: not a bag by its name"),
         ("photo.jpg", b"abc", "photo.jpg: not a bag by its name"),
+        ("a.bag.active", b"#ROSBAG V2.0\n", "a.bag.active: .* not finished: `rosbag reindex`"),
     ],
 )
 def test_what_is_no_bag_is_refused_by_what_it_is(

@@ -10,13 +10,19 @@ import pytest
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.topics import CameraTopics, find_camera_topics
 from vlm3_ros.bags.writing import BagWriter, write_bag
-from vlm3_ros.errors import BagError
+from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS
-from vlm3_ros.messages.depth_images import compressed_depth_message, depth_message
+from vlm3_ros.messages.depth_images import (
+    DepthEncoding,
+    check_depth_format,
+    compressed_depth_message,
+    depth_message,
+)
 from vlm3_ros.messages.images import (
     compressed_image_message,
+    encode_image,
     image_message,
     jpeg_image_message,
 )
@@ -97,6 +103,7 @@ def grey16(topic: str, frame: str = "thermal") -> tuple[str, Any]:
         ("/infra1/image_rect_raw", "infra1", False),
         ("/camera/depth/image", "camera", True),
         ("/camera/image", "camera_depth_optical_frame", True),
+        ("/ir/image_raw", "depth_camera_link", False),  # Azure Kinect
     ],
 )
 def test_mono16_is_depth_only_where_it_is_called_so(
@@ -113,6 +120,72 @@ def test_mono16_is_depth_only_where_it_is_called_so(
             assert find_camera_topics(bag, depth=topic).depth == topic
             with pytest.raises(BagError, match=f"several topics could be the image: .*{topic}"):
                 find_camera_topics(bag)
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+@pytest.mark.parametrize(
+    ("topic", "frame", "is_depth"),
+    [
+        ("/thermal/image_raw", "c", False),
+        ("/front/image_raw", "thermal_optical", False),
+        ("/zed/zed_node/depth/confidence_map", "zed_left_camera_frame_optical", False),
+        ("/infra1/image_rect_raw", "camera_depth_optical_frame", False),
+        ("/ir/depth/image_raw", "camera_ir_optical_frame", True),
+        ("/first/image", "iris_optical_frame", True),  # not "ir"
+        ("/depth_masked/image", "c", True),
+    ],
+)
+def test_an_image_of_16_or_32_bits_is_no_depth_if_it_is_called_otherwise(
+    tmp_path: Path, topic: str, frame: str, is_depth: bool, encoding: DepthEncoding
+) -> None:
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/rgb")
+        writer.write(topic, depth_message(ROSBAGS.header(1, frame), DEPTH, encoding), 1)
+    with open_bag(tmp_path / "bag") as bag:
+        found = find_camera_topics(bag)
+        assert found == CameraTopics("/rgb/image_raw", "/rgb/camera_info", topic * is_depth or None)
+        assert find_camera_topics(bag, depth=topic).depth == topic
+
+
+def test_a_png_of_16_bit_grey_is_depth_if_it_is_called_so(tmp_path: Path) -> None:
+    png = encode_image(".png", np.full((6, 8), 900, np.uint16))
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/rgb")
+        for name in ("/depth/image", "/grey/image"):
+            message = compressed_image_message(ROSBAGS.header(1, "c"), png, "png")
+            writer.write(f"{name}/compressed", message, 1)
+    with open_bag(tmp_path / "bag") as bag:
+        found = find_camera_topics(bag, image="/rgb/image_raw")
+        assert found.depth == "/depth/image/compressed"
+
+
+@pytest.mark.parametrize(("dtype", "encoding"), [(np.float64, "64FC1"), (np.int32, "32SC1")])
+def test_depth_in_another_encoding_is_found_to_be_refused_by_name(
+    tmp_path: Path, dtype: type, encoding: str
+) -> None:
+    message = image_message(ROSBAGS.header(1, "c"), DEPTH.astype(dtype), encoding)
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/rgb")
+        writer.write("/depth/image", message, 1)
+    with open_bag(tmp_path / "bag") as bag:
+        assert find_camera_topics(bag).depth == "/depth/image"
+    with pytest.raises(MessageError, match=f"'{encoding}' is not a depth image: use 32FC1"):
+        check_depth_format(message)
+
+
+def test_images_that_cannot_be_colour_are_none_beside_others(tmp_path: Path) -> None:
+    labels = image_message(ROSBAGS.header(1, "c"), np.zeros((6, 8), np.int32), "32SC1")
+    video = compressed_image_message(ROSBAGS.header(1, "c"), b"\0\0\0\1\x67", "h264")
+    with write_bag(tmp_path / "bag") as writer:
+        write_camera(writer, "/rgb")
+        writer.write("/semantic_segmentation", labels, 1)
+        writer.write("/rgb/image_raw/zstd", video, 1)
+    with open_bag(tmp_path / "bag") as bag:
+        assert find_camera_topics(bag).image == "/rgb/image_raw"
+    with write_bag(tmp_path / "only") as writer:
+        writer.write("/rgb/image_raw/compressed", video, 1)
+    with open_bag(tmp_path / "only") as bag:  # the frames are refused with the reason
+        assert find_camera_topics(bag, is_calibrated=True).image == "/rgb/image_raw/compressed"
 
 
 def test_no_topic_is_both_the_image_and_its_depth(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from rosbags.typesys import Stores, get_typestore
 
 from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.errors import BagError
+from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.messages.cameras import camera_info_message, lens_from_message
 from vlm3_ros.messages.classes import ROSBAGS, ros2_types
 from vlm3_ros.messages.images import image_message
 
@@ -79,6 +81,23 @@ def test_a_wrong_hash_of_a_known_definition_does_no_harm(
     text, _ = ros2_types().generate_msgdef("sensor_msgs/msg/Image", ros_version=2)
     write(tmp_path / "bag", plugin, msgdef=text, rihs01=ZERO_HASH)
     assert_image_is_read(tmp_path / "bag", {})
+
+
+@pytest.mark.parametrize("plugin", list(StoragePlugin))
+def test_a_definition_with_the_field_names_of_ros1(tmp_path: Path, plugin: StoragePlugin) -> None:
+    # As rosbags-convert writes it by default.
+    ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), ros2_types()
+    kind = "sensor_msgs/msg/CameraInfo"
+    text = ros1.generate_msgdef(kind, ros_version=2)[0]
+    assert "float64[9] K" in text
+    camera = PinholeCamera(8, 6, 5, 5, 3.5, 2.5)
+    message = camera_info_message(ROSBAGS.header(1, "camera"), camera)
+    with Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
+        connection = writer.add_connection("/info", kind, msgdef=text, rihs01=ZERO_HASH)
+        writer.write(connection, 1, ros2.serialize_cdr(message, kind))
+    with open_bag(tmp_path / "bag") as bag:
+        (read,) = bag.messages(["/info"])
+    assert lens_from_message(read.content).rectified == camera
 
 
 def test_two_topics_may_define_a_type_differently(tmp_path: Path) -> None:

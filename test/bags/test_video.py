@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from vlm3_ros.cli.__main__ import main
 from vlm3_ros.errors import BagError
 from vlm3_ros.evaluation.bag.video import video_source
 from vlm3_ros.geometry.calibration_files import GivenCamera
+from vlm3_ros.geometry.camera import GeometryError
 from vlm3_ros.messages.images import rgb_from_message
 
 SECOND = 1_000_000_000
@@ -95,6 +97,33 @@ def test_a_raw_stream_has_assumed_times_which_is_said(tmp_path: Path) -> None:
     with video_source(stream, GivenCamera(hfov=60.0)) as source:
         assert "assumed" in source.notes["times of the frames"]
     assert times_note(write_video(tmp_path / "walk.mp4")) == ""
+
+
+def test_a_video_that_breaks_off_is_said(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "walk.avi", codec="MJPG")
+    with video_source(video, GivenCamera(hfov=60.0)) as source:
+        assert "end of the video" not in source.notes
+    data = video.read_bytes()
+    start, end = data.index(b"movi"), data.index(b"idx1")
+    video.write_bytes(data[: (start + end) // 2])
+    with video_source(video, GivenCamera(hfov=60.0)) as source:
+        assert re.fullmatch(
+            r"the video breaks off: 0\.\d s of 1\.0 s could be read",
+            source.notes["end of the video"],
+        )
+
+
+@pytest.mark.parametrize("hfov", [0.0, -60.0, 200.0, float("nan")])
+def test_an_impossible_camera_is_refused_before_the_frames_are_read(
+    tmp_path: Path, hfov: float
+) -> None:
+    video, read = write_video(tmp_path / "walk.mp4"), []
+    with (
+        pytest.raises(GeometryError, match=r"^--hfov: no image has a horizontal field of view"),
+        video_source(video, GivenCamera(hfov=hfov), progress=lambda *counts: read.append(counts)),
+    ):
+        pass
+    assert not read
 
 
 class _Silent:

@@ -13,10 +13,11 @@ from truth import TruthEngine
 from vlm3_lab.scenes.kinds import sample_scene
 from vlm3_lab.scenes.seen_objects import seen_objects
 from vlm3_lab.scenes.things import add_thing
-from vlm3_lab.scenes.views import View, camera_pose, render_view
+from vlm3_lab.scenes.views import camera_pose, render_view
 from vlm3_ros.cli import main
 from vlm3_ros.cli.ask_objects import answer_table, questions_about, rectified_box
 from vlm3_ros.cli.photos import Shot
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml

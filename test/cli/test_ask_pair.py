@@ -12,9 +12,10 @@ from PIL import Image
 from truth import TruthEngine, exact_prompts
 
 from vlm3_lab.scenes.sequences import sample_sequence
-from vlm3_lab.scenes.view_pairs import ViewPair, true_matches
+from vlm3_lab.scenes.view_pairs import true_matches
 from vlm3_ros.cli import main
 from vlm3_ros.cli.ask_pair import match_lines, pose_text
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.engines.recorded import RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.lens import load_camera_yaml

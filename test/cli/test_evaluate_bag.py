@@ -143,7 +143,7 @@ def test_nodes_in_real_time_are_equally_exact(
         (["{drive}", "--calibrate"], "--calibrate is for procedural scenes (--synthetic), not for"),
         (["{drive}", "--matches", "4"], "--matches is for procedural scenes"),
         (["--synthetic", "1", "--depth-topic", "/depth"], "--depth-topic is for bags, not for"),
-        (["data.jsonl", "--online"], "--online is for bags, not for data sets (.jsonl)"),
+        (["data.jsonl", "--online"], "--online is for bags, not for data sets"),
         (["{drive}", "--gt", "/nowhere"], "no topic '/nowhere'; the bag has"),
         (["{drive}", "--gt", "map"], "'map' is neither a topic nor a TF frame"),
         (["{drive}", "--depth-topic", "/nowhere"], "no topic '/nowhere'"),

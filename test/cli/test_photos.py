@@ -178,6 +178,9 @@ def test_the_focal_length_in_exif_serves_and_is_told(
         (exif(), "hold no focal length of 35 mm film"),
         (exif(FocalLengthIn35mmFilm=0), "hold no focal length of 35 mm film"),
         (exif(FocalLength=4.2), "hold no focal length of 35 mm film"),
+        (exif(FocalLengthIn35mmFilm=1), r"say 1 mm \(35 mm equivalent\), which no lens has"),
+        (exif(FocalLengthIn35mmFilm=65535), "65535 mm .* which no lens has"),
+        (exif(FocalLengthIn35mmFilm=26, DigitalZoomRatio=2.0), "was zoomed by 2 digitally"),
         (exif(FocalLengthIn35mmFilm=26, taken=(4000, 3000)), "of 4000x3000 px: it was cropped"),
     ],
 )
@@ -186,6 +189,15 @@ def test_a_photo_whose_field_of_view_nothing_tells_is_refused(
 ) -> None:
     picture.save(tmp_path / "photo.jpg", exif=data)
     with pytest.raises(CommandError, match=f"give --hfov or --camera-info .*{reason}"):
+        read_shot(tmp_path / "photo.jpg", None)
+
+
+def test_the_focal_length_of_a_panorama_is_not_that_of_its_camera(
+    picture: Image.Image, tmp_path: Path
+) -> None:
+    panorama = picture.resize((120, 20))
+    panorama.save(tmp_path / "photo.jpg", exif=exif(FocalLengthIn35mmFilm=26))
+    with pytest.raises(CommandError, match="120x20 px are a panorama or cropped"):
         read_shot(tmp_path / "photo.jpg", None)
 
 

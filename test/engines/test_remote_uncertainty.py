@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from stub_server import StubServer, completion
 
-from vlm3_lab.scenes.views import View, sample_view
+from vlm3_lab.scenes.views import sample_view
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import ForwardingEngine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.remote.engine import RemoteEngine

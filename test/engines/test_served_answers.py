@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from vlm3_lab.scenes.views import View, sample_view
+from vlm3_lab.scenes.views import sample_view
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.settings import EngineSettings

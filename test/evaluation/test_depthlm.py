@@ -10,8 +10,16 @@ import pytest
 from PIL import Image
 from truth import TruthEngine
 
-from vlm3_lab.scenes import View, sample_view
-from vlm3_ros.evaluation.depthlm import DatasetError, evaluate_dataset, read_dataset
+from vlm3_lab.scenes import sample_view
+from vlm3_ros.datasets.depthlm import DepthLmFile, read_depthlm
+from vlm3_ros.datasets.views import View
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.errors import DatasetError
+from vlm3_ros.evaluation.dataset.depth import evaluate_depth
+from vlm3_ros.evaluation.dataset.reading import FrameReader
+from vlm3_ros.evaluation.dataset.settings import DataSettings
+from vlm3_ros.evaluation.scores.base import Progress, no_progress
+from vlm3_ros.evaluation.scores.depth import DepthScores
 
 COUNT, PIXELS = 3, 12
 
@@ -48,8 +56,16 @@ def write(path: Path, views: list[View], **changed: Any) -> Path:
     return file
 
 
+def evaluate_dataset(
+    engine: Engine, dataset: DepthLmFile, progress: Progress = no_progress
+) -> DepthScores:
+    usable = dataset.contents.has_depth
+    reader = FrameReader(dataset)
+    return evaluate_depth(engine, reader, usable, DataSettings(), progress).depth.overall
+
+
 def test_true_answers_have_no_error(views: list[View], tmp_path: Path) -> None:
-    dataset = read_dataset(write(tmp_path, views))
+    dataset = read_depthlm(write(tmp_path, views))
     done: list[tuple[int, int]] = []
     scores = evaluate_dataset(TruthEngine(views), dataset, lambda *step: done.append(step))
     assert scores.model.delta1 == 1
@@ -63,8 +79,8 @@ def test_true_answers_have_no_error(views: list[View], tmp_path: Path) -> None:
 
 def test_unanswered_pixels_are_wrong(views: list[View], tmp_path: Path) -> None:
     """The engine does not know the depths behind a curtain."""
-    dataset = read_dataset(write(tmp_path, views))
-    far = np.median(np.concatenate([labelled.depth for labelled in dataset]))
+    dataset = read_depthlm(write(tmp_path, views))
+    far = np.median(np.concatenate([dataset.line(index).depth for index in range(COUNT)]))
     blind = [
         View(v.image, np.where(v.depth < far, v.depth, np.inf), v.camera, v.T_world_camera, "", ())
         for v in views
@@ -85,7 +101,7 @@ def test_missing_pixels_and_focal_lengths_of_zero_are_understood(
         pixel_coords=[[-1, -1], [3, 4]],
         depth=[0.0, 2.5],
     )
-    last = read_dataset(file)[-1]
+    last = read_depthlm(file).line(COUNT - 1)
     assert last.intrinsics == (camera.fy, camera.fy, camera.cx, camera.cy)
     assert last.pixels.tolist() == [[3, 4]]
     assert last.depth.tolist() == [2.5]
@@ -97,14 +113,15 @@ def test_images_can_be_in_another_folder(views: list[View], tmp_path: Path) -> N
     moved.parent.mkdir()
     file.rename(moved)
     with pytest.raises(DatasetError, match="no such image"):
-        read_dataset(moved)
-    assert read_dataset(moved, tmp_path)[-1].image == tmp_path / "rgb" / "0.png"
+        read_depthlm(moved).read(0)
+    last = read_depthlm(moved, tmp_path).read(COUNT - 1)
+    np.testing.assert_array_equal(last.image, views[0].image)
 
 
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"image": "rgb/none.png"}, "no such image"),
+        ({"image": "rgb/none.png"}, "there is no such image"),
         ({"image": 3}, "image is not a string"),
         ({"intrinsics": [100.0, 100.0]}, "intrinsics are not"),
         ({"intrinsics": [float("nan"), 1.0, 1.0, 1.0]}, "intrinsics are not"),
@@ -121,7 +138,7 @@ def test_a_broken_line_is_named(
 ) -> None:
     file = write(tmp_path, views, **changed)
     with pytest.raises(DatasetError, match=complaint) as raised:
-        read_dataset(file)
+        read_depthlm(file).read(COUNT - 1)
     assert str(raised.value).startswith(f"{file}:{COUNT}: ")
 
 
@@ -129,30 +146,30 @@ def test_lines_that_are_no_json_object_are_named(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     for content, complaint in (
         ("\n\n{half", r":3: Expecting"),
-        ("[]", r":1: not a JSON object"),
+        ("[]", r":1: it is not a JSON object"),
         ('{"image": "a.png"}', r":1: missing depth, intrinsics, pixel_coords"),
-        ("\n", "the file is empty"),
+        ("\n", "it holds no JSON object"),
     ):
         file.write_text(content)
         with pytest.raises(DatasetError, match=complaint):
-            read_dataset(file)
+            read_depthlm(file)
     with pytest.raises(DatasetError, match="cannot be read"):
-        read_dataset(tmp_path / "nowhere.jsonl")
+        read_depthlm(tmp_path / "nowhere.jsonl")
 
 
 def test_an_image_that_does_not_fit_its_line_is_named(views: list[View], tmp_path: Path) -> None:
     file = write(tmp_path, views[:1])
-    dataset = read_dataset(file)
+    dataset = read_depthlm(file)
     Image.fromarray(views[0].image[:2, :2]).save(tmp_path / "rgb" / "0.png")
     with pytest.raises(DatasetError, match=r"data.jsonl:1: .*lies outside of 2x2 px"):
         evaluate_dataset(TruthEngine(views), dataset)
     (tmp_path / "rgb" / "0.png").write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"data.jsonl:1: .*0.png: cannot identify"):
+    with pytest.raises(DatasetError, match=r"data.jsonl:1: .*0.png: the image cannot be read"):
         evaluate_dataset(TruthEngine(views), dataset)
     tiny = write_again(file, intrinsics=[1e-3, 1e-3, 10.0, 10.0])
     Image.fromarray(views[0].image).save(tmp_path / "rgb" / "0.png")
     with pytest.raises(DatasetError, match=r"data.jsonl:1: .*which no lens has"):
-        evaluate_dataset(TruthEngine(views), read_dataset(tiny))
+        evaluate_dataset(TruthEngine(views), read_depthlm(tiny))
 
 
 def write_again(file: Path, **changed: Any) -> Path:

@@ -102,6 +102,17 @@ def test_quantities_are_scored_each_and_overall_as_the_mean_of_all() -> None:
     assert math.isnan(metrics.accuracy)
 
 
+def test_choices_have_a_constant_of_their_own_and_all_questions_are_pooled() -> None:
+    choices = [Asked(Relation("left", A, B), True, False, is_choice=True)] * 2
+    asked = [relation("left", False, False), *choices, width(1.0, 1.0), width(1.0, 9.0)]
+    asked.append(direction(3, 4))
+    assert [one.answer for one in best_constants(asked)[:3]] == [False, True, True]
+    metrics = object_metrics(asked)
+    assert metrics.accuracy == pytest.approx(1 / 3)
+    assert metrics.success == pytest.approx((0.5 + 1) / 2)
+    assert metrics.pooled_success == pytest.approx(2 / 3)
+
+
 def test_the_best_constants_are_chosen_on_the_truth() -> None:
     asked = [
         *(relation("left", truth, NAN) for truth in (True, False, False)),

@@ -76,7 +76,7 @@ def map_of(pose: np.ndarray, points: np.ndarray) -> OccupancyGrid:
 
 def ranges(grid: OccupancyGrid, pose: np.ndarray) -> np.ndarray:
     """Metres from the camera to the middle of each cell."""
-    rows, columns = np.indices(grid.hits.shape)
+    rows, columns = np.indices(grid.free.shape)
     middles = grid.lower + (np.stack([columns, rows], axis=-1) + 0.5) * grid.cell
     return np.linalg.norm(middles - place(pose), axis=-1)
 
@@ -130,6 +130,24 @@ def test_a_cell_that_many_rays_pass_is_free():
     assert often.free[at_two].all()
 
 
+@pytest.mark.parametrize("height", [0.4, 1.3])
+def test_rays_above_or_below_a_thing_do_not_clear_it(height):
+    pose = np.eye(4)
+    sights = [Sight(ring(2.0, height), CAMERA, pose), *[Sight(ring(4.0), CAMERA, pose)] * 5]
+    grid = occupancy_grid([(0, 0)], sights)
+    at_two = np.abs(ranges(grid, pose) - 2) < 0.05
+    assert grid.occupied[at_two].mean() > 0.9
+    assert not grid.free[grid.occupied].any()
+
+
+def test_a_ray_ends_two_cells_before_its_point():
+    """It would clear the cells of a wall that it grazes."""
+    pose = np.eye(4)
+    grid = map_of(pose, np.array([[CAMERA[0] + 3.03, 0.0, 0.8]]))
+    assert 2.7 < ranges(grid, pose)[grid.free].max() < 2.9
+    assert grid.occupied.sum() == 1
+
+
 @pytest.mark.parametrize("points", [np.empty((0, 3)), np.full((9, 3), np.nan)])
 def test_without_points_all_cells_are_unknown(points):
     grid = map_of(np.eye(4), points)
@@ -145,7 +163,7 @@ def test_without_points_all_cells_are_unknown(points):
 
 def test_a_large_world_has_large_cells():
     grid = empty_grid([(0, 0), (1000, 400)])
-    assert max(grid.hits.shape) <= 2002
+    assert max(grid.free.shape) <= 2002
     assert grid.cell == pytest.approx(0.505)
 
 
@@ -189,6 +207,7 @@ def test_true_answers_draw_the_map_of_true_sparse_depth(
     np.testing.assert_array_equal(maps[TRUE_POSES].hits, maps[TRUE_DEPTH].hits)
     np.testing.assert_array_equal(maps[TRUE_POSES].passes, maps[TRUE_DEPTH].passes)
     assert scores[TRUE_DEPTH].real[0.25] == 1
+    assert scores[TRUE_DEPTH].called_free == 0
     assert scores[TRUE_DEPTH].found[0.5] > scores[ROW_GUESS].found[0.5]
     assert scores[PUBLISHED].found[0.25] == pytest.approx(scores[TRUE_POSES].found[0.25], abs=0.05)
     np.testing.assert_allclose(

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm3_ros.evaluation.metrics.pair_baselines import constant_motion
 from vlm3_ros.evaluation.metrics.pairs import (
     match_metrics,
     pose_auc,
     pose_errors,
     pose_metrics,
+    ufm_scale,
 )
-from vlm3_ros.geometry.motion import motion_from_parts
+from vlm3_ros.geometry.motion import motion_from_parts, motion_parts
 
 UNANSWERED = np.full((4, 4), np.nan)
 
@@ -99,3 +101,25 @@ def test_the_end_point_error_by_hand():
         match_metrics([[1, 2]], [[1, 2], [3, 4]])
     with pytest.raises(ValueError, match="not finite"):
         match_metrics([[1, 2]], [[np.nan, 2]])
+
+
+def test_the_epe_of_ufm_is_that_of_images_that_cover_560x420():
+    sizes = [(6048, 4032), (1600, 1200), (640, 640), (3024, 4032), (1120, 3000)]
+    scales = [420 / 4032, 0.35, 0.875, 420 / 3024, 0.375]
+    assert ufm_scale(sizes).tolist() == pytest.approx(scales)
+    metrics = match_metrics([[30, 40], [0, 16], [np.nan, 0]], np.zeros((3, 2)), sizes[1:4])
+    assert metrics.epe_px == pytest.approx((50 + 16) / 2)
+    assert metrics.epe_ufm_px == pytest.approx((50 * 0.35 + 16 * 0.875) / 2)
+    assert metrics.epe_share == pytest.approx((50 / 1600 + 16 / 640) / 2)
+    assert math.isnan(match_metrics([[1, 0]], [[0, 0]]).epe_ufm_px)
+
+
+def test_a_distance_without_metric_scale_is_not_scored():
+    truth = [motion(5, 0, 5), motion(1, 0, 5)]
+    metrics = pose_metrics([motion(1, 0, 5)] * 2, truth, has_distance=[False, True])
+    assert metrics.distance_error_m_median == 0
+    assert metrics.auc[3] == 1
+    alone = pose_metrics([motion(1, 0, 5)], truth[:1], has_distance=False)
+    assert math.isnan(alone.distance_error_m_median)
+    found = constant_motion(np.stack(truth), [False, True])
+    assert motion_parts(found).distance == pytest.approx(1)

@@ -361,7 +361,13 @@ def test_a_lens_cannot_be_changed() -> None:
         ({"D": BROWN, "model": "equidistant"}, "'equidistant' takes 4 coefficients, D holds 5"),
         ({"D": [math.inf] * 5}, "D holds a value that is not finite"),
         ({"model": "ds"}, "'ds' is unknown: use one of 'none', 'plumb_bob', 'rational_pol"),
-        ({"model": "none"}, "D holds coefficients, but the distortion model is 'none'"),
+        ({"model": "none"}, "D holds coefficients, but .* without distortion .*: name the model"),
+        (
+            {"model": "pinhole"},
+            "D holds coefficients, but .* without distortion .*: name the model",
+        ),
+        ({"model": "fisheye", "D": BROWN}, "'equidistant' takes 4 coefficients, D holds 5"),
+        ({"model": "inverse_brown_conrady"}, "'inverse_brown_conrady' is unknown"),
         ({"model": "", "D": BROWN[:4]}, "D holds 4 coefficients, but the .* model is '': name it"),
         ({"R": [2.0, *IDENTITY[1:]]}, "R is not a rotation"),
         ({"R": [-1.0, *IDENTITY[1:]]}, "R is not a rotation"),
@@ -561,6 +567,26 @@ projection_matrix:
   cols: 4
   data: [115., 0., 82., 0., 0., 118., 58., 0., 0., 0., 1., 0.]
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "D", "model"),
+    [
+        ("radtan", BROWN[:4], "plumb_bob"),  # Kalibr, image_undistort
+        ("fisheye", FISHEYE, "equidistant"),  # camera_calibration of Melodic
+        ("pinhole", [0.0] * 5, "none"),  # simulators
+        ("PINHOLE", [], "none"),
+    ],
+)
+def test_distortion_models_by_other_names(name: str, D: list[float], model: str) -> None:
+    camera = lens(model=name, D=D)
+    assert camera == lens(model=model, D=D)
+    said = f"the distortion model {name!r} is taken for {model!r}"
+    assert camera.assumptions == (() if model == "none" else (said,))
+    assert lens(model="Plumb Bob") == lens(model="plumb_bob")
+    # A fisheye lens of this name may be wider than any image without distortion.
+    wide = {"K": [60.0, 0, 80, 0, 60, 60, 0, 0, 1], "P": P, "D": [0.0] * 4}
+    assert lens(model="fisheye", **wide) == lens(model="equidistant", **wide)
 
 
 @pytest.mark.parametrize("name", sorted(LENSES))

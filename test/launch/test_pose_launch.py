@@ -23,7 +23,7 @@ from std_msgs.msg import Header
 from truth import record_truth
 
 from vlm3_lab.scenes.sequences import sample_sequence
-from vlm3_lab.scenes.views import View
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.settings import ModelSettings
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.messages.cameras import camera_info_message

@@ -244,6 +244,12 @@ def test_float_depth_as_tiff_is_read():
     np.testing.assert_array_equal(depth_from_message(message), [[1.5, np.nan], [np.nan, 80.25]])
 
 
+def test_a_png_without_a_format_is_read_where_it_is_named_as_depth():
+    for kind in ("", "png"):
+        depth = depth_from_message(compressed(encode_image(".png", MILLIMETRES), kind))
+        np.testing.assert_allclose(depth, METRES, rtol=1e-6)
+
+
 GREY = np.full((4, 6), 90, np.uint8)
 
 
@@ -254,6 +260,11 @@ GREY = np.full((4, 6), 90, np.uint8)
         (encode_image(".jpg", GREY), "16UC1; compressedDepth", "a JPEG, which keeps 8 of 16"),
         (bytes(62), "16UC1; compressedDepth rvl", "compressed with RVL, which is not read: set"),
         (bytes(62), "32FC1; compressedDepth rvl", "compressed with RVL"),
+        (
+            encode_image(".png", MILLIMETRES),
+            "compressedDepth",
+            "does not say whether its values are",
+        ),
         (bytes(62), "zstd", "'zstd' is not a depth image that can be read: use compressedDepth"),
         (encode_image(".png", GREY), "16UC1; png compressed ", "holds no 16-bit values"),
         (bytes(62), "16UC1; compressedDepth png", "are none of JPEG, PNG"),

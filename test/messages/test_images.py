@@ -328,14 +328,20 @@ def broken_images() -> dict[str, tuple[Image, str]]:
         ),
         "truncated": (message(data=whole[:-1]), "cut off: 2303 bytes of 2304"),
         "huge": (message(height=2**31, step=96), "larger than"),
-        "unknown encoding": (message(encoding="rgb9"), "encoding 'rgb9' is unknown"),
+        "unknown encoding": (
+            message(encoding="rgb9"),
+            "encoding 'rgb9' is unknown: publish one of colour, such",
+        ),
         "no encoding": (message(encoding=""), "encoding '' is unknown"),
         "depth image": (
             message(encoding="32FC1", step=128),
             "'32FC1' is that of a depth image: use the topic of the camera's colour images",
         ),
         "depth of 16 bits": (message(encoding="16UC1", step=64), "'16UC1' is that of a depth"),
-        "no colour order": (message(encoding="8UC3"), "'8UC3' does not define colours"),
+        "no colour order": (
+            message(encoding="8UC3"),
+            "'8UC3' does not define colours: publish one of",
+        ),
         "odd width": (message(encoding="uyvy", width=31), "31x24 is not a valid size for uyvy"),
         "odd width of planes": (
             message(encoding="nv12", width=31),

@@ -86,6 +86,7 @@ def test_rviz_shows_topics_of_the_nodes(published, subscribed):
     }
     assert shown.pop("image")[0] == "rviz_default_plugins/Image"
     assert subscribed["image"] == "Image"
+    assert "debug_image" in shown
     missing = set(shown) - set(published)
     assert missing <= WITH_VISION_MSGS
     for topic, (plugin, qos) in shown.items():
@@ -110,7 +111,10 @@ def test_foxglove_shows_topics_of_the_nodes(published, subscribed, nodes):
     shown = set(panels["3D!vlm3"]["topics"])
     for name, panel in panels.items():
         if name.startswith("Image!"):
-            shown |= {panel["imageMode"]["imageTopic"], panel["imageMode"]["calibrationTopic"]}
+            mode = panel["imageMode"]
+            shown |= {mode[key] for key in ("imageTopic", "calibrationTopic") if key in mode}
+            # No camera_info describes it: it is enlarged, and has a legend.
+            assert ("calibrationTopic" in mode) == (mode["imageTopic"] != "/debug_image")
         if name.startswith("RawMessages!"):
             shown.add(panel["topicPath"].partition(".")[0])
         if name.startswith("Publish!"):
@@ -118,6 +122,7 @@ def test_foxglove_shows_topics_of_the_nodes(published, subscribed, nodes):
             assert subscribed[panel["topicName"].removeprefix("/")] == kind
             json.loads(panel["value"])
     assert {topic[1:] for topic in shown - known} <= WITH_VISION_MSGS
+    assert "/debug_image" in shown
     keys = FrameReport(latency_p50=0.0, latency_p95=0.0).values()
     statuses = {node.health.status_name(part) for node in nodes for part in ("frames", "questions")}
     for path in panels["Plot!latency"]["paths"]:

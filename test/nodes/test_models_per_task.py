@@ -19,7 +19,8 @@ from truth import TruthEngine, exact_prompts
 
 from vlm3_lab.scenes.seen_objects import quantity_of, seen_objects
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
-from vlm3_lab.scenes.views import View, sample_view
+from vlm3_lab.scenes.views import sample_view
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import EngineError, ForwardingEngine
 from vlm3_ros.engines.settings import EngineSettings
 from vlm3_ros.geometry.camera import PinholeCamera

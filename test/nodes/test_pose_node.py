@@ -22,7 +22,7 @@ from tf2_msgs.msg import TFMessage
 from truth import TruthEngine, exact_prompts, for_all_tasks
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
-from vlm3_lab.scenes.views import View
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import compose, inverse, transform
@@ -366,9 +366,9 @@ def test_tf_comes_with_every_image_while_the_model_is_busy(make_camera, bench, d
         message = bench.rgb_message(camera.stamp(index), views[index].image)
         rig.send(message, camera_info_message(message.header, views[index].camera))
         if index < 8:  # 0.55 s after the last pose
-            rig.wait(lambda count=index + 1: len(tf_of(rig)) == count, "TF of the image")
+            rig.wait(lambda count=index + 1: len(tf_of(rig)) >= count, "TF of the image")
         else:
-            rig.wait(lambda count=index + 1: rig.report().received == count, "the image")
+            rig.wait(lambda count=index + 1: rig.report().received >= count, "the image")
     rig.wait_for_status(
         "odometry",
         WARN,

@@ -52,6 +52,8 @@ class Side:
             "odom_frame": f"{name}_odom",
             "base_frame": f"{name}_base",
             "base_from_camera": "0 0 1 -0.5 0.5 -0.5 0.5",
+            # A predicted transform of an image would leave out the later poses of earlier ones.
+            "max_prediction": 0.0,
             "process_every_frame": True,
         }
         self.depth = DepthNode(parameter_overrides=parameters(few), **common)

@@ -96,6 +96,17 @@ def test_rate_of_the_first_seconds(clock, seconds):
     assert statistics.report().rate == 0
 
 
+def test_rate_of_the_first_seconds_after_a_pause(clock):
+    """As when somebody subscribes again."""
+    statistics = FrameStatistics(clock)
+    for pause in (0.0, 30.0):
+        clock.now += pause
+        for _ in range(6):
+            clock.now += 0.2
+            statistics.answered(0.1, 0.1, 1, 0)
+    assert statistics.report().rate == pytest.approx(5.0)
+
+
 def test_reset_forgets(clock):
     statistics = FrameStatistics(clock)
     fresh = statistics.report()

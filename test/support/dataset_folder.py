@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dataset folder of exact views, in the format that `vlm3_lab.datasets.reading` reads."""
+"""A dataset folder of exact views, in the format that `vlm3_ros.datasets.own` reads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vlm3_lab.datasets.reading import DESCRIPTION, FRAMES, PAIRS, VERSION
 from vlm3_lab.datasets.storage import depth_png, jpeg, write_lines, write_whole
-from vlm3_lab.scenes import View
+from vlm3_ros.datasets.own import DESCRIPTION, FRAMES, PAIRS, VERSION
+from vlm3_ros.datasets.views import View
 
 
 def write_dataset(

@@ -15,8 +15,8 @@ from vlm3_lab.datasets.making import MakingOptions
 from vlm3_lab.datasets.selection import Selection
 from vlm3_lab.scenes.sequences import Sequence as Drive
 from vlm3_lab.scenes.sequences import sample_sequence
-from vlm3_lab.scenes.views import View
 from vlm3_ros.bags.writing import write_bag
+from vlm3_ros.datasets.views import View
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS, ros2_types
 from vlm3_ros.messages.depth_images import depth_message

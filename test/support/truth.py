@@ -16,7 +16,6 @@ from typing import Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.scenes import View
 from vlm3_lab.scenes.seen_objects import (
     SeenObject,
     hour_of,
@@ -24,6 +23,7 @@ from vlm3_lab.scenes.seen_objects import (
     relation_holds,
     seen_objects,
 )
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Answer, Engine, Profile
 from vlm3_ros.engines.images import check_images, image_digest
 from vlm3_ros.engines.recorded import RecordingEngine

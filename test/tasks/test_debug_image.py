@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,18 @@ def test_colours_go_from_red_to_blue_and_do_not_end():
     assert far[2] > far[0]
     ends = depth_colours([RANGE[0] / 10, RANGE[1] * 10])
     np.testing.assert_array_equal(ends, depth_colours(RANGE))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 50), (1300, 20), (641, 481)])
+def test_without_any_asked_pixel_the_image_is_shown(width, height):
+    """All of the image is sky, or black from rectification."""
+    depth = answered(width, max(height, 3))
+    depth.frame.visible[:] = False
+    nothing = np.empty(0, np.float32)
+    answers = DepthAnswers(np.empty((0, 2)), nothing, nothing, ())
+    unknown = np.full(12, np.nan, np.float32)
+    counts = dict.fromkeys(depth.counts, 0) | {"sky": 12}
+    picture = draw_answers(replace(depth, answers=answers, depth=unknown, counts=counts))
+    factor = picture.shape[1] // width
+    shown = picture[: max(height, 3) * factor]
+    assert (shown == GREY // 2).all()

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from truth import TruthEngine
 
-from vlm3_lab.scenes import View, sample_view
+from vlm3_lab.scenes import sample_view
 from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, ImageLimits, PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from truth import TruthEngine, exact_prompts, for_all_tasks
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
-from vlm3_lab.scenes.views import View
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Answer, AnswerUncertainty, EngineError, ForwardingEngine
 from vlm3_ros.engines.recorded import RecordedEngine, RecordingEngine
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera

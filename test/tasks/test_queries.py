@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from truth import TruthEngine
 
-from vlm3_lab.scenes import View, sample_view
+from vlm3_lab.scenes import sample_view
 from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Answer, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.lens import LensCamera

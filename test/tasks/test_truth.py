@@ -11,7 +11,7 @@ from truth import TruthEngine, record_truth
 
 from vlm3_lab.scenes.sequences import sample_sequence
 from vlm3_lab.scenes.view_pairs import true_matches
-from vlm3_lab.scenes.views import View
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.recorded import RecordedEngine
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import inverse

@@ -9,11 +9,11 @@ from functools import cache
 import numpy as np
 
 from gpu_check.extent import Extent
-from vlm3_lab.scenes import View
 from vlm3_lab.scenes.kinds import sample_scene
 from vlm3_lab.scenes.views import render_view, sample_pose
 from vlm3_lab.studies.bench import architectures
 from vlm3_lab.studies.bench.measuring import Workload
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.checkpoint import preflight
 from vlm3_ros.engines.model import LoadedModel, load_model
 from vlm3_ros.engines.processor import image_limits

@@ -6,15 +6,18 @@ from __future__ import annotations
 import argparse
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import number_from_zero, positive_integer, positive_number
 from vlm3_ros.cli.camera_options import add_camera_options, add_depth_options, given_camera
+from vlm3_ros.cli.evaluate_data import SCENE_LIST
 from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from vlm3_lab.datasets.making import MakingOptions
+    from vlm3_ros.evaluation.tables import TextTable
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -23,7 +26,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "dataset",
-        help="make a training set from recordings",
+        help="make a training set from recordings, or look at one of any format",
         description="Make a training set from bags (rosbag2 as mcap or sqlite3, or ROS 1) with "
         "images, depth (images, or point clouds of a LiDAR that TF relates to the camera) and "
         "poses. The set holds ten pixels with depth per frame, pairs of frames with a covisibility "
@@ -31,12 +34,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "JPEG, depth as PNG, frames.jsonl (in DepthLM's format: `vlm3 evaluate "
         "DIR/held_out.jsonl` scores on it), pairs.jsonl, dataset.json, report.html and pictures. "
         "Needs no ROS. To continue a run that was cut off, give the same command again; to add a "
-        "bag, name it.",
-        epilog="example: vlm3 dataset drive1.mcap drive2.mcap --out out/drives --held-out 0.2",
+        "bag, name it. With --look, nothing is made: it shows what would be learned from a data "
+        "set.",
+        epilog="examples: vlm3 dataset drive1.mcap drive2.mcap --out out/drives --held-out 0.2; "
+        "vlm3 dataset --look tum:rgbd_dataset_freiburg1_desk --out out/desk",
     )
     parser.add_argument(
         "bags",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="BAG",
         help="a rosbag2 folder, an .mcap, .db3 or ROS 1 .bag file",
@@ -44,6 +49,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the training set"
     )
+    parser.add_argument(
+        "--look",
+        metavar="FORMAT:PATH",
+        help="draw frames, pairs and distributions of a data set, such as tum:DIR (formats: "
+        "docs/datasets.md; --hfov or --camera-info describe the camera of those that lack it)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=positive_integer,
+        default=200,
+        metavar="N",
+        help="frames, and pairs, that --look reads (default: 200)",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images that --look needs, where they do not lie beside the data set",
+    )
+    parser.add_argument("--scene-list", type=Path, metavar="FILE", help=SCENE_LIST)
     _add_topic_options(parser)
     _add_selection_options(parser)
     parser.add_argument(
@@ -65,26 +90,57 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from rich.console import Console
-    from rich.markup import escape
+    if bool(options.bags) == bool(options.look):
+        raise CommandError("dataset takes bags to make a training set from, or --look FORMAT:PATH")
+    return _look(options) if options.look else _make(options)
 
+
+def _look(options: argparse.Namespace) -> int:
+    from vlm3_lab.datasets.look import look_at, look_facts, look_tables, write_look
+    from vlm3_ros.cli.progress import progress_bar
+    from vlm3_ros.datasets.opening import SourceOptions, open_source
+
+    source = open_source(
+        options.look,
+        SourceOptions(
+            images=options.images, camera=given_camera(options), scene_list=options.scene_list
+        ),
+    )
+    with progress_bar("frames and pairs") as progress:
+        look = look_at(source, options.frames, progress)
+    options.out.mkdir(parents=True, exist_ok=True)
+    wrote = write_look(look, options.out)
+    _print(look_tables(look), look_facts(look))
+    print(f"wrote {', '.join(wrote)} to {options.out}")
+    return 0
+
+
+def _make(options: argparse.Namespace) -> int:
     from vlm3_lab.datasets.making import make_dataset
-    from vlm3_lab.datasets.reading import load_dataset
     from vlm3_lab.datasets.report import dataset_tables, left_out_facts, write_report
     from vlm3_ros.cli.progress import progress_bar
-    from vlm3_ros.evaluation.tables import rich_table
+    from vlm3_ros.datasets.own import load_dataset
 
     with progress_bar("frames and pairs") as progress:
         make_dataset(options.out, options.bags, _making(options), progress)
     dataset = load_dataset(options.out)
     wrote = write_report(dataset)
-    console = Console(highlight=False)
-    for table in dataset_tables(dataset):
-        console.print(rich_table(table))
-    for name, text in left_out_facts(dataset).items():
-        console.print(f"[bold]{escape(name)}[/bold]: {escape(text)}", soft_wrap=True)
+    _print(dataset_tables(dataset), left_out_facts(dataset))
     print(f"wrote frames.jsonl, held_out.jsonl, pairs.jsonl, {', '.join(wrote)} to {options.out}")
     return 0
+
+
+def _print(tables: Sequence[TextTable], facts: Mapping[str, str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from vlm3_ros.evaluation.tables import rich_table
+
+    console = Console(highlight=False)
+    for table in tables:
+        console.print(rich_table(table))
+    for name, text in facts.items():
+        console.print(f"[bold]{escape(name)}[/bold]: {escape(text)}", soft_wrap=True)
 
 
 def byte_count(text: str) -> int:

@@ -29,7 +29,6 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     from vlm3_lab.studies.rerun_views import log_views
     from vlm3_lab.studies.scene_evaluation import (
         calibrate_on_scenes,
-        draw_pictures,
         evaluate_scenes,
         scene_result,
     )
@@ -37,7 +36,7 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
     from vlm3_lab.studies.tasks.depth import Evaluation as DepthEvaluation
     from vlm3_ros.cli.progress import progress_bar
     from vlm3_ros.evaluation.output import print_result, write_result
-    from vlm3_ros.evaluation.pictures.figures import png_source
+    from vlm3_ros.evaluation.parts.base import draw_pictures
 
     models = given_settings(vars(options))
     folders = {task: task_settings(models, task).model for task in TASKS}
@@ -65,9 +64,8 @@ def evaluate_on_scenes(options: argparse.Namespace) -> int:
             evaluation, calibrated = calibrate_on_scenes(engines, evaluation, progress_bar)
         profiles = {Path(folders[task]): engines[task].profile for task in TASKS}
     result = scene_result(evaluation)
-    pictures = draw_pictures(evaluation, options.out)
-    sources = [(t, png_source((options.out / name).read_bytes())) for name, t in pictures.items()]
-    wrote = [*write_result(result, options.out, sources), *pictures]
+    pictures = draw_pictures(evaluation.parts, evaluation.names, options.out)
+    wrote = [*write_result(result, options.out, list(pictures.values())), *pictures]
     print_result(Console(highlight=False), result)
     for found in calibrated:
         folder = Path(folders[found.task])

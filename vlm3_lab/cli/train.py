@@ -17,7 +17,7 @@ from vlm3_ros.errors import CommandError
 
 if TYPE_CHECKING:
     from vlm3_lab.training.config import TrainConfig
-    from vlm3_ros.evaluation.depthlm import LabelledImage
+    from vlm3_ros.datasets.source import FrameSource
     from vlm3_ros.evaluation.metrics.depth import DepthMetrics
 
 VALIDATION_SEED = 1_000_003
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     from vlm3_lab.training.card import score_table, spent, wait_share
     from vlm3_lab.training.sft import train
 
-    held_out = held_out_images(config)
+    held_out = held_out_frames(config)
 
     def score(checkpoint: Path) -> dict[str, float]:
         return score_checkpoint(checkpoint, config, held_out)
@@ -96,13 +96,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def score_checkpoint(
-    checkpoint: Path, config: TrainConfig, held_out: Sequence[LabelledImage] = ()
+    checkpoint: Path,
+    config: TrainConfig,
+    held_out: Sequence[tuple[FrameSource, list[int]]] = (),
 ) -> dict[str, float]:
     """Score a checkpoint on unseen views, in the tasks that the run teaches.
 
     Returns:
         `delta1` and `abs_rel` on procedural views, `held_out_delta1` and `held_out_abs_rel` on the
-        frames of `held_out_images`; on procedural pairs `auc30`, `auc5` and `epe_share`, the error
+        frames of `held_out_frames`; on procedural pairs `auc30`, `auc5` and `epe_share`, the error
         of matches as a share of the image's width; for objects `relations`, the share of right
         answers about two objects, and `quantities`, the share of close lengths and directions.
     """
@@ -111,7 +113,10 @@ def score_checkpoint(
     from vlm3_lab.studies.tasks.pairs import evaluate_pairs
     from vlm3_ros.engines.load import load_engine
     from vlm3_ros.engines.settings import EngineSettings
-    from vlm3_ros.evaluation.depthlm import evaluate_dataset
+    from vlm3_ros.evaluation.dataset.depth import score_frames
+    from vlm3_ros.evaluation.dataset.reading import FrameReader
+    from vlm3_ros.evaluation.dataset.settings import DataSettings
+    from vlm3_ros.evaluation.parts.depth import scores_of_views
     from vlm3_ros.tasks.correspondence import CORRESPONDENCE
     from vlm3_ros.tasks.pose import POSE
 
@@ -122,16 +127,20 @@ def score_checkpoint(
             model = evaluate_depth(engine, config.evaluation_views, VALIDATION_SEED)
             scores |= _depth_scores(model.overall.model, "")
             if held_out:
-                own = evaluate_dataset(engine, held_out)
-                scores |= _depth_scores(own.model, "held_out_")
+                views = [
+                    view
+                    for source, frames in held_out
+                    for view in score_frames(engine, FrameReader(source), frames, DataSettings())
+                ]
+                scores |= _depth_scores(scores_of_views(views).overall.model, "held_out_")
         if config.learns("pairs"):
             pairs = evaluate_pairs(engine, config.evaluation_views, VALIDATION_SEED)
-            motion, matches = pairs.motion.overall.model, pairs.matches.overall.model
             learned = engine.profile.prompts.wordings
-            if POSE.name in learned:
-                scores |= {"auc30": motion.auc[30], "auc5": motion.auc[5]}
-            if CORRESPONDENCE.name in learned:
-                scores["epe_share"] = matches.epe_share
+            if pairs.motion and POSE.name in learned:
+                auc = pairs.motion.overall.model.auc
+                scores |= {"auc30": auc[30], "auc5": auc[5]}
+            if pairs.matches and CORRESPONDENCE.name in learned:
+                scores["epe_share"] = pairs.matches.overall.model.epe_share
         if config.learns("objects"):
             objects = evaluate_objects(engine, config.evaluation_views, VALIDATION_SEED).overall
             scores |= {
@@ -143,35 +152,43 @@ def score_checkpoint(
     return scores
 
 
-def held_out_images(config: TrainConfig) -> list[LabelledImage]:
-    """Frames to score a run on, which it does not learn from, evenly from its datasets.
+def held_out_frames(config: TrainConfig) -> list[tuple[FrameSource, list[int]]]:
+    """Choose frames to score a run on, which it does not learn from, evenly from its data sets.
+
+    Returns:
+        The data sets that have any, with the numbers of their frames.
 
     Raises:
-        DatasetError: naming a line that cannot be read.
+        DatasetError: naming the file of a data set that cannot be read.
     """
-    from vlm3_lab.datasets.reading import HELD_OUT
-    from vlm3_ros.evaluation.depthlm import read_dataset
+    import numpy as np
+
+    from vlm3_ros.datasets.opening import FORMATS
 
     if not config.evaluation_views:
         return []
     warmups = [part.data for part in config.warmups.values() if part.optimiser.steps]
-    # Datasets whose held-out frames are used in training by any part of the run.
+    # Data sets whose held-out frames are used in training by any part of the run.
     seen = {
-        Path(source.dataset)
+        (source.format, source.path)
         for data in (config.data, *warmups)
         for source in data.sources.values()
-        if source.weight and source.frames != "train"
+        if source.format and source.weight and source.frames != "train"
     }
-    own = {Path(s.dataset): None for s in config.data.sources.values() if s.dataset and s.weight}
-    files = [folder / HELD_OUT for folder in own if folder not in seen]
-    # The file exists and is empty if no frame is held out.
-    images = [
-        image
-        for file in files
-        if file.is_file() and file.stat().st_size
-        for image in read_dataset(file)
+    own = {(s.format, s.path): s for s in config.data.sources.values() if s.format and s.weight}
+    opened = [
+        FORMATS[source.format].open(source.path, source.options)
+        for key, source in own.items()
+        if key not in seen
     ]
-    return images[:: -(-len(images) // config.evaluation_views) or 1]
+    held_out = [
+        (source, int(frame))
+        for source in opened
+        for frame in np.flatnonzero(source.contents.is_held_out & source.contents.has_depth)
+    ]
+    chosen = held_out[:: -(-len(held_out) // config.evaluation_views) or 1]
+    frames = [(source, [frame for one, frame in chosen if one is source]) for source in opened]
+    return [(source, numbers) for source, numbers in frames if numbers]
 
 
 def _depth_scores(metrics: DepthMetrics, prefix: str) -> dict[str, float]:

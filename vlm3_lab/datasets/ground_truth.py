@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 from scipy.spatial.transform import Rotation
 
-from vlm3_lab.scenes.scene import SceneObject
+from vlm3_ros.datasets.views import SceneObject
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform, transform
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a training set from recordings; `vlm3_lab.datasets.reading` describes its folder."""
+"""Making a training set from recordings; `vlm3_ros.datasets.own` describes its folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vlm3_lab.datasets.frame_pairs import ReducedFrame, find_pairs, reduced_frame
-from vlm3_lab.datasets.reading import Pair, Split, frame_from_json, read_depth
+from vlm3_lab.datasets.frame_pairs import find_pairs
 from vlm3_lab.datasets.recordings import Recording, TopicOptions, TrainingFrame, open_recording
 from vlm3_lab.datasets.selection import Selection, choose_frames, evenly_spread, reason_text
 from vlm3_lab.datasets.storage import (
@@ -32,7 +31,10 @@ from vlm3_lab.datasets.storage import (
     write_lines,
     write_whole,
 )
-from vlm3_ros.evaluation.depthlm import DatasetError
+from vlm3_ros.datasets.covisibility import ReducedFrame, reduced_frame
+from vlm3_ros.datasets.files import read_png_depth
+from vlm3_ros.datasets.own import Pair, Split, frame_from_json
+from vlm3_ros.errors import DatasetError
 from vlm3_ros.messages.depth_images import millimetres
 
 LABELS = 10
@@ -133,7 +135,9 @@ def _make_bag(
         pairs: list[Pair] = []
         no_pairs: Counter[str] = Counter()
         if recording.poses is not None:
-            pairs, no_pairs = find_pairs(_reduced(folder, frames), progress)
+            pairs, no_pairs = find_pairs(
+                _reduced(folder, frames), [line["split"] for line in frames], progress
+            )
         part = {
             "name": name,
             "made": made,
@@ -297,7 +301,7 @@ def _reduced(folder: Path, lines: Sequence[dict[str, Any]]) -> list[ReducedFrame
     frames = [frame_from_json(line) for line in lines]
     return [
         reduced_frame(
-            frame.camera, read_depth(folder / frame.depth_image), frame.T_world_camera, frame.split
+            frame.camera, read_png_depth(folder / frame.depth_image), frame.T_world_camera
         )
         for frame in frames
     ]

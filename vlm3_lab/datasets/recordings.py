@@ -19,12 +19,12 @@ from vlm3_lab.datasets.ground_truth import (
     boxes_from_message,
     projected_depth,
 )
-from vlm3_lab.scenes.scene import SceneObject
 from vlm3_ros.bags.nearest import NearestMessages, header_stamps
 from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.bags.reading import Bag, open_bag
 from vlm3_ros.bags.tf_tree import static_transform
 from vlm3_ros.bags.topics import NO_DEPTH
+from vlm3_ros.datasets.views import SceneObject
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.evaluation.bag.depth_options import DepthCamera, DepthOptions
 from vlm3_ros.evaluation.bag.evaluate import bag_source

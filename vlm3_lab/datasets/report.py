@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.frame_pairs import matches
-from vlm3_lab.datasets.reading import Dataset, read_view
 from vlm3_lab.datasets.selection import evenly_spread, reason_text
+from vlm3_ros.datasets.own import Dataset
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.evaluation.html import write_page
 from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
 from vlm3_ros.evaluation.pictures.figures import png_source, svg_source
@@ -27,8 +27,15 @@ SHOWN = 4
 MATCHES = 12
 """Matches that are drawn per pair."""
 
+FRAMES_TITLE = "Frames and their known depth"
+PAIRS_TITLE = "Pairs: true motions and true matches"
+PAIRS_LEGEND = "dots and lines: points that both images show, from depth and poses"
+
 _SPLITS = ("train", "held_out")
-_COLOURS = {"train": "#2c6fae", "held_out": "#c8401e"}
+_COLOURS = {"train": "#2c6fae", "held_out": "#c8401e", "": "#2c6fae"}
+
+Measured = Mapping[str, Mapping[str, NDArray[np.float64]]]
+"""Values by quantity, and by split or "" for all."""
 
 
 def write_report(dataset: Dataset) -> list[str]:
@@ -36,18 +43,13 @@ def write_report(dataset: Dataset) -> list[str]:
     pictures = dataset.folder / "pictures"
     pictures.mkdir(exist_ok=True)
     drawn = {"frames.png": "Frames, their labelled pixels and their depth"}
-    draw_depth_frames(
-        _shown_frames(dataset), pictures / "frames.png", "Frames and their known depth"
-    )
-    if dataset.pairs:
+    draw_depth_frames(_shown_frames(dataset), pictures / "frames.png", FRAMES_TITLE)
+    if dataset.listed:
         drawn["pairs.png"] = "Pairs and points that both images show"
         draw_pair_frames(
-            _shown_pairs(dataset),
-            pictures / "pairs.png",
-            "Pairs: true motions and true matches",
-            legend="dots and lines: points that both images show, from depth and poses",
+            _shown_pairs(dataset), pictures / "pairs.png", PAIRS_TITLE, legend=PAIRS_LEGEND
         )
-    figure = plot_distributions(dataset)
+    figure = plot_distributions(_measured(dataset))
     figure.savefig(pictures / "distributions.png", dpi=110)
     counts = dataset.description["counts"]
     made = " and ".join(
@@ -88,14 +90,19 @@ def dataset_tables(dataset: Dataset) -> list[TextTable]:
         note=f"{dataset.description['stored_bytes'] / 1e6:,.1f} MB of images and depth",
         has_baselines=False,
     )
+    return [made, distribution_table(_measured(dataset))]
+
+
+def distribution_table(measured: Measured) -> TextTable:
+    """Table of the quantiles of each quantity."""
     rows = [
-        (f"{name}, {split.replace('_', ' ')}", *(f"{value:.2f}" for value in _quantiles(values)))
-        for name, by_split in _measured(dataset).items()
-        for split, values in by_split.items()
+        (", ".join(filter(None, (name, part.replace("_", " ")))), *_quantile_texts(values))
+        for name, by_part in measured.items()
+        for part, values in by_part.items()
         if len(values)
     ]
     columns = ("", "5 %", "25 %", "median", "75 %", "95 %")
-    return [made, TextTable("distributions", columns, tuple(rows), has_baselines=False)]
+    return TextTable("distributions", columns, tuple(rows), has_baselines=False)
 
 
 def left_out_facts(dataset: Dataset) -> dict[str, str]:
@@ -116,33 +123,36 @@ def left_out_facts(dataset: Dataset) -> dict[str, str]:
     return facts
 
 
-def plot_distributions(dataset: Dataset) -> Figure:
-    """Histograms of depth and, if there are pairs, of covisibility, baseline and rotation."""
+def plot_distributions(measured: Measured) -> Figure:
+    """Histograms of quantities, two in a row."""
     from matplotlib.figure import Figure
 
-    measured = _measured(dataset)
-    figure = Figure(figsize=(9.0, 5.4), layout="constrained", facecolor="white")
-    for axes, (name, by_split) in zip(figure.subplots(2, 2).flat, measured.items(), strict=True):
+    rows = (len(measured) + 1) // 2
+    figure = Figure(figsize=(9.0, 2.7 * rows), layout="constrained", facecolor="white")
+    cells = list(figure.subplots(rows, 2, squeeze=False).flat)
+    for axes in cells[len(measured) :]:
+        axes.axis("off")
+    for axes, (name, by_part) in zip(cells, measured.items(), strict=False):
         axes.set_xlabel(name)
         axes.spines[["top", "right"]].set_visible(False)
-        values = np.concatenate(list(by_split.values()))
+        values = np.concatenate(list(by_part.values()))
         if not len(values):
-            axes.text(0.5, 0.5, "no pairs", ha="center", transform=axes.transAxes)
+            axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes)
             continue
-        edges = np.histogram_bin_edges(values, 30)
-        for split, part in by_split.items():
-            label = f"{split.replace('_', ' ')} ({len(part):,})"
-            axes.hist(part, edges, color=_COLOURS[split], alpha=0.65, label=label)
+        # Of values that differ by rounding only, NumPy makes no bins.
+        edges = np.histogram_bin_edges(np.round(values, 9), 30)
+        for part, of_part in by_part.items():
+            label = " ".join(filter(None, (part.replace("_", " "), f"({len(of_part):,})")))
+            axes.hist(of_part, edges, color=_COLOURS[part], alpha=0.65, label=label)
         axes.legend(loc="upper right", fontsize=8, frameon=False)
     return figure
 
 
-def _measured(dataset: Dataset) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """All values by quantity and split."""
+def _measured(dataset: Dataset) -> Measured:
     measured: dict[str, dict[str, NDArray[np.float64]]] = {}
     for split in _SPLITS:
         frames = [frame for frame in dataset.frames if frame.split == split]
-        pairs = [pair for pair in dataset.pairs if pair.split == split]
+        pairs = [pair for pair in dataset.listed if pair.split == split]
         for name, values in {
             "depth in m": [z for frame in frames for z in frame.depths],
             "covisibility": [pair.covisibility for pair in pairs],
@@ -153,15 +163,14 @@ def _measured(dataset: Dataset) -> dict[str, dict[str, NDArray[np.float64]]]:
     return measured
 
 
-def _quantiles(values: NDArray[np.float64]) -> Sequence[float]:
-    quantiles: list[float] = np.percentile(values, (5, 25, 50, 75, 95)).tolist()
-    return quantiles
+def _quantile_texts(values: NDArray[np.float64]) -> list[str]:
+    return [f"{value:.2f}" for value in np.percentile(values, (5, 25, 50, 75, 95))]
 
 
 def _shown_frames(dataset: Dataset) -> list[DepthFrame]:
     shown = []
     for index in evenly_spread(list(range(len(dataset.frames))), SHOWN):
-        frame, view = dataset.frames[index], read_view(dataset, index)
+        frame, view = dataset.frames[index], dataset.read(index)
         title = f"{frame.bag}\nframe {index}, {frame.split.replace('_', ' ')}"
         shown.append(DepthFrame(title, view.image, frame.pixels, frame.depths, None, view.depth))
     return shown
@@ -169,23 +178,25 @@ def _shown_frames(dataset: Dataset) -> list[DepthFrame]:
 
 def _shown_pairs(dataset: Dataset) -> list[PairFrame]:
     shown = []
-    for index in evenly_spread(list(range(len(dataset.pairs))), SHOWN):
-        pair = dataset.pairs[index]
-        first, second = (read_view(dataset, i) for i in (pair.first, pair.second))
-        rows, columns = np.nonzero(np.isfinite(first.depth))
-        chosen = np.random.default_rng(index).choice(
-            len(rows), min(4 * MATCHES, len(rows)), replace=False
-        )
-        pixels1 = np.stack([columns, rows], -1)[chosen].astype(float)
-        pixels2 = matches(first, second, pixels1)
-        matched = np.flatnonzero(np.isfinite(pixels2[:, 0]))[:MATCHES]
+    for index in evenly_spread(list(range(len(dataset.listed))), SHOWN):
+        pair = dataset.listed[index]
         title = (
             f"frames {pair.first} and {pair.second} of {dataset.frames[pair.first].bag}, "
             f"{pair.split.replace('_', ' ')}: covisibility {pair.covisibility:.0%}"
         )
-        motion = np.linalg.inv(first.T_world_camera) @ second.T_world_camera
-        images = (first.image, second.image)
-        shown.append(
-            PairFrame(title, images, pixels1[matched], pixels2[matched], None, None, motion)
-        )
+        views = ViewPair(dataset.read(pair.first), dataset.read(pair.second))
+        shown.append(pair_picture(title, views, np.random.default_rng(index)))
     return shown
+
+
+def pair_picture(title: str, views: ViewPair, rng: np.random.Generator) -> PairFrame:
+    """A pair with its motion and random matches, to draw it."""
+    rows, columns = np.nonzero(np.isfinite(views.first.depth))
+    chosen = rng.choice(len(rows), min(4 * MATCHES, len(rows)), replace=False)
+    pixels1 = np.stack([columns, rows], -1)[chosen].astype(float)
+    pixels2 = views.matches(pixels1)
+    matched = np.flatnonzero(np.isfinite(pixels2[:, 0]))[:MATCHES]
+    images = (views.first.image, views.second.image)
+    return PairFrame(
+        title, images, pixels1[matched], pixels2[matched], None, None, views.T_cam1_cam2
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.reading import Split
+from vlm3_ros.datasets.own import Split
 from vlm3_ros.geometry.motion import inverse, rotation_angle
 
 MIN_TURN_DEG = 2.0

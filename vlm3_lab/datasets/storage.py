@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.datasets.reading import DESCRIPTION, FRAMES, HELD_OUT, PAIRS, VERSION
-from vlm3_ros.evaluation.depthlm import DatasetError
+from vlm3_ros.datasets.own import DESCRIPTION, FRAMES, HELD_OUT, PAIRS, VERSION
+from vlm3_ros.errors import DatasetError
 from vlm3_ros.messages.depth_images import millimetres
 
 

@@ -5,6 +5,6 @@ World frames follow REP-103 (x forward, y left, z up, metres), camera frames are
 """
 
 from vlm3_lab.scenes.kinds import KINDS
-from vlm3_lab.scenes.views import View, sample_view
+from vlm3_lab.scenes.views import sample_view
 
-__all__ = ["KINDS", "View", "sample_view"]
+__all__ = ["KINDS", "sample_view"]

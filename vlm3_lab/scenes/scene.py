@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm3_lab.scenes.textures import NAMES
+from vlm3_ros.datasets.views import SceneObject
 
 Vector = NDArray[np.float64]
 Colour = NDArray[np.float64]
@@ -61,19 +62,6 @@ class Pillar:
     radius: float
     height: float
     material: Material
-
-
-@dataclass(frozen=True)
-class SceneObject:
-    """An object of a known kind with its upright box.
-
-    `centre` and `size` (length, width, height) in metres; `yaw` in radians about world z.
-    """
-
-    kind: str
-    centre: Vector
-    size: Vector
-    yaw: float
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm3_lab.scenes.scene import SceneObject
 from vlm3_lab.scenes.things import ROUND
-from vlm3_lab.scenes.views import View
+from vlm3_ros.datasets.views import SceneObject, View
 from vlm3_ros.language.wordings.objects import DISTANCES, QUANTITIES, RELATIONS, SIZES
 from vlm3_ros.tasks.objects import Box, Direction, Quantity, Question, Relation, Value
 

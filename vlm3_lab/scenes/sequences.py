@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from vlm3_lab.scenes.kinds import KINDS, sample_scene
 from vlm3_lab.scenes.scene import Scene
-from vlm3_lab.scenes.views import View, camera_pose, render_view
+from vlm3_lab.scenes.views import camera_pose, render_view
+from vlm3_ros.datasets.views import View
 from vlm3_ros.errors import Vlm3Error
 from vlm3_ros.geometry.camera import PinholeCamera
 

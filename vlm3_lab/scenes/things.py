@@ -8,16 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlm3_lab.scenes.scene import (
-    Ball,
-    Colour,
-    Material,
-    Pillar,
-    Rectangle,
-    Scene,
-    SceneObject,
-    Vector,
-)
+from vlm3_lab.scenes.scene import Ball, Colour, Material, Pillar, Rectangle, Scene, Vector
+from vlm3_ros.datasets.views import SceneObject
 
 UP = np.array([0.0, 0.0, 1.0])
 

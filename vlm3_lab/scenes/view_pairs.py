@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
 
 from vlm3_lab.scenes.sequences import Sequence, sample_sequence
-from vlm3_lab.scenes.views import HEIGHTS, PITCH_DEG, View, sample_camera
+from vlm3_lab.scenes.views import HEIGHTS, PITCH_DEG, sample_camera
+from vlm3_ros.datasets.covisibility import MIN_COVISIBILITY
+from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.motion import Transform, inverse
-
-MIN_COVISIBILITY = 0.25
-"""Share of each view that the other one must show (paper, appendix A)."""
 
 SAME_DEPTH = 0.01
 """Relative difference of depth up to which two views show the same point.
@@ -32,31 +32,19 @@ GAPS = (1, 20)
 
 
 @dataclass(frozen=True)
-class ViewPair:
-    """Two views of one scene; the second one is later on the same drive."""
+class RenderedPair(ViewPair):
+    """Two views of one scene with exact depth; the second one is later on the same drive."""
 
-    first: View
-    second: View
-
-    @property
-    def T_cam1_cam2(self) -> Transform:
-        """The motion of the camera between the views, shape (4, 4), metres."""
-        return inverse(self.first.T_world_camera) @ self.second.T_world_camera
-
+    @override
     def matches(self, pixels1: ArrayLike) -> NDArray[np.float64]:
-        """Pixels of the second view that match pixels of the first one, see `true_matches`."""
         return true_matches(self.first, self.second, pixels1)
-
-    def exchanged(self) -> ViewPair:
-        """The pair with the second view first."""
-        return replace(self, first=self.second, second=self.first)
 
 
 @dataclass(frozen=True)
 class DrivePair:
     """Two views and their drive; they are from its poses `start` and `start + gap`."""
 
-    views: ViewPair
+    views: RenderedPair
     sequence: Sequence
     start: int
     gap: int
@@ -115,7 +103,7 @@ def sample_pair(
     kind: str | None = None,
     min_covisibility: float = MIN_COVISIBILITY,
     gaps: tuple[int, int] = GAPS,
-) -> ViewPair:
+) -> RenderedPair:
     """Draw two views with enough covisibility from a drive through a new scene.
 
     The logarithm of the time between them is drawn evenly, from consecutive frames up to a
@@ -148,7 +136,7 @@ def sample_drive_pair(
         )
         gap = round(np.exp(rng.uniform(*np.log(gaps))))
         start = int(rng.integers(len(sequence.path.stamps) - gap))
-        pair = ViewPair(sequence.view(start, rng), sequence.view(start + gap, rng))
+        pair = RenderedPair(sequence.view(start, rng), sequence.view(start + gap, rng))
         if covisibility(pair.first, pair.second) >= min_covisibility:
             return DrivePair(pair, sequence, start, gap)
 

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from vlm3_lab.scenes.kinds import KINDS, sample_scene
 from vlm3_lab.scenes.render import render
-from vlm3_lab.scenes.scene import Scene, SceneObject
+from vlm3_lab.scenes.scene import Scene
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import PinholeCamera
 
 SIZES = ((256, 192), (320, 180), (320, 240), (256, 256), (288, 216), (384, 216), (192, 256))
@@ -26,23 +25,6 @@ HEIGHTS = (0.7, 1.3)
 
 PITCH_DEG = (6.0, 5.0)
 """Mean and standard deviation; positive looks down."""
-
-
-@dataclass(frozen=True)
-class View:
-    """An image with its ground truth.
-
-    `image`: RGB, shape (height, width, 3), uint8. `depth`: shape (height, width), float32, metres
-    along Z, inf in the sky. `T_world_camera`: shape (4, 4), takes points of the optical frame to
-    the world. `kind`: of scene.
-    """
-
-    image: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    camera: PinholeCamera
-    T_world_camera: NDArray[np.float64]
-    kind: str
-    objects: tuple[SceneObject, ...]
 
 
 def sample_camera(rng: np.random.Generator) -> PinholeCamera:

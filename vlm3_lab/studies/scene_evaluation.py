@@ -3,43 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from vlm3_lab.studies.task_evaluation import (
-    Calibrated,
-    ProgressBar,
-    SceneSettings,
-    TaskEvaluation,
-)
+from vlm3_lab.studies.task_evaluation import Calibrated, SceneSettings, TaskEvaluation
 from vlm3_lab.studies.tasks import task_evaluations
-from vlm3_ros.engines.base import Engine, EngineError
-from vlm3_ros.errors import NoAnswersError
-from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, void_tasks
+from vlm3_ros.engines.base import Engine
+from vlm3_ros.evaluation.parts.base import (
+    Evaluation,
+    Part,
+    ProgressBar,
+    Tasks,
+    evaluate_parts,
+    model_keys,
+)
 from vlm3_ros.evaluation.result import Result, joined_names
-from vlm3_ros.evaluation.scores.base import Scores, TaskScores
-from vlm3_ros.evaluation.tolerance import TolerantEngine, wrapped
-from vlm3_ros.tasks.learned import has_learned
 
 
 @dataclass(frozen=True)
-class SceneEvaluation:
-    """Scores on the scenes of a seed.
+class SceneEvaluation(Evaluation):
+    """Scores on the scenes of a seed; `settings`: what was asked."""
 
-    Attributes:
-        names: of the checkpoints that answered, by the name of their task.
-        settings: what was asked.
-        parts: of the tasks that have scores.
-        left_out: why tasks have no scores.
-        answers: what became of the questions, by the tasks that were asked.
-    """
-
-    names: Mapping[str, str]
     settings: SceneSettings
-    parts: tuple[TaskEvaluation, ...]
-    left_out: Mapping[str, str]
-    answers: Mapping[str, AnswerCounts]
 
 
 def evaluate_scenes(
@@ -60,34 +45,14 @@ def evaluate_scenes(
         EngineError: if no model learned its task.
         NoAnswersError: if too few questions were answered.
     """
-    engines = wrapped(engines, TolerantEngine)
-    parts: list[TaskEvaluation] = []
-    left_out: dict[str, str] = {}
-    silent: NoAnswersError | None = None
-    for kind in task_evaluations():
-        missing = [task for task in kind.tasks if not has_learned(engines[task.name], task)]
-        for name in dict.fromkeys(names[task.name] for task in missing):
-            tasks = [task for task in missing if names[task.name] == name]
-            reason = f"{name} did not learn {' and '.join(task.title for task in tasks)}"
-            left_out |= {task.name: reason for task in tasks}
-        if len(missing) == len(kind.tasks):
-            continue
-        try:
-            part = kind.evaluate(engines, settings, bar)
-        except NoAnswersError as error:
-            silent = error
-            left_out |= {task.name: str(error) for task in kind.tasks if task not in missing}
-            continue
-        parts.append(part)
-        left_out |= part.left_out()
-    if not parts:
-        raise silent or EngineError("; ".join(dict.fromkeys(left_out.values())))
-    counts = (item for part in parts for item in part.answers().items())
-    answers = {task: of_task for task, of_task in counts if of_task.asked}
-    check_answered(answers)
-    left_out |= void_tasks(answers)
-    scored = [part for part in parts if any(task.name not in left_out for task in part.tasks)]
-    return SceneEvaluation(names, settings, tuple(scored), left_out, answers)
+    kinds = [_kind(kind, settings, bar) for kind in task_evaluations()]
+    return SceneEvaluation(**vars(evaluate_parts(engines, names, kinds)), settings=settings)
+
+
+def _kind(
+    kind: type[TaskEvaluation], settings: SceneSettings, bar: ProgressBar
+) -> tuple[Tasks, Callable[[Mapping[str, Engine]], Part]]:
+    return kind.tasks, lambda engines: kind.evaluate(engines, settings, bar)
 
 
 def calibrate_on_scenes(
@@ -99,9 +64,10 @@ def calibrate_on_scenes(
         The evaluation with the checks, and what to store in the profiles of the checkpoints.
     """
     settings = replace(evaluation.settings, seed=evaluation.settings.seed + 1)
-    parts: list[TaskEvaluation] = []
+    parts: list[Part] = []
     stored: list[Calibrated] = []
     for part in evaluation.parts:
+        assert isinstance(part, TaskEvaluation)
         checked, calibrated = part.calibrated(engines, settings, bar)
         parts.append(checked)
         stored += calibrated
@@ -111,40 +77,12 @@ def calibrate_on_scenes(
 def scene_result(evaluation: SceneEvaluation) -> Result:
     """Return the result of an evaluation."""
     names = evaluation.names
-    scores: dict[str, TaskScores[Scores]] = {}
-    for part in evaluation.parts:
-        scores |= part.scores()
-    models = {"model": names["depth"], "pair_model": names["pose"]}
-    for key, task, common in (
-        ("match_model", "correspondence", "pair_model"),
-        ("object_model", "objects", "model"),
-    ):
-        if names[task] != models[common]:
-            models[key] = names[task]
     seed = evaluation.settings.seed
     return Result(
-        models=models,
+        models=model_keys(names),
         title=f"{joined_names(names.values())} on procedural scenes, seed {seed}",
         source={"kind": "scenes", "name": "procedural scenes", "seed": seed},
-        scores={task: score for task, score in scores.items() if task not in evaluation.left_out},
+        scores=evaluation.scores,
         left_out=evaluation.left_out,
         answers=evaluation.answers,
     )
-
-
-def draw_pictures(evaluation: SceneEvaluation, out: Path) -> dict[str, str]:
-    """Draw the pictures of all tasks.
-
-    Returns:
-        Titles by the names of the files.
-    """
-    names = evaluation.names
-    by_task = [
-        part.pictures(joined_names(names[task.name] for task in part.tasks))
-        for part in evaluation.parts
-    ]
-    first = [picture for pictures in by_task for picture in pictures[:1]]
-    others = [picture for pictures in by_task for picture in pictures[1:]]
-    for picture in (*first, *others):
-        picture.draw(out / picture.file)
-    return {picture.file: picture.title for picture in (*first, *others)}

@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 from typing_extensions import Self
 
 from vlm3_ros import paths
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.answer_counts import AnswerCounts
-from vlm3_ros.evaluation.scores.base import Progress, Scores, TaskScores
-from vlm3_ros.tasks.task import Task
-
-ProgressBar = Callable[[str], AbstractContextManager[Progress]]
-"""Opens a bar with a description."""
+from vlm3_ros.evaluation.parts.base import Part, ProgressBar
 
 
 @dataclass(frozen=True)
@@ -37,14 +30,6 @@ class SceneSettings:
     view_focal: float | None = None
 
 
-class Picture(NamedTuple):
-    """A picture of a report; `draw` writes it to a path as a PNG."""
-
-    file: str
-    title: str
-    draw: Callable[[Path], None]
-
-
 @dataclass(frozen=True)
 class Calibrated:
     """Values for a checkpoint's profile, measured on scenes.
@@ -59,14 +44,8 @@ class Calibrated:
     check: str = ""
 
 
-class TaskEvaluation(ABC):
-    """The answers of models about the scenes of one seed, and their scores.
-
-    Attributes:
-        tasks: that are asked.
-    """
-
-    tasks: ClassVar[tuple[Task[Any, Any, Any, Any], ...]]
+class TaskEvaluation(Part):
+    """The answers of models about the scenes of one seed, and their scores."""
 
     @classmethod
     @abstractmethod
@@ -80,28 +59,6 @@ class TaskEvaluation(ABC):
             settings: what is asked.
             bar: shows the progress.
         """
-
-    @abstractmethod
-    def scores(self) -> dict[str, TaskScores[Scores]]:
-        """Return the scores, by their key in metrics.json, in the order in which they are shown.
-
-        Those of a task that was not learned do not count.
-        """
-
-    @abstractmethod
-    def answers(self) -> dict[str, AnswerCounts]:
-        """Return what became of the questions, by task."""
-
-    def left_out(self) -> dict[str, str]:
-        """Return why scores are missing, by their key in metrics.json."""
-        return {}
-
-    def pictures(self, model: str) -> list[Picture]:
-        """Return what to draw; `model` names the checkpoints.
-
-        The first picture of every task comes before the second one of any.
-        """
-        return []
 
     def calibrated(
         self, engines: Mapping[str, Engine], settings: SceneSettings, bar: ProgressBar

@@ -13,8 +13,10 @@ import yaml
 
 from vlm3_lab.scenes import KINDS
 from vlm3_lab.training.tasks import TASKS
+from vlm3_ros.datasets.opening import FORMATS, SourceOptions
 from vlm3_ros.engines.profiles import PAPER_PROFILE, shipped_profile
 from vlm3_ros.errors import Vlm3Error
+from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.geometry.camera import Axes, Fit
 from vlm3_ros.language.prompts import load_prompt_set
 from vlm3_ros.language.templates import PromptError
@@ -82,17 +84,58 @@ class ProfileConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where scenes come from: procedural, or a `dataset` folder made by `vlm3 dataset`.
+    """Where scenes come from: procedural, or a data set.
 
     Procedural: `kinds` of scene, all if empty; `scenes` limits them to this many different ones, 0
-    for always new ones. Dataset: its `frames`, "train", "held_out" or "all".
+    for always new ones. Data set: its path by its format, one of `datasets.opening.FORMATS`
+    (`dataset`: a folder made by `vlm3 dataset`); `images`: the folder of its images, where they
+    lie elsewhere; `scene_list`: a file with the names of the scenes to use; `camera` or `hfov`: a
+    calibration file or the horizontal field of view in degrees of all images, where the data set
+    does not say it (for `spatialrgpt`, `camera` may be a .jsonl of the intrinsics of each image);
+    its `frames`, "train", "held_out" or "all".
     """
 
     kinds: tuple[str, ...] = ()
     scenes: int = _checked(0, _Check(lambda n: n >= 0, "use 0 for always new scenes, or more"))
     dataset: str = ""
+    depthlm: str = ""
+    wai: str = ""
+    spatialrgpt: str = ""
+    tum: str = ""
+    folder: str = ""
+    images: str = ""
+    scene_list: str = ""
+    camera: str = ""
+    hfov: float = _checked(0.0, _Check(lambda deg: 0 <= deg < 180, "use degrees, below 180"))
     frames: str = _checked("train", _one_of("train", "held_out", "all"))
     weight: float = 1.0
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats that a path is given for."""
+        return [name for name in FORMATS if getattr(self, name, "")]
+
+    @property
+    def format(self) -> str:
+        """Format of the data set; "" if procedural."""
+        return next(iter(self.formats), "")
+
+    @property
+    def path(self) -> Path:
+        """File or folder of the data set."""
+        return Path(getattr(self, self.format))
+
+    @property
+    def options(self) -> SourceOptions:
+        """What the format needs besides a path."""
+        camera = None
+        if self.camera or self.hfov:
+            camera = GivenCamera(self.camera or None, self.hfov or None)
+        return SourceOptions(
+            images=Path(self.images) if self.images else None,
+            camera=camera,
+            scene_list=Path(self.scene_list) if self.scene_list else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -321,13 +364,23 @@ def _check_data(data: DataConfig, where: str) -> None:
 
 def _check_source(source: SourceConfig, where: str, weights: str) -> None:
     _check_names(source.kinds, KINDS, f"{where}.kinds")
-    if source.dataset and (source.kinds or source.scenes):
+    formats = source.formats
+    if len(formats) > 1:
+        raise ConfigError(f"{where} is {' and '.join(formats)}: give each a source of its own")
+    if formats and (source.kinds or source.scenes):
         raise ConfigError(
-            f"{where} has a dataset, and kinds or scenes, which are for procedural scenes"
+            f"{where} is a data set ({formats[0]}), and kinds or scenes are for procedural scenes"
         )
-    if source.frames != "train" and not source.dataset:
-        raise ConfigError(f"{where} has frames, and no dataset to take them from")
-    if weights == "size" and source.weight and not source.dataset and not source.scenes:
+    if source.frames != "train" and not formats:
+        raise ConfigError(f"{where} has frames, and no data set to take them from")
+    if source.camera and source.hfov:
+        raise ConfigError(f"{where} has camera and hfov: give one of them")
+    options = {key: key for key in ("images", "scene_list", "camera")} | {"hfov": "camera"}
+    for key, option in options.items():
+        takers = [name for name, taken in FORMATS.items() if option in taken.options]
+        if getattr(source, key) and source.format not in takers:
+            raise ConfigError(f"{where} has {key}, which is for {', '.join(takers)}")
+    if weights == "size" and source.weight and not formats and not source.scenes:
         raise ConfigError(
             f"{where} has no size, as it draws always new scenes: set its number of scenes, or "
             "give each source a weight and set `weights: given`"

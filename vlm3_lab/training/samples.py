@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
-from vlm3_lab.scenes.view_pairs import GAPS, ViewPair
+from vlm3_lab.scenes.view_pairs import GAPS
 from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.sources import MixedScenes, Scene, Sources
+from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, UnifiedCamera
 from vlm3_ros.tasks.task import ModelViews, model_views
@@ -142,9 +142,10 @@ class PairSamples(Samples[ViewPair, Sample]):
 
 def sample_pixels(view: View, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Random pixels with a finite depth, shape (n, 2); n is `count` or the number there is."""
-    rows, columns = np.nonzero(np.isfinite(view.depth))
-    chosen = rng.choice(len(rows), min(count, len(rows)), replace=False)
-    return np.stack([columns[chosen], rows[chosen]], -1).astype(float)
+    known = np.flatnonzero(np.isfinite(view.depth))
+    chosen = rng.choice(known, min(count, len(known)), replace=False)
+    rows, columns = np.divmod(chosen, view.depth.shape[1])
+    return np.stack([columns, rows], -1).astype(float)
 
 
 def mirrored(view: View) -> View:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where training scenes come from: rendered (an endless or a limited number), or recorded.
+"""Where training scenes come from: rendered (an endless or a limited number), or data sets.
 
 A scene is a `View` or a `ViewPair`. A source draws it from the random numbers it is given and
 nothing else, so that any worker can draw any scene.
@@ -11,19 +11,15 @@ import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_bool
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.sharedctypes import RawArray
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from typing_extensions import override
 
-from vlm3_lab.datasets.frame_pairs import matches
-from vlm3_lab.datasets.reading import Frame, Pair, load_dataset, read_view
-from vlm3_lab.scenes import KINDS, View, sample_view
-from vlm3_lab.scenes.view_pairs import ViewPair, sample_pair
+from vlm3_lab.scenes import KINDS, sample_view
+from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_lab.training.config import (
     WARMUP_TASKS,
     ConfigError,
@@ -33,7 +29,10 @@ from vlm3_lab.training.config import (
     TrainingError,
 )
 from vlm3_lab.training.tasks import TASKS, task_samples
-from vlm3_ros.evaluation.depthlm import DatasetError
+from vlm3_ros.datasets.opening import FORMATS
+from vlm3_ros.datasets.source import Contents
+from vlm3_ros.datasets.views import View, ViewPair
+from vlm3_ros.errors import DatasetError
 
 LIMITED_STREAM = 0x7A12
 """First word of the seeds of scenes that are limited in number. Those of a source are the same for
@@ -43,13 +42,15 @@ ATTEMPTS = 6
 """Scenes of one kind that are rendered in search of one that shows enough, before another kind is
 drawn. With fewer, kinds that rarely show two objects would be rare in training."""
 
+MATES = 8
+"""Frames that are drawn for the second of a pair in search of one that can be read."""
+
 TURNS = 100
 """Kinds that are drawn before a source is given up."""
 
 logger = logging.getLogger(__name__)
 
 Scene = TypeVar("Scene")
-Entry = TypeVar("Entry")
 
 
 class RenderedScenes(Generic[Scene]):
@@ -85,16 +86,22 @@ class RenderedScenes(Generic[Scene]):
         )
 
 
-class RecordedScenes(Generic[Scene, Entry]):
-    """Scenes of a dataset folder.
+class RecordedScenes(Generic[Scene]):
+    """Scenes of a data set.
 
-    `size`: number of scenes. `read`: makes a scene from an entry; None if it cannot be read.
+    Attributes:
+        size: number of scenes.
+
+    Args:
+        draw: makes a scene from its number and random numbers; None if it cannot be read.
     """
 
-    def __init__(self, name: str, entries: Sequence[Entry], read: Callable[[Entry], Scene | None]):
-        self.name, self.size = name, len(entries)
-        self._entries, self._read = entries, read
-        self._is_useless = np.zeros(len(entries), dtype=bool)
+    def __init__(
+        self, name: str, size: int, draw: Callable[[int, np.random.Generator], Scene | None]
+    ):
+        self.name, self.size = name, size
+        self._draw = draw
+        self._is_useless = np.zeros(size, dtype=bool)
 
     def draw(self, rng: np.random.Generator, is_enough: Callable[[Scene], bool]) -> Scene:
         """Draw a scene that shows enough to ask about.
@@ -103,10 +110,10 @@ class RecordedScenes(Generic[Scene, Entry]):
             TrainingError: if none does; names the source.
         """
         while not self._is_useless.all():
-            number = int(rng.integers(len(self._entries)))
+            number = int(rng.integers(self.size))
             if self._is_useless[number]:
                 continue
-            scene = self._read(self._entries[number])
+            scene = self._draw(number, rng)
             if scene is not None and is_enough(scene):
                 return scene
             self._is_useless[number] = True
@@ -116,7 +123,10 @@ class RecordedScenes(Generic[Scene, Entry]):
         )
 
 
-Source: TypeAlias = RenderedScenes[Scene] | RecordedScenes[Scene, Any]
+Source: TypeAlias = RenderedScenes[Scene] | RecordedScenes[Scene]
+
+Usable: TypeAlias = Callable[[Contents], NDArray[np.bool_]]
+"""Which frames of a data set a task can ask about."""
 
 
 class MixedScenes(Generic[Scene]):
@@ -147,53 +157,60 @@ class MixedScenes(Generic[Scene]):
         return self._sources[rng.choice(len(self._sources), p=self._shares)].draw(rng, is_enough)
 
 
-@dataclass(frozen=True)
-class RecordedPair(ViewPair):
-    """Two frames of a dataset: their depth is measured, with errors and holes."""
-
-    @override
-    def matches(self, pixels1: ArrayLike) -> NDArray[np.float64]:
-        return matches(self.first, self.second, pixels1)
-
-
-class Recording:
-    """The frames of a dataset folder that a source draws from.
+class Recorded:
+    """The frames of a data set that a source draws from.
 
     An unreadable image is logged once and counted, whichever worker finds it.
     """
 
     def __init__(self, name: str, config: SourceConfig):
-        self.name, self._split = name, config.frames
-        self._dataset = load_dataset(config.dataset)
-        self._is_unreadable = RawArray(c_bool, len(self._dataset.frames))
+        self.name = name
+        self._source = FORMATS[config.format].open(config.path, config.options)
+        contents = self._source.contents
+        self._is_kept = {
+            "train": ~contents.is_held_out,
+            "held_out": contents.is_held_out,
+            "all": np.ones(len(contents), bool),
+        }[config.frames]
+        self._is_unreadable = RawArray(c_bool, len(contents))
 
-    def frames(self, is_usable: Callable[[Frame], bool]) -> list[int]:
-        """Indices of the usable frames."""
-        return [
-            index
-            for index, frame in enumerate(self._dataset.frames)
-            if self._has(frame.split) and is_usable(frame)
-        ]
+    def views(self, usable: Usable) -> RecordedScenes[View]:
+        """Return the usable frames."""
+        frames = np.flatnonzero(self._is_kept & usable(self._source.contents))
+        return RecordedScenes(
+            self.name, len(frames), lambda number, rng: self._view(int(frames[number]))
+        )
 
-    def pairs(self) -> list[Pair]:
-        """List the pairs of frames."""
-        return [pair for pair in self._dataset.pairs if self._has(pair.split)]
+    def pairs(self) -> RecordedScenes[ViewPair]:
+        """Return the pairs of frames."""
+        pairs = self._source.pairs()
+        kept = np.flatnonzero(self._is_kept[pairs.first])
 
-    def view(self, index: int) -> View | None:
-        """Read a frame; None if it cannot be read."""
-        if self._is_unreadable[index]:
+        def draw(number: int, rng: np.random.Generator) -> ViewPair | None:
+            seen: dict[int, View | None] = {}  # a search reads frames before it chooses them
+
+            def read(index: int) -> View | None:
+                if index not in seen:
+                    seen[index] = self._view(index)
+                return seen[index]
+
+            first = read(int(pairs.first[kept[number]]))
+            if first is None:
+                return None
+            for _ in range(MATES):
+                index = pairs.second(int(kept[number]), rng, read)
+                if index is None:
+                    return None
+                if (second := read(index)) is not None:
+                    return ViewPair(first, second)
             return None
-        try:
-            return read_view(self._dataset, index)
-        except DatasetError as error:
-            self._is_unreadable[index] = True
-            logger.warning("source %s: %s; drawing other scenes", self.name, error)
-            return None
 
-    def pair(self, pair: Pair) -> ViewPair | None:
-        """Read two frames; None if one cannot be read."""
-        first, second = self.view(pair.first), self.view(pair.second)
-        return None if first is None or second is None else RecordedPair(first, second)
+        return RecordedScenes(self.name, len(kept), draw)
+
+    def log_notes(self) -> None:
+        """Log what the data set lacks, and what of it was left out."""
+        for note in self._source.notes:
+            logger.warning("source %s: %s", self.name, note)
 
     def log_unreadable(self) -> None:
         """Log how many images could not be read, if any."""
@@ -202,11 +219,19 @@ class Recording:
                 "source %s: %d of %d images could not be read",
                 self.name,
                 unreadable,
-                len(self._dataset.frames),
+                len(self._is_unreadable),
             )
 
-    def _has(self, split: str) -> bool:
-        return self._split in (split, "all")
+    def _view(self, index: int) -> View | None:
+        """Read a frame; None if it cannot be read."""
+        if self._is_unreadable[index]:
+            return None
+        try:
+            return self._source.read(index)
+        except DatasetError as error:
+            self._is_unreadable[index] = True
+            logger.warning("source %s: %s; drawing other scenes", self.name, error)
+            return None
 
 
 class Sources:
@@ -222,29 +247,26 @@ class Sources:
         named = data.sources or {"procedural": SourceConfig()}
         self._named = {name: source for name, source in named.items() if source.weight}
         self._weights, self._where = data.weights, where
-        self._recordings = {
-            name: self._recording(name, config)
+        self._recorded = {
+            name: self._opened(name, config)
             for name, config in self._named.items()
-            if config.dataset
+            if config.format
         }
 
     def views(
-        self, task: str, missing: str, is_usable: Callable[[Frame], bool] = lambda frame: True
+        self, task: str, missing: str, usable: Usable = lambda contents: contents.has_depth
     ) -> MixedScenes[View]:
         """Single views that a task can ask about.
 
         Args:
             task: name of the task, for the message.
-            missing: what a dataset lacks that has no usable frame, for the message.
-            is_usable: whether the task can ask about a recorded frame.
+            missing: what a data set lacks that has no usable frame, for the message.
+            usable: which frames of a data set the task can ask about.
 
         Raises:
             ConfigError: if no source has any.
         """
-        recorded = {
-            name: RecordedScenes(name, recording.frames(is_usable), recording.view)
-            for name, recording in self._recordings.items()
-        }
+        recorded = {name: recorded.views(usable) for name, recorded in self._recorded.items()}
         return self._mixed(task, missing, sample_view, recorded)
 
     def pairs(self, gaps: tuple[int, int]) -> MixedScenes[ViewPair]:
@@ -256,23 +278,25 @@ class Sources:
         Raises:
             ConfigError: if no source has any.
         """
-        recorded = {
-            name: RecordedScenes(name, recording.pairs(), recording.pair)
-            for name, recording in self._recordings.items()
-        }
+        recorded = {name: recorded.pairs() for name, recorded in self._recorded.items()}
         missing = "pairs of frames: they are made where poses and depth are known"
         return self._mixed("pairs", missing, partial(sample_pair, gaps=gaps), recorded)
 
+    def log_notes(self) -> None:
+        """Log what the data sets lack, and what of them was left out."""
+        for recorded in self._recorded.values():
+            recorded.log_notes()
+
     def log_unreadable(self) -> None:
         """Log how many images of each source could not be read, if any."""
-        for recording in self._recordings.values():
-            recording.log_unreadable()
+        for recorded in self._recorded.values():
+            recorded.log_unreadable()
 
-    def _recording(self, name: str, config: SourceConfig) -> Recording:
+    def _opened(self, name: str, config: SourceConfig) -> Recorded:
         try:
-            return Recording(name, config)
+            return Recorded(name, config)
         except DatasetError as error:
-            raise ConfigError(f"{self._where}.sources.{name}.dataset: {error}") from error
+            raise ConfigError(f"{self._where}.sources.{name}.{config.format}: {error}") from error
 
     def _mixed(
         self,
@@ -316,5 +340,6 @@ def check_sources(config: TrainConfig, path: str) -> None:
             parts[f"{key}.data"] = warmup.data, tasks
     for key, (data, tasks) in parts.items():
         sources = Sources(data, f"{path}: {key}")
+        sources.log_notes()
         for task in tasks:
             logger.info("%s: %s from %s", key, task, task_samples(task).scenes(sources))

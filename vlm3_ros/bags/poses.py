@@ -67,6 +67,10 @@ def find_true_poses(
     base = TimedPoses.from_stamped(_stamped_poses(messages), f"{bag.path}: the stamps on '{topic}'")
     if not len(base.stamps_ns):
         raise BagError(f"topic '{topic}' holds no pose that could be read")
+    if len(messages) > 1 and not base.stamps_ns.any():
+        raise BagError(
+            f"{bag.path}: header.stamp is 0 in all messages on '{topic}': set it in its publisher"
+        )
     parent = messages[0].header.frame_id
     if bag.topic(topic).type == _POSE_TYPE:
         source = f"{topic} (PoseStamped of the camera in '{parent}')"

@@ -23,6 +23,9 @@ CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 _SUFFIXES = (".mcap", ".db3", ".bag")
 
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""How data that zstd compressed begin."""
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -205,9 +208,15 @@ class Bag:
         try:
             return Message(topic, type_name, stamp_ns, kind.deserialize(cdr))
         except Exception as error:
+            reason = _one_line(error)
+            if cdr.startswith(_ZSTD):
+                reason = (
+                    "rosbag2 compressed it (compression mode message): give the bag's folder with "
+                    "its metadata.yaml"
+                )
             raise BagError(
                 f"{self.path}: a message on '{topic}' at {stamp_ns / 1e9:.3f} s is not a "
-                f"{type_name}: {_one_line(error)}"
+                f"{type_name}: {reason}"
             ) from error
 
 
@@ -233,6 +242,16 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
     if path.is_dir() and path.suffix == ".bag":
         raise BagError(
             f"{path}: a folder whose name ends in .bag: rename it, .bag is the suffix of ROS 1 bags"
+        )
+    if path.is_file() and path.suffix in (".zstd", ".zst"):
+        raise BagError(
+            f"{path}: a compressed file: give the bag's folder with its metadata.yaml, or "
+            "decompress it (`zstd -d`)"
+        )
+    if path.is_file() and path.name.endswith(".bag.active"):
+        raise BagError(
+            f"{path}: a recording that was not finished: `rosbag reindex` restores it, then rename "
+            "it to .bag"
         )
     if path.is_file() and path.suffix not in _SUFFIXES:
         raise BagError(
@@ -296,7 +315,9 @@ def _why_not_readable(path: Path, error: Exception) -> str:
                 f"{file}: the recording is truncated: {part}; "
                 "`mcap recover` writes them to a new file"
             )
-    return f"{path}: not a readable bag: {_one_line(error)}"
+    has_no_index = path.suffix == ".bag" and "index" in str(error).lower()
+    remedy = "; `rosbag reindex` may restore it" if has_no_index else ""
+    return f"{path}: not a readable bag: {_one_line(error)}{remedy}"
 
 
 def _one_line(error: Exception) -> str:

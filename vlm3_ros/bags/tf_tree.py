@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,8 @@ class TfTree:
             return
         fixed: defaultdict[str, _Told] = defaultdict(list)
         moving: defaultdict[str, _Told] = defaultdict(list)
+        by_topic: defaultdict[str, defaultdict[str, dict[int, Transform]]]
+        by_topic = defaultdict(lambda: defaultdict(dict))
         for message in up_to_damage(bag.messages(topics), damage):
             told = fixed if message.topic.endswith("tf_static") else moving
             for stamped in message.content.transforms:
@@ -93,10 +95,16 @@ class TfTree:
                     T_parent_child = transform_from_message(stamped.transform)
                 except MessageError:
                     continue
-                told[child].append((parent, stamp_nanoseconds(stamped.header), T_parent_child))
+                stamp_ns = stamp_nanoseconds(stamped.header)
+                told[child].append((parent, stamp_ns, T_parent_child))
+                if told is moving:
+                    by_topic[child][message.topic][stamp_ns] = T_parent_child
         for child in {**moving, **fixed}:
             # A fault matters only to those who need this frame.
-            if reason := _contradiction(fixed.get(child, []), moving.get(child, [])):
+            reason = _contradiction(fixed.get(child, []), moving.get(child, []))
+            if not reason and child not in fixed:
+                reason = _disagreement(by_topic[child])
+            if reason:
                 self._faults[child] = BagError(f"{bag.path}: '{child}' {reason}")
             transforms = fixed.get(child) or moving[child]
             parent = transforms[-1][0]
@@ -188,6 +196,21 @@ def _contradiction(fixed: _Told, moving: _Told) -> str:
     if fixed and _fixed([*fixed, *moving]) is None:
         return f"is fixed to '{parents[0]}' on /tf_static, but elsewhere on /tf: record one of them"
     return ""
+
+
+def _disagreement(by_topic: Mapping[str, Mapping[int, Transform]]) -> str:
+    """How topics differ about a frame; empty if each repeats the first, as relays do."""
+    first, *others = by_topic.values()
+    if all(_repeats(first, other) for other in others):
+        return ""
+    return f"moves differently by {' and '.join(sorted(by_topic))}: record the TF of one robot"
+
+
+def _repeats(one: Mapping[int, Transform], other: Mapping[int, Transform]) -> bool:
+    shared = one.keys() & other.keys()
+    return bool(shared) and all(
+        _fixed([("", 0, one[stamp]), ("", 0, other[stamp])]) is not None for stamp in shared
+    )
 
 
 def static_transform(bag: Bag, target: str, source: str, damage: list[str]) -> Transform:

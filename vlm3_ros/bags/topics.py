@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from vlm3_ros.bags.reading import CAMERA_INFO_TYPE, IMAGE_TYPES, Bag
 from vlm3_ros.errors import BagError, MessageError
 from vlm3_ros.messages.depth_images import check_depth_format, is_depth_message
+from vlm3_ros.messages.images import check_colour_format, is_16_bit_grey
 
 _TRANSPORTS = ("compressed", "compressedDepth")
+
+_OTHER_QUANTITIES = re.compile(
+    r"(?<![a-z])(infra|thermal|confidence|disparity|semantic|segmentation"
+    r"|(ir\d*|lwir|intensity|amplitude|labels?|masks?)(?![a-z]))"
+)
+"""What images of 16 or 32 bits show by their names, if not depth."""
 
 
 NO_DEPTH = "none"
@@ -38,8 +47,9 @@ def find_camera_topics(
 ) -> CameraTopics:
     """Check the given topics and find the others by type and content.
 
-    The encoding of a topic's first message separates depth from colour; mono16 is depth only if the
-    topic or its frame is named so. The calibration is the `camera_info` next to the image, as
+    The encoding of a topic's first message separates depth from colour. Grey of 16 bits is depth
+    only if the topic or its frame is named so; 16UC1 and 32FC1 are not if they are named otherwise,
+    such as thermal or confidence. The calibration is the `camera_info` next to the image, as
     image_transport names it, else the only CameraInfo topic.
 
     Args:
@@ -93,9 +103,11 @@ def base_topic(topic: str) -> str:
 def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
     """Topics of colour and of depth images: one per base topic, uncompressed if possible.
 
-    Depth that cannot be read, such as JPEG, comes last.
+    Depth that cannot be read, such as JPEG or 64FC1, comes last. Images that cannot be colour, such
+    as those of labels or video, count only if there are no others.
     """
     colours: dict[str, str] = {}
+    others: dict[str, str] = {}
     depths: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     for topic in bag.topics_of_type(*IMAGE_TYPES):
@@ -104,23 +116,31 @@ def _image_topics(bag: Bag) -> tuple[list[str], list[str]]:
         except BagError as error:
             bag.leave_out(topic.name, str(error).removeprefix(f"{bag.path}: "))
             continue
-        kind = colours
         if _is_depth(topic.name, first):
-            kind = depths if _is_readable(first) else unreadable
+            kind = depths if _passes(check_depth_format, first) else unreadable
+        elif is_depth_message(first):
+            continue
+        else:
+            kind = colours if _passes(check_colour_format, first) else others
         kind.setdefault(base_topic(topic.name), topic.name)
-    return list(colours.values()), list({**unreadable, **depths}.values())
+    return list((colours or others).values()), list({**unreadable, **depths}.values())
 
 
 def _is_depth(topic: str, message: Any) -> bool:
+    """Whether an image is depth by its encoding and by what is named last in its topic or frame."""
+    name = f"{message.header.frame_id} {topic}".lower()
+    others = [match.start() for match in _OTHER_QUANTITIES.finditer(name)]
+    named_depth, named_other = name.rfind("depth"), max(others, default=-1)
     if is_depth_message(message):
-        return True
-    is_wide = getattr(message, "encoding", "") == "mono16"
-    return is_wide and "depth" in f"{topic} {message.header.frame_id}".lower()
+        return named_depth >= named_other
+    if named_depth <= named_other:
+        return False
+    return is_16_bit_grey(message) or not _passes(check_colour_format, message)
 
 
-def _is_readable(depth: Any) -> bool:
+def _passes(check: Callable[[Any], None], message: Any) -> bool:
     try:
-        check_depth_format(depth)
+        check(message)
     except MessageError:
         return False
     return True

@@ -114,7 +114,11 @@ def _message_type(
             f"({type(error).__name__}: {reason[:80]})"
         )
     kind = MessageType(name, of_ros1, own_name, store)
-    if digest in ("", "*", computed) or kind.is_in_ros2:
+    if kind.is_in_ros2:
+        # Not the stored definition: a bag converted from ROS 1 may keep the names of its fields,
+        # such as K for k.
+        return MessageType(name, of_ros1, name, ros2_types())
+    if digest in ("", "*", computed):
         return kind
     return TypeProblem(
         f"the stored hash of its type {written_name} ({digest[:20]}) is not that of the stored "

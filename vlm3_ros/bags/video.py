@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.bags.reading import open_bag
 from vlm3_ros.bags.writing import write_bag
 from vlm3_ros.errors import BagError
 from vlm3_ros.messages.classes import ROSBAGS
@@ -30,6 +31,9 @@ _START_NS = 1_000_000_000
 """Stamp of the start of a video: 0 would mean that there is none."""
 
 _QUALITY = 95
+
+_LAST_FRAMES, _ROUNDING = 3, 0.02
+"""Frames, and share of a video, by which the announced length may exceed the frames."""
 
 _ERRORS_ONLY = 2
 """OpenCV's level of log messages."""
@@ -60,6 +64,35 @@ def bag_from_video(
         if not count:
             raise BagError(f"{video}: the video has no frame that can be read")
     return count
+
+
+def frame_size(video: Path) -> tuple[int, int]:
+    """Width and height of the upright frames.
+
+    Raises:
+        BagError: if the video is missing, damaged at its start, or has no frames.
+    """
+    for _, image, _ in _frames(video):
+        return image.shape[1], image.shape[0]
+    raise BagError(f"{video}: the video has no frame that can be read")
+
+
+def end_note(video: Path, bag: Path) -> str:
+    """Say in words that a bag lacks the end that its video announces; empty if it does not.
+
+    Raises:
+        BagError: if the video is missing or damaged at its start.
+    """
+    with _opened(video) as capture:
+        rate, total = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    if not (rate > 0 and total > 0):
+        return ""
+    with open_bag(bag) as written:
+        read = (written.end_ns - _START_NS) / 1e9 + 1 / rate
+    # The last frame may be shown for longer than the others, and some files only estimate.
+    if read >= total / rate - max(_LAST_FRAMES / rate, _ROUNDING * total / rate):
+        return ""
+    return f"the video breaks off: {read:.1f} s of {total / rate:.1f} s could be read"
 
 
 def times_note(video: Path) -> str:

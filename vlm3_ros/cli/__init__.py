@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from vlm3_ros.cli import ask, bag_from_rgbd, demo, evaluate
+from vlm3_ros.cli import ask, bag_from_rgbd, demo, evaluate, intrinsics
 from vlm3_ros.cli.laboratory import load_from_lab, missing_lab
 from vlm3_ros.errors import NoAnswersError, Vlm3Error
 
-_COMMANDS = (demo, ask, evaluate, bag_from_rgbd)
+_COMMANDS = (demo, ask, evaluate, bag_from_rgbd, intrinsics)
 
 _LAB_COMMANDS = {
     "figure": "draw all tasks in one picture",

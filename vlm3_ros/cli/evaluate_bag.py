@@ -4,17 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vlm3_ros.cli.arguments import positive_number
-from vlm3_ros.cli.camera_options import (
-    add_camera_options,
-    add_depth_options,
-)
-from vlm3_ros.cli.model_options import loaded_engines, model_label
-from vlm3_ros.engines.base import Engine
-from vlm3_ros.engines.settings import model_setting
+from vlm3_ros.cli.camera_options import add_depth_options
+from vlm3_ros.cli.model_options import check_chosen, loaded_engines, model_label
 from vlm3_ros.errors import CommandError, NoAnswersError
 from vlm3_ros.paths import Task
 
@@ -46,7 +40,6 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         help="ground truth of poses: a topic of Odometry or PoseStamped, or a TF frame in which "
         "the robot moves (default: found by type, in this order)",
     )
-    camera = add_camera_options(group, "the bag's CameraInfo", "recording")
     depth = add_depth_options(group)
     rectified = group.add_argument(
         "--rectified", action="store_true", help="the images are rectified already"
@@ -70,7 +63,7 @@ def add_bag_options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         help="play the bag in real time into the nodes, and evaluate what they publish (needs "
         "ROS 2)",
     )
-    return [*topics, truth, *camera, *depth, rectified, rate, height, online]
+    return [*topics, truth, *depth, rectified, rate, height, online]
 
 
 def evaluate_on_bag(options: argparse.Namespace) -> int:
@@ -125,7 +118,7 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
         loaded_engines(options, *TASKS) as engines,
         progress_bar("images asked about") as progress,
     ):
-        _check_chosen(options, engines)
+        check_chosen(options, engines)
         frames = counted(source.frames, lambda done: progress(done, source.images))
         answers = ask_about_frames(
             engines,
@@ -143,27 +136,6 @@ def _offline(source: BagSource, options: argparse.Namespace) -> BagEvaluation:
         )
     with progress_bar("images compared") as progress:
         return evaluate_answers(source, model_label(options, *TASKS), "offline", answers, progress)
-
-
-def _check_chosen(options: argparse.Namespace, engines: Mapping[str, Engine]) -> None:
-    """Check that models which were chosen for a task learned it; others may leave tasks out.
-
-    Raises:
-        CommandError: if one did not.
-    """
-    from vlm3_ros.tasks.correspondence import CORRESPONDENCE
-    from vlm3_ros.tasks.depth import DEPTH
-    from vlm3_ros.tasks.learned import check_not_swapped, why_unlearned
-    from vlm3_ros.tasks.pose import POSE
-
-    check_not_swapped((engines["pose"], POSE), (engines["correspondence"], CORRESPONDENCE))
-    reasons = [
-        why_unlearned(engines[task.name], task)
-        for task in (DEPTH, POSE, CORRESPONDENCE)
-        if getattr(options, model_setting(task.name))
-    ]
-    if any(reasons):
-        raise CommandError("; ".join(filter(None, reasons)))
 
 
 def _online(source: BagSource, options: argparse.Namespace) -> BagEvaluation:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from typing import Any
@@ -18,6 +18,7 @@ from vlm3_ros.engines.settings import (
     ModelSettings,
     given_settings,
     model_name,
+    model_setting,
     profile_setting,
     task_settings,
 )
@@ -136,6 +137,40 @@ def loaded_engines(options: argparse.Namespace, *tasks: Task) -> Iterator[dict[s
         if _are_chosen(needed):  # after loading: an error stands alone
             console.print(*lines, sep="\n")
         yield {task: engines[settings] for task, settings in needed.items()}
+
+
+def check_chosen(
+    options: argparse.Namespace, engines: Mapping[str, Engine], wanted: Sequence[str] = ()
+) -> None:
+    """Check that models learned what they were chosen for, and what is wanted.
+
+    Others may leave tasks out.
+
+    Args:
+        options: of the command line.
+        engines: by the name of their task.
+        wanted: tasks that must not be left out.
+
+    Raises:
+        CommandError: if one did not.
+        EngineError: if two models seem to be swapped.
+    """
+    from vlm3_ros.tasks.correspondence import CORRESPONDENCE
+    from vlm3_ros.tasks.depth import DEPTH
+    from vlm3_ros.tasks.learned import check_not_swapped, why_unlearned
+    from vlm3_ros.tasks.objects import OBJECTS
+    from vlm3_ros.tasks.pose import POSE
+
+    if POSE.name in engines and CORRESPONDENCE.name in engines:
+        check_not_swapped((engines["pose"], POSE), (engines["correspondence"], CORRESPONDENCE))
+    reasons = [
+        why_unlearned(engines[task.name], task)
+        for task in (DEPTH, POSE, CORRESPONDENCE, OBJECTS)
+        if task.name in engines
+        and (task.name in wanted or getattr(options, model_setting(task.name)))
+    ]
+    if any(reasons):
+        raise CommandError("; ".join(filter(None, reasons)))
 
 
 def _check_profile_is_used(profile: str, needed: Mapping[Task, EngineSettings]) -> None:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 _FILM_DIAGONAL = math.hypot(36, 24)
 """Of 35 mm film, mm."""
 
-_LONGEST_FOCAL = 5000.0
+_FOCALS = (4.0, 5000.0)
+"""Shortest and longest focal length of 35 mm film that is believed, mm."""
+
+_WIDEST = 2.5
+"""Largest ratio of the sides of a picture that is no panorama."""
 
 _SAME_ASPECT = 0.01
 """Largest difference in the ratio of the sides of a picture that was not cropped."""
@@ -149,14 +153,22 @@ def _exif_focal(path: Path, width: int, height: int) -> tuple[float, str]:
         tags = picture.getexif().get_ifd(ExifTags.IFD.Exif)
     try:
         focal = float(tags.get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
+        zoom = float(tags.get(ExifTags.Base.DigitalZoomRatio, 0))
         taken = [
             float(tags.get(tag, 0))
             for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
         ]
     except (TypeError, ValueError, ZeroDivisionError):
-        focal, taken = 0.0, [0.0, 0.0]
-    if not 0 < focal < _LONGEST_FOCAL:
+        focal, zoom, taken = 0.0, 0.0, [0.0, 0.0]
+    if not focal > 0:
         return 0.0, "its EXIF data hold no focal length of 35 mm film"
+    if not _FOCALS[0] <= focal <= _FOCALS[1]:
+        return 0.0, f"its EXIF data say {focal:g} mm (35 mm equivalent), which no lens has"
+    if zoom > 1:
+        # Some cameras include it, others do not.
+        return 0.0, f"it was zoomed by {zoom:g} digitally, and EXIF leaves open what that changed"
+    if max(width, height) > _WIDEST * min(width, height):
+        return 0.0, f"{width}x{height} px are a panorama or cropped"
     shown = sorted((width, height))
     if all(taken) and abs(min(taken) / max(taken) - shown[0] / shown[1]) > _SAME_ASPECT:
         return 0.0, (
@@ -196,7 +208,9 @@ def read_photo(path: Path | str) -> NDArray[np.uint8]:
                 return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.array(upright.convert("RGB"))
     except Image.UnidentifiedImageError:
-        raise CommandError(f"{path}: not a picture that Pillow can read") from None
+        raise CommandError(
+            f"{path}: not a picture that Pillow can read: convert it to JPEG or PNG"
+        ) from None
     except MessageError as error:
         raise CommandError(f"{path}: {error}") from None
     except Exception as error:  # decoders raise anything on broken files

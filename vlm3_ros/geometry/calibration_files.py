@@ -74,7 +74,10 @@ class GivenCamera:
         """
         if self.file is None:
             assert self.hfov is not None
-            camera = PinholeCamera.from_hfov(width, height, self.hfov)
+            try:
+                camera = PinholeCamera.from_hfov(width, height, self.hfov)
+            except GeometryError as error:
+                raise GeometryError(f"--hfov: {error}") from error
             return lens_from_calibration(
                 width, height, camera.K, [], "none", _IDENTITY, _NO_PROJECTION
             )

@@ -7,6 +7,7 @@ Raw pixels are those of the camera's images, rectified pixels those of the ideal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -37,6 +38,12 @@ _COEFFICIENTS: dict[DistortionModel, tuple[int, ...]] = {
     "rational_polynomial": _POLYNOMIAL,
     "equidistant": (4,),
 }
+_OTHER_NAMES: dict[str, DistortionModel] = {
+    "radtan": "plumb_bob",
+    "fisheye": "equidistant",
+    "pinhole": "none",
+}
+"""Names of Kalibr, camera_calibration's older files and of simulators, and those of ROS."""
 # OpenCV, and so all of ROS, ignores skew. Up to this share of fx it costs at most a few pixels.
 _MAX_SKEW = 0.01
 # In px; values beyond are garbage, and products of them overflow.
@@ -198,6 +205,7 @@ def lens_from_calibration(
             "equidistant", and further zeros. Empty means no distortion, except for "equidistant".
         model: "plumb_bob", "rational_polynomial", "equidistant"; "none" without distortion; "" if
             unknown, which means the polynomial if D has more than the 4 values of either model.
+            Also "radtan" (Kalibr), "fisheye" (OpenCV, camera_calibration of Melodic) and "pinhole".
         R: 9 values, row by row; all zero means no rotation.
         P: 12 values, row by row; all zero means K.
         binning: (x, y); 0 means 1.
@@ -217,9 +225,10 @@ def lens_from_calibration(
     if intrinsics[0, 0] == 0:
         state = "K[0] = 0" if intrinsics.any() else "K is all zero"
         raise UncalibratedError(
-            f"the camera is uncalibrated ({state}): calibrate it, or set fallback_intrinsics"
+            f"the camera is uncalibrated ({state}): calibrate it, or give its field "
+            "of view (fallback_intrinsics, --hfov)"
         )
-    assumptions = []
+    model, assumptions = _model_of_ros(model)
     if width == height == 0 and image_size is not None:
         width, height = image_size
         assumptions.append(_check_centred(intrinsics, width, height, binning, roi))
@@ -418,6 +427,17 @@ def _check_intrinsics(
         )
 
 
+def _model_of_ros(name: str) -> tuple[str, list[str]]:
+    """The distortion model as ROS names it, and the assumption if that is another model."""
+    spelled = re.sub(r"[\s-]+", "_", name.strip().lower())
+    model = _OTHER_NAMES.get(spelled, spelled)
+    if model == spelled:
+        return (model if model in _COEFFICIENTS else name), []
+    if model == "none":
+        return model, []
+    return model, [f"the distortion model {name!r} is taken for {model!r}"]
+
+
 def _checked_distortion(
     model: str, D: ArrayLike
 ) -> tuple[DistortionModel, NDArray[np.float64], list[str]]:
@@ -443,7 +463,8 @@ def _checked_distortion(
         )
     if model == "none":
         raise GeometryError(
-            f"D holds coefficients, but the distortion model is {model!r}: name the model"
+            "D holds coefficients, but the distortion model is one without distortion ('none', "
+            "'pinhole'): name the model"
         )
     if model != "equidistant" and coefficients.size == 0:
         return "none", coefficients, []

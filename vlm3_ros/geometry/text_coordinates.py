@@ -109,16 +109,31 @@ def text_box(
         GeometryError: if the box is not finite, inverted, or completely outside of the image.
     """
     source = unified.source
-    corners, last = np.reshape(box, (2, 2)).astype(float), (source.width - 1, source.height - 1)
+    corners = box_in_image(box, source.width, source.height)
+    return source_text_coordinates(corners, unified, text_range, rounding).reshape(4)
+
+
+def box_in_image(box: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
+    """Cut off what lies outside of an image.
+
+    Args:
+        box: (left, top, right, bottom) of an object's outermost pixels, shape (4,).
+        width: of the image, px.
+        height: of the image, px.
+
+    Returns:
+        The upper left and the lower right pixel, shape (2, 2).
+
+    Raises:
+        GeometryError: if the box is not finite, inverted, or completely outside of the image.
+    """
+    corners, last = np.reshape(box, (2, 2)).astype(float), (width - 1, height - 1)
     shown = ", ".join(f"{value:g}" for value in corners.ravel())
     if not (np.isfinite(corners).all() and (corners[0] <= corners[1]).all()):
         raise GeometryError(f"({shown}) is no box: give its left, top, right and bottom in px")
     if (corners[1] < 0).any() or (corners[0] > last).any():
-        raise GeometryError(
-            f"the box ({shown}) lies outside of the image of {source.width}x{source.height} px"
-        )
-    corners = np.clip(corners, 0, last)
-    return source_text_coordinates(corners, unified, text_range, rounding).reshape(4)
+        raise GeometryError(f"the box ({shown}) lies outside of the image of {width}x{height} px")
+    return np.clip(corners, 0, last)
 
 
 def _padded_source(unified: UnifiedCamera) -> tuple[float, float]:

@@ -95,10 +95,18 @@ def check_depth_format(message: Image | CompressedImage) -> None:
     """
     if hasattr(message, "encoding"):
         if message.encoding not in _DTYPES:
-            raise MessageError(f"an image with encoding '{message.encoding}' is not a depth image")
+            raise MessageError(
+                f"an image with encoding '{message.encoding}' is not a depth image: use 32FC1 "
+                "(metres) or 16UC1 (millimetres)"
+            )
         return
     kind = message.format
-    if stored_encoding(kind) not in (*_DTYPES, "png", "tiff"):
+    if stored_encoding(kind) == "compressedDepth":
+        raise MessageError(
+            f"depth in the format '{kind}' does not say whether its values are millimetres: set "
+            "the format to '16UC1; compressedDepth png'"
+        )
+    if stored_encoding(kind) not in (*_DTYPES, "png", "tiff", ""):
         raise MessageError(
             f"a compressed image of format '{kind}' is not a depth image that can be read: use "
             "compressedDepth (png), or raw images"

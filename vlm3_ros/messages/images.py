@@ -6,7 +6,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 _USE_COLOUR = "use the topic of the camera's colour images"
+_NAME_COLOURS = "publish one of colour, such as rgb8, bgr8 or mono8"
 
 MAX_PIXELS = 2**26
 """Largest image that is decoded, in pixels: a PNG of a few bytes can claim all memory."""
@@ -129,6 +131,21 @@ def rgb_from_message(message: Image | CompressedImage) -> NDArray[np.uint8]:
     return _decompressed(cast("CompressedImage", message))
 
 
+def check_colour_format(message: Image | CompressedImage) -> None:
+    """Check that a message's kind of image can be colour, without decoding it.
+
+    Raises:
+        MessageError: naming the encoding or format.
+    """
+    if hasattr(message, "encoding"):
+        _pixel_bytes(cast("Image", message).encoding)
+        return
+    kind = message.format
+    _check_no_depth(kind)
+    with _opened(bytes(memoryview(message.data)), kind):
+        pass
+
+
 def stored_encoding(image_format: str) -> str:
     """The encoding in the format of a compressed image: "rgb8" in "rgb8; jpeg compressed bgr8"."""
     return image_format.partition(";")[0].strip()
@@ -207,9 +224,9 @@ def _pixel_bytes(encoding: str) -> int:
     try:
         _, colours, dtype, channels = to_cvtype(encoding)
     except ImageError:
-        raise MessageError(f"the encoding {encoding!r} is unknown") from None
+        raise MessageError(f"the encoding {encoding!r} is unknown: {_NAME_COLOURS}") from None
     if colours == Format.GENERIC:
-        raise MessageError(f"the encoding {encoding!r} does not define colours")
+        raise MessageError(f"the encoding {encoding!r} does not define colours: {_NAME_COLOURS}")
     return channels * np.dtype(dtype).itemsize
 
 
@@ -263,17 +280,26 @@ def decode_picture(data: bytes, image_format: str) -> Pillow.Image:
     Raises:
         MessageError: if the data are no complete JPEG, PNG, TIFF or WebP, or too large.
     """
+    with _opened(data, image_format) as picture:
+        _check_size(*picture.size)
+        check_16_bit_colours(picture)
+        picture.load()
+    return picture
+
+
+@contextmanager
+def _opened(data: bytes, image_format: str) -> Iterator[Pillow.Image]:
+    """A picture whose header is read."""
     if not data:
         raise MessageError("the data are empty")
     # Pillow, because OpenCV decodes half a JPEG to half an image without an error.
     try:
         with Pillow.open(io.BytesIO(data), formats=_CODECS) as picture:
-            _check_size(*picture.size)
-            check_16_bit_colours(picture)
-            picture.load()
+            yield picture
     except Pillow.UnidentifiedImageError:
         raise MessageError(
-            f"the data (format {image_format!r}) are none of {', '.join(_CODECS)}"
+            f"the data (format {image_format!r}) are none of {', '.join(_CODECS)}: publish one of "
+            "these, or raw images"
         ) from None
     except Pillow.DecompressionBombError:
         raise MessageError(f"the image is larger than {MAX_PIXELS} px") from None
@@ -281,7 +307,6 @@ def decode_picture(data: bytes, image_format: str) -> Pillow.Image:
         raise
     except Exception as error:  # decoders raise any exception on broken data
         raise MessageError(f"the data (format {image_format!r}) are corrupt: {error}") from None
-    return picture
 
 
 def check_16_bit_colours(picture: Pillow.Image) -> None:
@@ -296,6 +321,17 @@ def check_16_bit_colours(picture: Pillow.Image) -> None:
         check_brightness(colours << 8, "scale them to 16, or send 8")
 
 
+def is_16_bit_grey(message: Image | CompressedImage) -> bool:
+    """Whether an image is of 16-bit grey values: mono16, also as PNG or TIFF."""
+    if hasattr(message, "encoding"):
+        return bool(message.encoding == "mono16")
+    try:
+        with _opened(bytes(memoryview(message.data)), message.format) as picture:
+            return holds_16_bits(picture)
+    except MessageError:
+        return False
+
+
 def holds_16_bits(picture: Pillow.Image) -> bool:
     """Whether a picture holds 16-bit grey values."""
     # Older versions of Pillow call a 16-bit PNG "I".
@@ -304,8 +340,7 @@ def holds_16_bits(picture: Pillow.Image) -> bool:
 
 def _decompressed(message: CompressedImage) -> NDArray[np.uint8]:
     kind = message.format
-    if "compressedDepth" in kind or stored_encoding(kind) in _DEPTH:
-        raise MessageError(f"the format {kind!r} is that of a depth image: {_USE_COLOUR}")
+    _check_no_depth(kind)
     picture = decode_picture(bytes(memoryview(message.data)), kind)
     is_16_bit = holds_16_bits(picture)
     if picture.mode in ("I", "F") and not is_16_bit:
@@ -320,6 +355,11 @@ def _decompressed(message: CompressedImage) -> NDArray[np.uint8]:
     pattern = re.match("bayer_[rgb]{4}", kind)
     encoding = f"{pattern.group()}{bits}" if pattern else f"mono{bits}"
     return _as_rgb(grey.view(np.uint8), picture.width, encoding)
+
+
+def _check_no_depth(image_format: str) -> None:
+    if "compressedDepth" in image_format or stored_encoding(image_format) in _DEPTH:
+        raise MessageError(f"the format {image_format!r} is that of a depth image: {_USE_COLOUR}")
 
 
 def _check_size(width: int, height: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from vlm3_ros.messages.depth_images import DepthEncoding
+from vlm3_ros.nodes.ground_parameters import GroundParameters
 from vlm3_ros.parameters import ParameterError, parameter
 from vlm3_ros.ros.mounts import check_frame_name, mount_from_text
 from vlm3_ros.ros.node_parameters import FrameParameters
@@ -18,7 +19,7 @@ _ASKED = FrameDepthSettings()
 
 
 @dataclass(frozen=True)
-class DepthParameters(FrameParameters):
+class DepthParameters(GroundParameters, FrameParameters):
     """Parameters of the depth node."""
 
     grid_columns: int = parameter(
@@ -63,31 +64,6 @@ class DepthParameters(FrameParameters):
         _ASKED.withhold_sky,
         "Do not ask about pixels of clear sky: blue, without texture, and connected to the upper "
         "border. For use outdoors: a blue wall can look the same.",
-    )
-    scale_from: str = parameter(
-        "none",
-        "What gives the metric scale besides the model. none: nothing. ground: the ground, whose "
-        "depth follows from the camera's pose in ground_frame; one factor, smoothed over frames, "
-        "multiplies all answers and their standard deviations. Nothing is published until the "
-        "ground was found once.",
-        choices=("none", "ground"),
-    )
-    ground_frame: str = parameter(
-        "base_footprint",
-        "Frame on the ground below the robot, fixed to the camera, z up (REP-120), for scale_from.",
-    )
-    ground_from_camera: str = parameter(
-        "",
-        "Pose of the camera's optical frame in ground_frame: `x y z qx qy qz qw`, where z is the "
-        "camera's height in metres, and a quaternion. Empty: from TF. If set, diagnostics report "
-        "the factor with scale_from: none, too.",
-    )
-    ground_window: float = parameter(
-        5.0,
-        "The factor is the median over this many seconds, and follows it by at most 10 % per "
-        "second.",
-        minimum=0.1,
-        maximum=1e3,
     )
     scan_frame: str = parameter(
         "base_link", "Frame of `scan`: on the robot, fixed to the camera, x forward and z up."
@@ -137,13 +113,6 @@ class DepthParameters(FrameParameters):
                 raise ParameterError(
                     f"parameter '{least}' ({low:g}) must be smaller than '{most}' ({high:g})"
                 )
-        check_frame_name("ground_frame", self.ground_frame)
-        ground = mount_from_text("ground_from_camera", self.ground_from_camera)
-        if ground is not None and ground[2, 3] <= 0:
-            raise ParameterError(
-                f"parameter 'ground_from_camera': the camera's height z is {ground[2, 3]:g} m; it "
-                "must be above the ground"
-            )
         check_frame_name("scan_frame", self.scan_frame)
         mount_from_text("scan_from_camera", self.scan_from_camera)
 

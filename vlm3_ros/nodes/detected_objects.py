@@ -17,6 +17,7 @@ from vlm3_ros.messages.detections import detected_class, located_message, surest
 from vlm3_ros.messages.object_markers import markers_message
 from vlm3_ros.nodes.query_images import QueryImages
 from vlm3_ros.nodes.query_parameters import QueryParameters
+from vlm3_ros.nodes.query_scale import QueryScale
 from vlm3_ros.ros.camera_input import NEWEST, FrameError
 from vlm3_ros.ros.diagnostics import FrameStatistics
 from vlm3_ros.ros.node import CameraModelNode
@@ -46,6 +47,7 @@ class DetectedObjects:
         node: CameraModelNode,
         parameters: Callable[[], QueryParameters],
         images: QueryImages,
+        scale: QueryScale,
     ) -> None:
         """Add the thread to a node.
 
@@ -53,10 +55,12 @@ class DetectedObjects:
             node: whose camera, model and health are used.
             parameters: returns the node's present parameters.
             images: in which objects are detected.
+            scale: of depths.
         """
         self._node = node
         self._parameters = parameters
         self._images = images
+        self._scale = scale
         self.statistics = FrameStatistics()
         self._left_out: Counter[str] = Counter()
         self._newest: Detected | None = None
@@ -159,7 +163,12 @@ class DetectedObjects:
             boxes = [box for _, box in chosen]
             engines = node.model.engines
             objects = locate_objects(
-                engines["depth"], frame.image, frame.camera, boxes, engines["objects"]
+                engines["depth"],
+                frame.image,
+                frame.camera,
+                boxes,
+                engines["objects"],
+                self._scale.factor(frame) if boxes else 1.0,
             )
             located = [(d, o) for (d, _), o in zip(chosen, objects, strict=True) if o]
             left_out["unanswered"] = len(objects) - len(located)

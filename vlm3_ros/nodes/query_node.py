@@ -16,6 +16,7 @@ from vlm3_ros.engines.load import load_engine
 from vlm3_ros.nodes.detected_objects import DetectedObjects
 from vlm3_ros.nodes.query_images import QueryImages
 from vlm3_ros.nodes.query_parameters import QueryParameters
+from vlm3_ros.nodes.query_scale import QueryScale
 from vlm3_ros.nodes.questions import Questions
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
@@ -43,6 +44,8 @@ class QueryNode(CameraModelNode):
             the model gets as it is
         detections (vision_msgs/Detection2DArray): boxes in `image` as it is published, with the
             stamp of the image; if vision_msgs is installed
+        /tf, /tf_static (tf2_msgs/TFMessage): the camera's pose in ground_frame, with scale_from:
+            ground, unless ground_from_camera is set
 
     Publishers (reliable; stamp and frame of the image; metres in the optical frame):
         clicked_point (geometry_msgs/PointStamped): where the clicked pixel is
@@ -52,8 +55,8 @@ class QueryNode(CameraModelNode):
             object, for RViz
         objects/detections (vision_msgs/Detection3DArray): the same with the classes, scores and
             ids of the detections; an object without an answer is on neither topic
-        /diagnostics (diagnostic_msgs/DiagnosticArray): model, images, questions and objects,
-            once a second
+        /diagnostics (diagnostic_msgs/DiagnosticArray): model, images, questions, objects and
+            ground, once a second
 
     Parameters: `QueryParameters` and `CameraModelParameters`, each with its description; also in
     `ros2 param describe /query_node NAME`.
@@ -69,8 +72,9 @@ class QueryNode(CameraModelNode):
             return self.parameters
 
         self.images = QueryImages(self, parameters)
-        self.objects = DetectedObjects(self, parameters, self.images)
-        self.questions = Questions(self, parameters, self.images, self.objects)
+        self.scale = QueryScale(self, parameters)
+        self.objects = DetectedObjects(self, parameters, self.images, self.scale)
+        self.questions = Questions(self, parameters, self.images, self.objects, self.scale)
 
     @override
     def check_models(self, models: Mapping[str, Model]) -> None:
@@ -98,6 +102,7 @@ class QueryNode(CameraModelNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.questions.statistics.reset()
         self.objects.reset()
+        self.scale.forget()
         return super().on_activate(state)
 
     @override
@@ -114,7 +119,12 @@ class QueryNode(CameraModelNode):
 
     @override
     def statuses(self) -> list[DiagnosticStatus]:
-        return [self.images.status(), self.questions.status(), *self.objects.statuses()]
+        return [
+            self.images.status(),
+            self.questions.status(),
+            *self.objects.statuses(),
+            self.scale.status(),
+        ]
 
 
 def _refusals(models: Mapping[str, Model]) -> list[str]:

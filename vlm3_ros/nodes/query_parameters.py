@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlm3_ros.nodes.ground_parameters import GroundParameters
 from vlm3_ros.parameters import parameter
 from vlm3_ros.ros.node_parameters import CameraModelParameters
 from vlm3_ros.tasks.located import QUESTIONS
@@ -14,7 +15,7 @@ QUESTION_DEPTH = 1000
 
 
 @dataclass(frozen=True)
-class QueryParameters(CameraModelParameters):
+class QueryParameters(GroundParameters, CameraModelParameters):
     """Parameters of the query node."""
 
     recent_images: int = parameter(

@@ -18,6 +18,7 @@ from vlm3_ros.messages.detections import referred_box
 from vlm3_ros.nodes.detected_objects import DetectedObjects
 from vlm3_ros.nodes.query_images import QueryImages
 from vlm3_ros.nodes.query_parameters import QUESTION_DEPTH, QueryParameters
+from vlm3_ros.nodes.query_scale import QueryScale
 from vlm3_ros.ros.camera_input import FrameError
 from vlm3_ros.ros.diagnostics import FrameStatistics
 from vlm3_ros.ros.node import CameraModelNode
@@ -64,6 +65,7 @@ class Questions:
         parameters: Callable[[], QueryParameters],
         images: QueryImages,
         objects: DetectedObjects,
+        scale: QueryScale,
     ) -> None:
         """Add the thread to a node.
 
@@ -72,11 +74,13 @@ class Questions:
             parameters: returns the node's present parameters.
             images: that questions are about.
             objects: detections that questions may name.
+            scale: of depths.
         """
         self._node = node
         self._parameters = parameters
         self._images = images
         self._objects = objects
+        self._scale = scale
         self.statistics = FrameStatistics()
         self._worker = node.add_worker(self._work, lambda: parameters().question_queue)
         self._unanswered: set[_Request] = set()
@@ -191,6 +195,7 @@ class Questions:
         try:
             assert request.image and request.query
             frame = self._images.rectified(request.image)
+            is_depth = isinstance(request.query, PixelQuery)
             answer = answer_query(
                 engines["depth"],
                 frame.image,
@@ -198,6 +203,7 @@ class Questions:
                 request.query,
                 frame.lens,
                 engines["objects"],
+                self._scale.factor(frame) if is_depth else 1.0,
             )
         except Exception as error:
             if self._node.context.ok():

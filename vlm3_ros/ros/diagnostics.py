@@ -153,10 +153,15 @@ class FrameStatistics:
 
 
 def _rate(times: NDArray[np.float64], now: float) -> float:
-    """Return the answers per second over `RATE_WINDOW`, or since the first one if that is less."""
-    since_first = now - times[0]
-    if len(times) > 1 and 0 < since_first < RATE_WINDOW:
-        return float((len(times) - 1) / since_first)
+    """Return the answers per second over `RATE_WINDOW`, or since the first one if that is less.
+
+    The first one is that after the last pause of such a length, as while nobody subscribed.
+    """
+    pauses = np.flatnonzero(np.diff(times) >= RATE_WINDOW)
+    recent = times[pauses[-1] + 1 :] if len(pauses) else times
+    since_first = now - recent[0]
+    if len(recent) > 1 and 0 < since_first < RATE_WINDOW:
+        return float((len(recent) - 1) / since_first)
     return float(np.count_nonzero(times > now - RATE_WINDOW) / RATE_WINDOW)
 
 

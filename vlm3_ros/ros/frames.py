@@ -41,13 +41,14 @@ class FrameTree:
 
         Args:
             target: frame.
-            source: frame.
+            source: frame. A leading slash, as drivers of ROS 1 wrote it, is dropped as in tf2.
             timeout: seconds of wall time to wait.
             is_wanted: whether to go on waiting.
 
         Returns:
             None if the transform did not arrive.
         """
+        target, source = target.lstrip("/"), source.lstrip("/")
         end = time.monotonic() + timeout
         # tf2's own timeout runs on the node's clock, which may stand still.
         while not self._buffer.can_transform(target, source, Time()):

@@ -18,6 +18,8 @@ _TICKS = (0.5, 1, 2, 5, 10, 20)
 _MIN_WIDTH = 640
 """Smaller images are enlarged by a whole factor: dots and letters need room."""
 _LEGEND = 34
+_LEVELS = np.arange(256, dtype=np.uint8).reshape(-1, 1)
+_COLOURS = cv2.applyColorMap(_LEVELS, cv2.COLORMAP_TURBO)[:, 0, ::-1]
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -25,9 +27,7 @@ def depth_colours(depth: ArrayLike) -> NDArray[np.uint8]:
     """Colours of depths in metres, shape (n,): RGB, shape (n, 3), red is near and blue far."""
     near, far = RANGE
     share = np.log(np.asarray(depth, float) / near) / math.log(far / near)
-    levels = np.rint((1 - np.clip(share, 0, 1)) * 255).astype(np.uint8).reshape(-1, 1)
-    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, 0, ::-1]
-    return np.ascontiguousarray(colours, dtype=np.uint8)
+    return np.asarray(_COLOURS[np.rint((1 - np.clip(share, 0, 1)) * 255).astype(int)], np.uint8)
 
 
 def draw_answers(depth: FrameDepth) -> NDArray[np.uint8]:

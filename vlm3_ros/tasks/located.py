@@ -51,6 +51,7 @@ def locate_objects(
     camera: PinholeCamera,
     boxes: Sequence[Box],
     object_engine: Engine | None = None,
+    scale: float = 1.0,
 ) -> list[LocatedObject | None]:
     """Ask where objects are and how large they are.
 
@@ -66,6 +67,7 @@ def locate_objects(
         camera: its intrinsics.
         boxes: outermost pixels of each object, in the image.
         object_engine: answers about sizes; None for the same model.
+        scale: factor on depths, not on answered sizes.
 
     Returns:
         One per box; None if no depth could be read.
@@ -78,7 +80,7 @@ def locate_objects(
     if not boxes:
         return []
     corners = np.array(boxes, dtype=float).reshape(-1, 2, 2)
-    depth, std = _nearer_depths(engine, image, camera, corners)
+    depth, std = (scale * x for x in _nearer_depths(engine, image, camera, corners))
     middles, sides = corners.mean(axis=1), corners[:, 1] - corners[:, 0] + 1
     size = sides / (camera.fx, camera.fy) * depth[:, None]
     answered = _answered_sizes(object_engine or engine, image, camera, boxes)

@@ -151,7 +151,7 @@ class ObjectsTask(Task[ObjectsWording, Sequence[Question], Sequence[Value], Obje
             if isinstance(question, Quantity):
                 scale = length_scale(question.quantity, views.cameras[0])
                 std = np.nan if answer.std is None else answer.std * scale
-            value = read_answer(answer, partial(_value, question, scale, wording.any_form))
+            value = read_answer(answer, partial(object_value, question, scale, wording.any_form))
             values.append(np.nan if isinstance(value, Missing) else value)
             missing.append(value if isinstance(value, Missing) else None)
             stds.append(std)
@@ -244,8 +244,18 @@ def question_boxes(question: Question, views: ModelViews) -> list[NDArray[np.int
     return [text_box(box, views.cameras[0], views.text_range, views.text_rounding) for box in boxes]
 
 
-def _value(question: Question, scale: float, any_form: bool, answer: Answer) -> Value:
-    """Read a value; `scale`: metres per metre that the model sees."""
+def object_value(question: Question, scale: float, any_form: bool, answer: Answer) -> Value:
+    """Read the value of an answer.
+
+    Args:
+        question: what was asked.
+        scale: metres per metre that the model sees, see `length_scale`; 1 for other questions.
+        any_form: of the wording.
+        answer: without fault.
+
+    Raises:
+        AnswerError: if it cannot be read.
+    """
     if isinstance(question, Relation):
         return parse_relation(answer.text, any_form)
     if isinstance(question, Direction):

@@ -110,6 +110,7 @@ def answer_query(
     query: Query,
     lens: LensCamera | None = None,
     object_engine: Engine | None = None,
+    scale: float = 1.0,
 ) -> QueryAnswer:
     """Ask a model a query.
 
@@ -120,6 +121,7 @@ def answer_query(
         query: its objects must be boxes, see `resolved`.
         lens: of the raw image whose pixels the query names; None if it names rectified pixels.
         object_engine: answers about objects, and free text; None for the same model.
+        scale: factor on depths and points, not on what the model for objects says.
 
     Raises:
         GeometryError: if a pixel or a box does not lie in the image, or the image does not fit its
@@ -127,7 +129,7 @@ def answer_query(
         EngineError: if the model did not learn what is asked, or cannot answer.
     """
     if isinstance(query, PixelQuery):
-        return _pixel_answer(engine, image, camera, query, lens)
+        return _pixel_answer(engine, image, camera, query, lens, scale)
     engine = object_engine or engine
     if isinstance(query, ObjectQuery):
         return _object_answer(engine, image, camera, query, lens)
@@ -223,9 +225,10 @@ def _pixel_answer(
     camera: PinholeCamera,
     query: PixelQuery,
     lens: LensCamera | None,
+    scale: float,
 ) -> QueryAnswer:
     pixel = rectified_pixel(query.pixel, camera, lens)
-    answers = ask_depth(engine, image, camera, [pixel])
+    answers = ask_depth(engine, image, camera, [pixel]).scaled(scale)
     depth, text = float(answers.depth[0]), answers.texts[0]
     if not math.isfinite(depth):
         return _unread(text)

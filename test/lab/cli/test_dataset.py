@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from recordings import DEPTH_TOPIC, drive_of, write_recording
 
-from vlm3_lab.datasets.reading import load_dataset
 from vlm3_ros.cli import main
+from vlm3_ros.datasets.own import load_dataset
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.depth_images import depth_message
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from dataset_folder import write_dataset
 
-from vlm3_lab.cli.train import held_out_images, score_checkpoint
+from vlm3_lab.cli.train import held_out_frames, score_checkpoint
 from vlm3_lab.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -18,6 +18,8 @@ from vlm3_lab.training.config import (
     WarmupConfig,
 )
 from vlm3_ros.cli import main
+from vlm3_ros.datasets.views import View
+from vlm3_ros.geometry.camera import PinholeCamera
 
 
 def test_a_run_leaves_a_scored_checkpoint_and_its_curve(
@@ -32,12 +34,16 @@ def test_a_run_leaves_a_scored_checkpoint_and_its_curve(
 
 
 def _dataset(folder: Path, frames: int) -> Path:
-    """The held-out half of a set made by `vlm3 dataset`."""
-    folder.mkdir()
-    cv2.imwrite(str(folder / "image.png"), np.full((48, 64, 3), 90, np.uint8))
-    line = {"image": "image.png", "intrinsics": [40, 40, 31.5, 23.5, 64, 48]}
-    line |= {"pixel_coords": [[5, 7], [30, 20]], "depth": [2.0, 3.5]}
-    (folder / "held_out.jsonl").write_text(f"{json.dumps(line)}\n" * frames)
+    """A set made by `vlm3 dataset`, all of whose frames are held out."""
+    rng = np.random.default_rng(0)
+    view = View(
+        rng.integers(0, 255, (48, 64, 3), np.uint8),
+        np.full((48, 64), 2.5, np.float32),
+        PinholeCamera(64, 48, 40.0, 40.0, 31.5, 23.5),
+        np.eye(4),
+        "room",
+    )
+    write_dataset(folder, [view] * frames, held_out=range(frames))
     return folder
 
 
@@ -48,8 +54,9 @@ def _config(evaluation_views: int = 2, **folders: Path) -> TrainConfig:
 
 def test_held_out_frames_of_a_dataset_score_a_run(checkpoint: Path, tmp_path: Path) -> None:
     config = _config(own=_dataset(tmp_path / "own", 3), other=_dataset(tmp_path / "other", 2))
-    held_out = held_out_images(config)
-    assert [image.image.parent.name for image in held_out] == ["own", "other"]
+    held_out = held_out_frames(config)
+    assert [Path(source.name).name for source, _ in held_out] == ["own", "other"]
+    assert [frames for _, frames in held_out] == [[0], [0]]
     scores = score_checkpoint(checkpoint, config, held_out)
     assert set(scores) == {"delta1", "abs_rel", "held_out_delta1", "held_out_abs_rel"}
     assert 0 <= scores["held_out_delta1"] <= 1
@@ -59,10 +66,10 @@ def test_held_out_frames_of_a_dataset_score_a_run(checkpoint: Path, tmp_path: Pa
 def test_frames_that_a_run_learns_from_do_not_score_it(tmp_path: Path, steps: int) -> None:
     own = _config(own=_dataset(tmp_path / "own", 3))
     every = DataConfig(sources={"all": SourceConfig(dataset=str(tmp_path / "own"), frames="all")})
-    assert held_out_images(TrainConfig(data=every)) == []
+    assert held_out_frames(TrainConfig(data=every)) == []
     warmup = WarmupConfig(every, OptimiserConfig(steps=steps))
-    images = held_out_images(replace(own, warmup=warmup))
-    assert bool(images) == (steps == 0), "a warm-up learns, too"
+    frames = held_out_frames(replace(own, warmup=warmup))
+    assert bool(frames) == (steps == 0), "a warm-up learns, too"
 
 
 def test_a_value_of_the_command_is_checked_like_one_of_the_file(

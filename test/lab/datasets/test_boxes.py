@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
 from vlm3_lab.datasets.making import make_dataset
-from vlm3_lab.datasets.reading import load_dataset, read_view
+from vlm3_ros.datasets.own import load_dataset
 from vlm3_ros.geometry.motion import inverse, transform
 from vlm3_ros.messages.cameras import camera_info_message
 from vlm3_ros.messages.classes import ROSBAGS
@@ -135,7 +135,7 @@ def test_boxes_are_given_in_the_world(tmp_path: Path, frame: str) -> None:
             writer.write(connections[topic], START_NS, cdr)
     part = make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)["bags"][0]
     assert part["topics"]["boxes"] == "/objects"
-    objects = read_view(load_dataset(tmp_path / "made"), 0).objects
+    objects = load_dataset(tmp_path / "made").read(0).objects
     if frame == "map":
         assert objects == ()
         assert part["left_out_boxes"] == {

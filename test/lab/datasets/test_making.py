@@ -25,13 +25,14 @@ from rosbags.convert.converter import convert
 from scipy.spatial.transform import Rotation
 
 from vlm3_lab.datasets.making import LABELS, make_dataset
-from vlm3_lab.datasets.reading import load_dataset, read_view
 from vlm3_lab.datasets.recordings import TopicOptions, open_recording
-from vlm3_lab.scenes.view_pairs import MIN_COVISIBILITY, covisibility
-from vlm3_lab.scenes.views import View
+from vlm3_lab.scenes.view_pairs import covisibility
 from vlm3_ros.bags.writing import write_bag
-from vlm3_ros.errors import BagError
-from vlm3_ros.evaluation.depthlm import DatasetError, read_dataset
+from vlm3_ros.datasets.covisibility import MIN_COVISIBILITY
+from vlm3_ros.datasets.depthlm import read_depthlm
+from vlm3_ros.datasets.own import load_dataset
+from vlm3_ros.datasets.views import View
+from vlm3_ros.errors import BagError, DatasetError
 from vlm3_ros.geometry.motion import inverse, transform
 from vlm3_ros.messages.classes import ROSBAGS
 from vlm3_ros.messages.depth_images import depth_message
@@ -78,7 +79,7 @@ def test_frames_are_those_of_the_bag(made: Path, views: list[View]) -> None:
         START_NS + i * PERIOD_NS for i in range(FRAMES)
     ]
     for index, (frame, truth) in enumerate(zip(dataset.frames, views, strict=True)):
-        view = read_view(dataset, index)
+        view = dataset.read(index)
         assert view.camera == truth.camera
         np.testing.assert_allclose(view.T_world_camera, truth.T_world_camera, atol=1e-9)
         known = np.isfinite(view.depth)
@@ -95,19 +96,19 @@ def test_the_end_is_held_out_and_no_pair_spans_both(made: Path) -> None:
     assert [frame.split for frame in dataset.frames] == ["train"] * 8 + ["held_out"] * 2
     splits = {
         (dataset.frames[p.first].split, dataset.frames[p.second].split, p.split)
-        for p in dataset.pairs
+        for p in dataset.listed
     }
     assert splits == {("train",) * 3, ("held_out",) * 3}
-    assert len(read_dataset(made / "frames.jsonl")) == FRAMES
-    held_out = read_dataset(made / "held_out.jsonl")
-    assert len(held_out) == 2
-    np.testing.assert_array_equal(held_out[0].depth, dataset.frames[8].depths)
+    assert len(read_depthlm(made / "frames.jsonl").contents) == FRAMES
+    held_out = read_depthlm(made / "held_out.jsonl")
+    assert len(held_out.contents) == 2
+    np.testing.assert_array_equal(held_out.line(0).depth, dataset.frames[8].depths)
 
 
 def test_covisibility_equals_that_of_the_scene(made: Path, views: list[View]) -> None:
     dataset = load_dataset(made)
-    assert len(dataset.pairs) > FRAMES
-    for pair in dataset.pairs:
+    assert len(dataset.listed) > FRAMES
+    for pair in dataset.listed:
         first, second = views[pair.first], views[pair.second]
         assert pair.covisibility >= MIN_COVISIBILITY
         assert pair.covisibility == pytest.approx(covisibility(first, second), abs=0.12)
@@ -147,7 +148,7 @@ def test_finished_bags_stay_and_others_are_added(bag: Path, tmp_path: Path) -> N
     assert before.items() <= times(tmp_path).items()
     dataset = load_dataset(tmp_path)
     assert [frame.bag for frame in dataset.frames] == ["other_bag"] * 4 + ["yard"] * FRAMES
-    assert all(dataset.frames[p.first].bag == dataset.frames[p.second].bag for p in dataset.pairs)
+    assert all(dataset.frames[p.first].bag == dataset.frames[p.second].bag for p in dataset.listed)
     with pytest.raises(DatasetError, match="jpeg_quality was 90, is 50"):
         make_dataset(tmp_path, [bag], replace(EVERYTHING, jpeg_quality=50))
     with pytest.raises(DatasetError, match=r"\(selection.min_gap was 0.0, is 0.5\)"):
@@ -192,8 +193,8 @@ def test_without_poses_only_depth_is_made_and_a_fact_says_so(drive, tmp_path: Pa
     description = make_dataset(tmp_path / "made", [tmp_path / "bag"], EVERYTHING)
     dataset = load_dataset(tmp_path / "made")
     assert len(dataset.frames) == FRAMES
-    assert dataset.pairs == ()
-    assert np.isnan(read_view(dataset, 0).T_world_camera).all()
+    assert not dataset.listed
+    assert np.isnan(dataset.read(0).T_world_camera).all()
     assert "nothing moves in TF" in description["bags"][0]["no_poses"]
     assert str(tmp_path) not in (tmp_path / "made" / "dataset.json").read_text()
 
@@ -287,9 +288,7 @@ def test_depth_of_another_unit_is_refused_until_the_scale_is_given(
     )
     wrong, right = load_dataset(tmp_path / "made"), load_dataset(made)
     for index in range(FRAMES):
-        np.testing.assert_allclose(
-            read_view(wrong, index).depth, read_view(right, index).depth, atol=0.0011
-        )
+        np.testing.assert_allclose(wrong.read(index).depth, right.read(index).depth, atol=0.0011)
 
 
 def test_depth_of_another_size_is_refused(drive, tmp_path: Path) -> None:
@@ -375,12 +374,12 @@ def test_the_scans_of_a_lidar_give_depth(drive, tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path / "made")
     assert len(dataset.frames) == FRAMES
     for index, view in enumerate(views):
-        depth = read_view(dataset, index).depth
+        depth = dataset.read(index).depth
         known = np.isfinite(depth)
         assert 0.03 < known.mean() < 1 / 15
         np.testing.assert_allclose(depth[known], view.depth[known], atol=0.002)
-    assert len(dataset.pairs) > FRAMES / 2
-    for pair in dataset.pairs:
+    assert len(dataset.listed) > FRAMES / 2
+    for pair in dataset.listed:
         truth = covisibility(views[pair.first], views[pair.second])
         assert pair.covisibility == pytest.approx(truth, abs=0.2)
 

@@ -11,8 +11,8 @@ import pytest
 from recordings import EVERYTHING, drive_of, write_recording
 
 from vlm3_lab.datasets.making import make_dataset
-from vlm3_lab.datasets.reading import load_dataset, read_view
-from vlm3_ros.evaluation.depthlm import DatasetError
+from vlm3_ros.datasets.own import load_dataset
+from vlm3_ros.errors import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -88,5 +88,5 @@ def test_images_that_cannot_be_read_are_named(made: Path) -> None:
     broken = (first.image, second.image, third.depth_image, fourth.depth_image)
     for index, name in enumerate(broken):
         with pytest.raises(DatasetError, match=name):
-            read_view(dataset, index)
-    assert read_view(dataset, 4).image.shape == (144, 192, 3)
+            dataset.read(index)
+    assert dataset.read(4).image.shape == (144, 192, 3)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vlm3_lab.scenes import KINDS, View, sample_view
+from vlm3_lab.scenes import KINDS, sample_view
 from vlm3_lab.scenes.scene import Look, Material, Scene
 from vlm3_lab.scenes.seen_objects import (
     MIN_SHARE,
@@ -22,6 +22,7 @@ from vlm3_lab.scenes.seen_objects import (
 from vlm3_lab.scenes.things import ROUND, SIZES, add_thing, floor
 from vlm3_lab.scenes.views import camera_pose, render_view
 from vlm3_lab.training.samples import mirrored
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.wordings.objects import QUANTITIES, RELATIONS
 from vlm3_ros.tasks.objects import Direction, Quantity, Relation

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.view_pairs import ViewPair, covisibility, sample_pair, true_matches
-from vlm3_lab.scenes.views import View
+from vlm3_lab.scenes.view_pairs import covisibility, sample_pair, true_matches
+from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import motion_from_parts
 

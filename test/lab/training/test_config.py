@@ -95,8 +95,8 @@ def test_values_replace_defaults(tmp_path):
         ("data: {sources: {rooms: {weight: .inf}}}", "data.sources.rooms.weight is inf"),
         ("data: {sources: {a: {weight: 0}, b: {weight: 0}}}", "data.sources: nothing is drawn"),
         ("data: {sources: {own: {dataset: d, frames: test}}}", "own.frames is 'test'; use train"),
-        ("data: {sources: {own: {dataset: d, scenes: 5}}}", "own has a dataset, and"),
-        ("data: {sources: {a: {frames: held_out}}}", "data.sources.a has frames, and no dataset"),
+        ("data: {sources: {own: {dataset: d, scenes: 5}}}", "own is a data set .dataset., and"),
+        ("data: {sources: {a: {frames: held_out}}}", "data.sources.a has frames, and no data set"),
         ("warmup: {data: {tasks: {pairs: 1}}}", "warmup.data.tasks: this warm-up has a fixed task"),
         (
             "object_warmup: {data: {tasks: {pairs: 1, objects: 1}}}",

@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm3_lab.scenes import View, sample_view
+from vlm3_lab.scenes import sample_view
 from vlm3_lab.training.samples import ModelInput, mirrored
 from vlm3_lab.training.tasks.depth import depth_pairs
 from vlm3_lab.training.warmups.dense_depth import CELLS, DenseHead, cell_depth
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import ImageLimits, PinholeCamera, unify_focal
 from vlm3_ros.language.prompts import load_prompt_set

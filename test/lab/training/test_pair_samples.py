@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from vlm3_lab.scenes.view_pairs import sample_pair, true_matches
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import DataConfig
-from vlm3_lab.training.samples import mirrored, sample_pixels
+from vlm3_lab.training.samples import ModelInput, mirrored, sample_pixels
 from vlm3_lab.training.streams import SampleStream, model_input
 from vlm3_lab.training.tasks.pairs import Questions
 from vlm3_lab.training.warmups.dense_depth import CELLS, WAVES
@@ -185,3 +187,37 @@ def test_dense_samples_describe_every_token():
     assert sample.flow.shape == (of_second, 2 * FLOW_CELLS**2)
     assert sample.match_places.shape == (of_second, 4 * len(WAVES))
     assert torch.equal(sample.is_second, torch.arange(of_first + of_second) >= of_first)
+
+
+class Listing:
+    """Packs nothing."""
+
+    def pack(self, images, questions):
+        return questions
+
+
+def unscaled(pair):
+    views = [replace(view, is_metric=False) for view in (pair.first, pair.second)]
+    return type(pair)(*views)
+
+
+def test_without_metric_scale_all_but_the_distance_is_taught(pair):
+    listing = Questions(ModelInput(Listing(), PROFILE, LIMITS), DataConfig())
+    metric, unknown = (
+        listing.sample(one, np.random.default_rng(5)) for one in (pair, unscaled(pair))
+    )
+    (distance,) = [question for question in metric if question not in unknown]
+    assert distance[0] == PROFILE.prompts[PoseWording].distance.question
+    assert unknown == [question for question in metric if question != distance]
+
+
+def test_without_metric_scale_dense_pairs_teach_matches_and_rotation():
+    pair = sample_pair(np.random.default_rng(3), "room")
+    dense = DensePairs(MODEL, DataConfig())
+    metric, unknown = (
+        dense.sample(one, np.random.default_rng(5)) for one in (pair, unscaled(pair))
+    )
+    assert torch.isnan(unknown.log_depth).all() and torch.isfinite(metric.log_depth).any()
+    assert torch.isnan(unknown.motion[:, :3]).all()
+    assert torch.equal(unknown.motion[:, 3:], metric.motion[:, 3:])
+    assert torch.equal(unknown.flow.nan_to_num(9), metric.flow.nan_to_num(9))

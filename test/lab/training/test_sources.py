@@ -12,9 +12,7 @@ import torch
 from dataset_folder import write_dataset
 from torch.utils.data import DataLoader
 
-from vlm3_lab.datasets.reading import load_dataset
-from vlm3_lab.scenes import View
-from vlm3_lab.scenes.view_pairs import ViewPair, sample_pair
+from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_lab.training.checkpoint import build_processor, build_tokenizer
 from vlm3_lab.training.config import (
     ConfigError,
@@ -30,6 +28,8 @@ from vlm3_lab.training.sources import check_sources
 from vlm3_lab.training.streams import SampleStream, model_input
 from vlm3_lab.training.warmups.dense_depth import DenseDepth
 from vlm3_lab.training.warmups.dense_pairs import DensePairs
+from vlm3_ros.datasets.own import load_dataset
+from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.engines.base import Profile
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.language.prompts import load_prompt_set

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
 from vlm3_lab.studies.ablation.markers import QUESTION, ask_marked_depth, draw_marker
 from vlm3_lab.studies.ablation.results import ArmScore, Finding, read_score, write_score
 from vlm3_lab.studies.tasks.depth import AskView, score_view
@@ -34,6 +33,7 @@ from vlm3_lab.training.tasks.depth import depth_pairs
 from vlm3_lab.training.trainer import Lesson
 from vlm3_lab.training.warmups.dense_depth import DenseDepth
 from vlm3_lab.training.warmups.run import WARMUPS, dense_depth_warmup
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.engines.load import load_engine
 from vlm3_ros.engines.profiles import PROFILE_FILE, authors_profile, read_profile

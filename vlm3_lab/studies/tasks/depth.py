@@ -10,43 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_lab.scenes import KINDS, View, sample_view
-from vlm3_lab.studies.task_evaluation import (
-    Calibrated,
-    Picture,
-    ProgressBar,
-    SceneSettings,
-    TaskEvaluation,
-)
+from vlm3_lab.scenes import KINDS, sample_view
+from vlm3_lab.studies.task_evaluation import Calibrated, SceneSettings, TaskEvaluation
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, total
-from vlm3_ros.evaluation.metrics.calibration import (
-    ScaleCheck,
-    calibration_json,
-    draw_reliability,
+from vlm3_ros.evaluation.metrics.calibration import ScaleCheck, calibration_json
+from vlm3_ros.evaluation.parts.base import ProgressBar
+from vlm3_ros.evaluation.parts.depth import (
+    DepthPart,
+    depth_frames,
+    depth_uncertainty,
+    random_pixels,
+    score_depth_samples,
 )
-from vlm3_ros.evaluation.metrics.declared import headline_text
-from vlm3_ros.evaluation.pictures.depth import DepthFrame, draw_depth_frames
-from vlm3_ros.evaluation.scores.base import (
-    Progress,
-    Scores,
-    TaskScores,
-    best_median_worst,
-    no_progress,
-    score_by_group,
-    score_samples,
-)
-from vlm3_ros.evaluation.scores.depth import (
-    DepthSample,
-    DepthScores,
-    ScoredView,
-    depth_scores,
-    score_depth,
-    scored_view,
-)
-from vlm3_ros.evaluation.scores.uncertainty import DepthUncertainty, view_calibration
-from vlm3_ros.tasks.dense import densify
-from vlm3_ros.tasks.depth import DEPTH, DepthAnswers, ask_depth, uniform_grid
+from vlm3_ros.evaluation.pictures.depth import DepthFrame
+from vlm3_ros.evaluation.scores.base import Progress, TaskScores, no_progress
+from vlm3_ros.evaluation.scores.depth import DepthSample, DepthScores, ScoredView, scored_view
+from vlm3_ros.evaluation.scores.uncertainty import view_calibration
+from vlm3_ros.tasks.depth import DEPTH, DepthAnswers
 
 STREAM = 0xE7A1
 """First word of the seeds of evaluation: training has other streams, so no scene is in both."""
@@ -56,17 +37,8 @@ AskView = Callable[[View, NDArray[np.float64]], DepthAnswers]
 
 
 @dataclass(frozen=True)
-class Evaluation(TaskEvaluation):
-    """Depth of random pixels.
-
-    `frames`: see `depth_pictures`. `uncertainty`: None if the model states no standard deviations.
-    """
-
-    tasks = (DEPTH,)
-
-    depth: TaskScores[DepthScores]
-    frames: list[DepthFrame]
-    uncertainty: DepthUncertainty | None
+class Evaluation(DepthPart, TaskEvaluation):
+    """Depth of random pixels."""
 
     @override
     @classmethod
@@ -78,43 +50,7 @@ class Evaluation(TaskEvaluation):
         frames = depth_pictures(
             engine, settings.seed, depth.overall, view_focal=settings.view_focal
         )
-        calibration = view_calibration(depth.overall.views)
-        name = f"seed {settings.seed}"
-        return cls(depth, frames, DepthUncertainty(name, calibration) if calibration else None)
-
-    @override
-    def scores(self) -> dict[str, TaskScores[Scores]]:
-        scores: dict[str, TaskScores[Scores]] = {DEPTH.name: self.depth}
-        if self.uncertainty:
-            scores["calibration"] = TaskScores(self.uncertainty)
-        return scores
-
-    @override
-    def answers(self) -> dict[str, AnswerCounts]:
-        return {DEPTH.name: self.depth.overall.answers}
-
-    @override
-    def pictures(self, model: str) -> list[Picture]:
-        metrics, uncertainty = self.depth.overall.model, self.uncertainty
-        title = f"{model}: {headline_text(metrics)} on {metrics.images} views"
-        pictures = [
-            Picture(
-                "views.png",
-                "Depth: the best, the median and the worst view",
-                lambda path: draw_depth_frames(self.frames, path, title),
-            )
-        ]
-        if uncertainty:
-            curves = uncertainty.curves
-            of_curves = f"{model}: {metrics.pixels} depths of procedural views"
-            pictures.append(
-                Picture(
-                    "reliability.png",
-                    "Standard deviations of depth",
-                    lambda path: draw_reliability(curves, path, of_curves),
-                )
-            )
-        return pictures
+        return cls(depth, frames, depth_uncertainty(f"seed {settings.seed}", depth.overall))
 
     @override
     def calibrated(
@@ -152,10 +88,7 @@ def evaluation_view(seed: int, index: int) -> tuple[View, np.random.Generator]:
 def depth_sample(seed: int, index: int, pixels_per_view: int) -> tuple[View, DepthSample]:
     """Draw random pixels of a view that are not sky, at most `pixels_per_view`."""
     view, rng = evaluation_view(seed, index)
-    known = np.argwhere(np.isfinite(view.depth) & (view.depth > 0))
-    chosen = known[rng.permutation(len(known))[:pixels_per_view]]
-    depth = view.depth[chosen[:, 0], chosen[:, 1]].astype(float)
-    pixels = chosen[:, ::-1].astype(float)
+    pixels, depth = random_pixels(view, pixels_per_view, rng)
     return view, DepthSample(index, view.kind, view.image, view.camera, pixels, depth)
 
 
@@ -191,16 +124,7 @@ def evaluate_depth(
         ValueError: if there is nothing to score.
     """
     samples = (depth_sample(seed, index, pixels_per_view)[1] for index in range(count))
-    views = score_samples(
-        samples, count, lambda sample: score_depth(engine, sample, view_focal), progress
-    )
-    answers = total(view.answers for view in views)
-    # A view of nothing but sky has no pixel to ask about.
-    scored = [view for view in views if view.truth.size]
-    if not scored:
-        check_answered({DEPTH.name: answers})
-    scores = score_by_group(scored, depth_scores)
-    return replace(scores, overall=replace(scores.overall, answers=answers))
+    return score_depth_samples(engine, samples, count, progress, view_focal)
 
 
 def depth_pictures(
@@ -212,22 +136,15 @@ def depth_pictures(
     view_focal: float | None = None,
 ) -> list[DepthFrame]:
     """Ask about the best, the median and the worst view again, on a grid, to draw them."""
-    frames = []
-    for name, scored in best_median_worst(scores.views, lambda view: view.error).items():
-        view, _ = evaluation_view(seed, scored.index)
-        pixels = uniform_grid(view.camera, columns, rows)
-        answers = ask_depth(engine, view.image, view.camera, pixels, view_focal)
-        frames.append(
-            DepthFrame(
-                title=f"{name}: {scored.group} {scored.index}\n{headline_text(scored.metrics)}",
-                image=view.image,
-                pixels=answers.pixels,
-                depth=answers.depth,
-                dense=densify(view.image, answers.pixels, answers.depth),
-                truth=view.depth,
-            )
-        )
-    return frames
+    return depth_frames(
+        engine,
+        scores,
+        lambda index: evaluation_view(seed, index)[0],
+        lambda view: f"{view.group} {view.index}",
+        columns,
+        rows,
+        view_focal,
+    )
 
 
 def check_std_scale(fitted: DepthScores, other: DepthScores) -> ScaleCheck | None:

@@ -9,16 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import override
 
-from vlm3_lab.scenes import KINDS, View, sample_view
+from vlm3_lab.scenes import KINDS, sample_view
 from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
-from vlm3_lab.studies.task_evaluation import (
-    Picture,
-    ProgressBar,
-    SceneSettings,
-    TaskEvaluation,
-)
+from vlm3_lab.studies.task_evaluation import SceneSettings, TaskEvaluation
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, total
+from vlm3_ros.evaluation.parts.base import Picture, ProgressBar
 from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
 from vlm3_ros.evaluation.scores.base import (
     Progress,

@@ -7,44 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_lab.scenes import KINDS
-from vlm3_lab.scenes.view_pairs import RATE, DrivePair, ViewPair, sample_drive_pair, true_matches
-from vlm3_lab.studies.task_evaluation import (
-    Calibrated,
-    Picture,
-    ProgressBar,
-    SceneSettings,
-    TaskEvaluation,
-)
+from vlm3_lab.scenes.view_pairs import RATE, DrivePair, sample_drive_pair
+from vlm3_lab.studies.task_evaluation import Calibrated, SceneSettings, TaskEvaluation
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.answer_counts import AnswerCounts, total
-from vlm3_ros.evaluation.pictures.pair import PairFrame, draw_pair_frames
-from vlm3_ros.evaluation.scores.base import (
-    Progress,
-    Scores,
-    TaskScores,
-    best_median_worst,
-    no_progress,
-    score_by_group,
-    score_samples,
-)
-from vlm3_ros.evaluation.scores.matches import MatchScores, ScoredMatches, match_scores
-from vlm3_ros.evaluation.scores.motion import MotionScores, ScoredMotion, motion_scores
-from vlm3_ros.evaluation.scores.pairs import (
-    PairSample,
-    ScoredPair,
-    pair_nees,
-    pair_uncertainty,
-    score_pair,
-)
-from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty, nees_json
+from vlm3_ros.evaluation.parts.base import ProgressBar
+from vlm3_ros.evaluation.parts.pairs import PairsPart, visible_pixels
+from vlm3_ros.evaluation.parts.pairs import pair_frame as frame_of_pair
+from vlm3_ros.evaluation.pictures.pair import PairFrame
+from vlm3_ros.evaluation.scores.base import Progress, best_median_worst, no_progress, score_samples
+from vlm3_ros.evaluation.scores.pairs import PairSample, ScoredPair, pair_nees, score_pair
+from vlm3_ros.evaluation.scores.uncertainty import nees_json
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.learned import has_learned
 from vlm3_ros.tasks.pose import POSE
-from vlm3_ros.tasks.two_view import assumed_uncertainty
 
 STREAM = 0xE7A2
 """First word of the seeds of these pairs: neither training nor other evaluations draw from it."""
@@ -54,16 +33,8 @@ MATCHES = 8
 
 
 @dataclass(frozen=True)
-class Evaluation(TaskEvaluation):
-    """Motions and matches of pairs; `uncertainty` is None if no motion was answered."""
-
-    tasks = (POSE, CORRESPONDENCE)
-
-    seed: int
-    pairs: tuple[ScoredPair, ...]
-    motion: TaskScores[MotionScores]
-    matches: TaskScores[MatchScores]
-    uncertainty: MotionUncertainty | None
+class Evaluation(PairsPart, TaskEvaluation):
+    """Motions and matches of pairs."""
 
     @override
     @classmethod
@@ -79,45 +50,6 @@ class Evaluation(TaskEvaluation):
                 progress,
                 engines[CORRESPONDENCE.name],
             )
-
-    @override
-    def scores(self) -> dict[str, TaskScores[Scores]]:
-        scores: dict[str, TaskScores[Scores]] = {
-            POSE.name: self.motion,
-            CORRESPONDENCE.name: self.matches,
-        }
-        if self.uncertainty:
-            scores["consistency"] = TaskScores(self.uncertainty)
-        return scores
-
-    @override
-    def answers(self) -> dict[str, AnswerCounts]:
-        return {
-            POSE.name: total(pair.motion_answers for pair in self.pairs),
-            CORRESPONDENCE.name: total(pair.match_answers for pair in self.pairs),
-        }
-
-    @override
-    def left_out(self) -> dict[str, str]:
-        return {} if self.uncertainty else {"consistency": "no motion could be read"}
-
-    @override
-    def pictures(self, model: str) -> list[Picture]:
-        motion, matches = self.motion.overall.model, self.matches.overall.model
-        answered = []
-        if motion.unanswered < motion.pairs:
-            answered.append(f"AUC@30 {motion.auc[30]:.3f}")
-        if matches.unanswered < matches.matches:
-            answered.append(f"EPE {matches.epe_px:.1f} px")
-        title = f"{model}: {', '.join(answered) or 'no answer'} on {motion.pairs} pairs"
-        shown = _with_motion_answers(self.pairs)
-        return [
-            Picture(
-                "pairs.png",
-                "Motion and matches: the best, the median and the worst pair",
-                lambda path: draw_pair_frames(pair_pictures(self.seed, shown), path, title),
-            )
-        ]
 
     @override
     def calibrated(
@@ -161,7 +93,7 @@ def pair_sample(seed: int, index: int, matches: int) -> PairSample:
     """Draw random pixels of the first view of a pair that the second one shows."""
     drive, rng = evaluation_pair(seed, index)
     views = drive.views
-    pixels1, pixels2 = _visible_pixels(views, matches, rng)
+    pixels1, pixels2 = visible_pixels(views, matches, rng)
     return PairSample(
         index=index,
         group=views.first.kind,
@@ -204,21 +136,8 @@ def evaluate_pairs(
     pairs = score_samples(
         samples, count, lambda sample: score_pair(engine, sample, match_engine), progress
     )
-
-    def score_motions(motions: Sequence[ScoredMotion]) -> MotionScores:
-        return motion_scores(motions, "relative pose")
-
-    assumed = assumed_uncertainty(engine, match_engine)
-    uncertainty = pair_uncertainty(pairs, assumed)
-    if uncertainty and uncertainty.measured and not has_learned(match_engine, CORRESPONDENCE):
-        measured = replace(uncertainty.measured, match_deg=assumed.match_deg)
-        uncertainty = replace(uncertainty, measured=measured)
-    return Evaluation(
-        seed=seed,
-        pairs=tuple(pairs),
-        motion=score_by_group([pair.motion for pair in _with_motion_answers(pairs)], score_motions),
-        matches=score_by_group([pair.matches for pair in pairs], match_scores),
-        uncertainty=uncertainty,
+    return Evaluation.of_pairs(
+        pairs, engine, match_engine, lambda index: _views(seed, index), _name
     )
 
 
@@ -230,33 +149,12 @@ def pair_pictures(seed: int, pairs: Sequence[ScoredPair]) -> list[PairFrame]:
 
 def pair_frame(seed: int, name: str, pair: ScoredPair) -> PairFrame:
     """Return a pair of the evaluation `seed` as a picture; `name` stands before its kind."""
-    views: ViewPair = evaluation_pair(seed, pair.index)[0].views
-    matches: ScoredMatches = pair.matches
-    return PairFrame(
-        title=f"{name}: {pair.group} {pair.index}, {pair.seconds:.1f} s",
-        images=(views.first.image, views.second.image),
-        pixels1=matches.pixels1,
-        pixels2=matches.predicted,
-        pixels2_true=matches.truth,
-        motion=pair.motion.predicted,
-        motion_true=pair.motion.truth,
-    )
+    return frame_of_pair(pair, f"{name}: {_name(pair)}", _views(seed, pair.index))
 
 
-def _with_motion_answers(pairs: Sequence[ScoredPair]) -> Sequence[ScoredPair]:
-    """Return the pairs about whose motion the engine had all answers.
-
-    All if there is none: then the scores are left out.
-    """
-    return [pair for pair in pairs if not pair.motion_answers.faults] or pairs
+def _name(pair: ScoredPair) -> str:
+    return f"{pair.group} {pair.index}, {pair.seconds:.1f} s"
 
 
-def _visible_pixels(
-    views: ViewPair, count: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw pixels of the first view that the second one shows; return both places."""
-    pixels1 = views.first.camera.pixel_grid().reshape(-1, 2)
-    pixels2 = true_matches(views.first, views.second, pixels1)
-    shown = np.flatnonzero(np.isfinite(pixels2).all(axis=1))
-    chosen = rng.permutation(shown)[:count]
-    return pixels1[chosen], pixels2[chosen]
+def _views(seed: int, index: int) -> ViewPair:
+    return evaluation_pair(seed, index)[0].views

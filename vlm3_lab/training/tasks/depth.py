@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
 from vlm3_lab.training.samples import ModelInput, ViewSamples, sample_pixels
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.tasks.depth import DEPTH
 from vlm3_ros.tasks.task import true_pairs

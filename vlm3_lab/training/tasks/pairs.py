@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
-from vlm3_lab.scenes.view_pairs import ViewPair
 from vlm3_lab.training.config import DataConfig
 from vlm3_lab.training.samples import PairSamples, sample_pixels
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE
 from vlm3_ros.tasks.pose import POSE
@@ -24,7 +24,10 @@ CANDIDATES = 16
 
 
 class Questions(PairSamples["PackedSample"]):
-    """Up to `data.matches` matches of a pair and, with `data.pose`, the questions about pose."""
+    """Up to `data.matches` matches of a pair and, with `data.pose`, the questions about pose.
+
+    The distance is not asked where the scale is unknown.
+    """
 
     wordings = (POSE.name, CORRESPONDENCE.name)
 
@@ -42,7 +45,13 @@ class Questions(PairSamples["PackedSample"]):
         prompts, views = self._model.profile.prompts, self._model.views(scene.first, scene.second)
         questions = []
         if self._data.pose:
-            questions += true_pairs(POSE, prompts, views, None, scene.T_cam1_cam2)
+            parts = prompts[POSE.wording].parts
+            asked = true_pairs(POSE, prompts, views, None, scene.T_cam1_cam2)
+            questions += [
+                pair
+                for part, pair in zip(parts, asked, strict=True)
+                if scene.is_metric or part != "distance"
+            ]
         if self._data.matches:
             questions += true_pairs(
                 CORRESPONDENCE, prompts, views, candidates[matched], pixels2[matched]

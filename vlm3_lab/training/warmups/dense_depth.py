@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
 from vlm3_lab.training.packing import still_frames
 from vlm3_lab.training.samples import ViewSamples
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.tasks.depth import uniform_grid
@@ -82,7 +82,7 @@ def cell_depth(view: View, unified: UnifiedCamera, cell: int) -> NDArray[np.floa
 
     Returns:
         Metres at the unified focal length, shape (height / cell, width / cell), NaN in the sky
-        and on padding.
+        and on padding; all NaN if the view has no metric scale.
     """
     columns, rows = unified.view.width // cell, unified.view.height // cell
     centres = uniform_grid(unified.view, columns, rows).reshape(rows, columns, 2)
@@ -90,7 +90,7 @@ def cell_depth(view: View, unified: UnifiedCamera, cell: int) -> NDArray[np.floa
     inside = (u >= 0) & (u < view.camera.width) & (v >= 0) & (v < view.camera.height)
     depth = np.full(inside.shape, np.nan, np.float32)
     depth[inside] = view.depth[v[inside], u[inside]] / unified.metric_depth(1.0)
-    depth[np.isinf(depth)] = np.nan
+    depth[np.isinf(depth) | (not view.is_metric)] = np.nan
     return depth
 
 

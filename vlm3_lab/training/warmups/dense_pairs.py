@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlm3_lab.scenes.view_pairs import GAPS, ViewPair
+from vlm3_lab.scenes.view_pairs import GAPS
 from vlm3_lab.training.packing import PackedSample, Packer, packed_hidden
 from vlm3_lab.training.samples import PairSamples
 from vlm3_lab.training.warmups.dense_depth import (
@@ -31,6 +31,7 @@ from vlm3_lab.training.warmups.dense_depth import (
     token_cells,
     wave_code,
 )
+from vlm3_ros.datasets.views import ViewPair
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.geometry.motion import Transform, seen_motion
@@ -167,6 +168,9 @@ class DensePairs(PairSamples[DensePairSample]):
             token_cells(cell_depth(view, unified, token // CELLS)[..., None], CELLS)
             for view, unified in ((scene.first, first), (scene.second, second))
         ]
+        motion = motion_code(scene.T_cam1_cam2, first)
+        if not scene.is_metric:
+            motion[:3] = np.nan
         tokens, weights = surrounding_tokens(
             places, first.view.width // token, first.view.height // token
         )
@@ -177,7 +181,7 @@ class DensePairs(PairSamples[DensePairSample]):
             match_places=wave_code(torch.from_numpy(places).float()),
             match_tokens=torch.from_numpy(tokens),
             match_weights=torch.from_numpy(weights).float(),
-            motion=torch.from_numpy(motion_code(scene.T_cam1_cam2, first)[None]).float(),
+            motion=torch.from_numpy(motion[None]).float(),
             log_depth=torch.from_numpy(np.concatenate(depths)).log(),
             is_second=torch.arange(sum(map(len, depths))) >= len(depths[0]),
         )

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
-from vlm3_lab.scenes import View
 from vlm3_lab.scenes.seen_objects import SeenObject, seen_objects, true_answers
 from vlm3_lab.training.packing import IGNORE, PackedSample, Packer, answer_losses, packed_hidden
+from vlm3_lab.training.sources import MixedScenes, Sources
 from vlm3_lab.training.tasks.objects import Questions as ObjectQuestions
 from vlm3_lab.training.tasks.objects import with_one_phrasing
 from vlm3_lab.training.warmups.dense_depth import known_error
+from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import UnifiedCamera
 from vlm3_ros.geometry.images import unify_image
 from vlm3_ros.language.prompts import PromptSet
@@ -103,6 +104,19 @@ class ObjectSample(PackedSample):
 
 class ObjectFacts(ObjectQuestions):
     """Packed questions about objects, with facts about each object."""
+
+    @override
+    @classmethod
+    def scenes(cls, sources: Sources) -> MixedScenes[View]:
+        return sources.views(
+            "the warm-up of objects",
+            "frames with boxes of objects and a pose, which its facts are made from",
+            lambda contents: contents.has_objects & contents.has_pose,
+        )
+
+    @override
+    def is_enough(self, scene: View) -> bool:
+        return len(seen_objects(scene)) >= 2
 
     @override
     def sample(self, scene: View, rng: np.random.Generator) -> ObjectSample:

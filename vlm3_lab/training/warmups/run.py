@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlm3_lab.scenes import View
 from vlm3_lab.training.config import TrainConfig, WarmupConfig
 from vlm3_lab.training.models import complete_checkpoint, trainable_model
 from vlm3_lab.training.progress import ProgressBar
@@ -25,6 +24,7 @@ from vlm3_lab.training.tasks.depth import Questions as DepthQuestions
 from vlm3_lab.training.trainer import Lesson, fit, training_arguments
 from vlm3_lab.training.warmups import dense_depth, dense_pairs, object_facts
 from vlm3_lab.training.warmups.dense_depth import DenseSample
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.processor import load_processor
 from vlm3_ros.engines.profiles import PROFILE_FILE
 

@@ -30,6 +30,7 @@ MAX_CALIBRATIONS = 10_000
 
 
 _IF_RECTIFIED = "; if they are rectified already, say --rectified (evaluate, dataset)"
+_OTHER_CAMERA = "; --camera-info FILE or --hfov DEG replaces the bag's CameraInfo"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -111,6 +112,13 @@ class BagFrames:
             f"which the images are rectified{_IF_RECTIFIED}"
         )
 
+    def _without_camera(self, error: GeometryError) -> str:
+        """Why an image has no camera, and what to do, in one line."""
+        if self.camera is not None:
+            return f"{self.topics.image}: {error}"
+        hint = _IF_RECTIFIED if self._is_doubtful else ""
+        return f"{self.topics.camera_info}: {error}{hint}{_OTHER_CAMERA}"
+
     @property
     def _is_doubtful(self) -> bool:
         """Whether images are taken for raw ones whose topic is called rectified."""
@@ -165,10 +173,11 @@ class BagFrames:
                     continue
                 try:
                     frame = self._frame(message.content, calibrations)
-                except (MessageError, GeometryError) as error:
-                    is_hinted = isinstance(error, GeometryError) and self._is_doubtful
-                    hint = _IF_RECTIFIED if is_hinted else ""
-                    self.failed[f"{self.topics.image}: {error}{hint}"] += 1
+                except MessageError as error:
+                    self.failed[f"{self.topics.image}: {error}"] += 1
+                    continue
+                except GeometryError as error:
+                    self.failed[self._without_camera(error)] += 1
                     continue
                 depth = None
                 if rule is not None:
@@ -190,7 +199,7 @@ class BagFrames:
         else:
             found = calibrations.find(message.header, size, self.is_rectified)
             if found is None:
-                raise GeometryError(f"no CameraInfo could be read on '{self.topics.camera_info}'")
+                raise GeometryError("no CameraInfo could be read")
             lens = found[1]
         self.assumptions += [text for text in lens.assumptions if text not in self.assumptions]
         return rectified_frame(image, lens)

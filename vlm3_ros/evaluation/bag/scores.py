@@ -195,7 +195,12 @@ def _match_scores(
         known = np.isfinite(true.pixels2).all(axis=1)
         scored.append(
             ScoredMatches(
-                "", matches.pixels1[known], matches.pixels2[known], true.pixels2[known], true.width
+                "",
+                matches.pixels1[known],
+                matches.pixels2[known],
+                true.pixels2[known],
+                true.width,
+                true.height,
             )
         )
     if not any(len(matches.truth) for matches in scored):

@@ -14,28 +14,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vlm3_ros.bags.poses import TruePoses
+from vlm3_ros.datasets.covisibility import pixels_shown
 from vlm3_ros.evaluation.bag.answers import GRID, Pair
 from vlm3_ros.evaluation.bag.frames import BagFrame
 from vlm3_ros.evaluation.metrics.pair_baselines import SIFT_FEATURES, motion_of_features
-from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.geometry.epipolar import transferred_pixels
 from vlm3_ros.geometry.features import Features, sift_features
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
-
-SAME_DEPTH = 0.05
-"""Largest relative difference of depth at which two images show the same point."""
 
 
 @dataclass(frozen=True)
 class TrueMatches:
     """Where the second image of a pair shows the asked pixels of the first one.
 
-    `pixels2`: (u, v), shape (n, 2), NaN where unknown or hidden. `width`: of the second image, px.
+    `pixels2`: (u, v), shape (n, 2), NaN where unknown or hidden. `width`, `height`: of the second
+    image, px.
     """
 
     pixels2: NDArray[np.float64]
     width: int
+    height: int
 
 
 @dataclass
@@ -128,28 +126,6 @@ def true_matches(
     return pixels_shown(cameras, depths, T_cam1_cam2, pixels1)
 
 
-def pixels_shown(
-    cameras: tuple[PinholeCamera, PinholeCamera],
-    depths: tuple[NDArray[np.float32], NDArray[np.float32]],
-    T_cam1_cam2: Transform,
-    pixels1: ArrayLike,
-) -> NDArray[np.float64]:
-    """Do as `true_matches`, with cameras and depth images, metres, shape (height, width)."""
-    camera1, camera2 = cameras
-    pixels1 = np.asarray(pixels1, dtype=float).reshape(-1, 2)
-    u, v = np.rint(pixels1).astype(int).T
-    depth1 = depths[0][v, u]
-    pixels2 = transferred_pixels(T_cam1_cam2, camera1, pixels1, depth1, camera2)
-    points = camera1.unproject(pixels1, depth1)
-    T_cam2_cam1 = inverse(T_cam1_cam2)
-    expected = points @ T_cam2_cam1[2, :3] + T_cam2_cam1[2, 3]
-    limits = (camera2.width - 1, camera2.height - 1)
-    inside = np.all((pixels2 >= 0) & (pixels2 <= limits), axis=1)
-    u, v = np.rint(np.where(inside[:, None], pixels2, 0)).astype(int).T
-    is_same = np.abs(depths[1][v, u] / expected - 1) < SAME_DEPTH
-    return np.where((inside & is_same)[:, None], pixels2, np.nan)
-
-
 @dataclass(frozen=True)
 class _KeptFrame:
     frame: BagFrame
@@ -172,4 +148,4 @@ def _compare(
     truth.sift[pair] = motion_of_features(first.features, second.features, cameras)
     if pair in pixels and one.depth is not None and two.depth is not None:
         pixels2 = true_matches(one, two, motion, pixels[pair])
-        truth.matches[pair] = TrueMatches(pixels2, two.camera.width)
+        truth.matches[pair] = TrueMatches(pixels2, two.camera.width, two.camera.height)

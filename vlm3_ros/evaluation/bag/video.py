@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vlm3_ros.bags.video import bag_from_video, times_note
+from vlm3_ros.bags.video import bag_from_video, end_note, frame_size, times_note
 from vlm3_ros.evaluation.bag.evaluate import BagSource, bag_source
 from vlm3_ros.evaluation.scores.base import Progress, no_progress
 from vlm3_ros.geometry.calibration_files import GivenCamera
@@ -32,15 +32,20 @@ def video_source(
 
     Raises:
         BagError: if the video cannot be read.
+        GeometryError: if the camera is impossible or another one, before all frames are read.
     """
+    camera.lens(*frame_size(path), is_rectified)
     with TemporaryDirectory() as folder:
         bag = Path(folder) / "video"
         bag_from_video(path, bag, progress)
         with bag_source(bag, is_rectified=is_rectified, camera=camera) as source:
-            doubt = times_note(path)
+            doubts = {
+                "times of the frames": times_note(path),
+                "end of the video": end_note(path, bag),
+            }
             yield replace(
                 source,
                 path=path,
                 no_poses=f"{path}: a video has no true poses",
-                notes={**source.notes, "times of the frames": doubt} if doubt else source.notes,
+                notes={**source.notes, **{what: text for what, text in doubts.items() if text}},
             )

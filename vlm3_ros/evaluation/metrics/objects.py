@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of questions about objects as SpatialRGPT-Bench defines them, and guesses to compare.
 
-An answer that could not be read is wrong, and counts in no mean error. Two things differ from the
-benchmark: it reads answers with a language model, and it adds 0.1 mm to the true length that
-errors are divided by.
+An answer that could not be read is wrong, and counts in no mean error. The benchmark's script
+(scripts/srgpt/eval/evaluate_spatial_with_gpt4.py) differs in two things: a language model reads
+and judges the answers, and of lengths it also writes a second mean error, which is divided by the
+true length plus 0.1 mm; the AbsRel that it prints, and that its paper has, is the one here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,16 @@ DIRECTION = "direction"
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about objects, the truth, and the answer (NaN if it could not be read)."""
+    """A question about objects, the truth, and the answer (NaN if it could not be read).
+
+    `is_choice`: whether it was asked as a choice: of which object the relation holds more, of the
+    first one?
+    """
 
     question: Question
     truth: Value
     answer: Value
+    is_choice: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -74,15 +80,17 @@ class ObjectMetrics:
     """Scores by kind of question; kinds that were not asked are missing.
 
     `relations`: by pair of opposites, "below/above" and so on. `quantities`: by quantity, and
-    "direction". `accuracy`: share of right answers among all relations. `success`: mean success
-    of the quantities. `abs_rel`: mean AbsRel of the lengths. The last three are the benchmark's
-    overall scores, NaN if nothing was asked.
+    "direction". `accuracy`: share of right answers among all relations, the benchmark's overall
+    score of relations. `success`: mean success of the quantities. `pooled_success`: share of right
+    answers among all quantities, the overall score that the benchmark's script prints. `abs_rel`:
+    mean AbsRel of the lengths. The last four are NaN if nothing was asked.
     """
 
     relations: Mapping[str, KindMetrics]
     quantities: Mapping[str, KindMetrics]
     accuracy: float
     success: float
+    pooled_success: float
     abs_rel: float
 
 
@@ -91,30 +99,39 @@ def object_metrics(asked: Sequence[Asked]) -> ObjectMetrics:
     kinds: dict[str, list[Asked]] = {}
     for one in asked:
         kinds.setdefault(_kind(one.question), []).append(one)
-    opposites = ["/".join(pair) for pair in zip(RELATIONS[::2], RELATIONS[1::2], strict=True)]
+    opposites = relation_pairs()
     scores = {kind: _kind_metrics(kinds[kind]) for kind in _in_order(kinds, opposites)}
     relations = {kind: scores.pop(kind) for kind in opposites if kind in scores}
-    right = [one.is_right for one in asked if isinstance(one.question, Relation)]
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for one in asked:
+        right[isinstance(one.question, Relation)].append(one.is_right)
     return ObjectMetrics(
         relations=relations,
         quantities=scores,
-        accuracy=_mean(right),
+        accuracy=_mean(right[True]),
         success=_mean([score.success for score in scores.values()]),
+        pooled_success=_mean(right[False]),
         abs_rel=_mean([scores[kind].error for kind in QUANTITIES if kind in scores]),
     )
+
+
+def relation_pairs() -> list[str]:
+    """Return the pairs of opposites under which relations are scored, "below/above" and so on."""
+    return ["/".join(pair) for pair in zip(RELATIONS[::2], RELATIONS[1::2], strict=True)]
 
 
 def best_constants(asked: Sequence[Asked]) -> list[Asked]:
     """Give the same answer to every question of a kind: the one that is right most often.
 
     It is chosen on the questions that it is scored on: an upper bound for guesses that look at
-    neither boxes nor images. Both opposites of a relation have an answer of their own.
+    neither boxes nor images. Both opposites of a relation have an answer of their own, and so have
+    choices.
     """
-    wordings: dict[str, list[Value]] = {}
+    wordings: dict[tuple[str, bool], list[Value]] = {}
     for one in asked:
-        wordings.setdefault(_wording(one.question), []).append(one.truth)
+        wordings.setdefault((_wording(one.question), one.is_choice), []).append(one.truth)
     best = {wording: _best_constant(truths) for wording, truths in wordings.items()}
-    return [Asked(one.question, one.truth, best[_wording(one.question)]) for one in asked]
+    return [replace(one, answer=best[_wording(one.question), one.is_choice]) for one in asked]
 
 
 def answers_by_boxes(asked: Sequence[Asked]) -> list[Asked]:
@@ -125,7 +142,7 @@ def answers_by_boxes(asked: Sequence[Asked]) -> list[Asked]:
     read the numbers in the questions reaches this.
     """
     return [
-        Asked(one.question, one.truth, box_relation(one.question))
+        replace(one, answer=box_relation(one.question))
         for one in asked
         if isinstance(one.question, Relation)
     ]

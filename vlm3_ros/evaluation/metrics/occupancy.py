@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A map from above of what a robot has seen: each cell is occupied, free or unknown.
 
-Each frame counts for a cell as a hit if a point in the band of heights lies in it, otherwise as a
-pass if a ray crosses it below the upper end of the band. The counts give log-odds with the
-increments of OctoMap (Hornung et al. 2013); their sign says whether a cell is occupied. Heights
-are over the robot's base, along its z axis, as in depth_node's `scan`.
+Cells are columns of voxels, as in Nav2's VoxelLayer: a ray clears the voxels that it crosses, not
+those above or below it, and ends `RAY_END` cells before its point, because rays that graze a wall
+cross its cells. Each frame counts for a voxel as a hit if a point lies in it, otherwise as a pass
+if a ray crosses it. The counts give log-odds with the increments of OctoMap (Hornung et al. 2013).
+A cell is occupied if one of its voxels is, and free if none is and rays have crossed it below the
+upper end of the band. Heights are over the robot's base, along its z axis, as in depth_node's
+`scan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,6 +31,12 @@ MAX_RANGE = 5.0
 
 CELL = 0.1
 """Metres; larger if the map would become too large."""
+
+LAYER = 0.1
+"""Height of a voxel, metres."""
+
+RAY_END = 2
+"""Cells that a ray leaves out before its point, as in nav2_costmap_2d's voxel_layer.cpp."""
 
 MAX_CELLS = 2000
 """Along a side of the map."""
@@ -53,10 +62,11 @@ class Sight:
 
 @dataclass(frozen=True)
 class OccupancyGrid:
-    """Counts of frames by cell.
+    """Counts of frames by voxel.
 
     `lower`: least x and y in the world, metres, shape (2,). `cell`: side of a cell, metres. `hits`
-    and `passes`: shape (cells along y, cells along x).
+    and `passes`: shape (layers, cells along y, cells along x); the first layer is all below the
+    band of heights, where nothing counts as a hit.
     """
 
     lower: NDArray[np.float64]
@@ -66,55 +76,57 @@ class OccupancyGrid:
 
     @property
     def occupied(self) -> NDArray[np.bool_]:
-        """Mask of occupied cells."""
-        return self._log_odds() > 0
+        """Mask of occupied cells, shape (cells along y, cells along x)."""
+        return np.asarray(np.logical_or.reduce([odds > 0 for odds in self._log_odds()]))
 
     @property
     def free(self) -> NDArray[np.bool_]:
-        """Mask of free cells."""
-        return self._log_odds() < 0
+        """Mask of free cells, shape (cells along y, cells along x)."""
+        is_crossed = np.logical_or.reduce([odds < 0 for odds in self._log_odds()])
+        return np.asarray(is_crossed & ~self.occupied)
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Mask of cells with any hit or pass, shape (cells along y, cells along x)."""
+        return np.asarray((self.hits + self.passes).any(axis=0))
 
     def add(self, sight: Sight) -> None:
         """Count the points and rays of a sight; those outside of the grid are left out."""
-        known = np.isfinite(sight.points).all(axis=1)
-        points = sight.points[known]
-        heights, own_height = points[:, 2], sight.camera[2]
-        ends, start = (
-            (p @ sight.T_world_base[:3, :3].T + sight.T_world_base[:3, 3])[..., :2]
-            for p in (points, sight.camera)
-        )
-        ranges = np.linalg.norm(ends - start, axis=1)
-        is_hit = (heights >= MIN_HEIGHT) & (heights <= MAX_HEIGHT) & (ranges <= MAX_RANGE)
-        hit = np.unique(self._indices(ends[is_hit]))
-        passed = np.unique(
-            self._indices(self._on_the_way(start, ends, ranges, heights, own_height))
-        )
+        points = sight.points[np.isfinite(sight.points).all(axis=1)]
+        rays = points - sight.camera
+        ranges = np.linalg.norm(rays[:, :2], axis=1)
+        is_hit = (points[:, 2] >= MIN_HEIGHT) & (ranges <= MAX_RANGE)
+        hit = np.unique(self._indices(points[is_hit], sight.T_world_base))
+        crossed = sight.camera + self._on_the_way(rays, ranges)
+        passed = np.unique(self._indices(crossed, sight.T_world_base))
         self.hits.flat[hit] += 1
         self.passes.flat[np.setdiff1d(passed, hit)] += 1
 
     def _on_the_way(
-        self,
-        start: NDArray[np.float64],
-        ends: NDArray[np.float64],
-        ranges: NDArray[np.float64],
-        heights: NDArray[np.float64],
-        own_height: float,
+        self, rays: NDArray[np.float64], ranges: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Positions (x, y) every half cell on the rays, but for their last cell, shape (m, 2)."""
-        along = np.arange(0, MAX_RANGE, self.cell / 2)
-        share = along / np.maximum(ranges, 1e-9)[:, None]
-        is_low = own_height + share * (heights - own_height)[:, None] <= MAX_HEIGHT
-        ray, step = np.nonzero(is_low & (along < ranges[:, None] - self.cell))
-        return np.asarray(start + share[ray, step, None] * (ends[ray] - start))
+        """Places on rays, shape (n, 3), every half cell up to their ends, shape (m, 3)."""
+        steps = np.arange(0, MAX_RANGE, self.cell / 2)
+        share = steps / np.maximum(ranges, 1e-9)[:, None]
+        end = 1 - RAY_END * self.cell / np.maximum(np.linalg.norm(rays, axis=1), 1e-9)
+        ray, step = np.nonzero(share < end[:, None])
+        return np.asarray(share[ray, step, None] * rays[ray])
 
-    def _indices(self, places: NDArray[np.float64]) -> NDArray[np.int64]:
+    def _indices(self, points: NDArray[np.float64], T_world_base: Transform) -> NDArray[np.int64]:
+        """Flat indices of the voxels of points in the base, shape (n, 3), below the band's end."""
+        points = points[points[:, 2] <= MAX_HEIGHT]
+        places = (points @ T_world_base[:3, :3].T + T_world_base[:3, 3])[:, :2]
         column, row = np.floor((places - self.lower) / self.cell).astype(np.int64).T
-        rows, columns = self.hits.shape
+        layers, rows, columns = self.hits.shape
+        layer = np.floor((points[:, 2] - MIN_HEIGHT) / LAYER).astype(np.int64) + 1
+        layer = np.clip(layer, 0, layers - 1)
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        return np.asarray(row[inside] * columns + column[inside])
+        return np.asarray(((layer * rows + row) * columns + column)[inside])
 
-    def _log_odds(self) -> NDArray[np.float64]:
-        return np.asarray(self.hits * _LOG_ODDS_HIT + self.passes * _LOG_ODDS_PASSED)
+    def _log_odds(self) -> Iterator[NDArray[np.float64]]:
+        """Log-odds of the voxels, layer by layer."""
+        for hits, passes in zip(self.hits, self.passes, strict=True):
+            yield hits * _LOG_ODDS_HIT + passes * _LOG_ODDS_PASSED
 
 
 @dataclass(frozen=True)
@@ -145,9 +157,8 @@ def empty_grid(places: ArrayLike) -> OccupancyGrid:
     cell = max(CELL, float((upper - lower).max()) / MAX_CELLS)
     lower = np.floor(lower / cell) * cell  # the same cells for any set of places
     columns, rows = np.ceil((upper - lower) / cell).astype(int)
-    return OccupancyGrid(
-        lower, cell, np.zeros((rows, columns), np.int32), np.zeros((rows, columns), np.int32)
-    )
+    shape = (1 + round((MAX_HEIGHT - MIN_HEIGHT) / LAYER), rows, columns)
+    return OccupancyGrid(lower, cell, np.zeros(shape, np.int32), np.zeros(shape, np.int32))
 
 
 def occupancy_grid(places: ArrayLike, sights: Sequence[Sight]) -> OccupancyGrid:

@@ -30,19 +30,23 @@ On 120 procedural pairs the AUC@30 is 0.28 to 0.33 for anything between 0.15 and
 """
 
 
-def constant_motion(truth: ArrayLike) -> Transform:
+def constant_motion(truth: ArrayLike, has_distance: ArrayLike = True) -> Transform:
     """Return the motion that is the same for every pair, chosen on the pairs that it is scored on.
 
     Mean rotation, mean direction and median distance: for a robot, straight ahead.
 
     Args:
         truth: T_cam1_cam2, shape (n, 4, 4), metres, at least one.
+        has_distance: whether a displacement is in metres, shape (n,) or one for all; the others
+            have no part in the median, unless all are such.
     """
     truth = np.asarray(truth, dtype=float)
     distances = np.linalg.norm(truth[:, :3, 3], axis=1)
+    is_metric = np.broadcast_to(np.asarray(has_distance, bool), len(truth))
     directed = truth[distances > 0, :3, 3] / distances[distances > 0, None]
     mean = transform(Rotation.from_matrix(truth[:, :3, :3]).mean(), directed.sum(axis=0))
-    mean[:3, 3] = np.median(distances) * motion_parts(mean).direction
+    measured = distances[is_metric] if is_metric.any() else distances
+    mean[:3, 3] = np.median(measured) * motion_parts(mean).direction
     return mean
 
 

@@ -20,6 +20,11 @@ NO_DIRECTION = 1e-6
 
 EPE_LIMITS_PX = (1, 3, 5)
 
+UFM_SIZE = (560, 420)
+"""Width and height of images in UFM's benchmark of wide baselines, px: ETH3D, DTU and TA-WB. Images
+are scaled to cover it, and what stands over is cut off. Source:
+https://github.com/UniFlowMatch/UFM (branch benchmark, ufm_benchmarks)."""
+
 
 @dataclass(frozen=True)
 class PoseErrors:
@@ -58,12 +63,14 @@ class MatchMetrics:
     """Metrics of correspondences.
 
     `epe_px`: mean Euclidean distance in pixels of the second image, over answered matches (NaN
-    if there is none). `epe_share`: the same as a share of that image's width (NaN if the width
-    is unknown). `above`: share of all matches with a larger error than a limit in px;
-    unanswered ones count as larger.
+    if there is none). `epe_ufm_px`: the same after that image was scaled as in UFM's benchmark, see
+    `ufm_scale`. `epe_share`: the same as a share of its width. Both are NaN if its size is unknown.
+    `above`: share of all matches with a larger error than a limit in px; unanswered ones count as
+    larger.
     """
 
     epe_px: Annotated[float, Metric("EPE px", ".2f")]
+    epe_ufm_px: Annotated[float, Metric("EPE UFM", ".2f")]
     epe_share: Annotated[float, Metric("of width", ".1%")]
     above: Annotated[dict[int, float], Metric("above {} px", ".1%", "above_{}_px", "{} px")]
     matches: int
@@ -71,7 +78,10 @@ class MatchMetrics:
 
 
 def pose_errors(
-    predicted: ArrayLike, truth: ArrayLike, no_direction: float = NO_DIRECTION
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    no_direction: float = NO_DIRECTION,
+    has_distance: ArrayLike = True,
 ) -> PoseErrors:
     """Compare motions T_cam1_cam2.
 
@@ -80,6 +90,8 @@ def pose_errors(
         truth: shape (n, 4, 4), metres.
         no_direction: true displacements below this many metres have no direction; choose it
             above the noise of the truth.
+        has_distance: whether the true displacement is in metres, shape (n,) or one for all; the
+            error of the distance is NaN otherwise.
 
     Raises:
         ValueError: if the shapes differ, or a true motion is not finite.
@@ -99,6 +111,7 @@ def pose_errors(
     angle[lengths[1] < no_direction] = np.nan
     errors = np.full((3, len(truth)), np.nan)
     errors[:, answered] = np.degrees(turn.magnitude()), angle, lengths[0] - lengths[1]
+    errors[2, ~np.broadcast_to(np.asarray(has_distance, bool), len(truth))] = np.nan
     return PoseErrors(*errors)
 
 
@@ -123,7 +136,10 @@ def pose_auc(worst_deg: ArrayLike, limit: int) -> float:
 
 
 def pose_metrics(
-    predicted: ArrayLike, truth: ArrayLike, no_direction: float = NO_DIRECTION
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    no_direction: float = NO_DIRECTION,
+    has_distance: ArrayLike = True,
 ) -> PoseMetrics:
     """Score motions T_cam1_cam2, see `pose_errors` for the arguments.
 
@@ -134,7 +150,7 @@ def pose_metrics(
         ValueError: as `pose_errors`, and if no pair has a direction.
     """
     truth = _motions(truth)
-    errors = pose_errors(predicted, truth, no_direction)
+    errors = pose_errors(predicted, truth, no_direction, has_distance)
     directed = np.linalg.norm(truth[:, :3, 3], axis=1) >= no_direction
     folded = np.minimum(errors.direction_deg, 180 - errors.direction_deg)
     worst = np.maximum(errors.rotation_deg, folded)[directed]
@@ -149,15 +165,31 @@ def pose_metrics(
     )
 
 
+def ufm_scale(sizes: ArrayLike) -> NDArray[np.float64]:
+    """Return the factors by which UFM's benchmark scales images, see `UFM_SIZE`.
+
+    Args:
+        sizes: width and height, px, shape (..., 2). Images more than 1.1 times as high as wide are
+            scaled to cover the upright size.
+
+    Returns:
+        Shape (...).
+    """
+    sizes = np.asarray(sizes, dtype=float)
+    is_upright = sizes[..., 1] > 1.1 * sizes[..., 0]
+    covered = np.where(is_upright[..., None], UFM_SIZE[::-1], UFM_SIZE)
+    return np.asarray((covered / sizes).max(axis=-1))
+
+
 def match_metrics(
-    predicted: ArrayLike, truth: ArrayLike, widths: ArrayLike = np.nan
+    predicted: ArrayLike, truth: ArrayLike, sizes: ArrayLike = (np.nan, np.nan)
 ) -> MatchMetrics:
     """Score correspondences: end point error and the shares above 1, 3 and 5 px.
 
     Args:
         predicted: (u, v) in the second image, shape (n, 2), NaN where unanswered.
         truth: shape (n, 2), finite.
-        widths: of the second images, px, shape (n,) or one for all.
+        sizes: width and height of the second images, px, shape (n, 2) or one for all.
 
     Raises:
         ValueError: if there is no match, the shapes differ, or a truth is not finite.
@@ -171,10 +203,12 @@ def match_metrics(
         raise ValueError("a true match is not finite")
     errors = np.linalg.norm(predicted - truth, axis=-1)
     answered = np.isfinite(errors)
-    shares = errors / np.asarray(widths, dtype=float)
+    shares = errors / np.asarray(sizes, dtype=float)[..., 0]
+    scaled = errors * ufm_scale(sizes)
     return MatchMetrics(
-        epe_px=float(errors[answered].mean()) if answered.any() else float("nan"),
-        epe_share=float(shares[answered].mean()) if answered.any() else float("nan"),
+        epe_px=_mean(errors[answered]),
+        epe_ufm_px=_mean(scaled[answered]),
+        epe_share=_mean(shares[answered]),
         above={limit: float(np.mean(~(errors <= limit))) for limit in EPE_LIMITS_PX},
         matches=len(errors),
         unanswered=int((~answered).sum()),
@@ -183,6 +217,10 @@ def match_metrics(
 
 def _motions(motions: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(motions, dtype=float).reshape(-1, 4, 4)
+
+
+def _mean(errors: NDArray[np.float64]) -> float:
+    return float(errors.mean()) if errors.size else float("nan")
 
 
 def _median(errors: NDArray[np.float64]) -> float:

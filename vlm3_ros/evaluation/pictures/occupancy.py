@@ -118,10 +118,10 @@ def _paint(axes: Axes, grid: OccupancyGrid, layers: dict[str, NDArray[np.bool_]]
     """Paint cells in the colours of their layers, the last one on top."""
     from matplotlib.colors import to_rgb
 
-    image = np.full((*grid.hits.shape, 3), to_rgb(_UNKNOWN))
+    image = np.full((*grid.free.shape, 3), to_rgb(_UNKNOWN))
     for colour, mask in layers.items():
         image[mask] = to_rgb(colour)
-    (x, y), (rows, columns) = grid.lower, grid.hits.shape
+    (x, y), (rows, columns) = grid.lower, grid.free.shape
     extent = (x, x + columns * grid.cell, y, y + rows * grid.cell)
     axes.imshow(image, origin="lower", extent=extent, interpolation="nearest")
 
@@ -134,7 +134,7 @@ def _draw_path(axes: Axes, path: NDArray[np.float64], colour: str) -> None:
 
 def _seen_range(grids: list[OccupancyGrid]) -> tuple[float, float, float, float]:
     """Range of x, then of y, of the cells that any map knows, with a margin; metres."""
-    known = np.any([(grid.hits > 0) | (grid.passes > 0) for grid in grids], axis=0)
+    known = np.any([grid.seen for grid in grids], axis=0)
     grid = grids[0]
     edges: list[float] = []
     for axis, start in ((0, grid.lower[0]), (1, grid.lower[1])):

@@ -64,6 +64,7 @@ class ScoredView:
         truth: metres, shape (n,).
         rows: heights of the pixels in the image, (v + 0.5) / height, shape (n,).
         answers: about all asked pixels; those that the engine could not answer are not scored.
+        pixels: (u, v), shape (n, 2); empty if they are not needed any more.
     """
 
     index: int
@@ -73,6 +74,7 @@ class ScoredView:
     truth: NDArray[np.float64]
     rows: NDArray[np.float64]
     answers: AnswerCounts = field(default_factory=AnswerCounts)
+    pixels: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
 
     @property
     def metrics(self) -> DepthMetrics:
@@ -205,6 +207,7 @@ def scored_view(sample: DepthSample, answers: DepthAnswers) -> ScoredView:
         truth=sample.depth[scored],
         rows=(sample.pixels[scored, 1] + 0.5) / sample.camera.height,
         answers=count_answers(len(answers.texts), answers.missing),
+        pixels=sample.pixels[scored],
     )
 
 

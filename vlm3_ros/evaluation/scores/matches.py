@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_ros.evaluation.metrics.declared import metric_cells, metric_json, metric_titles
-from vlm3_ros.evaluation.metrics.pairs import MatchMetrics, match_metrics
+from vlm3_ros.evaluation.metrics.pairs import UFM_SIZE, MatchMetrics, match_metrics
 from vlm3_ros.evaluation.scores.base import MODEL, Scores, group_tables
 from vlm3_ros.evaluation.tables import TextTable
 
@@ -26,14 +26,15 @@ class ScoredMatches:
         pixels1: (u, v) that were asked in the first image, shape (n, 2).
         predicted: (u, v) in the second image, shape (n, 2), NaN where unanswered.
         truth: (u, v) in the second image, shape (n, 2), finite.
-        width: of the second image, px.
+        width, height: of the second image, px; NaN if unknown.
     """
 
     group: str
     pixels1: NDArray[np.float64]
     predicted: NDArray[np.float64]
     truth: NDArray[np.float64]
-    width: int
+    width: float
+    height: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class MatchScores(Scores):
             f"correspondence: {self.model.matches} matches",
             ("", *titles),
             tuple((name, *metric_cells(metrics)) for name, metrics in rows.items()),
-            "Pixels of the second image, where the true match is known; failed: no answer.",
+            "Pixels of the second image, where the true match is known; failed: no answer. "
+            "EPE UFM: of images scaled to cover {}x{} px, as in UFM's benchmark.".format(*UFM_SIZE),
         )
         by_group = group_tables(
             "correspondence by group",
@@ -88,8 +90,10 @@ def match_scores(pairs: Sequence[ScoredMatches]) -> MatchScores:
         ValueError: if there is no match.
     """
     truth = np.concatenate([pair.truth for pair in pairs])
-    widths = np.concatenate([np.full(len(pair.truth), pair.width) for pair in pairs])
+    sizes = np.concatenate(
+        [np.tile((pair.width, pair.height), (len(pair.truth), 1)) for pair in pairs]
+    )
     return MatchScores(
-        match_metrics(np.concatenate([pair.predicted for pair in pairs]), truth, widths),
-        match_metrics(np.concatenate([pair.pixels1 for pair in pairs]), truth, widths),
+        match_metrics(np.concatenate([pair.predicted for pair in pairs]), truth, sizes),
+        match_metrics(np.concatenate([pair.pixels1 for pair in pairs]), truth, sizes),
     )

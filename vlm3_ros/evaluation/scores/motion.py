@@ -42,9 +42,10 @@ class ScoredMotion:
         index: number of the pair in its source, or the stamp of its second image in nanoseconds.
         group: of the pair, such as its kind of scene; "" for none.
         predicted: NaN where unanswered.
-        truth: finite.
+        truth: NaN where unknown.
         constant_velocity: the true motion before the pair, continued; NaN where unknown.
         sift: of classical vision, with the true distance; NaN where it failed.
+        is_metric: whether `truth` is in metres. Otherwise its displacement has an unknown scale.
     """
 
     index: int
@@ -53,10 +54,20 @@ class ScoredMotion:
     truth: Transform
     constant_velocity: Transform
     sift: Transform
+    is_metric: bool = True
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the true motion is known."""
+        return bool(np.isfinite(self.truth).all())
 
     @property
     def error_deg(self) -> float:
-        """Larger of rotation and direction error (its sign counts); infinite if unanswered."""
+        """Larger of rotation and direction error (its sign counts); infinite if unanswered.
+
+        Raises:
+            ValueError: if the truth is unknown.
+        """
         errors = pose_errors(self.predicted[None], self.truth[None])
         worst = np.fmax(errors.rotation_deg[0], errors.direction_deg[0])
         return float(worst) if np.isfinite(worst) else np.inf
@@ -130,14 +141,18 @@ class MotionScores(Scores):
         titles = metric_titles(self.model)
         note = (
             "Medians of the errors; failed: no answer. Identity: no motion. Const. motion: the "
-            "mean of these pairs. Const. velocity: the true motion before the pair, continued. "
-            "SIFT: essential matrix with the true distance."
+            "mean of these pairs. "
         )
+        if CONSTANT_VELOCITY in self.guesses:
+            note += "Const. velocity: the true motion before the pair, continued. "
+        note += "SIFT: essential matrix with the true distance."
         if still := self.model.pairs - self.model.directed:
             note += (
                 " AUC and direction leave out pairs that moved less than "
                 f"{self.no_direction_m * 100:g} cm: {still}."
             )
+        if unscaled := sum(not motion.is_metric for motion in self.motions):
+            note += f" The truth of {unscaled} pairs has no metric scale: no distance is scored."
         return TextTable(
             f"{self.title}: {self.model.pairs} pairs",
             ("", *titles),
@@ -152,7 +167,7 @@ def motion_scores(
     """Score motions.
 
     Args:
-        motions: at least one whose true displacement has a direction.
+        motions: known ones, at least one whose true displacement has a direction.
         title: see `MotionScores`.
         no_direction_m: choose it above the noise of the truth.
 
@@ -161,16 +176,17 @@ def motion_scores(
     """
     truth = np.stack([motion.truth for motion in motions])
     predicted = np.stack([motion.predicted for motion in motions])
+    is_metric = np.array([motion.is_metric for motion in motions])
     return MotionScores(
         title=title,
-        model=pose_metrics(predicted, truth, no_direction_m),
+        model=pose_metrics(predicted, truth, no_direction_m, is_metric),
         guesses={
-            name: pose_metrics(guess, truth, no_direction_m)
+            name: pose_metrics(guess, truth, no_direction_m, is_metric)
             for name, guess in guessed_motions(motions).items()
         },
         no_direction_m=no_direction_m,
         motions=tuple(motions),
-        errors=pose_errors(predicted, truth, no_direction_m),
+        errors=pose_errors(predicted, truth, no_direction_m, is_metric),
         directed=np.linalg.norm(truth[:, :3, 3], axis=1) >= no_direction_m,
     )
 
@@ -181,15 +197,17 @@ def guessed_motions(motions: Sequence[ScoredMotion]) -> dict[str, NDArray[np.flo
     - identity: no motion. It has no direction, so its direction errs by 90 degrees.
     - constant motion: one for all pairs, chosen on them: mean rotation and direction, median
       distance. For a robot, straight ahead.
-    - constant velocity: the true motion before the pair, continued; NaN where unknown. It knows
-      the truth about the past and looks at no image.
+    - constant velocity: the true motion before the pair, continued; NaN where unknown, left out
+      if no past is known. It knows the truth about the past and looks at no image.
     - sift: SIFT and the essential matrix with the true distance; NaN where it fails.
     """
     count, truth = len(motions), np.stack([motion.truth for motion in motions])
+    is_metric = [motion.is_metric for motion in motions]
+    continued = np.stack([motion.constant_velocity for motion in motions])
     return {
         IDENTITY: np.tile(np.eye(4), (count, 1, 1)),
-        CONSTANT_MOTION: np.tile(constant_motion(truth), (count, 1, 1)),
-        CONSTANT_VELOCITY: np.stack([motion.constant_velocity for motion in motions]),
+        CONSTANT_MOTION: np.tile(constant_motion(truth, is_metric), (count, 1, 1)),
+        **({CONSTANT_VELOCITY: continued} if np.isfinite(continued).any() else {}),
         SIFT: np.stack([motion.sift for motion in motions]),
     }
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from vlm3_ros.evaluation.metrics.objects import (
 from vlm3_ros.evaluation.scores.base import Scores, group_tables
 from vlm3_ros.evaluation.tables import TextTable
 from vlm3_ros.geometry.camera import PinholeCamera
-from vlm3_ros.tasks.objects import Question, Value, ask_objects
+from vlm3_ros.tasks.objects import ObjectAnswers, Question, Value, ask_objects
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,20 @@ class ObjectScores(Scores):
             _error_text("", self.constant.abs_rel),
             *_counts(quantities),
         )
+        pooled = (
+            "all",
+            f"{self.model.pooled_success:.1%}",
+            "",
+            f"{self.constant.pooled_success:.1%}",
+            "",
+            *_counts(quantities),
+        )
         return TextTable(
             "objects: lengths within 25 %, directions within 30°",
             ("", "model", "error", "constant", "its error", "failed", "questions"),
-            (mean, *rows),
+            (mean, pooled, *rows),
             "Constant: the best constant answer, chosen on these questions. Errors: AbsRel of "
-            "lengths, degrees of directions.",
+            "lengths, degrees of directions. Mean: of the kinds below; all: of all questions.",
         )
 
 
@@ -186,16 +194,31 @@ def score_objects(engine: Engine, sample: ObjectSample) -> ScoredObjects:
     """
     questions = [question for question, _ in sample.questions]
     answers = ask_objects(engine, sample.image, sample.camera, questions)
-    asked = zip(sample.questions, answers.values, answers.missing, strict=True)
+    asked = [Asked(question, truth, np.nan) for question, truth in sample.questions]
+    return scored_objects(sample.index, sample.group, asked, answers)
+
+
+def scored_objects(
+    index: int, group: str, asked: Sequence[Asked], answers: ObjectAnswers
+) -> ScoredObjects:
+    """Put the answers about an image next to the truth.
+
+    Args:
+        index: number of the image in its source.
+        group: of the image.
+        asked: the questions, whose answers are not known yet.
+        answers: to them, in the same order.
+    """
+    answered = zip(asked, answers.values, answers.missing, strict=True)
     return ScoredObjects(
-        index=sample.index,
-        group=sample.group,
+        index=index,
+        group=group,
         asked=tuple(
-            Asked(question, truth, answer)
-            for (question, truth), answer, missing in asked
+            replace(one, answer=value)
+            for one, value, missing in answered
             if not (missing and missing.is_fault)
         ),
-        answers=count_answers(len(questions), answers.missing),
+        answers=count_answers(len(asked), answers.missing),
     )
 
 
@@ -215,6 +238,7 @@ def _metrics_json(metrics: ObjectMetrics) -> dict[str, Any]:
     return {
         "accuracy": metrics.accuracy,
         "success": metrics.success,
+        "pooled_success": metrics.pooled_success,
         "abs_rel": metrics.abs_rel,
         "relations": {
             kind: {"accuracy": scores.success, **_counts_json(scores)}

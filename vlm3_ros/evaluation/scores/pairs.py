@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs of images: motion and matches, which are asked in one pass."""
+"""Pairs of images: motion and matches, which are asked in one pass if both are known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlm3_ros.evaluation.metrics.pair_baselines import sift_motion
 from vlm3_ros.evaluation.scores.matches import ScoredMatches
 from vlm3_ros.evaluation.scores.motion import ScoredMotion, with_distance
 from vlm3_ros.evaluation.scores.uncertainty import MotionUncertainty
-from vlm3_ros.geometry.motion import Transform, angles_between, motion_parts
+from vlm3_ros.geometry.motion import Transform, angles_between
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches, ask_matches
 from vlm3_ros.tasks.learned import has_learned
 from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
@@ -27,16 +27,19 @@ from vlm3_ros.tasks.verification import answered_covariance
 
 @dataclass(frozen=True)
 class PairSample:
-    """Two images whose motion is known, with pixels whose match is known.
+    """Two images whose motion is known, or pixels whose match is known; others are not asked.
 
     Attributes:
         index: number of the pair in its source.
         group: of the pair, such as its kind of scene; "" for none.
-        seconds: between both images.
+        seconds: between both images; NaN if unknown.
         images, cameras: rectified RGB and intrinsics.
-        T_cam1_cam2: the motion, shape (4, 4), metres.
+        T_cam1_cam2: the motion, shape (4, 4), metres; NaN if unknown.
         T_constant_velocity: the true motion before the pair, continued; NaN where unknown.
-        pixels1, pixels2: (u, v) in the first image and their true matches, shape (n, 2) each.
+        pixels1, pixels2: (u, v) in the first image and their true matches, shape (n, 2) each; n
+            may be 0.
+        is_metric: whether `T_cam1_cam2` is in metres. Otherwise its displacement has an unknown
+            scale.
     """
 
     index: int
@@ -48,16 +51,23 @@ class PairSample:
     T_constant_velocity: Transform
     pixels1: NDArray[np.float64]
     pixels2: NDArray[np.float64]
+    is_metric: bool = True
+
+    @property
+    def has_motion(self) -> bool:
+        """Whether the motion is known."""
+        return bool(np.isfinite(self.T_cam1_cam2).all())
 
 
 @dataclass(frozen=True)
 class ScoredPair:
     """Answers about one pair, and the truth.
 
-    `seconds`: between both images. `distance_std`: of the answered distance as the engine states
-    it, metres, NaN where unknown. `match_errors_deg`: angles between answered and true matches,
-    shape (n,), NaN where unanswered. `motion_answers`, `match_answers`: about all questions.
-    `matches` are without those that the engine could not answer.
+    `index`, `seconds`: see `PairSample`. `motion`: its truth is NaN if the motion is unknown.
+    `distance_std`: of the answered distance as the engine states it, metres, NaN where unknown.
+    `match_errors_deg`: angles between answered and true matches, shape (n,), NaN where unanswered.
+    `motion_answers`, `match_answers`: about all questions. `matches` are without those that the
+    engine could not answer.
     """
 
     seconds: float
@@ -93,7 +103,7 @@ def score_pair(engine: Engine, sample: PairSample, match_engine: Engine) -> Scor
     """
     pose, matches = _answers(engine, sample, match_engine)
     camera2, truth = sample.cameras[1], sample.T_cam1_cam2
-    classical = sift_motion(sample.images, sample.cameras)
+    classical = sift_motion(sample.images, sample.cameras) if sample.has_motion else None
     scored, answered = np.ones(len(sample.pixels1), bool), np.full(sample.pixels1.shape, np.nan)
     if matches is not None:
         scored, answered = ~matches.faulty, matches.pixels2
@@ -107,10 +117,16 @@ def score_pair(engine: Engine, sample: PairSample, match_engine: Engine) -> Scor
             predicted=np.full((4, 4), np.nan) if pose is None else pose.T_cam1_cam2,
             truth=truth,
             constant_velocity=sample.T_constant_velocity,
-            sift=with_distance(classical, motion_parts(truth).distance),
+            sift=with_distance(classical, float(np.linalg.norm(truth[:3, 3]))),
+            is_metric=sample.is_metric,
         ),
         matches=ScoredMatches(
-            sample.group, sample.pixels1[scored], answered, true_pixels, camera2.width
+            sample.group,
+            sample.pixels1[scored],
+            answered,
+            true_pixels,
+            camera2.width,
+            camera2.height,
         ),
         distance_std=np.nan if pose is None else pose.distance_std,
         match_errors_deg=np.degrees(angles_between(*rays)),
@@ -132,10 +148,10 @@ def match_counts(matches: Matches | None) -> AnswerCounts:
 def _answers(
     engine: Engine, sample: PairSample, match_engine: Engine
 ) -> tuple[RelativePose | None, Matches | None]:
-    """Ask for the motion and matches; None if not learned."""
+    """Ask for the motion and matches; None if not learned, or if the truth is unknown."""
     asked = sample.images, sample.cameras
-    has_motions = has_learned(engine, POSE)
-    has_matches = has_learned(match_engine, CORRESPONDENCE)
+    has_motions = has_learned(engine, POSE) and sample.has_motion
+    has_matches = has_learned(match_engine, CORRESPONDENCE) and len(sample.pixels1) > 0
     if has_motions and has_matches:
         return ask_pair(engine, *asked, sample.pixels1, match_engine)
     return (
@@ -149,9 +165,15 @@ def pair_uncertainty(
 ) -> MotionUncertainty | None:
     """Compare errors of motions with the standard deviations of a profile, and measure them.
 
+    Args:
+        pairs: whose true motion is known, in metres.
+        assumed: standard deviations of the profile.
+
     Returns:
         None if no motion was answered.
     """
+    if not pairs:
+        return None
     motions = [pair.motion for pair in pairs]
     measured = measured_uncertainty(
         [motion.predicted for motion in motions],

@@ -231,13 +231,27 @@ def object_question(
         PromptError: if a coordinate does not lie in [0, text_range).
     """
     for name, box in zip(("{a}", "{b}"), boxes, strict=False):
-        region = wording.region
-        for placeholder, value in zip(BOX, map(int, np.asarray(box)), strict=True):
-            if not 0 <= value < text_range:
-                raise PromptError(f"{value} is outside of the text range [0, {text_range})")
-            region = region.replace(placeholder, str(value))
-        template = template.replace(name, region)
+        template = template.replace(name, object_region(wording, box, text_range))
     return template
+
+
+def object_region(wording: ObjectsWording, box: ArrayLike, text_range: int) -> str:
+    """Name an object by its box.
+
+    Args:
+        wording: of the checkpoint.
+        box: (xmin, ymin, xmax, ymax) in text coordinates.
+        text_range: of the prompt set.
+
+    Raises:
+        PromptError: if a coordinate does not lie in [0, text_range).
+    """
+    region = wording.region
+    for placeholder, value in zip(BOX, map(int, np.asarray(box)), strict=True):
+        if not 0 <= value < text_range:
+            raise PromptError(f"{value} is outside of the text range [0, {text_range})")
+        region = region.replace(placeholder, str(value))
+    return region
 
 
 def relation_answer(wording: ObjectsWording, relation: str, holds: bool) -> str:
@@ -355,6 +369,11 @@ def parse_length(text: str, any_form: bool = False) -> float:
     if any_form:
         spoken = _FEET_AND_INCHES.sub(_in_inches, spoken)
     return one_value(text, [length(match) for match in _LENGTH.findall(spoken)])
+
+
+def holds_length(text: str) -> bool:
+    """Return whether a text holds a number with a unit of length."""
+    return _LENGTH.search(text) is not None
 
 
 def _in_inches(match: re.Match[str]) -> str:

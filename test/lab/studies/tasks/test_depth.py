@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vlm3_lab.scenes import KINDS, View
+from vlm3_lab.scenes import KINDS
 from vlm3_lab.studies.tasks.depth import (
     depth_pictures,
     evaluate_depth,
     evaluation_view,
 )
+from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Answer, Profile
 from vlm3_ros.evaluation.json_file import write_json
 from vlm3_ros.evaluation.result import Result, result_json

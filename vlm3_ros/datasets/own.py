@@ -3,7 +3,7 @@
 
 Its folder holds:
 
-- `frames.jsonl`: a line per frame, in DepthLM's format (`vlm3_ros.evaluation.depthlm`:
+- `frames.jsonl`: a line per frame, in DepthLM's format (`vlm3_ros.datasets.depthlm`:
   `image`, `intrinsics`, `pixel_coords`, `depth`) with more keys: `bag`, `stamp_ns`, `depth_image`
   (16-bit PNG of millimetres along Z, 0 where unknown), `T_world_camera` (4 x 4, null where
   unknown), `objects` (`kind`, `centre`, `size`, `yaw` in the world) and `split` ("train" or
@@ -17,18 +17,19 @@ Its folder holds:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import override
 
-from vlm3_lab.scenes.scene import SceneObject
-from vlm3_lab.scenes.views import View
-from vlm3_ros.evaluation.depthlm import DatasetError
+from vlm3_ros.datasets.files import read_image, read_png_depth
+from vlm3_ros.datasets.source import Contents, FrameSource, Pairs, listed_pairs
+from vlm3_ros.datasets.views import Labels, SceneObject, View
+from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.camera import PinholeCamera
 from vlm3_ros.geometry.motion import Transform
 
@@ -83,14 +84,65 @@ class Pair:
     split: Split
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A training set. `description`: the content of dataset.json."""
+class Dataset(FrameSource):
+    """A training set.
 
-    folder: Path
-    frames: tuple[Frame, ...]
-    pairs: tuple[Pair, ...]
-    description: dict[str, Any]
+    Attributes:
+        folder: that it lies in.
+        frames, listed: its frames and pairs.
+        description: the content of dataset.json.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        frames: Sequence[Frame],
+        listed: Sequence[Pair],
+        description: dict[str, Any],
+    ):
+        self.folder, self.frames, self.listed = folder, frames, listed
+        self.description = description
+        self.name, self.notes = str(folder), []
+        self.contents = Contents(
+            has_depth=np.ones(len(frames), bool),
+            has_pose=np.array([frame.T_world_camera is not None for frame in frames]),
+            has_objects=np.array(
+                [bool(frame.objects) and frame.T_world_camera is not None for frame in frames]
+            ),
+            is_held_out=np.array([frame.split == "held_out" for frame in frames]),
+        )
+
+    @override
+    def pairs(self, min_covisibility: float | None = None) -> Pairs:
+        enough = [pair for pair in self.listed if pair.covisibility >= (min_covisibility or 0)]
+        return listed_pairs([(pair.first, pair.second) for pair in enough])
+
+    @override
+    def frame_name(self, index: int) -> str:
+        return self.frames[index].image
+
+    @override
+    def read(self, index: int) -> View:
+        frame = self.frames[index]
+        image = read_image(self.folder / frame.image)
+        depth = read_png_depth(self.folder / frame.depth_image)
+        for name, shape in ((frame.image, image.shape), (frame.depth_image, depth.shape)):
+            if shape[:2] != (frame.camera.height, frame.camera.width):
+                raise DatasetError(
+                    f"{self.folder / name}: {shape[1]}x{shape[0]} px, {FRAMES} says "
+                    f"{frame.camera.width}x{frame.camera.height}"
+                )
+        return View(
+            image=image,
+            depth=depth,
+            camera=frame.camera,
+            T_world_camera=np.full((4, 4), np.nan)
+            if frame.T_world_camera is None
+            else frame.T_world_camera,
+            kind=frame.bag,
+            objects=frame.objects,
+            labels=Labels(frame.pixels, frame.depths) if len(frame.pixels) else None,
+        )
 
 
 def load_dataset(folder: Path | str) -> Dataset:
@@ -130,47 +182,6 @@ def load_dataset(folder: Path | str) -> Dataset:
     if not frames:
         raise DatasetError(f"{folder / FRAMES}: there is no frame in it")
     return Dataset(folder, tuple(frames), tuple(pairs), description)
-
-
-def read_view(dataset: Dataset, index: int) -> View:
-    """Read a frame with its image and its depth.
-
-    `depth` and `T_world_camera` are NaN where unknown; `kind` is the name of the bag.
-
-    Raises:
-        DatasetError: naming the image that cannot be read.
-    """
-    frame = dataset.frames[index]
-    image = _decoded(dataset.folder / frame.image, cv2.IMREAD_COLOR, np.uint8)
-    depth = read_depth(dataset.folder / frame.depth_image)
-    for name, shape in ((frame.image, image.shape), (frame.depth_image, depth.shape)):
-        if shape[:2] != (frame.camera.height, frame.camera.width):
-            raise DatasetError(
-                f"{dataset.folder / name}: {shape[1]}x{shape[0]} px, {FRAMES} says "
-                f"{frame.camera.width}x{frame.camera.height}"
-            )
-    return View(
-        image=np.ascontiguousarray(image[..., ::-1]),
-        depth=depth,
-        camera=frame.camera,
-        T_world_camera=np.full((4, 4), np.nan)
-        if frame.T_world_camera is None
-        else frame.T_world_camera,
-        kind=frame.bag,
-        objects=frame.objects,
-    )
-
-
-def read_depth(path: Path) -> NDArray[np.float32]:
-    """Read metres along Z from a 16-bit PNG of millimetres, shape (height, width), NaN if unknown.
-
-    Raises:
-        DatasetError: naming the file that cannot be read.
-    """
-    pixels = _decoded(path, cv2.IMREAD_UNCHANGED, np.uint16)
-    if pixels.ndim != 2:
-        raise DatasetError(f"{path}: it is not a depth image: it has colours")
-    return np.where(pixels > 0, pixels.astype(np.float32) / 1000, np.float32(np.nan))
 
 
 def frame_from_json(content: dict[str, Any]) -> Frame:
@@ -240,17 +251,6 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
         except ValueError as error:
             raise DatasetError(f"{source}: {error}") from error
         yield source, content
-
-
-def _decoded(path: Path, flags: int, dtype: type[np.generic]) -> NDArray[Any]:
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DatasetError(f"{path}: it cannot be read: {error}") from error
-    pixels = cv2.imdecode(data, flags) if data.size else None
-    if pixels is None or pixels.dtype != dtype:
-        raise DatasetError(f"{path}: it is damaged, or not an image of this kind")
-    return pixels
 
 
 def _inside(path: Any) -> str:
