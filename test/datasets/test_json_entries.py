@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def test_every_entry_is_found(
     path.write_text("\n".join(texts) if lines else json.dumps(ENTRIES, indent=1))
     entries = open_entries(path)
     assert [entries.read(index) for index in range(len(entries))] == ENTRIES
-    assert not list(tmp_path.glob("*.npz")), "places of a small file are not stored"
+    assert not list(tmp_path.glob("*.npz")), "places of a small file are not kept"
 
 
 def test_random_texts_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,43 +50,56 @@ def test_random_texts_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [found.read(index) for index in range(len(found))] == entries
 
 
-def test_places_are_stored_and_found_again_for_the_same_file_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(json_entries, "KEPT_FROM", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "vlm3_ros"
+
+
+@pytest.mark.parametrize("name", ["data.json", "data.jsonl"])
+def test_places_are_kept_and_found_again_for_the_same_file_only(
+    name: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_entries, "STORED_FROM", 1)
-    path = tmp_path / "data.json"
-    path.write_text(json.dumps(ENTRIES))
+    path = tmp_path / name
+    path.write_text("\n".join(map(json.dumps, ENTRIES)))
     places = open_entries(path)
-    stored = tmp_path / "data.json.index.npz"
-    assert [file.name for file in tmp_path.iterdir() if file != path] == [stored.name]
+    (kept,) = cache.iterdir()
 
     def never(path: Path) -> None:
         raise AssertionError("scanned again")
 
     with monkeypatch.context() as patched:
         patched.setattr(json_entries, "_scan", never)
-        assert open_entries(path).starts.tolist() == places.starts.tolist()
-    path.write_text(json.dumps(ENTRIES[:2]))
+        patched.setattr(json_entries, "_scan_lines", never)
+        again = open_entries(path)
+        assert again.starts.tolist() == places.starts.tolist()
+        assert again.name(1) == places.name(1)
+    path.write_text("\n".join(map(json.dumps, ENTRIES[:2])))
     os.utime(path, ns=(1, 1))
     assert len(open_entries(path)) == 2
-    stored.write_bytes(b"half")
+    kept.write_bytes(b"half")
     assert len(open_entries(path)) == 2
 
 
-def test_a_folder_that_cannot_be_written_costs_only_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(json_entries, "STORED_FROM", 1)
-
-    def refuse(**options: object) -> None:
-        raise PermissionError("read-only")
-
-    monkeypatch.setattr(json_entries.tempfile, "mkstemp", refuse)
+def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path, cache: Path) -> None:
+    cache.parent.write_text("a file where the folder should be")
     path = tmp_path / "data.json"
     path.write_text(json.dumps(ENTRIES))
-    with caplog.at_level(logging.WARNING):
-        assert len(open_entries(path)) == len(ENTRIES)
-    assert "data.json.index.npz cannot be written" in caplog.text
+    assert len(open_entries(path)) == len(ENTRIES)
+
+
+def test_lines_are_entries_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b'\n{"a": 1}\r\n   \n{"b": \n[1]\n{"c": "}"}')
+    entries = open_entries(path)
+    assert len(entries) == 4
+    assert entries.read(0) == {"a": 1}
+    assert entries.read(3) == {"c": "}"}
+    with pytest.raises(DatasetError, match=r"data\.jsonl:4: Expecting value"):
+        entries.read(1)
+    with pytest.raises(DatasetError, match=r"data\.jsonl:5: it is not a JSON object"):
+        entries.read(2)
 
 
 @pytest.mark.parametrize(

@@ -658,7 +658,7 @@ def test_the_second_opening_reads_no_metadata(
 ) -> None:
     change(made / "flat", 1, fl_x=None)
     first = read_wai(made)
-    assert len(list((cache / "vlm3_ros/wai").iterdir())) == 1
+    assert len(list((cache / "vlm3_ros").iterdir())) == 1
     monkeypatch.setattr("vlm3_ros.datasets.wai.index.read_scene", None)
     second = read_wai(made)
     assert second.notes == first.notes
@@ -684,7 +684,7 @@ def test_changed_metadata_are_read_again(made: Path) -> None:
 @pytest.mark.parametrize("spoiled", [b"", b"PK\x03\x04 something", None])
 def test_a_damaged_cache_is_built_anew(made: Path, cache: Path, spoiled: bytes | None) -> None:
     read_wai(made)
-    (file,) = (cache / "vlm3_ros/wai").iterdir()
+    (file,) = (cache / "vlm3_ros").iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2] if spoiled is None else spoiled)
     assert len(read_wai(made).contents) == 9
@@ -698,7 +698,7 @@ def test_a_cache_that_cannot_be_written_is_harmless(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     caplog.set_level(logging.INFO)
     assert len(read_wai(made).contents) == 9
-    assert "the index is not kept: Not a directory" in caplog.text
+    assert "is not kept: Not a directory" in caplog.text
 
 
 def test_frames_of_a_scene_keep_their_order_and_place(made: Path) -> None:

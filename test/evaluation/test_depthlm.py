@@ -80,7 +80,7 @@ def test_true_answers_have_no_error(views: list[View], tmp_path: Path) -> None:
 def test_unanswered_pixels_are_wrong(views: list[View], tmp_path: Path) -> None:
     """The engine does not know the depths behind a curtain."""
     dataset = read_depthlm(write(tmp_path, views))
-    far = np.median(np.concatenate([labelled.depth for labelled in dataset.lines]))
+    far = np.median(np.concatenate([dataset.line(index).depth for index in range(COUNT)]))
     blind = [
         View(v.image, np.where(v.depth < far, v.depth, np.inf), v.camera, v.T_world_camera, "", ())
         for v in views
@@ -101,7 +101,7 @@ def test_missing_pixels_and_focal_lengths_of_zero_are_understood(
         pixel_coords=[[-1, -1], [3, 4]],
         depth=[0.0, 2.5],
     )
-    last = read_depthlm(file).lines[-1]
+    last = read_depthlm(file).line(COUNT - 1)
     assert last.intrinsics == (camera.fy, camera.fy, camera.cx, camera.cy)
     assert last.pixels.tolist() == [[3, 4]]
     assert last.depth.tolist() == [2.5]
@@ -113,14 +113,15 @@ def test_images_can_be_in_another_folder(views: list[View], tmp_path: Path) -> N
     moved.parent.mkdir()
     file.rename(moved)
     with pytest.raises(DatasetError, match="no such image"):
-        read_depthlm(moved)
-    assert read_depthlm(moved, tmp_path).lines[-1].image == tmp_path / "rgb" / "0.png"
+        read_depthlm(moved).read(0)
+    last = read_depthlm(moved, tmp_path).read(COUNT - 1)
+    np.testing.assert_array_equal(last.image, views[0].image)
 
 
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"image": "rgb/none.png"}, "no such image"),
+        ({"image": "rgb/none.png"}, "there is no such image"),
         ({"image": 3}, "image is not a string"),
         ({"intrinsics": [100.0, 100.0]}, "intrinsics are not"),
         ({"intrinsics": [float("nan"), 1.0, 1.0, 1.0]}, "intrinsics are not"),
@@ -137,7 +138,7 @@ def test_a_broken_line_is_named(
 ) -> None:
     file = write(tmp_path, views, **changed)
     with pytest.raises(DatasetError, match=complaint) as raised:
-        read_depthlm(file)
+        read_depthlm(file).read(COUNT - 1)
     assert str(raised.value).startswith(f"{file}:{COUNT}: ")
 
 
@@ -145,9 +146,9 @@ def test_lines_that_are_no_json_object_are_named(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     for content, complaint in (
         ("\n\n{half", r":3: Expecting"),
-        ("[]", r":1: not a JSON object"),
+        ("[]", r":1: it is not a JSON object"),
         ('{"image": "a.png"}', r":1: missing depth, intrinsics, pixel_coords"),
-        ("\n", "the file is empty"),
+        ("\n", "it holds no JSON object"),
     ):
         file.write_text(content)
         with pytest.raises(DatasetError, match=complaint):

@@ -19,7 +19,8 @@ from vlm3_ros.ros.frame_worker import TF_BUFFER
 CONFIG = Path(__file__).parents[2] / "config"
 
 # Names and types as nav2_costmap_2d declares them (costmap_2d_ros.cpp, plugins/obstacle_layer.cpp,
-# voxel_layer.cpp, inflation_layer.cpp; branches jazzy and main, August 2026).
+# voxel_layer.cpp, inflation_layer.cpp; branches jazzy and main, August 2026). The costmap of 1.4.2
+# (kilted) loads the file without a warning.
 COSTMAP = {
     "global_frame": str,
     "robot_base_frame": str,
@@ -58,7 +59,8 @@ SOURCE = {
     "expected_update_rate": float,
 }
 INFLATION_LAYER = {"plugin": str, "inflation_radius": float, "cost_scaling_factor": float}
-# As robot_localization declares them (ros_filter.cpp; branch ros2, August 2026).
+# As robot_localization declares them (ros_filter.cpp; branch ros2, August 2026). ekf_node of 3.6.0
+# loads the file without a warning.
 EKF = {
     "frequency": float,
     "two_d_mode": bool,
@@ -181,9 +183,10 @@ def test_the_filter_uses_measured_motions_only(ekf: dict) -> None:
 
 
 def test_the_filter_starts_under_simulated_time(ekf: dict) -> None:
-    """periodicUpdate() computes (last measurement, 0 before /clock) - history_length.
+    """With smooth_lagged_data, periodicUpdate() computes (last measurement) - history_length.
 
-    rclcpp throws at a time below 0. It does so only with smooth_lagged_data.
+    Before the first measurement that is the time at the node's start, 0 before its first /clock.
+    rclcpp throws at a time below 0: ekf_node 3.6.0 aborts, even if /clock ran before it started.
     """
     assert not ekf["smooth_lagged_data"] and "history_length" not in ekf
 

@@ -16,8 +16,6 @@ Source: https://github.com/facebookresearch/DepthLM_Official (utils/datasets.py)
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from vlm3_ros.datasets.files import read_image
+from vlm3_ros.datasets.json_entries import JsonEntries, open_entries
 from vlm3_ros.datasets.source import Contents, FrameSource
 from vlm3_ros.datasets.views import Labels, View
 from vlm3_ros.errors import DatasetError
@@ -37,11 +36,10 @@ from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 class LabelledImage:
     """A line of a data set.
 
-    `source`: the file and the line, for messages. `image`: its file. `intrinsics`: fx, fy, cx and
+    `image`: its file. `intrinsics`: fx, fy, cx and
     cy in px. `pixels`: (u, v), shape (n, 2). `depth`: metres, shape (n,).
     """
 
-    source: str
     image: Path
     intrinsics: tuple[float, float, float, float]
     pixels: NDArray[np.float64]
@@ -49,75 +47,71 @@ class LabelledImage:
 
 
 class DepthLmFile(FrameSource):
-    """A file in DepthLM's format. `lines`: its images."""
+    """A file in DepthLM's format, whose lines are read one at a time: it may hold millions."""
 
-    def __init__(self, name: str, lines: Sequence[LabelledImage]):
-        self.name, self.notes, self.lines = name, [], lines
-        nothing = np.zeros(len(lines), bool)
-        has_depth = np.array([bool(len(line.depth)) for line in lines])
-        self.contents = Contents(has_depth, nothing, nothing, nothing)
+    def __init__(self, entries: JsonEntries, folder: Path):
+        self.name, self.notes = str(entries.path), []
+        self._entries, self._folder = entries, folder
+        nothing = np.zeros(len(entries), bool)
+        self.contents = Contents(~nothing, nothing, nothing, nothing)
 
     @override
     def frame_name(self, index: int) -> str:
-        return self.lines[index].source
+        return self._entries.name(index)
 
     @override
     def read(self, index: int) -> View:
-        line = self.lines[index]
-        image = _read_image(line)
-        height, width = image.shape[:2]
+        line = self.line(index)
+        name = self.frame_name(index)
         try:
+            image = read_image(line.image)
+            height, width = image.shape[:2]
+            _check_inside(line.pixels, width, height)
             camera = PinholeCamera(width, height, *line.intrinsics)
-        except GeometryError as error:
-            raise DatasetError(f"{line.source}: {error}") from error
+        except (DatasetError, GeometryError) as error:
+            raise DatasetError(f"{name}: {error}") from error
+        except ValueError as error:
+            raise DatasetError(f"{name}: {line.image}: {error}") from error
         depth = np.full((height, width), np.nan, np.float32)
         columns, rows = np.rint(line.pixels).astype(int).clip(0, (width - 1, height - 1)).T
         depth[rows, columns] = line.depth
         nowhere = np.full((4, 4), np.nan)
         return View(image, depth, camera, nowhere, "", labels=Labels(line.pixels, line.depth))
 
+    def line(self, index: int) -> LabelledImage:
+        """Read a line, without its image.
+
+        Raises:
+            DatasetError: naming the line, if it is wrong.
+        """
+        entry = self._entries.read(index)
+        try:
+            return _parse(entry, self._folder)
+        except (ValueError, TypeError) as error:
+            raise DatasetError(f"{self.frame_name(index)}: {error}") from error
+
 
 def read_depthlm(path: Path, images: Path | None = None) -> DepthLmFile:
-    """Read and check all lines of a data set.
+    """Open a data set.
 
     Args:
-        path: the file of JSON lines.
+        path: the file of JSON lines, or of one list.
         images: folder of the images; None for the folder of the file.
 
     Raises:
-        DatasetError: naming the broken line and the reason, or if there is no line.
+        DatasetError: if the file cannot be read or is empty, or its first line is wrong.
     """
-    folder = path.parent if images is None else images
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read as text: {error}") from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        source = f"{path}:{number}"
-        try:
-            found.append(_parse(json.loads(line), source, folder))
-        except (ValueError, TypeError) as error:
-            raise DatasetError(f"{source}: {error}") from error
-    if not found:
-        raise DatasetError(f"{path}: the file is empty")
-    if not any(len(image.depth) for image in found):
-        raise DatasetError(f"{path}: no line has a pixel")
-    return DepthLmFile(str(path), found)
+    source = DepthLmFile(open_entries(path), path.parent if images is None else images)
+    source.line(0)
+    return source
 
 
-def _parse(entry: Any, source: str, folder: Path) -> LabelledImage:
-    if not isinstance(entry, dict):
-        raise ValueError("not a JSON object")
+def _parse(entry: dict[str, Any], folder: Path) -> LabelledImage:
     if missing := {"image", "intrinsics", "pixel_coords", "depth"} - set(entry):
         raise ValueError(f"missing {', '.join(sorted(missing))}")
     if not isinstance(entry["image"], str):
         raise ValueError("image is not a string")
     image = folder / entry["image"].lstrip("/")
-    if not image.is_file():
-        raise ValueError(f"no such image: {image}")
     intrinsics = np.array(entry["intrinsics"], dtype=float)
     if intrinsics.shape not in ((4,), (6,)) or not np.isfinite(intrinsics).all():
         raise ValueError("intrinsics are not [fx, fy, cx, cy, width, height]")
@@ -132,18 +126,7 @@ def _parse(entry: Any, source: str, folder: Path) -> LabelledImage:
         raise ValueError("a depth is not finite and positive")
     if len(intrinsics) == 6:
         _check_inside(pixels, *intrinsics[4:].tolist())
-    return LabelledImage(source, image, (fx or fy, fy or fx, cx, cy), pixels, depth)
-
-
-def _read_image(labelled: LabelledImage) -> NDArray[np.uint8]:
-    try:
-        image = read_image(labelled.image)
-        _check_inside(labelled.pixels, image.shape[1], image.shape[0])
-    except DatasetError as error:
-        raise DatasetError(f"{labelled.source}: {error}") from error
-    except ValueError as error:
-        raise DatasetError(f"{labelled.source}: {labelled.image}: {error}") from error
-    return image
+    return LabelledImage(image, (fx or fy, fy or fx, cx, cy), pixels, depth)
 
 
 def _check_inside(pixels: NDArray[np.float64], width: float, height: float) -> None:

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entries of a large JSON file, read one at a time.
 
-The file is an array of objects, or one object after the other (JSON lines). It may hold many
-gigabytes: only the place of each entry is kept in memory. The places are found in one pass over
-the file and stored beside it.
+The file is an array of objects, or one object after the other; a `.jsonl` file has one in each
+line. It may hold many gigabytes: only the place of each entry is kept in memory. The places are
+found in one pass over the file, and kept in the user's cache folder.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,29 +17,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.datasets.cache import cached_arrays, keep_arrays
 from vlm3_ros.errors import DatasetError
 
-STORED_FROM = 64 << 20
-"""Bytes of a file whose places are stored: they are found in smaller ones within a moment."""
+KEPT_FROM = 64 << 20
+"""Bytes of a file whose places are kept: they are found in smaller ones within a moment."""
+
+_VERSION = 1
 
 _BLOCK = 16 << 20
 """Bytes that are scanned at once."""
 
-_QUOTE, _BACKSLASH, _OPEN, _CLOSE = b'"\\{}'
+_QUOTE, _BACKSLASH, _OPEN, _CLOSE, _NEWLINE = b'"\\{}\n'
 
-logger = logging.getLogger(__name__)
+_SHORT = 64
+"""Bytes of a line that may be blank: no data set has shorter entries."""
 
 
 @dataclass(frozen=True)
 class JsonEntries:
     """Entries of a file.
 
-    `starts`, `sizes`: byte where each entry starts, and its number of bytes, shape (n,).
+    `starts`, `sizes`: byte where each entry starts, and its number of bytes, shape (n,). `lines`:
+    the line of each one, from 1; None if the file is not one of lines.
     """
 
     path: Path
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    lines: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -51,7 +54,7 @@ class JsonEntries:
         """Read an entry.
 
         Raises:
-            DatasetError: naming the entry, from 1, if it is no JSON or cannot be read.
+            DatasetError: naming the entry, if it is no JSON object or cannot be read.
         """
         try:
             with self.path.open("rb") as file:
@@ -59,11 +62,14 @@ class JsonEntries:
                 entry = json.loads(file.read(int(self.sizes[index])))
         except (OSError, ValueError) as error:
             raise DatasetError(f"{self.name(index)}: {error}") from error
-        assert isinstance(entry, dict)  # starts with a brace
+        if not isinstance(entry, dict):
+            raise DatasetError(f"{self.name(index)}: it is not a JSON object")
         return entry
 
     def name(self, index: int) -> str:
         """Return the name of an entry in messages."""
+        if self.lines is not None:
+            return f"{self.path}:{self.lines[index]}"
         return f"{self.path}, entry {index + 1}"
 
 
@@ -73,24 +79,39 @@ def open_entries(path: Path) -> JsonEntries:
     Raises:
         DatasetError: if the file cannot be read, holds no entry, or ends within one.
     """
+    is_lines = path.suffix == ".jsonl"
     try:
         stat = path.stat()
-        stored = path.with_name(f"{path.name}.index.npz")
-        version = np.array([stat.st_size, stat.st_mtime_ns])
-        places = _load(stored, version)
-        if places is None:
-            places = _scan(path)
-            if stat.st_size >= STORED_FROM:
-                _store(stored, version, places)
+        key = json.dumps([_VERSION, stat.st_size, stat.st_mtime_ns])
+        is_kept = stat.st_size >= KEPT_FROM
+        arrays = (cached_arrays("entries", path, key) if is_kept else None) or {}
+        if not {"starts", "ends"} <= arrays.keys():
+            arrays = _scan_lines(path) if is_lines else _scan(path)
+            if is_kept:
+                keep_arrays("entries", path, key, arrays)
     except OSError as error:
-        raise DatasetError(f"{path}: it cannot be read: {error}") from error
-    starts, ends = places
-    if not len(starts):
+        raise DatasetError(f"{path}: it cannot be read: {error.strerror}") from error
+    if not len(arrays["starts"]):
         raise DatasetError(f"{path}: it holds no JSON object")
-    return JsonEntries(path, starts, ends - starts)
+    sizes = arrays["ends"] - arrays["starts"]
+    return JsonEntries(path, arrays["starts"], sizes, arrays.get("lines"))
 
 
-def _scan(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _scan_lines(path: Path) -> dict[str, NDArray[Any]]:
+    """Find the lines that are not blank."""
+    newlines = [np.flatnonzero(block == _NEWLINE) + offset for offset, block in _blocks(path)]
+    ends = np.concatenate([np.zeros(0, np.int64), *newlines, [path.stat().st_size]])
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    is_blank = ends <= starts
+    with path.open("rb") as file:
+        for number in np.flatnonzero((ends - starts < _SHORT) & ~is_blank).tolist():
+            file.seek(int(starts[number]))
+            is_blank[number] = not file.read(int(ends[number] - starts[number])).strip()
+    kept = np.flatnonzero(~is_blank)
+    return {"starts": starts[kept], "ends": ends[kept], "lines": kept + 1}
+
+
+def _scan(path: Path) -> dict[str, NDArray[Any]]:
     """Find where the outermost objects start and end."""
     starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     depth, is_in_string, backslashes = 0, False, 0
@@ -110,7 +131,7 @@ def _scan(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         is_in_string = bool((len(quotes) + is_in_string) % 2)
     if depth or is_in_string:
         raise DatasetError(f"{path}: it ends within an entry: it was cut off; fetch it again")
-    return np.concatenate(starts), np.concatenate(ends)
+    return {"starts": np.concatenate(starts), "ends": np.concatenate(ends)}
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -148,31 +169,3 @@ def _backslashes(block: NDArray[np.uint8], place: int, before: int) -> int:
     while start and block[start - 1] == _BACKSLASH:
         start -= 1
     return place - start + (before if start == 0 else 0)
-
-
-def _load(
-    stored: Path, version: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Read places that were stored; None if there are none of this version of the file."""
-    try:
-        with np.load(stored) as content:
-            if np.array_equal(content["version"], version):
-                return content["starts"], content["ends"]
-    except (OSError, ValueError, KeyError, EOFError):
-        pass
-    return None
-
-
-def _store(
-    stored: Path,
-    version: NDArray[np.int64],
-    places: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> None:
-    """Store places, whole or not at all: several processes may do so at once."""
-    try:
-        handle, name = tempfile.mkstemp(dir=stored.parent, prefix=f"{stored.name}.")
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, version=version, starts=places[0], ends=places[1])
-        Path(name).replace(stored)
-    except OSError as error:
-        logger.warning("%s cannot be written, so the next start scans again: %s", stored, error)

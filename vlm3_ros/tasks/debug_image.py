@@ -18,7 +18,8 @@ _TICKS = (0.5, 1, 2, 5, 10, 20)
 _MIN_WIDTH = 640
 """Smaller images are enlarged by a whole factor: dots and letters need room."""
 _LEGEND = 34
-_COLOURS = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)[:, 0, ::-1]
+_LEVELS = np.arange(256, dtype=np.uint8).reshape(-1, 1)
+_COLOURS = cv2.applyColorMap(_LEVELS, cv2.COLORMAP_TURBO)[:, 0, ::-1]
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 

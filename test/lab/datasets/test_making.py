@@ -99,10 +99,10 @@ def test_the_end_is_held_out_and_no_pair_spans_both(made: Path) -> None:
         for p in dataset.listed
     }
     assert splits == {("train",) * 3, ("held_out",) * 3}
-    assert len(read_depthlm(made / "frames.jsonl").lines) == FRAMES
-    held_out = read_depthlm(made / "held_out.jsonl").lines
-    assert len(held_out) == 2
-    np.testing.assert_array_equal(held_out[0].depth, dataset.frames[8].depths)
+    assert len(read_depthlm(made / "frames.jsonl").contents) == FRAMES
+    held_out = read_depthlm(made / "held_out.jsonl")
+    assert len(held_out.contents) == 2
+    np.testing.assert_array_equal(held_out.line(0).depth, dataset.frames[8].depths)
 
 
 def test_covisibility_equals_that_of_the_scene(made: Path, views: list[View]) -> None:

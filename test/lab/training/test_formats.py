@@ -9,14 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from rgbd_folders import drive_views, write_folder, write_image, write_tum
+from spatialrgpt_files import open_spatial_entries, views_of_objects, write_open_spatial
 from wai_folder import write_scene
 
 from vlm3_ros.cli import main
 from vlm3_ros.datasets.views import View
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.paths import share_folder
 
 pytestmark = pytest.mark.slow
+
+SMALL = PinholeCamera(96, 72, 80.0, 82.0, 47.0, 36.5)
 
 RECIPE = """
 shape: {vision_hidden: 32, vision_depth: 2, vision_heads: 2, hidden: 64, layers: 2, heads: 2,
@@ -30,11 +35,12 @@ data: {questions: 4, workers: 0, tasks: {%s: 1.0}, sources: {own: %s}}
 """
 
 
-def write_depthlm(path: Path, views: list[View]) -> None:
-    """Write ten labelled pixels of each view."""
+def write_depthlm(path: Path, views: list[View], images: Path) -> None:
+    """Write ten labelled pixels of each view, and their images to a folder."""
+    images.mkdir(parents=True, exist_ok=True)
     lines = []
     for index, view in enumerate(views):
-        write_image(path.parent / f"photos/{index}.png", view.image)
+        write_image(images / f"{index}.png", view.image)
         rows, columns = np.random.default_rng(index).integers(0, view.depth.shape, (10, 2)).T
         known = np.isfinite(view.depth[rows, columns])
         camera = view.camera
@@ -59,8 +65,7 @@ def tum(at: Path, views: list[View]) -> str:
 
 
 def depthlm(at: Path, views: list[View]) -> str:
-    (at / "photos").mkdir()
-    write_depthlm(at / "room.jsonl", views)
+    write_depthlm(at / "room.jsonl", views, at / "photos")
     return f"{{depthlm: {at / 'room.jsonl'}, images: {at / 'photos'}}}"
 
 
@@ -94,7 +99,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_ten_steps(write: Callable[[Path, list[View]], str], task: str, tmp_path: Path) -> None:
-    source = write(tmp_path, drive_views(6, PinholeCamera(96, 72, 80.0, 82.0, 47.0, 36.5)))
+    source = write(tmp_path, drive_views(6, SMALL))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE % (task, source))
     assert main(["train", str(recipe), "--out", str(tmp_path / "out")]) == 0
@@ -106,7 +111,7 @@ def test_ten_steps(write: Callable[[Path, list[View]], str], task: str, tmp_path
 
 
 def test_labelled_pixels_without_poses_teach_no_pairs(tmp_path: Path, capsys) -> None:
-    source = depthlm(tmp_path, drive_views(2, PinholeCamera(96, 72, 80.0, 82.0, 47.0, 36.5)))
+    source = depthlm(tmp_path, drive_views(2, SMALL))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE % ("pairs", source))
     assert main(["train", str(recipe), "--out", str(tmp_path / "out")]) == 2
@@ -120,3 +125,51 @@ def test_without_metric_scale_no_depth_is_taught(tmp_path: Path, capsys, caplog)
     assert main(["train", str(recipe), "--out", str(tmp_path / "out")]) == 2
     assert "asks for depth, but own has no such frames" in capsys.readouterr().err
     assert "source own: scenes without metric scale" in caplog.text
+
+
+def write_named(source: dict, views: list[View]) -> None:
+    """Write a miniature of a source that a recipe names, where it is named."""
+    if path := source.get("wai"):
+        write_scene(Path(path) / "one", views)
+    elif path := source.get("depthlm"):
+        write_depthlm(Path(path), views, Path(path).parent)
+    else:
+        seen = views_of_objects(2)
+        entries = open_spatial_entries(seen)
+        images = Path(source["images"])
+        images.mkdir(parents=True)
+        write_open_spatial(images / "set.json", seen, entries)
+        (images / "set.json").replace(source["spatialrgpt"])
+        lines = [
+            {
+                "image": f"{number:016x}.jpg",
+                "intrinsics": [
+                    *(view.camera.fx, view.camera.fy, view.camera.cx, view.camera.cy),
+                    *(view.camera.width, view.camera.height),
+                ],
+            }
+            for number, view in enumerate(seen)
+        ]
+        Path(source["camera"]).write_text("\n".join(map(json.dumps, lines)))
+
+
+@pytest.mark.parametrize("name", ["depth", "pose", "correspondence", "objects"])
+def test_the_paper_s_recipes_start_on_miniatures_of_all_their_sources(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO")
+    recipe = yaml.safe_load((share_folder() / f"config/training/paper_{name}.yaml").read_text())
+    small = yaml.safe_load(RECIPE % ("depth", "{}"))
+    views = drive_views(4, SMALL)
+    for source in recipe["data"]["sources"].values():
+        write_named(source, views)
+    recipe["data"]["workers"] = 0
+    recipe["optimiser"] |= {"batch_size": 1, "accumulate": 1, "steps": 1}
+    recipe |= {key: small[key] for key in ("shape", "dtype", "evaluate_every", "evaluation_views")}
+    Path("recipe.yaml").write_text(yaml.safe_dump(recipe | {"model": ""}))
+    assert main(["train", "recipe.yaml", "--out", "out"]) == 0
+    (drawn,) = {text for text in caplog.messages if text.startswith("data: ")}
+    assert all(f"{source} " in drawn for source in recipe["data"]["sources"])
+    assert "has none" not in drawn
+    assert Path("out/final/model.safetensors").is_file()

@@ -7,19 +7,18 @@ that are forked from the one that opened it share its memory.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm3_ros.datasets.cache import cached_arrays, keep_arrays
 from vlm3_ros.datasets.wai.scene_meta import (
     DISTORTED_META,
     FRAME,
@@ -98,11 +97,18 @@ def load_index(root: Path, folders: Sequence[str], choice: str = "") -> Index:
         DatasetError: naming a scene and the reason, if no frame can be used.
     """
     key = json.dumps([_VERSION, *([folder, *_state(root / folder)] for folder in folders)])
-    path = _cache_file(root, choice)
-    index = _cached(path, key)
+    kind = f"wai {choice}"
+    index = _from_arrays(cached_arrays(kind, root, key))
     if index is None:
         index = build_index(root, folders)
-        _keep(index, path, key)
+        texts = json.dumps({"scenes": index.scenes, "notes": index.notes})
+        arrays = {
+            "texts": np.frombuffer(texts.encode(), np.uint8),
+            "frames": index.frames,
+            "files": index.files,
+            "ends": index.ends,
+        }
+        keep_arrays(kind, root, key, arrays)
     return index
 
 
@@ -158,48 +164,14 @@ def _state(folder: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _cache_file(root: Path, choice: str) -> Path:
-    home = Path.home() / ".cache" if "HOME" in os.environ else Path(tempfile.gettempdir())
-    base = Path(os.environ.get("XDG_CACHE_HOME") or home)
-    name = hashlib.sha256(json.dumps([str(root.resolve()), choice]).encode()).hexdigest()[:32]
-    return base / "vlm3_ros" / "wai" / f"{name}.npz"
-
-
-def _cached(path: Path, key: str) -> Index | None:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if arrays["key"].tobytes().decode() != key:
-                return None
-            texts = json.loads(arrays["texts"].tobytes())
-            index = Index(
-                [Scene(*scene) for scene in texts["scenes"]],
-                arrays["frames"],
-                arrays["files"],
-                arrays["ends"],
-                texts["notes"],
-            )
-        is_whole = index.frames.dtype == FRAME and len(index.frames) == len(index.ends)
-    except Exception:  # a damaged file raises anything, and can be built anew
+def _from_arrays(arrays: dict[str, NDArray[Any]] | None) -> Index | None:
+    if arrays is None:
         return None
-    return index if is_whole else None
-
-
-def _keep(index: Index, path: Path, key: str) -> None:
-    texts = json.dumps({"scenes": index.scenes, "notes": index.notes})
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                key=np.frombuffer(key.encode(), np.uint8),
-                texts=np.frombuffer(texts.encode(), np.uint8),
-                frames=index.frames,
-                files=index.files,
-                ends=index.ends,
-            )
-        part.replace(path)  # whole or not at all, also if two processes write
-    except OSError as error:
-        logger.info("%s: the index is not kept: %s", path, error.strerror)
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        texts = json.loads(arrays["texts"].tobytes())
+        scenes = [Scene(*scene) for scene in texts["scenes"]]
+        index = Index(scenes, arrays["frames"], arrays["files"], arrays["ends"], texts["notes"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_whole = index.frames.dtype == FRAME and len(index.frames) == len(index.ends)
+    return index if is_whole else None
