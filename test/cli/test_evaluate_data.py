@@ -165,6 +165,7 @@ def _no_bar(name: str) -> Any:
         ),
         (["tum:{tum}", "--pairs", "p.json", "--task", "depth"], "--pairs is for --task pose and"),
         (["tum:{tum}", "--pairs", "none.json"], "none.json: it cannot be read"),
+        (["tum:{tum}", "--task", "objects"], "there are no questions about objects"),
         (["tum:{tum}", "--task", "pose", "--covisibility", "1"], "no pair of frames could be used"),
     ],
 )
