@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -141,14 +140,32 @@ def evaluate_data(
         EngineError: if no model learned its task.
         NoAnswersError: if too few questions were answered.
     """
-    reader = FrameReader(data.source)
+    reader, contents = FrameReader(data.source), data.source.contents
+    of_pairs = tuple(task for task in (POSE, CORRESPONDENCE) if task.name in data.tasks)
+
+    def depth(engines: Mapping[str, Engine]) -> Part:
+        usable = data.frames & contents.has_depth
+        with bar("images") as progress:
+            return evaluate_depth(engines[DEPTH.name], reader, usable, settings, progress)
+
+    def pairs(engines: Mapping[str, Engine]) -> Part:
+        with bar("pairs of images") as progress:
+            return evaluate_pairs(
+                engines, of_pairs, reader, data.pairs, data.numbers, settings, progress
+            )
+
+    def objects(engines: Mapping[str, Engine]) -> Part:
+        usable = data.frames & contents.has_objects
+        with bar("images with questions") as progress:
+            return evaluate_objects(engines[OBJECTS.name], reader, usable, settings, progress)
+
     kinds: list[tuple[Tasks, Callable[[Mapping[str, Engine]], Part]]] = []
     if "depth" in data.tasks:
-        kinds.append(((DEPTH,), partial(_depth, data, reader, settings, bar)))
-    if of_pairs := tuple(task for task in (POSE, CORRESPONDENCE) if task.name in data.tasks):
-        kinds.append((of_pairs, partial(_pairs, of_pairs, data, reader, settings, bar)))
+        kinds.append(((DEPTH,), depth))
+    if of_pairs:
+        kinds.append((of_pairs, pairs))
     if "objects" in data.tasks:
-        kinds.append(((OBJECTS,), partial(_objects, data, reader, settings, bar)))
+        kinds.append(((OBJECTS,), objects))
     evaluation = evaluate_parts(engines, names, kinds)
     content = {**vars(evaluation), "left_out": {**data.left_out, **evaluation.left_out}}
     return DataEvaluation(**content, reader=reader, settings=settings)
@@ -203,39 +220,3 @@ def data_result(
         notes={title: text for title, text in notes.items() if text},
         answers=evaluation.answers,
     )
-
-
-def _depth(
-    data: DataTasks,
-    reader: FrameReader,
-    settings: DataSettings,
-    bar: ProgressBar,
-    engines: Mapping[str, Engine],
-) -> Part:
-    usable = data.frames & data.source.contents.has_depth
-    with bar("images") as progress:
-        return evaluate_depth(engines[DEPTH.name], reader, usable, settings, progress)
-
-
-def _objects(
-    data: DataTasks,
-    reader: FrameReader,
-    settings: DataSettings,
-    bar: ProgressBar,
-    engines: Mapping[str, Engine],
-) -> Part:
-    usable = data.frames & data.source.contents.has_objects
-    with bar("images") as progress:
-        return evaluate_objects(engines[OBJECTS.name], reader, usable, settings, progress)
-
-
-def _pairs(
-    tasks: Tasks,
-    data: DataTasks,
-    reader: FrameReader,
-    settings: DataSettings,
-    bar: ProgressBar,
-    engines: Mapping[str, Engine],
-) -> Part:
-    with bar("pairs of images") as progress:
-        return evaluate_pairs(engines, tasks, reader, data.pairs, data.numbers, settings, progress)

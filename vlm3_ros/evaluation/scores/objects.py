@@ -106,7 +106,12 @@ class ObjectScores(Scores):
             ),
             "Shares of right answers; lengths include directions.",
         )
-        return [self._relation_table(), self._quantity_table(), *by_group]
+        tables = []
+        if self.model.relations:
+            tables.append(self._relation_table())
+        if self.model.quantities:
+            tables.append(self._quantity_table())
+        return [*tables, *by_group]
 
     @override
     def verdict(self) -> str:
