@@ -75,6 +75,21 @@ def test_a_broken_first_line_is_named_before_a_model_is_loaded(
     assert len(error.splitlines()) == 1
 
 
+def test_other_broken_lines_and_missing_images_are_skipped_and_named(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = {**json.loads(data.read_text().splitlines()[0]), "image": "gone.png"}
+    data.write_text(data.read_text() + '{"image": "1.png"}\n' + json.dumps(gone))
+    command = ["evaluate", str(data), "--out", str(tmp_path / "out"), "--model", str(checkpoint)]
+    assert main(command) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["depth"]["images"] == metrics["frames"]["used"] == 2
+    skipped = list(metrics["frames"]["skipped"].values())
+    assert "data.jsonl:3: missing depth, intrinsics, pixel_coords" in skipped[0]
+    assert "gone.png: there is no such image" in skipped[1]
+    assert "Skipped: 2 frames or pairs." in capsys.readouterr().out
+
+
 def test_a_folder_that_cannot_be_made_is_named_before_a_model_is_loaded(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +168,7 @@ def _no_bar(name: str) -> Any:
         ),
         (["tum:{tum}", "--pairs", "p.json", "--task", "depth"], "--pairs is for --task pose and"),
         (["tum:{tum}", "--pairs", "none.json"], "none.json: it cannot be read"),
+        (["tum:{tum}", "--task", "objects"], "there are no questions about objects"),
         (["tum:{tum}", "--task", "pose", "--covisibility", "1"], "no pair of frames could be used"),
     ],
 )

@@ -11,11 +11,11 @@ from vlm3_lab.scenes.view_pairs import sample_pair
 from vlm3_ros.evaluation.metrics.pair_baselines import (
     SIFT_FEATURES,
     constant_motion,
-    sift_features,
     sift_motion,
 )
 from vlm3_ros.evaluation.metrics.pairs import pose_errors
 from vlm3_ros.geometry.camera import PinholeCamera
+from vlm3_ros.geometry.features import sift_features
 from vlm3_ros.geometry.motion import motion_from_parts, motion_parts
 
 
@@ -66,7 +66,7 @@ def test_images_without_features_have_no_motion() -> None:
 
 def test_only_the_strongest_features_of_an_image_are_kept():
     noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 500, (480, 640, 3)), (0, 0), 2)
-    features = sift_features(np.clip(128 + noise, 0, 255).astype(np.uint8))
+    features = sift_features(np.clip(128 + noise, 0, 255).astype(np.uint8), SIFT_FEATURES)
     # Features of equal strength as the last one are kept.
     assert SIFT_FEATURES <= len(features.words) < 1.1 * SIFT_FEATURES
     assert features.pixels.shape == (len(features.words), 2)

@@ -142,3 +142,26 @@ def test_a_planar_filter_stays_in_its_plane(is_planar, least, most):
     state = np.diag([0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
     corrected = state @ np.linalg.inv(state + noise) @ measured
     assert least <= np.abs(corrected[rest]).max() <= most
+
+
+def test_noisy_distances_do_not_make_the_speed_too_small():
+    """Errors grow with the answered distance, as models have them: short ones claim less."""
+    rng = np.random.default_rng(0)
+    speed, period, relative = 0.57, 0.3, 0.2
+    speeds = []
+    for _ in range(300):
+        poses = [TrackedPose(0, np.eye(4), np.zeros((6, 6)), 0)]
+        keyframe, at = 0, 0.0
+        for k in range(1, 8):
+            distance = max((k - keyframe) * period * speed * (1 + relative * rng.normal()), 1e-3)
+            T = np.eye(4)
+            T[0, 3] = at + distance
+            along, across = (relative * distance) ** 2, (0.1 * distance) ** 2
+            noise = np.diag([along, across, across, 1e-3, 1e-3, 1e-3]) + 25e-6 * np.eye(6)
+            stamps = (round(at_k * period * 1e9) for at_k in (k, keyframe))
+            poses.append(TrackedPose(next(stamps), T, noise, next(stamps)))
+            if k % 3 == 0:
+                keyframe, at = k, T[0, 3]
+        speeds.append(fit_twist(poses).twist[0])
+    assert np.mean(speeds) == pytest.approx(speed, rel=0.03)  # 0.536 with the claimed errors
+    assert np.std(speeds) < 0.12

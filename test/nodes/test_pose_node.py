@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -551,12 +552,13 @@ def test_contradicting_parameters_are_refused(values, reason):
 def test_without_tf2_ros_the_camera_pose_must_be_set(make_rig, views, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     rig = make_rig(TruthEngine(views), make_node=PoseNode, outputs=OUTPUTS)
-    rig.wait_for_status("model", ERROR, "tf2_ros is not installed.*set parameter 'base_from_camera")
+    rig.wait_for_status("model", ERROR, "tf2_ros is not installed.*set base_from_camera to")
     assert rig.state() == "unconfigured"
 
 
-def test_the_camera_pose_comes_from_tf(make_camera, bench, drive, views):
+def test_the_camera_pose_comes_from_tf(make_camera, bench, drive, views, monkeypatch):
     pytest.importorskip("tf2_ros")
+    monkeypatch.setattr("vlm3_ros.ros.camera_mounts.TF_PERIOD", 1e9)
     camera = make_camera(parameters={"base_from_camera": "", "tf_timeout": 0.5})
     rig = camera.rig
     assert listens_to_tf(rig)
@@ -564,7 +566,7 @@ def test_the_camera_pose_comes_from_tf(make_camera, bench, drive, views):
     rig.wait_for_status(
         "frames",
         ERROR,
-        "no transform from 'camera_optical_frame' to 'base_link' on TF, waited 0.5 s: publish it",
+        "no transform from 'camera_optical_frame' to 'base_link' on TF: publish it",
     )
     assert not rig.received["pose"]
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -576,7 +578,7 @@ def test_the_camera_pose_comes_from_tf(make_camera, bench, drive, views):
     np.testing.assert_allclose(
         pose_of(rig.received["pose"][-1].pose), true_pose(drive, 3, 1), atol=1e-7
     )
-    assert not listens_to_tf(rig), "the transforms that it needs do not change"
+    assert not listens_to_tf(rig), "a robot's /tf is busy"
     assert rig.change_state("deactivate") and rig.change_state("activate")
     rig.wait_active()
     camera.send_all(views[4:6], first=4)
@@ -585,6 +587,47 @@ def test_the_camera_pose_comes_from_tf(make_camera, bench, drive, views):
         pose_of(rig.received["pose"][-1].pose), true_pose(drive, 5, 4), atol=1e-7
     )
     assert not listens_to_tf(rig)
+
+
+class Tree:
+    """Stands in for the TF of a robot, without DDS."""
+
+    mount: ClassVar[np.ndarray | None] = None
+
+    def __init__(self, node):
+        pass
+
+    def newest(self, target, source, timeout, is_wanted):
+        return self.mount
+
+    def close(self):
+        pass
+
+
+def test_a_mount_that_changes_on_tf_begins_a_new_chain(make_camera, drive, views, monkeypatch):
+    monkeypatch.setattr("vlm3_ros.ros.camera_mounts.FrameTree", Tree)
+    monkeypatch.setattr("vlm3_ros.ros.camera_mounts.TF_PERIOD", 0.0)
+    monkeypatch.setattr(Tree, "mount", drive.T_base_camera)
+    camera = make_camera(parameters={"base_from_camera": ""})
+    rig = camera.rig
+    camera.send_all(views[:2])
+    Tree.mount = drive.T_base_camera + 1e-3 * np.eye(4, k=3)
+    camera.send_all(views[2:4], first=2)  # a joint trembles by a millimetre
+    assert step_counts(rig) == {"first": 1, "accepted": 3}
+    moved = drive.T_base_camera.copy()
+    moved[0, 3] += 0.3
+    Tree.mount = moved
+    camera.send_all(views[4:6], first=4)
+    rig.wait_for_stamp(camera.stamp(5), "odom")
+    assert step_counts(rig) == {"first": 1, "accepted": 4, "reset": 1}
+    assert rig.log_lines("the transform .* has changed on TF: poses use the new one")
+    assert rig.log_lines("reset: the camera's pose on the robot has changed")
+    motion = inverse(views[4].T_world_camera) @ views[5].T_world_camera
+    pose = pose_of(rig.received["pose"][-1].pose)
+    np.testing.assert_allclose(pose, moved @ motion @ inverse(moved), atol=1e-7)
+    Tree.mount = None  # the publisher has ended: the last place counts
+    camera.send(views[6], 6)
+    assert step_counts(rig) == {"first": 1, "accepted": 5, "reset": 1}
 
 
 def listens_to_tf(rig) -> bool:

@@ -654,3 +654,69 @@ def test_a_recorded_drive_is_replayed(drive, tmp_path):
     replayed = run(odometry_of(drive, RecordedEngine(file), ask_depth=True), drive.views[:5])
     for one, two in zip(recorded, replayed, strict=True):
         np.testing.assert_array_equal(one.T_odom_base, two.T_odom_base)
+
+
+def test_a_wrong_rotation_is_refused_by_image_features_unless_switched_off(drive):
+    rng = np.random.default_rng(2)
+    spots = rng.integers(60, 256, (60, 80, 3)).astype(np.uint8)
+    still = np.asarray(np.kron(spots, np.ones((3, 3, 1))), np.uint8)
+    views = [replace(view, image=still + np.uint8(i)) for i, view in enumerate(drive.views[:2])]
+    # The images show no motion at all; the answers do.
+    for checks, status in ((True, "refused"), (False, "accepted")):
+        engine = Disturbed(views)
+        engine.disturb([views[1]], lambda text: re.sub(r"Yaw=-?[0-9.]+", "Yaw=15", text))
+        odometry = odometry_of(
+            replace(drive, views=views), engine, still_flow=0.0, match_rows=0, check_features=checks
+        )
+        step = run(odometry, views)[1]
+        assert step.status == status, step.reason
+        assert step.refused_by == ("image features" if checks else None)
+
+
+def test_a_reset_after_a_jump_of_time_stays_one_if_another_reset_follows(drive):
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:3])
+    odometry.reset("the clock has jumped back", time_jumped=True)
+    odometry.reset("somebody asked")
+    step = step_of(odometry, drive.views[1], 1)
+    assert (step.status, step.reason) == ("reset", "somebody asked")
+
+
+def test_a_base_that_carries_the_camera_differently_begins_a_new_chain(drive):
+    odometry = odometry_of(drive)
+    run(odometry, drive.views[:3])
+    mount = drive.sequence.T_base_camera.copy()
+    mount[0, 3] += 0.5
+    odometry.remount(mount, "moved")
+    assert step_of(odometry, drive.views[1], 1).status == "skipped", "stamps never go back"
+    step = step_of(odometry, drive.views[3], 3)
+    assert (step.status, step.reason) == ("reset", "moved")
+    after = step_of(odometry, drive.views[4], 4)
+    truth = inverse(drive.views[3].T_world_camera) @ drive.views[4].T_world_camera
+    np.testing.assert_allclose(after.T_odom_base, mount @ truth @ inverse(mount), atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_odd_stamps_and_refusals_in_any_order_keep_the_chain_sound(drive, seed):
+    """Stamps that are equal, go back or leap, answers that are refused, resets in between."""
+    rng = np.random.default_rng(seed)
+    engine = Disturbed(drive.views)
+    engine.disturb([drive.views[i] for i in rng.choice(30, 9, replace=False)], lambda text: "")
+    odometry = odometry_of(drive, engine, still_flow=0.0, check_features=False, max_gap=2.0)
+    stamp, last = START, None
+    for index in range(30):
+        stamp += int(rng.choice([1, PERIOD, PERIOD, PERIOD, 4 * PERIOD, 0, -PERIOD, 30 * PERIOD]))
+        if rng.random() < 0.05:
+            odometry.reset("somebody asked")
+        view = drive.views[index]
+        step = odometry.update(view.image, view.camera, stamp)
+        if not step.has_pose:
+            assert step.status in ("refused", "skipped")
+            continue
+        if step.status not in ("first", "reset"):
+            assert step.stamp_ns > last
+            for covariance in (step.covariance_odom_base, step.covariance_twist):
+                assert np.linalg.eigvalsh(covariance).min() > 0
+            assert np.isfinite(step.twist).all()
+        assert np.isfinite(step.T_odom_base).all()
+        last = step.stamp_ns

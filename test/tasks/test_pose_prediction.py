@@ -102,6 +102,30 @@ def test_a_chain_that_begins_again_keeps_stamps_in_order_unless_time_jumped():
     assert prediction.at_image(1, 3.0) is not None
 
 
+def test_a_late_image_does_not_look_like_a_jump_of_time():
+    """A chain is reset by request while the model works on an image before those predicted."""
+    prediction = PosePrediction()
+    prediction.begin(8 * S, START)
+    assert prediction.at_image(10 * S, 3.0) is not None
+    assert prediction.at_image(10 * S - S // 10, 3.0) is None  # out of order
+    prediction.end()
+    prediction.begin(9 * S, np.eye(4))
+    assert prediction.at_known(3.0) == [], "TF has a pose of 10 s already"
+    assert [stamp for stamp in (10 * S, 11 * S) if prediction.at_image(stamp, 3.0) is not None] == [
+        11 * S
+    ]
+
+
+def test_a_chain_may_begin_at_zero_and_an_image_is_missed_once():
+    prediction = PosePrediction()
+    prediction.begin(0, START)
+    assert [stamp for stamp, _ in prediction.at_known(3.0)] == [0]
+    assert prediction.at_image(9 * S, 3.0) is None and prediction.missed == 1
+    prediction.correct(1 * S, START, TWIST)
+    assert [stamp for stamp, _ in prediction.at_known(3.0)] == [1 * S]
+    assert prediction.missed == 1
+
+
 @dataclass
 class Drive:
     """The sample bag, seen by an odometry without errors that takes `LATENCY` for an answer."""

@@ -20,6 +20,7 @@ from vlm3_ros.geometry.motion import (
     perturbed,
 )
 from vlm3_ros.tasks.correspondence import Matches
+from vlm3_ros.tasks.feature_check import FeatureEvidence
 from vlm3_ros.tasks.pose import RelativePose
 from vlm3_ros.tasks.reading import Missing
 from vlm3_ros.tasks.verification import (
@@ -244,3 +245,20 @@ def test_without_matches_only_the_backward_motion_can_refuse():
     )
     refused = verify_motion(said(TRUE), None, CAMERAS, backward=said(TRUE))
     assert refused.status == "refused" and "miss each other" in refused.reason
+
+
+def test_features_that_say_something_replace_the_check_by_matches():
+    matches, _ = seen(TRUE)
+    off = replace(matches, pixels2=matches.pixels2[::-1])
+    few = Matches(
+        off.pixels1, np.full((40, 2), np.nan), ("",) * 40, (Missing("no", "unread"),) * 40
+    )
+    agree = FeatureEvidence(30, 1.0, 0.1, 0.5, -2.0)
+    for bad in (off, few):
+        assert verify_motion(said(TRUE), bad, CAMERAS).refused_by == "matches"
+        accepted = verify_motion(said(TRUE), bad, CAMERAS, features=agree)
+        assert accepted.status == "accepted" and accepted.reason == "30 image features agree"
+        assert accepted.refused_by is None and np.isfinite(accepted.covariance).all()
+    wrong = replace(agree, rotation_deg=9.0)
+    refused = verify_motion(said(TRUE), matches, CAMERAS, features=wrong)
+    assert (refused.status, refused.refused_by) == ("refused", "image features")

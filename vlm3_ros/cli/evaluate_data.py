@@ -18,7 +18,7 @@ TASK_OF: dict[str, Task] = {
     "depth": "depth",
     "pose": "pose",
     "match": "correspondence",
-    "object": "objects",
+    "objects": "objects",
 }
 """Tasks by their name on the command line."""
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,12 @@ ACCELERATION_STD = 0.5
 
 Nav2's velocity smoother allows a robot 2.5 m/s^2 by default; most of the time it uses far less.
 """
+
+SHORT = 0.01
+"""Metres: the error of a shorter distance hardly depends on it."""
+
+_MOST = 2.0
+"""Largest factor by which the error of a distance is corrected, and its inverse the smallest."""
 
 _NO_NOISE = 1e-12
 """Variance added to every pose: the first pose of a chain is exact, which no inverse survives."""
@@ -64,10 +70,37 @@ def fit_twist(track: Sequence[TrackedPose]) -> FittedTwist:
     pose that is a reference passes its error on. Old poses lose their weight by themselves, since
     the acceleration could explain them.
 
+    It is fitted twice, the second time with errors of the distances that the first speed lets
+    expect. The errors that poses claim grow with the distances that were answered: distances that
+    are too short would count more than those that are too long, and the speed would come out too
+    small, by 9 % if distances err by 20 %.
+
     Args:
         track: at least two poses, the newest last, with increasing stamps. The error of a reference
             that is not among them is common to all and has no effect.
     """
+    speed = float(np.linalg.norm(_fitted(track).twist[:3]))
+    return _fitted(_with_expected_errors(track, speed))
+
+
+def _with_expected_errors(track: Sequence[TrackedPose], speed: float) -> list[TrackedPose]:
+    """Scale the errors of positions to the distances that a speed in m/s lets expect."""
+    at = {pose.stamp_ns: pose.T_odom_base[:3, 3] for pose in track}
+    scaled = []
+    for pose in track:
+        start = at.get(pose.reference_ns)
+        if start is None:
+            scaled.append(pose)
+            continue
+        answered = float(np.linalg.norm(pose.T_odom_base[:3, 3] - start))
+        expected = speed * (pose.stamp_ns - pose.reference_ns) / 1e9
+        factor = np.clip((expected + SHORT) / (answered + SHORT), 1 / _MOST, _MOST)
+        scale = np.array([factor] * 3 + [1.0] * 3)
+        scaled.append(replace(pose, covariance=pose.covariance * np.outer(scale, scale)))
+    return scaled
+
+
+def _fitted(track: Sequence[TrackedPose]) -> FittedTwist:
     newest = track[-1]
     index = {pose.stamp_ns: i for i, pose in enumerate(track)}
     size = len(track)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -28,10 +29,9 @@ from vlm3_ros.geometry.motion import Transform, without_plane_coupling
 from vlm3_ros.messages.classes import stamp_nanoseconds
 from vlm3_ros.messages.motions import odometry_message, pose_message, tf_message
 from vlm3_ros.nodes.pose_parameters import PoseParameters, given_mount
-from vlm3_ros.parameters import ParameterError
-from vlm3_ros.ros.camera_input import CameraFrame, FrameError
+from vlm3_ros.ros.camera_input import CameraFrame
+from vlm3_ros.ros.camera_mounts import CameraMount
 from vlm3_ros.ros.frame_worker import FrameWorker, Published
-from vlm3_ros.ros.frames import FrameTree
 from vlm3_ros.ros.model_handle import EngineLoader
 from vlm3_ros.ros.node import CameraModelNode
 from vlm3_ros.ros.running import run_nodes
@@ -44,9 +44,13 @@ from vlm3_ros.tasks.odometry import (
 )
 from vlm3_ros.tasks.pose_prediction import PosePrediction
 from vlm3_ros.tasks.task import Model
+from vlm3_ros.tasks.verification import Check
 
 TF_DEPTH = 100
 """Queue depth of /tf for slow listeners, as in tf2_ros."""
+
+MOUNT_TOLERANCE = 0.005
+"""Metres and radians by which the camera's pose on the robot may change: joints tremble."""
 
 
 class PoseNode(CameraModelNode):
@@ -60,8 +64,8 @@ class PoseNode(CameraModelNode):
         image (sensor_msgs/Image): the camera, any colour encoding
         image/compressed (sensor_msgs/CompressedImage): instead, with image_transport: compressed
         camera_info (sensor_msgs/CameraInfo): its calibration
-        /tf, /tf_static (tf2_msgs/TFMessage): the camera's pose on the robot, which does not
-            change; until it is known, unless base_from_camera is set
+        /tf, /tf_static (tf2_msgs/TFMessage): the camera's pose on the robot, which must be fixed;
+            until it is known, and for moments every 10 s, unless base_from_camera is set
 
     Publishers (reliable; stamp of the newer image; frame odom_frame; metres):
         pose (geometry_msgs/PoseStamped): of base_frame in odom_frame (REP-105)
@@ -76,8 +80,9 @@ class PoseNode(CameraModelNode):
         ~/reset (std_srvs/Trigger): restart at the identity with the next image
 
     The odometry starts at the identity. It restarts there, with a warning, after a reset, after a
-    jump of time backwards (a bag that loops), after max_gap seconds without a pose, and with
-    another camera. A motion that fails its checks is not published; see `vlm3_ros.tasks.odometry`.
+    jump of time backwards (a bag that loops), after max_gap seconds without a pose, with another
+    camera, and if the camera's pose on the robot changes on TF. A motion that fails its checks is
+    not published; see `vlm3_ros.tasks.odometry`.
 
     Parameters: `PoseParameters`, `FrameParameters` and `CameraModelParameters`, each with its
     description; also in `ros2 param describe /pose_node NAME`.
@@ -92,15 +97,18 @@ class PoseNode(CameraModelNode):
             self, lambda: self.parameters, self._answer, self._predict_transform
         )
         self._odometry: VisualOdometry | None = None
+        self._resetting = threading.Lock()
         self._camera_frame_id = ""
         self._no_matches = ""
         """Why no matches can be asked; empty if they can."""
-        self._frame_tree: FrameTree | None = None
+        self._mount = CameraMount(self, "base_from_camera", "base_frame", "poses", MOUNT_TOLERANCE)
         self._tf: Publisher | None = None
         self._prediction = PosePrediction()
         self._missed = 0
         """Images without TF until the last diagnostics."""
         self._steps: Counter[str] = Counter()
+        self._refused_by: Counter[str] = Counter()
+        """Motions, by the check that refused them."""
         self._last_step: OdometryStep | None = None
         self._path: deque[PoseStamped] = deque()
         self.create_service(Trigger, "~/reset", self._serve_reset)
@@ -137,15 +145,8 @@ class PoseNode(CameraModelNode):
         self._no_matches = why_no_matches(self.model.engines)
         if shortcoming := self.shortcoming():
             self.get_logger().warning(shortcoming)
-        if given_mount(parameters) is None and self._frame_tree is None:
-            try:
-                self._frame_tree = FrameTree(self)
-            except ImportError:
-                raise ParameterError(
-                    "tf2_ros is not installed, so the camera's pose on the robot is unknown: set "
-                    "parameter 'base_from_camera' to x y z qx qy qz qw of the camera's optical "
-                    f"frame in '{parameters.base_frame}'"
-                ) from None
+        if given_mount(parameters) is None:
+            self._mount.listen(parameters.base_frame)
         self._pose = self.create_output(PoseStamped, "pose")
         self._odom = self.create_output(Odometry, "odom")
         self._path_output = self.create_output(Path, "path")
@@ -163,6 +164,7 @@ class PoseNode(CameraModelNode):
         self._odometry = None
         self._prediction, self._missed = PosePrediction(), 0
         self._steps.clear()
+        self._refused_by.clear()
         self._last_step = None
         return super().on_activate(state)
 
@@ -170,6 +172,7 @@ class PoseNode(CameraModelNode):
     def end_work(self) -> None:
         super().end_work()
         self._odometry = None  # it holds images
+        self._mount.forget()
 
     @override
     def statuses(self) -> list[DiagnosticStatus]:
@@ -180,6 +183,7 @@ class PoseNode(CameraModelNode):
                 level = DiagnosticStatus.WARN
         names = ("first", "reset", "accepted", "fused", "standstill", "refused", "skipped")
         values = {f"images {name}": str(self._steps[name]) for name in names}
+        values |= {f"motions refused by {by}": str(self._refused_by[by]) for by in get_args(Check)}
         if self._tf is not None and self.parameters.max_prediction:
             missed, self._missed = self._prediction.missed - self._missed, self._prediction.missed
             values["images without TF"] = str(self._missed)
@@ -198,16 +202,13 @@ class PoseNode(CameraModelNode):
         odometry.settings = self._odometry_settings()
         stamp = stamp_nanoseconds(frame.header)
         step = odometry.update(frame.image, frame.camera, stamp, frame.visible)
-        if odometry is self._odometry and not odometry.awaits_reset:
-            self._note(step)
-            if step.status in ("first", "reset"):
-                self._path.clear()
-                self._prediction.begin(stamp, step.T_odom_base)
-            elif step.has_pose:
-                self._prediction.correct(stamp, step.T_odom_base, step.twist)
-            if step.has_pose:
-                self.camera.check_age(frame.header, "its pose came late: ask less, or raise it")
-                self._publish(frame.header, step)
+        with self._resetting:
+            # A late image is skipped before a reset as well; other steps belong to the old chain.
+            is_current = not odometry.awaits_reset or step.status == "skipped"
+            if odometry is self._odometry and is_current:
+                self._note(step)
+                if step.has_pose:
+                    self._learn_and_publish(frame.header, step)
         asked, unread = 0, list[str]()
         for pair in step.attempts:
             if pair.pose:
@@ -217,51 +218,48 @@ class PoseNode(CameraModelNode):
                 asked += len(pair.matches.texts)
         return Published(asked, unread)
 
+    def _learn_and_publish(self, image_header: Header, step: OdometryStep) -> None:
+        if step.status in ("first", "reset"):
+            self._path.clear()
+            self._prediction.begin(step.stamp_ns, step.T_odom_base)
+        else:
+            self._prediction.correct(step.stamp_ns, step.T_odom_base, step.twist)
+        self.camera.check_age(image_header, "its pose came late: ask less, or raise it")
+        self._publish(image_header, step)
+
     def _odometry_settings(self) -> OdometrySettings:
         settings = self.parameters.odometry_settings()
         return settings.without_matches() if self._no_matches else settings
 
     def _odometry_of(self, camera_frame: str) -> VisualOdometry:
         """Return the chain of a camera; start one if needed."""
-        odometry = self._odometry
-        if odometry is None or camera_frame != self._camera_frame_id:
-            mount = self._mount(camera_frame)
+        parameters, odometry = self.parameters, self._odometry
+        mount = self._mount.find(
+            parameters.base_frame,
+            camera_frame,
+            parameters.base_from_camera,
+            is_wanted=lambda: self.is_active,
+            patience=parameters.tf_timeout,
+        )
+        if odometry is None:
             odometry = VisualOdometry(self.model.engines, mount, self._odometry_settings())
+            self._odometry = odometry
+        elif camera_frame != self._camera_frame_id:
             self._prediction.end()
-            if self._odometry is not None:
-                odometry.reset(
-                    f"the images' frame is {camera_frame!r} now, no longer "
-                    f"{self._camera_frame_id!r}"
-                )
-            self._odometry, self._camera_frame_id = odometry, camera_frame
+            odometry.remount(
+                mount,
+                f"the images' frame is {camera_frame!r} now, no longer {self._camera_frame_id!r}",
+            )
+        elif not np.array_equal(mount, odometry.T_base_camera):
+            self._prediction.end()
+            odometry.remount(mount, "the camera's pose on the robot has changed")
+        self._camera_frame_id = camera_frame
         return odometry
-
-    def _mount(self, camera_frame: str) -> Transform:
-        """T_base_camera."""
-        parameters = self.parameters
-        mount = given_mount(parameters)
-        if mount is None:
-            self._frame_tree = self._frame_tree or FrameTree(self)
-            mount = self._frame_tree.newest(
-                parameters.base_frame,
-                camera_frame,
-                parameters.tf_timeout,
-                is_wanted=lambda: self.is_active,
-            )
-            if mount is not None:  # it does not change, and a robot's /tf is busy
-                self._frame_tree.close()
-                self._frame_tree = None
-        if mount is None:
-            raise FrameError(
-                f"no transform from '{camera_frame}' to '{parameters.base_frame}' on TF, waited "
-                f"{parameters.tf_timeout:g} s: publish it (robot_state_publisher, "
-                "static_transform_publisher), correct base_frame, or set base_from_camera"
-            )
-        return mount
 
     def _note(self, step: OdometryStep) -> None:
         """Count a step, and log its problem."""
         self._steps[step.status] += 1
+        self._refused_by.update(pair.refused_by for pair in step.attempts if pair.refused_by)
         self._last_step = step
         if step.status in ("refused", "skipped", "reset"):
             self.health.warn(f"{step.status}: {step.reason}")
@@ -326,10 +324,11 @@ class PoseNode(CameraModelNode):
         self._reset(reason, time_jumped=True)
 
     def _reset(self, reason: str, time_jumped: bool = False) -> None:
-        self._prediction.end(time_jumped)
-        odometry = self._odometry
-        if odometry:  # a local: another thread may set the attribute to None
-            odometry.reset(reason, time_jumped)
+        with self._resetting:  # what is being published belongs to the old chain
+            self._prediction.end(time_jumped)
+            odometry = self._odometry
+            if odometry:  # a local: another thread may set the attribute to None
+                odometry.reset(reason, time_jumped)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -77,6 +77,11 @@ class PoseParameters(FrameParameters):
         minimum=0,
         maximum=256,
     )
+    check_features: bool = parameter(
+        _CHAIN.check_features,
+        "Compare motions with image features (SIFT), which need no model: they refuse wrong "
+        "rotations and directions. They say nothing where an image has no texture.",
+    )
     check_backward: bool = parameter(
         _CHAIN.check_backward, "Ask for the reverse motion, too: both must cancel each other."
     )

@@ -28,7 +28,14 @@ class MountError(Vlm3Error):
 class CameraMount:
     """Knows the pose of a camera in a frame of the robot; listens to TF only while it must."""
 
-    def __init__(self, node: Node, parameter: str, frame_parameter: str, user: str) -> None:
+    def __init__(
+        self,
+        node: Node,
+        parameter: str,
+        frame_parameter: str,
+        user: str,
+        tolerance: float = 1e-6,
+    ) -> None:
         """Name what messages tell.
 
         Args:
@@ -36,17 +43,41 @@ class CameraMount:
             parameter: name of the parameter with the pose.
             frame_parameter: name of the parameter with the frame.
             user: what needs the pose, in the plural.
+            tolerance: metres, and radians, below which a change is noise: the known pose stays.
         """
         self._node = node
         self._parameter, self._frame_parameter, self._user = parameter, frame_parameter, user
+        self._tolerance = tolerance
         self._frame_tree: FrameTree | None = None
+        self._has_waited = False
         self._mount_of: tuple[str, str] | None = None
         """Frames of the known mount: the robot's and the camera's."""
         self._known_mount: Transform | None = None
         self._known_since = 0.0
 
+    def listen(self, frame: str) -> FrameTree:
+        """Listen to TF for the camera's pose in a frame of the robot.
+
+        Raises:
+            MountError: if tf2_ros is not installed.
+        """
+        try:
+            tree = self._frame_tree = self._frame_tree or FrameTree(self._node)
+        except ImportError:
+            raise MountError(
+                "tf2_ros is not installed, so the camera's pose is unknown: set "
+                f"{self._parameter} to x y z qx qy qz qw of the camera's optical frame in "
+                f"'{frame}'"
+            ) from None
+        return tree
+
     def find(
-        self, frame: str, camera_frame: str, text: str, is_wanted: Callable[[], bool]
+        self,
+        frame: str,
+        camera_frame: str,
+        text: str,
+        is_wanted: Callable[[], bool],
+        patience: float = TF_PATIENCE,
     ) -> Transform:
         """Return T_frame_camera, shape (4, 4), metres.
 
@@ -55,6 +86,7 @@ class CameraMount:
             camera_frame: the camera's optical frame.
             text: of the parameter, see `mount_from_text`; empty: from TF.
             is_wanted: whether to go on waiting for TF.
+            patience: seconds to wait, once, for a transform.
 
         Raises:
             MountError: if it is unknown.
@@ -65,19 +97,14 @@ class CameraMount:
             return given
         if self._mount_of != (frame, camera_frame):
             self._mount_of, self._known_mount = (frame, camera_frame), None
+            self._has_waited = False
         known = self._known_mount
         if known is not None and time.monotonic() - self._known_since < TF_PERIOD:
             return known
-        patience = 0.0 if self._frame_tree or known is not None else TF_PATIENCE
-        try:
-            self._frame_tree = self._frame_tree or FrameTree(self._node)
-        except ImportError:
-            raise MountError(
-                "tf2_ros is not installed, so the camera's pose is unknown: set "
-                f"{self._parameter} to x y z qx qy qz qw of the camera's optical frame in "
-                f"'{frame}'"
-            ) from None
-        mount = self._frame_tree.newest(frame, camera_frame, patience, is_wanted)
+        if self._has_waited or known is not None:
+            patience = 0.0
+        mount = self.listen(frame).newest(frame, camera_frame, patience, is_wanted)
+        self._has_waited = True
         if mount is None and known is not None:
             return known  # TF is still on its way
         if mount is None:
@@ -86,7 +113,9 @@ class CameraMount:
                 "(robot_state_publisher, static_transform_publisher), correct "
                 f"{self._frame_parameter}, or set {self._parameter}"
             )
-        if known is not None and not np.allclose(mount, known, atol=1e-6):
+        if known is not None and np.allclose(mount, known, rtol=0.0, atol=self._tolerance):
+            mount = known
+        elif known is not None:
             self._node.get_logger().warning(
                 f"the transform from '{camera_frame}' to '{frame}' has changed on TF: "
                 f"{self._user} use the new one"
@@ -98,6 +127,7 @@ class CameraMount:
     def forget(self) -> None:
         """Forget the camera's pose, and stop to listen to TF."""
         self._mount_of = self._known_mount = None
+        self._has_waited = False
         self.stop_listening()
 
     def stop_listening(self) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from vlm3_ros.engines.base import AnswerUncertainty, Engine, EngineError
 from vlm3_ros.geometry.camera import GeometryError, PinholeCamera
 from vlm3_ros.geometry.chain import ChainedPose
+from vlm3_ros.geometry.features import Features
 from vlm3_ros.geometry.flow import image_flow
 from vlm3_ros.geometry.motion import (
     Covariance,
@@ -43,6 +45,7 @@ from vlm3_ros.geometry.twist import ACCELERATION_STD, FittedTwist, TrackedPose, 
 from vlm3_ros.paths import Task as TaskName
 from vlm3_ros.tasks.correspondence import CORRESPONDENCE, Matches
 from vlm3_ros.tasks.depth import DEPTH, ask_depth, uniform_grid
+from vlm3_ros.tasks.feature_check import FeatureEvidence, checked_features, feature_evidence
 from vlm3_ros.tasks.learned import check_not_swapped, why_unlearned
 from vlm3_ros.tasks.pose import POSE, RelativePose, ask_pose
 from vlm3_ros.tasks.task import (
@@ -56,6 +59,7 @@ from vlm3_ros.tasks.task import (
 from vlm3_ros.tasks.two_view import ask_pair, assumed_uncertainty
 from vlm3_ros.tasks.verification import (
     INLIER,
+    Check,
     VerifiedMotion,
     match_residuals,
     verify_motion,
@@ -95,6 +99,7 @@ class OdometrySettings:
         match_columns: columns of the grid of reference pixels whose matches are asked.
         match_rows: rows of that grid. 0: ask no matches. Then motions are not checked, and as the
             overlap is unknown, the reference is always the previous image.
+        check_features: also compare motions with image features, see `feature_evidence`.
         check_backward: also ask for the motion back, which must close the loop.
         ask_depth: also ask for the depth at the grid: matches with depth determine a metric motion
             by geometry. Needs matches.
@@ -114,6 +119,7 @@ class OdometrySettings:
     min_overlap: float = 0.5
     match_columns: int = 8
     match_rows: int = 6
+    check_features: bool = True
     check_backward: bool = False
     ask_depth: bool = False
     still_flow: float = 0.25
@@ -161,7 +167,8 @@ class OdometryStep:
     by the number of successive twists that share it, so that a filter may take them as
     independent; NaN if unknown.
 
-    `pose`, `matches`: the raw answers, None if nothing was asked. `refused_before`: the refused
+    `pose`, `matches`: the raw answers, None if nothing was asked. `refused_by`: the check that
+    refused the motion; None unless refused. `refused_before`: the refused
     step since another reference, if there was one. `bridged`: seconds before the reference that
     are predicted from the last twist.
     """
@@ -178,6 +185,7 @@ class OdometryStep:
     covariance_twist: Covariance
     pose: RelativePose | None = None
     matches: Matches | None = None
+    refused_by: Check | None = None
     refused_before: OdometryStep | None = None
     bridged: float = 0.0
 
@@ -201,6 +209,11 @@ class _Frame:
     camera: PinholeCamera
     stamp_ns: int
     visible: NDArray[np.bool_] | None
+
+    @cached_property
+    def features(self) -> Features:
+        """For `feature_evidence`."""
+        return checked_features(self.image, self.visible)
 
 
 @dataclass(frozen=True)
@@ -326,7 +339,21 @@ class VisualOdometry:
             time_jumped: whether that image may be older than the last one. Otherwise a late image
                 is skipped, so that stamps never go back.
         """
-        self._reset_reason, self._time_jumped = reason, time_jumped
+        still_jumped = self._reset_reason is not None and self._time_jumped
+        self._reset_reason, self._time_jumped = reason, time_jumped or still_jumped
+
+    @property
+    def T_base_camera(self) -> Transform:
+        """How the base carries the camera, shape (4, 4), metres."""
+        return self._T_base_camera
+
+    def remount(self, T_base_camera: Transform, reason: str) -> None:
+        """Carry the camera like this from the next image on, which begins a new chain.
+
+        Motions between images before and after are not those of the base.
+        """
+        self._T_base_camera = T_base_camera
+        self.reset(reason)
 
     @property
     def awaits_reset(self) -> bool:
@@ -500,13 +527,15 @@ class VisualOdometry:
         images = (reference.frame.image, frame.image)
         cameras = (reference.frame.camera, frame.camera)
         pose, matches, backward = self._answers(images, cameras, reference.pixels)
+        features = self._features(reference.frame, frame, pose)
         verified = verify_motion(
-            pose, matches, cameras, reference.depth, backward, self._uncertainty()
+            pose, matches, cameras, reference.depth, backward, self._uncertainty(), features
         )
         stamp, motion = reference.frame.stamp_ns, verified.T_cam1_cam2
         if verified.status == "refused":
             refused = _nothing(frame, stamp, "refused", verified.reason)
-            return replace(refused, pose=pose, matches=matches)
+            by = verified.refused_by
+            return replace(refused, pose=pose, matches=matches, refused_by=by)
         status: StepStatus = verified.status
         if self._is_still(motion):
             status, motion = "standstill", np.eye(4)
@@ -519,7 +548,7 @@ class VisualOdometry:
         if speed > self.settings.max_speed:
             reason = f"the motion since the last pose would be {speed:.1f} m/s, more than max_speed"
             refused = _nothing(frame, stamp, "refused", reason)
-            return replace(refused, pose=pose, matches=matches)
+            return replace(refused, pose=pose, matches=matches, refused_by="max_speed")
         if chain.bridged:
             reason = f"{verified.reason}; {chain.bridged:.2f} s before are predicted"
             verified = replace(verified, reason=reason)
@@ -533,6 +562,15 @@ class VisualOdometry:
         else:
             self._chain = _Chain(reference, latest, track)
         return replace(step, pose=pose, matches=matches, bridged=chain.bridged)
+
+    def _features(
+        self, first: _Frame, second: _Frame, pose: RelativePose
+    ) -> FeatureEvidence | None:
+        """What image features say about a motion; None if nothing, or if it is not checked."""
+        if not (self.settings.check_features and pose.has_motion):
+            return None
+        features, cameras = (first.features, second.features), (first.camera, second.camera)
+        return feature_evidence(pose.T_cam1_cam2, features, cameras)
 
     def _speed(self, last: _Latest, moved: ChainedPose, stamp_ns: int) -> float:
         """Speed of the camera from the last pose to another one from the same reference, m/s."""

@@ -60,7 +60,7 @@ class PosePrediction:
     """The pose of the base at the stamps of images, as they come. Thread-safe.
 
     Attributes:
-        missed: number of images without a pose, because the last one was too old.
+        missed: number of images that had no pose when they came, because the last one was too old.
     """
 
     def __init__(self) -> None:
@@ -71,13 +71,16 @@ class PosePrediction:
         self._last_ns: int | None = None
         """Stamp of the last pose that was returned: later ones are newer."""
         self._image_ns: int | None = None
-        """Stamp of the newest image."""
+        """Stamp of the last image."""
+        self._pose_ns: int | None = None
+        """Stamp of the last pose that was known."""
 
     def begin(self, stamp_ns: int, T_odom_base: Transform) -> None:
         """Begin a chain at a pose, shape (4, 4), metres."""
         with self._lock:
-            if self._image_ns is not None and self._image_ns < (self._last_ns or 0):
-                self._last_ns = None  # time has jumped back
+            if self._pose_ns is not None and stamp_ns < self._pose_ns:
+                self._last_ns = None  # time has jumped back: poses of a chain never do
+            self._pose_ns = stamp_ns
             self._known = _Known(stamp_ns, T_odom_base, np.zeros(6), np.zeros(6), stamp_ns)
 
     def correct(self, stamp_ns: int, T_odom_base: Transform, twist: NDArray[np.float64]) -> None:
@@ -88,7 +91,7 @@ class PosePrediction:
             if before is not None and last is not None:
                 gap = compose(inverse(known.predicted(last)), before.published(last))
                 known = _Known(stamp_ns, T_odom_base, twist, body_twist(gap, 1.0), last)
-            self._known = known
+            self._known, self._pose_ns = known, stamp_ns
 
     def end(self, time_jumped: bool = False) -> None:
         """End the chain: no poses until the next one begins.
@@ -114,6 +117,9 @@ class PosePrediction:
         """
         with self._lock:
             self._image_ns = stamp_ns
+            known = self._known
+            if known is not None and (stamp_ns - known.stamp_ns) / 1e9 > horizon:
+                self.missed += 1
             return self._at(stamp_ns, horizon)
 
     def at_known(self, horizon: float) -> list[tuple[int, Transform]]:
@@ -126,7 +132,8 @@ class PosePrediction:
             Stamps in nanoseconds and poses, oldest first; without those returned before.
         """
         with self._lock:
-            stamps = {s for s in (self._known and self._known.stamp_ns, self._image_ns) if s}
+            known_ns = None if self._known is None else self._known.stamp_ns
+            stamps = {stamp for stamp in (known_ns, self._image_ns) if stamp is not None}
             poses = [(stamp, self._at(stamp, horizon)) for stamp in sorted(stamps)]
         return [(stamp, pose) for stamp, pose in poses if pose is not None]
 
@@ -137,7 +144,6 @@ class PosePrediction:
         if self._last_ns is not None and stamp_ns <= self._last_ns:
             return None
         if (stamp_ns - known.stamp_ns) / 1e9 > horizon:
-            self.missed += 1
             return None
         self._last_ns = stamp_ns
         return known.published(stamp_ns)

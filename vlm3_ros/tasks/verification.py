@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check an answered motion against a model's other answers about the pair.
+"""Check an answered motion against a model's other answers about the pair, and its images.
 
-Four things must agree with the motion: the answered angle of its rotation, the matches of the
-pair (they must lie on its epipolar lines and meet in front of the cameras), the motion that
-geometry solves from matches and depths, and the answered motion from the second image back to the
-first. A motion that disagrees is refused; one that the geometric motion confirms is fused with it.
+Five things must agree with the motion: the answered angle of its rotation, the image features of
+the pair (`vlm3_ros.tasks.feature_check`), the matches of the pair (they must lie on its epipolar
+lines and meet in front of the cameras), the motion that geometry solves from matches and depths,
+and the answered motion from the second image back to the first. Features that say something replace
+the check by matches, which errs more: docs/odometry.md has the figures. A motion that disagrees is
+refused; one that the geometric motion confirms is fused with it.
 """
 
 from __future__ import annotations
@@ -35,10 +37,14 @@ from vlm3_ros.geometry.motion import (
     perturbed,
 )
 from vlm3_ros.tasks.correspondence import Matches
+from vlm3_ros.tasks.feature_check import FeatureEvidence
 from vlm3_ros.tasks.pose import RelativePose
 from vlm3_ros.tasks.task import CameraPair
 
 Status = Literal["accepted", "fused", "refused"]
+
+Check = Literal["answers", "image features", "matches", "depth", "backward", "max_speed"]
+"""What refused a motion: "answers" cannot be read or contradict each other."""
 
 AUTHORS_UNCERTAINTY = AnswerUncertainty()
 
@@ -95,15 +101,16 @@ class VerifiedMotion:
     """A motion after its checks.
 
     `status`: "accepted" as answered, "fused" with the geometric motion, or "refused": must not be
-    used. `reason`: one sentence for diagnostics. `T_cam1_cam2`: shape (4, 4), metres, the best
-    estimate; NaN if refused. `covariance`: shape (6, 6) in the axes of the first camera
-    (`vlm3_ros.geometry.motion`), NaN if refused.
+    used. `reason`: one sentence for diagnostics. `refused_by`: the check; None unless refused.
+    `T_cam1_cam2`: shape (4, 4), metres, the best estimate; NaN if refused. `covariance`: shape
+    (6, 6) in the axes of the first camera (`vlm3_ros.geometry.motion`), NaN if refused.
     """
 
     status: Status
     reason: str
     T_cam1_cam2: Transform
     covariance: Covariance
+    refused_by: Check | None = None
 
 
 def verify_motion(
@@ -113,6 +120,7 @@ def verify_motion(
     depth1: ArrayLike | None = None,
     backward: RelativePose | None = None,
     uncertainty: AnswerUncertainty = AUTHORS_UNCERTAINTY,
+    features: FeatureEvidence | None = None,
 ) -> VerifiedMotion:
     """Accept, fuse or refuse a motion.
 
@@ -125,17 +133,19 @@ def verify_motion(
         backward: the answer for the exchanged images, T_cam2_cam1; None or an unreadable answer
             skips its check.
         uncertainty: of the model.
+        features: what image features say about the motion; None if nothing.
     """
     if not pose.has_motion:
         reasons = ", ".join(failure.reason for failure in pose.failures)
-        return _refused(f"the model's answers could not be read ({reasons})")
+        return _refused("answers", f"the model's answers could not be read ({reasons})")
     contradiction = angle_contradiction(pose, uncertainty)
     if contradiction is not None:
-        return _refused(contradiction)
-    if matches is not None:
-        readable = len(matches.pixels1) - matches.failures
-        if readable < MIN_MATCHES:
-            return _refused(f"{readable} matches could be read, a check needs {MIN_MATCHES}")
+        return _refused("answers", contradiction)
+    if features is not None and (contradiction := features.contradiction) is not None:
+        return _refused("image features", contradiction)
+    readable = 0 if matches is None else len(matches.pixels1) - matches.failures
+    if matches is not None and features is None and readable < MIN_MATCHES:
+        return _refused("matches", f"{readable} matches could be read, a check needs {MIN_MATCHES}")
     motion = pose.T_cam1_cam2
     covariance = answered_covariance(motion, pose.distance_std, uncertainty)
     if backward is not None and backward.has_motion:
@@ -148,33 +158,49 @@ def verify_motion(
         if _disagree(gap, covariance + back_covariance):
             metres, degrees = closure_error(motion, backward.T_cam1_cam2)
             return _refused(
+                "backward",
                 f"forward and backward motion miss each other by {metres:.2f} m and "
-                f"{degrees:.1f} degrees"
+                f"{degrees:.1f} degrees",
             )
         # If two answers differ by a gap, each has a variance of half its square.
         covariance = covariance + np.outer(gap, gap) / 2
-    if matches is None:
-        return VerifiedMotion("accepted", "no matches were asked", motion, covariance)
+    reason = "no matches were asked"
+    if features is not None:
+        reason = f"{features.matches} image features agree"
+        residual = math.radians(features.residual_deg)
+        covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
+    elif matches is not None:
+        if contradiction := _match_contradiction(motion, matches, cameras, uncertainty):
+            return _refused("matches", contradiction)
+        reason = "the matches agree"
+        # A rotation error could explain the residual of the matches.
+        residual = median_residual(motion, matches, cameras)
+        covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
+    if matches is None or depth1 is None or readable < MIN_MATCHES:
+        return VerifiedMotion("accepted", reason, motion, covariance)
+    inlier = math.radians(INLIER * uncertainty.match_deg)
+    depth1 = np.asarray(depth1, dtype=float)
+    return _fused(motion, covariance, matches, cameras, depth1, inlier)
+
+
+def _match_contradiction(
+    motion: Transform, matches: Matches, cameras: CameraPair, uncertainty: AnswerUncertainty
+) -> str | None:
+    """How matches contradict a motion; None if they do not."""
     residual = median_residual(motion, matches, cameras)
     limit_deg = EPIPOLAR_LIMIT * uncertainty.match_deg
     if residual > math.radians(limit_deg):
-        return _refused(
+        return (
             f"matches are {math.degrees(residual):.1f} degrees off the motion's epipolar lines, "
             f"more than {limit_deg:.1f}"
         )
     behind = -median_parallax(motion, matches, cameras)
     if behind > math.radians(REVERSED_LIMIT * uncertainty.rotation_deg):
-        return _refused(
+        return (
             f"matches meet behind the cameras, at {math.degrees(behind):.1f} degrees: the motion "
             "would be the other way"
         )
-    # A rotation error could explain the residual of the matches.
-    covariance = covariance + np.diag([0, 0, 0, 1, 1, 1]) * residual**2
-    if depth1 is None:
-        return VerifiedMotion("accepted", "the matches agree", motion, covariance)
-    inlier = math.radians(INLIER * uncertainty.match_deg)
-    depth1 = np.asarray(depth1, dtype=float)
-    return _fused(motion, covariance, matches, cameras, depth1, inlier)
+    return None
 
 
 def angle_contradiction(
@@ -288,7 +314,8 @@ def _fused(
     if _disagree(motion_error(motion, geometric.T_cam1_cam2), covariance + noise):
         metres, degrees = closure_error(motion, inverse(geometric.T_cam1_cam2))
         return _refused(
-            f"the motion from matches and depth is {metres:.2f} m and {degrees:.1f} degrees away"
+            "depth",
+            f"the motion from matches and depth is {metres:.2f} m and {degrees:.1f} degrees away",
         )
     best, best_covariance = fuse(motion, covariance, geometric.T_cam1_cam2, noise)
     return VerifiedMotion(
@@ -304,5 +331,7 @@ def _disagree(gap: NDArray[np.float64], covariance: Covariance) -> bool:
     )
 
 
-def _refused(reason: str) -> VerifiedMotion:
-    return VerifiedMotion("refused", reason, np.full((4, 4), np.nan), np.full((6, 6), np.nan))
+def _refused(check: Check, reason: str) -> VerifiedMotion:
+    return VerifiedMotion(
+        "refused", reason, np.full((4, 4), np.nan), np.full((6, 6), np.nan), refused_by=check
+    )

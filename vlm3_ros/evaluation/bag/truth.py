@@ -17,11 +17,8 @@ from vlm3_ros.bags.poses import TruePoses
 from vlm3_ros.datasets.covisibility import pixels_shown
 from vlm3_ros.evaluation.bag.answers import GRID, Pair
 from vlm3_ros.evaluation.bag.frames import BagFrame
-from vlm3_ros.evaluation.metrics.pair_baselines import (
-    SiftFeatures,
-    motion_of_features,
-    sift_features,
-)
+from vlm3_ros.evaluation.metrics.pair_baselines import SIFT_FEATURES, motion_of_features
+from vlm3_ros.geometry.features import Features, sift_features
 from vlm3_ros.geometry.motion import Transform, inverse
 from vlm3_ros.tasks.depth import uniform_grid
 
@@ -91,7 +88,7 @@ def read_truth(
         kept = {s: f for s, f in kept.items() if last_use[s] >= stamp}
         if poses is None or (stamp not in wanted and stamp not in last_use):
             continue
-        seen = _KeptFrame(frame, sift_features(frame.image))
+        seen = _KeptFrame(frame, sift_features(frame.image, SIFT_FEATURES))
         for pair in wanted.get(stamp, ()):
             if pair[0] in kept:
                 _compare(truth, pair, kept[pair[0]], seen, poses, pixels)
@@ -132,7 +129,7 @@ def true_matches(
 @dataclass(frozen=True)
 class _KeptFrame:
     frame: BagFrame
-    features: SiftFeatures
+    features: Features
 
 
 def _compare(

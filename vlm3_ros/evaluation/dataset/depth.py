@@ -13,7 +13,7 @@ from vlm3_ros.datasets.covisibility import filled
 from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.answer_counts import check_answered
-from vlm3_ros.evaluation.dataset.reading import FrameReader, chosen, generator
+from vlm3_ros.evaluation.dataset.reading import FrameReader, chosen, generator, short_name
 from vlm3_ros.evaluation.dataset.settings import DataSettings, by_few_groups
 from vlm3_ros.evaluation.metrics.declared import headline_text
 from vlm3_ros.evaluation.parts.depth import (
@@ -128,9 +128,10 @@ def _frames(
     Sparse depth is drawn as dots: labelled pixels, or points of a LiDAR.
     """
     source = reader.source
+    has_scenes = len({view.group for view in scores.views}) > 1
 
     def name(scored: ScoredView) -> str:
-        return source.frame_name(scored.index).rpartition("/")[2]
+        return short_name(source, scored.index, scored.group if has_scenes else "")
 
     def drawn(index: int) -> View:
         view = source.read(index)

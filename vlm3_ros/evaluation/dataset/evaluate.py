@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,18 +144,32 @@ def evaluate_data(
         EngineError: if no model learned its task.
         NoAnswersError: if too few questions were answered.
     """
-    reader = FrameReader(data.source)
+    reader, contents = FrameReader(data.source), data.source.contents
+    of_pairs = tuple(task for task in (POSE, CORRESPONDENCE) if task.name in data.tasks)
+
+    def depth(engines: Mapping[str, Engine]) -> Part:
+        usable = data.frames & contents.has_depth
+        with bar("images") as progress:
+            return evaluate_depth(engines[DEPTH.name], reader, usable, settings, progress)
+
+    def pairs(engines: Mapping[str, Engine]) -> Part:
+        with bar("pairs of images") as progress:
+            return evaluate_pairs(
+                engines, of_pairs, reader, data.pairs, data.numbers, settings, progress
+            )
+
+    def objects(engines: Mapping[str, Engine]) -> Part:
+        usable = data.frames & contents.has_objects
+        with bar("images with questions") as progress:
+            return evaluate_objects(engines[OBJECTS.name], reader, usable, settings, progress)
+
     kinds: list[tuple[Tasks, Callable[[Mapping[str, Engine]], Part]]] = []
     if "depth" in data.tasks:
-        usable = data.frames & data.source.contents.has_depth
-        part = partial(_frames, evaluate_depth, DEPTH.name, usable, reader, settings, bar)
-        kinds.append(((DEPTH,), part))
-    if of_pairs := tuple(task for task in (POSE, CORRESPONDENCE) if task.name in data.tasks):
-        kinds.append((of_pairs, partial(_pairs, of_pairs, data, reader, settings, bar)))
+        kinds.append(((DEPTH,), depth))
+    if of_pairs:
+        kinds.append((of_pairs, pairs))
     if "objects" in data.tasks:
-        usable = data.frames & data.source.contents.has_objects
-        part = partial(_frames, evaluate_objects, OBJECTS.name, usable, reader, settings, bar)
-        kinds.append(((OBJECTS,), part))
+        kinds.append(((OBJECTS,), objects))
     evaluation = evaluate_parts(engines, names, kinds)
     content = {**vars(evaluation), "left_out": {**data.left_out, **evaluation.left_out}}
     return DataEvaluation(**content, reader=reader, settings=settings)
@@ -211,28 +224,3 @@ def data_result(
         notes={title: text for title, text in notes.items() if text},
         answers=evaluation.answers,
     )
-
-
-def _frames(
-    evaluate: Callable[..., Part],
-    task: str,
-    usable: NDArray[np.bool_],
-    reader: FrameReader,
-    settings: DataSettings,
-    bar: ProgressBar,
-    engines: Mapping[str, Engine],
-) -> Part:
-    with bar("images") as progress:
-        return evaluate(engines[task], reader, usable, settings, progress)
-
-
-def _pairs(
-    tasks: Tasks,
-    data: DataTasks,
-    reader: FrameReader,
-    settings: DataSettings,
-    bar: ProgressBar,
-    engines: Mapping[str, Engine],
-) -> Part:
-    with bar("pairs of images") as progress:
-        return evaluate_pairs(engines, tasks, reader, data.pairs, data.numbers, settings, progress)

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from vlm3_ros.datasets.source import Pairs
 from vlm3_ros.datasets.views import View, ViewPair
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.dataset.reading import FrameReader, drawn_pairs, generator, pair_name
+from vlm3_ros.evaluation.dataset.reading import (
+    FrameReader,
+    drawn_pairs,
+    generator,
+    pair_name,
+    short_name,
+)
 from vlm3_ros.evaluation.dataset.settings import DataSettings, by_few_groups
 from vlm3_ros.evaluation.metrics.pairs import NO_DIRECTION
 from vlm3_ros.evaluation.parts.base import Tasks
@@ -80,11 +86,12 @@ def evaluate_pairs(
         first, second = map(source.read, frames_of[index])
         return ViewPair(first, second)
 
-    has_scenes = len({pair.motion.group for pair in scored}) > 1
+    has_scenes = len({pair.group for pair in scored}) > 1
 
     def name_of(pair: ScoredPair) -> str:
-        names = (source.frame_name(frame).rpartition("/")[2] for frame in frames_of[pair.index])
-        return (f"{pair.motion.group}: " if has_scenes else "") + " and ".join(names)
+        first, second = frames_of[pair.index]
+        scene = pair.group if has_scenes else ""
+        return f"{short_name(source, first, scene)} and {short_name(source, second, '')}"
 
     is_metric = all(pair.motion.is_metric for pair in scored)
     part = PairsPart.of_pairs(

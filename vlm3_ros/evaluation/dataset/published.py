@@ -21,7 +21,8 @@ def published_numbers() -> Mapping[str, Any]:
     """Return tables 1 and 2 of the paper by task, with their source and remarks.
 
     Each task has a list of tables: `table`, its number; `metric`; `decimals` as printed; `columns`,
-    data sets; `rows`, by method, a number per column, None where the paper has none.
+    data sets, and their `headings` where these are too long; `rows`, by method, a number per
+    column, None where the paper has none.
     """
     content = files("vlm3_ros.evaluation.dataset").joinpath("published.json")
     numbers: Mapping[str, Any] = json.loads(content.read_text(encoding="utf-8"))
@@ -51,14 +52,17 @@ def published(tasks: Iterable[str]) -> PublishedNumbers:
 
 
 def _table(task: str, table: Mapping[str, Any], numbers: Mapping[str, Any]) -> TextTable:
-    decimals = table["decimals"]
+    decimals, columns = table["decimals"], table["columns"]
+    headings = table.get("headings", columns)
+    short = [f"{a}: {b}" for a, b in zip(headings, columns, strict=True) if not b.startswith(a)]
+    note = f"Not measured here. Source: {numbers['source']}, table {table['table']}."
     return TextTable(
         f"published, {task}: {table['metric']}",
-        ("", *table["columns"]),
+        ("", *headings),
         tuple(
             (method, *("-" if value is None else f"{value:.{decimals}f}" for value in values))
             for method, values in table["rows"].items()
         ),
-        f"Not measured here. Source: {numbers['source']}, table {table['table']}.",
+        " ".join([note, *([f"{', '.join(short)}."] if short else [])]),
         has_baselines=False,
     )

@@ -142,6 +142,11 @@ def drawn_pairs(
         yield (one, two), ViewPair(first, second, pairs.labels(number))
 
 
+def short_name(source: FrameSource, index: int, scene: str) -> str:
+    """Return what a frame is called in pictures; `scene`: "" if there is one alone."""
+    return f"{scene} {source.frame_name(index).rpartition('/')[2]}".strip()
+
+
 def pair_name(source: FrameSource, frames: tuple[int, int]) -> str:
     """Return what a pair is called."""
     return " and ".join(map(source.frame_name, frames))

@@ -107,8 +107,11 @@ class ObjectScores(Scores):
             ),
             "Shares of right answers; lengths include directions.",
         )
-        tables = [self._relation_table()] if self.model.relations else []
-        tables += [self._quantity_table()] if self.model.quantities else []
+        tables = []
+        if self.model.relations:
+            tables.append(self._relation_table())
+        if self.model.quantities:
+            tables.append(self._quantity_table())
         return [*tables, *by_group]
 
     @override
