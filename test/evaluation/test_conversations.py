@@ -25,10 +25,11 @@ from vlm3_ros.datasets.spatialrgpt import SpatialRgptFile, read_spatialrgpt
 from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
 from vlm3_ros.errors import DatasetError
-from vlm3_ros.evaluation.dataset.objects import ObjectsPart, evaluate_objects
+from vlm3_ros.evaluation.dataset.objects import evaluate_objects
 from vlm3_ros.evaluation.dataset.reading import FrameReader
 from vlm3_ros.evaluation.dataset.settings import DataSettings
 from vlm3_ros.evaluation.metrics.objects import relation_pairs
+from vlm3_ros.evaluation.parts.objects import ObjectsPart
 from vlm3_ros.evaluation.scores.base import Progress, no_progress
 from vlm3_ros.geometry.calibration_files import GivenCamera
 from vlm3_ros.language.wordings.objects import QUANTITIES

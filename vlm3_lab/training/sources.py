@@ -11,7 +11,7 @@ import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_bool
-from functools import partial
+from functools import cache, partial
 from multiprocessing.sharedctypes import RawArray
 from typing import Generic, TypeAlias, TypeVar
 
@@ -203,13 +203,7 @@ class Recorded:
         kept = np.flatnonzero(self._is_kept[pairs.first])
 
         def draw(number: int, rng: np.random.Generator) -> ViewPair | None:
-            seen: dict[int, View | None] = {}  # a search reads frames before it chooses them
-
-            def read(index: int) -> View | None:
-                if index not in seen:
-                    seen[index] = self._view(index)
-                return seen[index]
-
+            read = cache(self._view)  # a search reads frames before it chooses them
             first = read(int(pairs.first[kept[number]]))
             if first is None:
                 return None

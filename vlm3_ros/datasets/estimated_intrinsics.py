@@ -8,13 +8,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vlm3_ros.datasets.files import read_image
+from vlm3_ros.datasets.files import IMAGE_SUFFIXES, read_image
 from vlm3_ros.engines.anycalib import Calibrator
 from vlm3_ros.errors import DatasetError
 from vlm3_ros.geometry.camera import GeometryError
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
-"""Of files that are taken for images, in lower case."""
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +38,7 @@ def estimate_intrinsics(
     """
     names = sorted(_images(images))
     if not names:
-        raise DatasetError(f"{images}: there are no images ({', '.join(SUFFIXES)})")
+        raise DatasetError(f"{images}: there are no images ({', '.join(IMAGE_SUFFIXES)})")
     known = _known(out)
     faults = []
     with out.open("a", encoding="utf-8") as lines:
@@ -64,7 +61,9 @@ def estimate_intrinsics(
 def _images(folder: Path) -> Iterator[str]:
     for path, _, files in os.walk(folder):
         below = Path(path).relative_to(folder)
-        yield from ((below / file).as_posix() for file in files if file.lower().endswith(SUFFIXES))
+        yield from (
+            (below / file).as_posix() for file in files if file.lower().endswith(IMAGE_SUFFIXES)
+        )
 
 
 def _known(out: Path) -> set[str]:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from vlm3_ros.errors import DatasetError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+"""Of files that are taken for images, in lower case."""
+
 MAX_MEDIAN_DEPTH, MIN_MEDIAN_DEPTH = 200.0, 0.01
 """Metres: a median beyond these means that depth is in another unit."""
 

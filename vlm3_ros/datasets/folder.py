@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from vlm3_ros.datasets.files import (
+    IMAGE_SUFFIXES,
     MAX_MEDIAN_DEPTH,
     MIN_MEDIAN_DEPTH,
     read_json,
@@ -37,8 +38,6 @@ from vlm3_ros.geometry.lens import LensCamera, lens_from_calibration
 from vlm3_ros.geometry.motion import Transform, transform
 
 INTRINSICS = "intrinsics.json"
-
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _KEYS = ("fx", "fy", "cx", "cy", "width", "height")
 
@@ -70,7 +69,7 @@ def read_folder(path: Path) -> RgbdSource:
 def _scene(folder: Path, notes: list[str]) -> RgbdScene:
     images: dict[str, Path] = {}
     for file in sorted((folder / "rgb").glob("*")):
-        if file.suffix.lower() in _SUFFIXES:
+        if file.suffix.lower() in IMAGE_SUFFIXES:
             if file.stem in images:
                 raise DatasetError(f"{file}: {images[file.stem].name} has the same ID: delete one")
             images[file.stem] = file

@@ -14,12 +14,12 @@ from vlm3_lab.scenes.seen_objects import seen_objects, true_answers
 from vlm3_lab.studies.task_evaluation import SceneSettings, TaskEvaluation
 from vlm3_ros.datasets.views import View
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, total
-from vlm3_ros.evaluation.parts.base import Picture, ProgressBar
-from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
+from vlm3_ros.evaluation.answer_counts import check_answered, total
+from vlm3_ros.evaluation.parts.base import ProgressBar
+from vlm3_ros.evaluation.parts.objects import ObjectsPart
+from vlm3_ros.evaluation.pictures.object import ObjectFrame
 from vlm3_ros.evaluation.scores.base import (
     Progress,
-    Scores,
     TaskScores,
     best_median_worst,
     no_progress,
@@ -43,13 +43,8 @@ QUESTIONS = 12
 
 
 @dataclass(frozen=True)
-class Evaluation(TaskEvaluation):
+class Evaluation(ObjectsPart, TaskEvaluation):
     """Relations, lengths and directions of objects."""
-
-    tasks = (OBJECTS,)
-
-    seed: int
-    objects: TaskScores[ObjectScores]
 
     @override
     @classmethod
@@ -58,30 +53,13 @@ class Evaluation(TaskEvaluation):
     ) -> Evaluation:
         engine, seed = engines[OBJECTS.name], settings.seed
         with bar(f"objects of seed {seed}") as progress:
-            return cls(seed, evaluate_objects(engine, settings.count, seed, progress=progress))
-
-    @override
-    def scores(self) -> dict[str, TaskScores[Scores]]:
-        return {OBJECTS.name: self.objects}
-
-    @override
-    def answers(self) -> dict[str, AnswerCounts]:
-        return {OBJECTS.name: self.objects.overall.answers}
-
-    @override
-    def pictures(self, model: str) -> list[Picture]:
-        scores = self.objects.overall
-        title = (
-            f"{model}: relations {scores.model.accuracy:.1%}, lengths and directions "
+            objects = evaluate_objects(engine, settings.count, seed, progress=progress)
+        scores = objects.overall
+        headline = (
+            f"relations {scores.model.accuracy:.1%}, lengths and directions "
             f"{scores.model.success:.1%} right of {scores.questions}"
         )
-        return [
-            Picture(
-                "objects.png",
-                "Objects: the best, the median and the worst view",
-                lambda path: draw_object_frames(object_pictures(self.seed, scores), path, title),
-            )
-        ]
+        return cls(objects, headline, lambda: object_pictures(seed, scores))
 
 
 def evaluation_objects(seed: int, index: int) -> tuple[View, np.random.Generator]:

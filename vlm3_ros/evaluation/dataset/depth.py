@@ -15,9 +15,9 @@ from vlm3_ros.engines.base import Engine
 from vlm3_ros.evaluation.answer_counts import check_answered
 from vlm3_ros.evaluation.dataset.reading import FrameReader, chosen, generator, short_name
 from vlm3_ros.evaluation.dataset.settings import DataSettings, by_few_groups
-from vlm3_ros.evaluation.metrics.declared import headline_text
 from vlm3_ros.evaluation.parts.depth import (
     DepthPart,
+    depth_frame,
     depth_frames,
     depth_uncertainty,
     random_pixels,
@@ -27,7 +27,6 @@ from vlm3_ros.evaluation.pictures.depth import DepthFrame
 from vlm3_ros.evaluation.scores.base import Progress, best_median_worst, no_progress
 from vlm3_ros.evaluation.scores.depth import DepthSample, DepthScores, ScoredView, score_depth
 from vlm3_ros.geometry.camera import GeometryError
-from vlm3_ros.tasks.dense import densify
 from vlm3_ros.tasks.depth import DEPTH
 
 PIXELS = 10
@@ -143,15 +142,7 @@ def _frames(
     frames = []
     for rank, scored in best_median_worst(scores.views, lambda view: view.error).items():
         view = drawn(scored.index)
-        pixels, depth = scored.pixels, scored.predicted.astype(np.float32)
-        frames.append(
-            DepthFrame(
-                title=f"{rank}: {name(scored)}\n{headline_text(scored.metrics)}",
-                image=view.image,
-                pixels=pixels,
-                depth=depth,
-                dense=densify(view.image, pixels, depth),
-                truth=view.depth,
-            )
-        )
+        depth = scored.predicted.astype(np.float32)
+        called = f"{rank}: {name(scored)}"
+        frames.append(depth_frame(called, scored, view, scored.pixels, depth))
     return frames

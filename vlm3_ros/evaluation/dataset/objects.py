@@ -9,25 +9,21 @@ relation of the first object. Scores: see `evaluation.metrics.objects`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import override
 
 from vlm3_ros.datasets.omissions import Omissions
 from vlm3_ros.datasets.views import Conversation, View
 from vlm3_ros.engines.base import Engine
-from vlm3_ros.evaluation.answer_counts import AnswerCounts, check_answered, total
+from vlm3_ros.evaluation.answer_counts import check_answered, total
 from vlm3_ros.evaluation.dataset.reading import FrameReader, chosen
 from vlm3_ros.evaluation.dataset.settings import DataSettings, by_few_groups
 from vlm3_ros.evaluation.metrics.objects import DIRECTION, Asked, relation_pairs
-from vlm3_ros.evaluation.parts.base import Part, Picture
-from vlm3_ros.evaluation.pictures.object import ObjectFrame, draw_object_frames
+from vlm3_ros.evaluation.parts.objects import ObjectsPart
+from vlm3_ros.evaluation.pictures.object import ObjectFrame
 from vlm3_ros.evaluation.scores.base import (
     Progress,
-    Scores,
-    TaskScores,
     best_median_worst,
     no_progress,
     score_by_group,
@@ -44,41 +40,6 @@ from vlm3_ros.language.wordings.objects import QUANTITIES
 from vlm3_ros.tasks.conversations import CONVERSATIONS, true_value
 from vlm3_ros.tasks.objects import OBJECTS, ObjectAnswers, ask_objects
 from vlm3_ros.tasks.task import ask, learned_wording
-
-
-@dataclass(frozen=True)
-class ObjectsPart(Part):
-    """Answers about objects. `frames`: to draw. `remarks`: what a reader must know, by title."""
-
-    tasks = (OBJECTS,)
-
-    objects: TaskScores[ObjectScores]
-    frames: list[ObjectFrame]
-    remarks: dict[str, str]
-
-    @override
-    def scores(self) -> dict[str, TaskScores[Scores]]:
-        return {OBJECTS.name: self.objects}
-
-    @override
-    def answers(self) -> dict[str, AnswerCounts]:
-        return {OBJECTS.name: self.objects.overall.answers}
-
-    @override
-    def notes(self) -> dict[str, str]:
-        return self.remarks
-
-    @override
-    def pictures(self, model: str) -> list[Picture]:
-        scores = self.objects.overall
-        title = f"{model}: answers about objects, {scores.questions} questions"
-        return [
-            Picture(
-                "objects.png",
-                "Objects: the best, the median and the worst view",
-                lambda path: draw_object_frames(self.frames, path, title),
-            )
-        ]
 
 
 def evaluate_objects(
@@ -139,7 +100,8 @@ def evaluate_objects(
     }
     return ObjectsPart(
         scores,
-        _frames(reader, scores.overall),
+        f"answers about objects, {scores.overall.questions} questions",
+        lambda: _frames(reader, scores.overall),
         {title: text for title, text in remarks.items() if text},
     )
 

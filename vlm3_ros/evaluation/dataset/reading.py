@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,7 @@ def drawn_pairs(
     for number in generator(seed).permutation(numbers).tolist():
         if found >= count:
             return
-        views: dict[int, View | None] = {}  # a search reads frames before it chooses them
-
-        def read(index: int, views: dict[int, View | None] = views) -> View | None:
-            if index not in views:
-                views[index] = reader.view(index)
-            return views[index]
-
+        read = cache(reader.view)  # a search reads frames before it chooses them
         one = int(pairs.first[number])
         first = read(one)
         two = None if first is None else pairs.second(number, generator(seed, number), read)

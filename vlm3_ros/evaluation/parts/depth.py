@@ -171,14 +171,31 @@ def depth_frames(
         view = view_of(scored.index)
         pixels = uniform_grid(view.camera, columns, rows)
         answers = ask_depth(engine, view.image, view.camera, pixels, view_focal)
-        frames.append(
-            DepthFrame(
-                title=f"{name}: {title(scored)}\n{headline_text(scored.metrics)}",
-                image=view.image,
-                pixels=answers.pixels,
-                depth=answers.depth,
-                dense=densify(view.image, answers.pixels, answers.depth),
-                truth=view.depth,
-            )
-        )
+        called = f"{name}: {title(scored)}"
+        frames.append(depth_frame(called, scored, view, answers.pixels, answers.depth))
     return frames
+
+
+def depth_frame(
+    title: str,
+    scored: ScoredView,
+    view: View,
+    pixels: NDArray[np.float64],
+    depth: NDArray[np.float32],
+) -> DepthFrame:
+    """Return a view with its scores as a picture.
+
+    Args:
+        title: what it is called.
+        scored: its scores.
+        view: with its true depth.
+        pixels, depth: that are drawn: (u, v), shape (n, 2), and metres, shape (n,).
+    """
+    return DepthFrame(
+        title=f"{title}\n{headline_text(scored.metrics)}",
+        image=view.image,
+        pixels=pixels,
+        depth=depth,
+        dense=densify(view.image, pixels, depth),
+        truth=view.depth,
+    )
