@@ -61,6 +61,7 @@ class Look:
 
     Attributes:
         source: the data set.
+        beginnings: number of frames that begin a pair.
         frames, pairs: number that was read.
         values: by quantity.
         frame_pictures, pair_pictures: to draw.
@@ -71,6 +72,7 @@ class Look:
     """
 
     source: FrameSource
+    beginnings: int
     frames: int = 0
     pairs: int = 0
     values: dict[str, list[float]] = field(
@@ -114,8 +116,8 @@ def look_at(source: FrameSource, count: int, progress: Progress = no_progress) -
     Raises:
         DatasetError: if no frame can be read.
     """
-    rng, look = np.random.default_rng(STREAM), Look(source)
-    pairs = source.pairs()
+    rng, pairs = np.random.default_rng(STREAM), source.pairs()
+    look = Look(source, len(np.unique(pairs.first)))
     frames = rng.permutation(len(source.contents))[:count].tolist()
     numbers = rng.permutation(len(pairs))[:count].tolist()
     for done, index in enumerate(frames, 1):
@@ -153,7 +155,7 @@ def look_tables(look: Look) -> list[TextTable]:
                     f"{int(mask.sum()):,}"
                     for mask in (contents.has_depth, contents.has_pose, contents.has_objects)
                 ),
-                f"{len(np.unique(look.source.pairs().first)):,}",
+                f"{look.beginnings:,}",
             ),
         ),
         f"Looked at {look.frames} frames and {look.pairs} pairs, drawn at random.",
